@@ -1,0 +1,1 @@
+"""Attribution methods, as subclasses of ``captum.attr.GradientAttribution``."""

@@ -1,0 +1,1 @@
+"""Multi-exposure HDR reconstruction without ghosts, with HDR-GAN."""
