@@ -1,26 +1,16 @@
 """The only door to Captum's private helpers, so that a change on Captum's side is met in one place."""
 
-from captum._utils.common import (
-    _expand_additional_forward_args as expand_additional_forward_args,
-)
-from captum._utils.common import (
-    _expand_target as expand_target,
-)
-from captum._utils.common import (
-    _format_additional_forward_args as format_additional_forward_args,
-)
-from captum._utils.common import (
-    _format_output as format_output,
-)
-from captum._utils.common import (
-    _is_tuple as is_tuple,
-)
-from captum._utils.common import (
-    _run_forward as run_forward,
-)
+from captum._utils.common import _expand_additional_forward_args as expand_additional_forward_args
+from captum._utils.common import _expand_target as expand_target
+from captum._utils.common import _format_additional_forward_args as format_additional_forward_args
+from captum._utils.common import _format_baseline as format_baseline
+from captum._utils.common import _format_output as format_output
+from captum._utils.common import _format_outputs as format_outputs
+from captum._utils.common import _format_tensor_into_tuples as format_tensor_into_tuples
+from captum._utils.common import _is_tuple as is_tuple
+from captum._utils.common import _run_forward as run_forward
+from captum._utils.common import _select_targets as select_targets
 from captum._utils.typing import BaselineType, TargetType, TensorOrTupleOfTensorsGeneric
-from captum.attr._utils.common import _format_input_baseline as format_input_baseline
-from captum.attr._utils.common import _tensorize_baseline as tensorize_baseline
 from captum.log import log_usage
 
 __all__ = [
@@ -30,10 +20,12 @@ __all__ = [
     "expand_additional_forward_args",
     "expand_target",
     "format_additional_forward_args",
-    "format_input_baseline",
+    "format_baseline",
     "format_output",
+    "format_outputs",
+    "format_tensor_into_tuples",
     "is_tuple",
     "log_usage",
     "run_forward",
-    "tensorize_baseline",
+    "select_targets",
 ]
