@@ -59,7 +59,8 @@ class LayerSubstitution:
             seen[index][activation[0].device] = tuple(tensor.detach().clone() for tensor in activation)
 
         with torch.inference_mode(False), torch.no_grad(), self._hooks(remember):
-            run_forward(self.forward_func, inputs)
+            # Copies here too: the model may change its inputs in place.
+            run_forward(self.forward_func, tuple(x.clone() if isinstance(x, Tensor) else x for x in inputs))
         for index, activation in enumerate(seen):
             if not activation:
                 raise InvalidArgumentError(f"{self._name(index)} is not called by forward_func: give one that is.")

@@ -46,10 +46,9 @@ class TargetFunction:
 
     def value(self, point: tuple[Tensor, ...]) -> Tensor:
         """Evaluate one point of every example; shape (N,)."""
+        # With gradients enabled, so that modules choose the same kernels as where a gradient is asked for.
         with torch.inference_mode(False), torch.enable_grad():
-            leaves = tuple(tensor.detach().clone().requires_grad_() for tensor in point)
-            # With gradients enabled, so that modules choose the same kernels as where a gradient is asked for.
-            return self._forward(leaves, n_points=1).detach()
+            return self._forward(_leaves(point), n_points=1).detach()
 
     def value_and_gradient(self, points: tuple[Tensor, ...], n_points: int) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Evaluate several points of every example, and the gradient at each.
@@ -69,12 +68,13 @@ class TargetFunction:
             One for each input, of the shape of ``points``.
         """
         with torch.inference_mode(False), torch.enable_grad(), batch_norm_guard(*points):
-            leaves = tuple(tensor.detach().requires_grad_() for tensor in points)
-            # The model sees copies: an operation in place must neither meet a leaf nor move the path.
-            values = self._forward(tuple(leaf.clone() for leaf in leaves), n_points)
+            leaves = _leaves(points)
+            values = self._forward(leaves, n_points)
             return values.detach(), self._gradient(values, leaves)
 
-    def _forward(self, points: tuple[Tensor, ...], n_points: int) -> Tensor:
+    def _forward(self, leaves: tuple[Tensor, ...], n_points: int) -> Tensor:
+        # The model sees copies: an operation in place must neither meet a leaf nor move the path.
+        points = tuple(leaf.clone() for leaf in leaves)
         target = expand_target(_per_example(self.target, self.n_examples), n_points)
         arguments = expand_additional_forward_args(self.additional_forward_args, n_points)
         output = run_forward(self.forward_func, points, None, arguments)
@@ -98,6 +98,10 @@ class TargetFunction:
             torch.zeros_like(leaf) if gradient is None else gradient
             for gradient, leaf in zip(gradients, leaves, strict=True)
         )
+
+
+def _leaves(points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(tensor.detach().requires_grad_() for tensor in points)
 
 
 def _per_example(target: TargetType, n_examples: int) -> TargetType:
