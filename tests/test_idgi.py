@@ -21,13 +21,15 @@ def naive_idgi(model, inputs, baselines, target, n_steps):
         for j in range(n_steps):
             points = []
             for alpha in (j / n_steps, (j + 1) / n_steps):
-                point = [b[i : i + 1] + alpha * (x[i : i + 1] - b[i : i + 1]) for x, b in zip(inputs, baselines)]
+                point = [
+                    b[i : i + 1] + alpha * (x[i : i + 1] - b[i : i + 1]) for x, b in zip(inputs, baselines, strict=True)
+                ]
                 points.append([p.clone().requires_grad_() for p in point])
             f_left = model(*points[0])[0, target[i]]
             f_right = model(*points[1])[0, target[i]]
             gradient = torch.autograd.grad(f_left, points[0])
             squared_norm = sum((g**2).sum() for g in gradient)
-            for result, g in zip(results, gradient):
+            for result, g in zip(results, gradient, strict=True):
                 result[i] += (g[0] ** 2 / squared_norm * (f_right - f_left)).detach()
     return results
 
@@ -242,7 +244,8 @@ def test_takes_a_list_of_tuples_and_a_tuple_for_outputs_of_more_dimensions():
 
     found = IDGI(grid).attribute(x, target=[(0, 1), (1, 2), (-1, -1)], n_steps=5)
     alone = [
-        IDGI(grid).attribute(x[i : i + 1], target=t, n_steps=5) for i, t in enumerate([(0, 1), (1, 2), (1, CLASSES - 1)])
+        IDGI(grid).attribute(x[i : i + 1], target=t, n_steps=5)
+        for i, t in enumerate([(0, 1), (1, 2), (1, CLASSES - 1)])
     ]
     torch.testing.assert_close(found, torch.cat(alone), rtol=0, atol=1e-12)
 
@@ -258,9 +261,7 @@ def test_additional_tensors_are_repeated_for_each_point_and_others_passed_as_the
     inputs = (torch.randn(3, 4).double(), torch.randn(3, 2, 3).double())
     shift = torch.randn(3, 6).double()
     method = IDGI(model)
-    together = method.attribute(
-        inputs, target=1, additional_forward_args=(shift, 2), n_steps=5, internal_batch_size=6
-    )
+    together = method.attribute(inputs, target=1, additional_forward_args=(shift, 2), n_steps=5, internal_batch_size=6)
     for i in range(3):
         one = tuple(x[i : i + 1] for x in inputs)
         alone = method.attribute(one, target=1, additional_forward_args=(shift[i : i + 1], 2), n_steps=5)
@@ -278,7 +279,9 @@ def test_one_tuple_comes_back_as_one_tuple_and_tensor_as_tensor():
 @pytest.mark.parametrize("shape", [(3,), (3, 1), (3, 2, 2, 2, 2)], ids=str)
 def test_odd_shapes(shape):
     x = torch.rand(shape, dtype=torch.float64)
-    found, delta = IDGI(lambda x: x.reshape(len(x), -1).exp().sum(1)).attribute(x, n_steps=3, return_convergence_delta=True)
+    found, delta = IDGI(lambda x: x.reshape(len(x), -1).exp().sum(1)).attribute(
+        x, n_steps=3, return_convergence_delta=True
+    )
     assert found.shape == x.shape
     assert delta.abs().max() < 1e-12
 
@@ -290,7 +293,7 @@ def test_a_path_of_ones_own_works_with_every_class():
             return tuple(torch.zeros_like(x) for x in inputs)
 
         def point(self, inputs, start, fraction):
-            return tuple(s + (x - s) * fraction**2 for x, s in zip(inputs, start))
+            return tuple(s + (x - s) * fraction**2 for x, s in zip(inputs, start, strict=True))
 
     model, x = smooth_cnn(), pictures()
     n = 6

@@ -188,13 +188,13 @@ def test_refuses_layers_without_one_activation():
         LayerIDGI(twice, shared).attribute(x, target=1)
     with pytest.raises(InvalidArgumentError, match="not called"):
         LayerIDGI(model, nn.Linear(2, 2)).attribute(x, target=1)
+    tokens = TokenClassifier()
     with pytest.raises(InvalidArgumentError, match="no floating point tensor"):
-        tokens = TokenClassifier()
         LayerIDGI(tokens, tokens.embedding).attribute(
             torch.randint(0, 20, (3, 5)), target=1, attribute_to_layer_input=True
         )
+    lstm = nn.LSTM(3, 4, dtype=torch.float64)
     with pytest.raises(InvalidArgumentError, match="batch first"):
-        lstm = nn.LSTM(3, 4, dtype=torch.float64)
         LayerIDGI(lambda x: lstm(x.transpose(0, 1))[0].sum((0, 2)), lstm).attribute(
             torch.rand(2, 5, 3, dtype=torch.float64)
         )

@@ -108,9 +108,7 @@ def test_blur_ig_approaches_the_integral_as_one_over_n():
 
 def test_blur_ig_delta_is_measured_from_the_blurred_picture():
     model, x = smooth_cnn(), pictures(2)
-    attributions, delta = BlurIG(model, max_sigma=4.0).attribute(
-        x, target=1, n_steps=10, return_convergence_delta=True
-    )
+    attributions, delta = BlurIG(model, max_sigma=4.0).attribute(x, target=1, n_steps=10, return_convergence_delta=True)
     blurred = torch.from_numpy(np.stack([scipy_blur(image, 4.0) for image in x.numpy()]))
     change = (model(x) - model(blurred))[:, 1].detach()
     torch.testing.assert_close(delta, attributions.sum((1, 2, 3)) - change, rtol=0, atol=1e-12)
@@ -123,9 +121,7 @@ def test_guided_ig_equals_the_naive_version_on_a_batch(fraction, max_dist):
     baseline[0, 0] = x[0, 0]  # features that have no way to go
     found = GuidedIG(model, fraction, max_dist).attribute(x, baseline, target=[0, 1, 2], n_steps=12)
     for i in range(3):
-        expected = naive_guided_ig(
-            x[i].numpy(), baseline[i].numpy(), gradient_of(model, i), 12, fraction, max_dist
-        )
+        expected = naive_guided_ig(x[i].numpy(), baseline[i].numpy(), gradient_of(model, i), 12, fraction, max_dist)
         np.testing.assert_allclose(found[i].numpy(), expected, rtol=0, atol=1e-6 * np.abs(expected).max())
 
 

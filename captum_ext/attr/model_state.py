@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,12 +22,12 @@ def untouched(forward_func: Callable[..., Any], *tensors: Tensor) -> Iterator[No
     Parameters
     ----------
     forward_func
-        The model; a module, a bound method of one, or a function that refers to one.
+        The model; a module, a bound method of one, or a function or partial that refers to one.
     *tensors
         The model's inputs, whose CUDA devices' generators are restored too.
     """
     saved = [(buffer, buffer.detach().clone()) for buffer in _buffers_that_training_changes(forward_func)]
-    devices = sorted({tensor.device.index for tensor in tensors if tensor.device.type == "cuda"})
+    devices = sorted({x.device.index for x in tensors if isinstance(x, Tensor) and x.device.type == "cuda"})
     try:
         with torch.random.fork_rng(devices=devices):
             yield
@@ -47,13 +48,16 @@ def _buffers_that_training_changes(forward_func: Callable[..., Any]) -> Iterator
                         yield buffer
 
 
-def _modules_behind(forward_func: Callable[..., Any]) -> Iterator[nn.Module]:
+def _modules_behind(forward_func: Any) -> Iterator[nn.Module]:
     """Yield the modules that a callable is, is bound to, or refers to by name."""
     if isinstance(forward_func, nn.Module):
         yield forward_func
     elif inspect.ismethod(forward_func):
         if isinstance(forward_func.__self__, nn.Module):
             yield forward_func.__self__
+    elif isinstance(forward_func, partial):
+        for part in (forward_func.func, *forward_func.args, *forward_func.keywords.values()):
+            yield from _modules_behind(part)
     elif inspect.isfunction(forward_func):
         names = inspect.getclosurevars(forward_func)
         for value in (*names.nonlocals.values(), *names.globals.values()):

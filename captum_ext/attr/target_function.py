@@ -101,7 +101,8 @@ class TargetFunction:
 
 
 def _leaves(points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(tensor.detach().requires_grad_() for tensor in points)
+    # A tensor made in inference mode cannot ask for a gradient, its copy can.
+    return tuple((tensor.clone() if tensor.is_inference() else tensor.detach()).requires_grad_() for tensor in points)
 
 
 def _per_example(target: TargetType, n_examples: int) -> TargetType:
