@@ -1,6 +1,6 @@
 """Guard against PyTorch's wrong gradient of eval-mode batch normalisation on CPU.
 
-Seen on torch 2.13 and 2.15: when the batch is 1 and the incoming gradient has a transposed layout, as after
+Seen on torch 2.6, 2.13 and 2.15: when the batch is 1 and the incoming gradient has a transposed layout, as after
 ``batch_norm(x).flatten(2).transpose(1, 2)``, the CPU kernel of the backward pass reads the gradient as if it were
 contiguous. The input gradient is then wrong by more than its own size, and nothing says so. Making the incoming
 gradient contiguous mends it. LeViT, EfficientFormer and XCiT of timm meet the bug, with every gradient method.

@@ -1,0 +1,110 @@
+"""The distribution: what the wheel holds, what the tree promises, and the lint."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import captum_ext
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted([*(ROOT / "captum_ext").rglob("*.py"), *(ROOT / "hdr").rglob("*.py")])
+
+
+def run(*command: str | Path, **keywords) -> subprocess.CompletedProcess[str]:
+    finished = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False, **keywords)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    options = ["--no-deps", "--no-build-isolation", "--quiet", "--wheel-dir", folder]
+    run(sys.executable, "-m", "pip", "wheel", *options, ROOT)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_wheel_holds_both_packages_and_their_data(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    tracked = {str(path.relative_to(ROOT)) for path in SOURCES}
+    assert tracked <= names
+    assert {"captum_ext/py.typed", "hdr/py.typed"} <= names
+    data = {str(p.relative_to(ROOT)) for p in ROOT.glob("hdr/weights/*") if p.suffix in {".safetensors", ".md"}}
+    assert data <= names
+    assert not any(name.startswith(("tests", "benchmarks", "tutorials")) for name in names)
+
+
+def test_installed_wheel_is_imported_from_elsewhere(wheel, tmp_path):
+    site = tmp_path / "site"
+    run(sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", site, wheel)
+    code = (
+        "import captum_ext, hdr, torch; from captum_ext import IDGI;"
+        "print(captum_ext.__file__, hdr.__file__, IDGI(lambda x: x.exp().sum(1)).attribute(torch.ones(1, 2)).sum())"
+    )
+    found = run(sys.executable, "-c", code, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(site)})
+    assert found.stdout.count(str(site)) == 2
+    assert "3.4366" in found.stdout  # 2 (e - 1)
+
+
+def test_version_is_the_same_everywhere(wheel):
+    assert wheel.name.startswith(f"captum_ext-{captum_ext.__version__}-")
+    assert f"## {captum_ext.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"version: {captum_ext.__version__}" in (ROOT / "CITATION.cff").read_text()
+
+
+def imported_names(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def is_private_part_of_captum(name: str) -> bool:
+    parts = name.split(".")
+    return parts[0] == "captum" and any(part.startswith("_") for part in parts)
+
+
+def test_captums_private_helpers_are_imported_in_one_file():
+    importing = {
+        str(path.relative_to(ROOT)) for path in SOURCES if any(map(is_private_part_of_captum, imported_names(path)))
+    }
+    assert importing == {"captum_ext/_captum.py"}
+
+
+def test_hdr_does_not_import_captum_ext_nor_attr_the_command_line():
+    for path in SOURCES:
+        names = imported_names(path)
+        if path.is_relative_to(ROOT / "hdr"):
+            assert not any(name.startswith("captum") for name in names), path
+        if path.is_relative_to(ROOT / "captum_ext" / "attr"):
+            above = ("captum_ext.cli", "captum_ext.visualization", "captum_ext.metrics", "hdr")
+            assert not any(name.startswith(above) for name in names), path
+
+
+def test_public_names_have_docstrings_with_examples():
+    for name in captum_ext.__all__:
+        assert ">>>" in (getattr(captum_ext, name).__doc__ or ""), name
+
+
+@pytest.mark.parametrize("command", ["ruff format --check .", "ruff check .", "mypy"])
+def test_lint(command):
+    run(sys.executable, "-m", *command.split(), cwd=ROOT)
+
+
+def test_five_lines_of_the_readme_run():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
