@@ -1,0 +1,45 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """Context that gives a binary file to write, which takes its name when the context ends without an exception.
+
+    Parameters
+    ----------
+    path
+        The file's name when it is complete; one that is there is replaced. Its directory is made where it is missing.
+
+    Examples
+    --------
+    >>> directory = Path(tempfile.mkdtemp())
+    >>> with whole_file(directory / "new" / "numbers.txt") as file:
+    ...     _ = file.write(b"1 2 3")
+    >>> [path.name for path in directory.rglob("*.*")]
+    ['numbers.txt']
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
