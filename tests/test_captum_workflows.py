@@ -173,6 +173,13 @@ def test_result_is_in_the_dtype_of_the_input(method, dtype, tolerance):
     assert (found.double() - expected).abs().max() <= tolerance * expected.abs().max()
 
 
+def test_sums_over_a_path_are_kept_in_float32_for_bfloat16_models():
+    # A thousand equal steps: adding 1/1000 to a sum above 1/4 changes nothing in bfloat16.
+    x = torch.ones(1, 4, dtype=torch.bfloat16)
+    found = IDGI(lambda x: x.float().sum(1)).attribute(x, n_steps=1000)
+    torch.testing.assert_close(found.float(), torch.ones(1, 4), rtol=1e-2, atol=0)
+
+
 @each_method
 def test_channels_last_comes_back_contiguous(method):
     model, x = smooth_cnn(), pictures(2)

@@ -344,6 +344,16 @@ def test_a_long_step_along_a_small_gradient_earns_little():
     torch.testing.assert_close(IDGI(model).attribute(x, n_steps=3), expected)
 
 
+def test_the_end_is_evaluated_like_every_other_point():
+    # Modules may take another kernel where no gradient is asked for, as nn.TransformerEncoder does.
+    def model(x: Tensor) -> Tensor:
+        return x.exp().sum(1) + (0.0 if torch.is_grad_enabled() and x.requires_grad else 1.0)
+
+    x = torch.rand(2, 3, dtype=torch.float64)
+    found = IDGI(model).attribute(x, n_steps=4)
+    torch.testing.assert_close(found.sum(1), x.exp().sum(1) - 3)
+
+
 def test_properties_that_captum_asks_for():
     method = IDGI(nn.Identity(), GuidedPath(fraction=0.5, max_dist=0.1))
     assert method.has_convergence_delta()
