@@ -88,6 +88,12 @@ def test_gaussian_blur_is_scipys(sigma):
     np.testing.assert_allclose(gaussian_blur(x, sigma).numpy(), expected, rtol=0, atol=1e-12)
 
 
+def test_gaussian_blur_of_bfloat16_is_rounded_once():
+    x = pictures(2, torch.bfloat16, size=32)
+    differs = gaussian_blur(x, 6.0) != gaussian_blur(x.double(), 6.0).bfloat16()
+    assert differs.double().mean() < 0.01
+
+
 def test_blur_ig_equals_the_naive_version_on_a_batch():
     model, x = smooth_cnn(), pictures(3)
     found = BlurIG(model, max_sigma=4.0).attribute(x, target=[0, 1, 2], n_steps=20, internal_batch_size=9)

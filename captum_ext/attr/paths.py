@@ -236,8 +236,7 @@ class GuidedPath:
         rank = torch.arange(order.shape[1], device=order.device)
         share = torch.where(rank < first[:, None], 1.0, torch.where(rank < end[:, None], part[:, None], 0.0))
         share = torch.zeros_like(gain).scatter(1, order, share) * movable
-        # Exactly `highest` for a whole share: a feature that has arrived must not be chosen again.
-        return torch.where(share == 1.0, highest, progress + share * (highest - progress))
+        return progress + share * (highest - progress)
 
     def _last_group(self, ranked: Tensor, movable: Tensor, gained: Tensor, needed: Tensor) -> tuple[Tensor, Tensor]:
         """Find, for each example, the group of features whose moving reaches what is needed.

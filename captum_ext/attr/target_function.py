@@ -75,7 +75,8 @@ class TargetFunction:
     def _forward(self, leaves: tuple[Tensor, ...], n_points: int) -> Tensor:
         # The model sees copies: an operation in place must neither meet a leaf nor move the path.
         points = tuple(leaf.clone() for leaf in leaves)
-        target = expand_target(_per_example(self.target, self.n_examples), n_points)
+        _check_one_target_per_example(self.target, self.n_examples)
+        target = expand_target(self.target, n_points)
         arguments = expand_additional_forward_args(self.additional_forward_args, n_points)
         output = run_forward(self.forward_func, points, None, arguments)
         return select_output(output, target, self.n_examples * n_points)
@@ -105,13 +106,9 @@ def _leaves(points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple((tensor.clone() if tensor.is_inference() else tensor.detach()).requires_grad_() for tensor in points)
 
 
-def _per_example(target: TargetType, n_examples: int) -> TargetType:
-    """Unpack a list of one target for one example, which Captum does not repeat along the path."""
-    if not isinstance(target, list):
-        return target
-    if len(target) != n_examples:
+def _check_one_target_per_example(target: TargetType, n_examples: int) -> None:
+    if isinstance(target, list) and len(target) != n_examples:
         raise InvalidArgumentError(f"target has {len(target)} entries for {n_examples} examples: give one for each.")
-    return target[0] if n_examples == 1 else target
 
 
 def select_output(output: Any, target: TargetType, n_rows: int) -> Tensor:

@@ -1,0 +1,91 @@
+"""Completeness: how far the sum of any method's attributions is from the change of the output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from captum_ext._captum import (
+    BaselineType,
+    TargetType,
+    TensorOrTupleOfTensorsGeneric,
+    format_additional_forward_args,
+    format_tensor_into_tuples,
+)
+from captum_ext.attr.model_state import untouched
+from captum_ext.attr.path_rules import in_accumulation_dtype, row_sum
+from captum_ext.attr.target_function import TargetFunction
+from captum_ext.attr.validation import InvalidArgumentError, check_inputs, expand_baselines
+
+
+@dataclass(frozen=True)
+class Completeness:
+    """How complete the attributions of N examples are.
+
+    Parameters
+    ----------
+    delta
+        Sum of the attributions less F(inputs) - F(baselines), as in Captum; shape (N,).
+    relative
+        Absolute delta divided by the absolute change F(inputs) - F(baselines), at least 1e-12; shape (N,).
+    """
+
+    delta: Tensor
+    relative: Tensor
+
+
+def completeness(
+    forward_func: Callable[..., Any],
+    inputs: TensorOrTupleOfTensorsGeneric,
+    attributions: TensorOrTupleOfTensorsGeneric,
+    baselines: BaselineType = None,
+    target: TargetType = None,
+    additional_forward_args: object | None = None,
+) -> Completeness:
+    """Measure the convergence delta of any attribution, of Captum's methods or these.
+
+    Source: the completeness axiom of Sundararajan, Taly and Yan, ICML 2017, proposition 1.
+
+    Parameters
+    ----------
+    forward_func
+        What was explained.
+    inputs
+        Tensor or tuple of tensors of shape (N, ...).
+    attributions
+        Of the shapes of ``inputs``.
+    baselines
+        Where the explanation starts; None takes zeros. For a blur path give the blurred picture.
+    target, additional_forward_args
+        As they were given to the method.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Shapes do not fit, or what `captum_ext.IDGI.attribute` refuses.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from captum.attr import InputXGradient
+    >>> model, x = lambda x: (x**2).sum(1), torch.tensor([[1.0, 2.0]])
+    >>> completeness(model, x, InputXGradient(model).attribute(x))  # twice the output
+    Completeness(delta=tensor([5.]), relative=tensor([1.]))
+    """
+    tensors = format_tensor_into_tuples(inputs)
+    parts = format_tensor_into_tuples(attributions)
+    n_examples = check_inputs(tensors)
+    if [part.shape for part in parts] != [tensor.shape for tensor in tensors]:
+        raise InvalidArgumentError(
+            f"attributions has shapes {[tuple(part.shape) for part in parts]} for inputs of shapes "
+            f"{[tuple(tensor.shape) for tensor in tensors]}: give the same."
+        )
+    function = TargetFunction(forward_func, target, format_additional_forward_args(additional_forward_args), n_examples)
+    with untouched(forward_func, *tensors):
+        end, start = function.value(tensors), function.value(expand_baselines(baselines, tensors))
+    change = in_accumulation_dtype(end) - in_accumulation_dtype(start)
+    delta = row_sum(tuple(part.detach() for part in parts), change.device) - change
+    return Completeness(delta, delta.abs() / change.abs().clamp(min=1e-12))
