@@ -149,7 +149,7 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
     radius = int(4.0 * sigma + 0.5)
     if radius == 0:
         return images
-    # Convolutions in half precision are coarse, and missing on some devices.
+    # Kornia before 0.9 convolves in the picture's own precision.
     precise = images.to(torch.promote_types(images.dtype, torch.float32))
     blurred = gaussian_blur2d(precise, 2 * radius + 1, (sigma, sigma), border_type="constant")
     return blurred.to(images.dtype)
