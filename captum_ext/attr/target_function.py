@@ -50,6 +50,11 @@ class TargetFunction:
         with torch.inference_mode(False), torch.enable_grad():
             return self._forward(_leaves(point), n_points=1).detach()
 
+    def values(self, points: tuple[Tensor, ...], n_points: int) -> Tensor:
+        """Evaluate several points of every example, given as in `value_and_gradient`, where no gradient is needed."""
+        with torch.no_grad():
+            return self._forward(points, n_points)
+
     def value_and_gradient(self, points: tuple[Tensor, ...], n_points: int) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Evaluate several points of every example, and the gradient at each.
 

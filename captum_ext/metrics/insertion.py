@@ -9,16 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_ext._captum import (
-    BaselineType,
-    TargetType,
-    expand_additional_forward_args,
-    expand_target,
-    format_additional_forward_args,
-    run_forward,
-)
+from captum_ext._captum import BaselineType, TargetType, format_additional_forward_args
 from captum_ext.attr.model_state import untouched
-from captum_ext.attr.target_function import select_output
+from captum_ext.attr.target_function import TargetFunction
 from captum_ext.attr.validation import (
     InvalidArgumentError,
     check_inputs,
@@ -107,9 +100,7 @@ def insertion(
     n_steps = check_n_steps(n_steps)
     rows = n_examples if internal_batch_size is None else internal_batch_size
     at_once = points_per_pass(rows, n_examples, n_steps + 1)
-    if isinstance(target, list) and len(target) == 1:
-        target = target[0]
-    arguments = format_additional_forward_args(additional_forward_args)
+    score = TargetFunction(forward_func, target, format_additional_forward_args(additional_forward_args), n_examples)
     with torch.no_grad(), untouched(forward_func, inputs):
         absent = blur_within_borders(inputs, BLUR_SIGMA) if baselines is None else _baseline(baselines, inputs)
         ranks = _ranks(attributions)
@@ -117,9 +108,7 @@ def insertion(
         for first in range(0, n_steps + 1, at_once):
             counts = [round(k * ranks[0].numel() / n_steps) for k in range(n_steps + 1)[first : first + at_once]]
             pictures = torch.cat([torch.where(ranks < count, inputs, absent) for count in counts])
-            output = run_forward(forward_func, pictures, None, expand_additional_forward_args(arguments, len(counts)))
-            scores = select_output(output, expand_target(target, len(counts)), len(pictures))
-            columns.append(scores.reshape(len(counts), n_examples))
+            columns.append(score.values((pictures,), len(counts)).reshape(len(counts), n_examples))
     return _score(torch.cat(columns).T.contiguous())
 
 
