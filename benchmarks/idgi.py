@@ -49,17 +49,21 @@ def attribute(name: str, model: nn.Module, inputs: Tensor) -> None:
         torch.cuda.synchronize()
 
 
-def seconds_of_runs(device: str, runs: int) -> dict[str, list[float]]:
-    """Time the methods in turn, IG IDGI IDGI IG ..., so that neither is always second."""
+def seconds_of_runs(device: str, runs: int) -> dict[str, list[tuple[float, float]]]:
+    """Time the methods in turn, IG IDGI IDGI IG ..., so that neither is always second.
+
+    Each run gives wall-clock seconds and the processor seconds of this process; the second hardly depend on what else
+    the machine does.
+    """
     model, inputs = resnet50(device)
     for name in COMPARED:
         attribute(name, model, inputs)
-    seconds: dict[str, list[float]] = defaultdict(list)
+    seconds: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for run in range(runs):
         for name in list(COMPARED) if run % 2 == 0 else reversed(COMPARED):
-            begin = time.perf_counter()
+            begin = time.perf_counter(), time.process_time()
             attribute(name, model, inputs)
-            seconds[name].append(time.perf_counter() - begin)
+            seconds[name].append((time.perf_counter() - begin[0], time.process_time() - begin[1]))
     return seconds
 
 
@@ -102,26 +106,24 @@ def evaluations(name: str, device: str) -> tuple[int, int]:
 
 
 def print_costs(device: str, runs: int) -> None:
+    """Print the table of one device, with the ratio of each column's medians."""
     print(f"\nResNet-50, 224 x 224, {N_STEPS} steps, internal batch size {INTERNAL_BATCH_SIZE}, {_described(device)}\n")
     seconds = seconds_of_runs(device, runs)
-    peaks = peaks_in_processes(device, 3)
-    print("| | forward rows | backward rows | median seconds | median peak memory | above the model |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    peaks = peaks_in_processes(device, min(runs, 3))
+    print("| | forward rows | backward rows | seconds | processor seconds | peak MiB | above the model |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     medians = {}
     for name in COMPARED:
-        total, above = (statistics.median(column) for column in zip(*peaks[name], strict=True))
-        medians[name] = statistics.median(seconds[name]), total, above
+        wall, cpu = (statistics.median(column) for column in zip(*seconds[name], strict=True))
+        total, above = (statistics.median(column) / 2**20 for column in zip(*peaks[name], strict=True))
+        medians[name] = [wall, cpu, total, above]
         forward, backward = evaluations(name, device)
-        print(
-            f"| {name} | {forward} | {backward} | {medians[name][0]:.2f} | {total / 2**20:.0f} MiB "
-            f"| {above / 2**20:.0f} MiB |"
-        )
+        print(f"| {name} | {forward} | {backward} | {wall:.2f} | {cpu:.2f} | {total:.0f} | {above:.0f} |")
     ratios = [ours / theirs for ours, theirs in zip(medians["IDGI"], medians["IG"], strict=True)]
-    print(f"| ratio | | | {ratios[0]:.3f} | {ratios[1]:.3f} | {ratios[2]:.3f} |")
-    pairs = [ours / theirs for ours, theirs in zip(seconds["IDGI"], seconds["IG"], strict=True)]
-    print(
-        f"\nratio of the times run by run: median {statistics.median(pairs):.3f}, {min(pairs):.3f} to {max(pairs):.3f}"
-    )
+    print(f"| ratio | | | {' | '.join(f'{ratio:.3f}' for ratio in ratios)} |")
+    for index, clock in enumerate(("wall-clock", "processor")):
+        pairs = [ours[index] / theirs[index] for ours, theirs in zip(seconds["IDGI"], seconds["IG"], strict=True)]
+        print(f"{clock} time, run by run: median {statistics.median(pairs):.3f}, {min(pairs):.3f} to {max(pairs):.3f}")
 
 
 def _described(device: str) -> str:

@@ -25,6 +25,7 @@ from captum_ext.whole_files import whole_file
 SEED = 0
 N_TEST = 450
 N_STEPS = 50
+EPOCHS = 12
 _ROWS_AT_ONCE = 5000
 
 # The strongest blur of the default path is six digits wide; half a digit is enough to wash one out.
@@ -107,7 +108,7 @@ def scanned_digits() -> tuple[Digits, Digits]:
     return Digits(images[train], labels[train]), Digits(images[test], labels[test])
 
 
-def train_classifier(digits: Digits, epochs: int = 12, batch_size: int = 32) -> nn.Module:
+def train_classifier(digits: Digits, epochs: int, batch_size: int = 32) -> nn.Module:
     """Train a small convolutional network, in evaluation mode when it comes back; the global generator is untouched."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
@@ -187,7 +188,7 @@ def run_demo(directory: Path, on_method: Callable[[str], None] = lambda title: N
         Called with each method's title before it runs.
     """
     train, test = scanned_digits()
-    model = train_classifier(train)
+    model = train_classifier(train, EPOCHS)
     correct = model(test.images).argmax(1) == test.labels
     recognised = Digits(test.images[correct], test.labels[correct])
     found = compare_methods(model, recognised, on_method)
