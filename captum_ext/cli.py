@@ -123,7 +123,7 @@ def _report(console: Console, path: Path, explanation: Explanation, files: Seque
 
 def _numbers(result: MethodResult) -> tuple[str, ...]:
     residual = "-" if result.path_residual is None else f"{result.path_residual.item():+.2g}"
-    return f"{result.change.item():+.3f}", f"{result.delta.item():+.1g}", residual, f"{result.seconds:.1f}"
+    return f"{result.change.item():+.3f}", f"{result.delta.item():+.2g}", residual, f"{result.seconds:.1f}"
 
 
 def output_names(images: Sequence[Path]) -> list[str]:

@@ -8,9 +8,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-MAX_PIXELS = 89_478_485
-"""More pixels are refused; Pillow's own limit against files that unpack to gigabytes."""
-
 MAX_ASPECT_RATIO = 100
 """Thinner pictures are refused: resizing their short side to a model's size would take gigabytes."""
 
@@ -54,7 +51,10 @@ def read_image(path: Path) -> Image.Image:
     except UnidentifiedImageError:
         raise ImageFileError(f"{path}: is not a picture in a format that Pillow reads (JPEG, PNG, WebP ...).") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise ImageFileError(f"{path}: has more than {MAX_PIXELS:,} pixels; make it smaller first.") from None
+        # Pillow's own limit against files that unpack to gigabytes.
+        raise ImageFileError(
+            f"{path}: has more than {Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller first."
+        ) from None
     except (OSError, SyntaxError, EOFError) as error:
         raise ImageFileError(f"{path}: cannot be read: {error}.") from error
 

@@ -40,8 +40,8 @@ METHODS: dict[str, Method] = {
     "blur-ig": Method("Blur IG", BlurIG, takes_baselines=False),
     "guided-ig": Method("Guided IG", GuidedIG),
     "idgi": Method("IDGI", IDGI),
-    "idgi:blur": Method("IDGI, blur path", lambda model: IDGI(model, path="blur"), takes_baselines=False),
-    "idgi:guided": Method("IDGI, guided path", lambda model: IDGI(model, path="guided")),
+    "idgi:blur": Method("IDGI (blur)", lambda model: IDGI(model, path="blur"), takes_baselines=False),
+    "idgi:guided": Method("IDGI (guided)", lambda model: IDGI(model, path="guided")),
 }
 
 

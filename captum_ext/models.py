@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -185,8 +186,8 @@ def _from_torchvision(name: str, weights: Path | None) -> Classifier:
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         raise ModelError(
-            f"model {name!r} is not known: give a classification model of torchvision ({_some(known, name)}), "
-            "timm:NAME, or package.module:function."
+            f"model {name!r} is not known: give a classification model of torchvision (similar are "
+            f"{_similar(known, name)}), timm:NAME, or package.module:function."
         )
     versions = torchvision.models.get_model_weights(name)
     # A file under torchvision's own name tells which of several versions it is, and so its preprocessing.
@@ -218,7 +219,7 @@ def _from_timm(name: str, weights: Path | None) -> Classifier:
     except ImportError:
         raise ModelError(f"timm:{name} needs the package timm: pip install timm.") from None
     if not timm.is_model(name):
-        raise ModelError(f"timm has no model {name!r}: it has {_some(timm.list_models(), name)}.")
+        raise ModelError(f"timm has no model {name!r}; similar are {_similar(timm.list_models(), name)}.")
     with _downloading(f"https://huggingface.co/timm/{name}"):
         model = timm.create_model(name, pretrained=weights is None)
     if weights is not None:
@@ -261,8 +262,6 @@ def _from_function(name: str, weights: Path | None) -> Classifier:
     return classifier
 
 
-def _some(known: Iterable[str], name: str, most: int = 8) -> str:
-    """List the names that begin like the given one, or simply the first."""
-    names = sorted(known)
-    alike = [candidate for candidate in names if candidate[:3] == name[:3]] or names
-    return ", ".join(alike[:most]) + (" ..." if len(alike) > most else "")
+def _similar(known: Iterable[str], name: str, most: int = 6) -> str:
+    """List the names that are most like the given one."""
+    return ", ".join(difflib.get_close_matches(name, list(known), n=most, cutoff=0.0))

@@ -21,7 +21,6 @@ from torch import Tensor
 from captum_ext.attr.validation import InvalidArgumentError
 
 COLOUR_MAP = "inferno"
-_PANEL_INCHES = 2.6
 
 Array = npt.NDArray[np.float64]
 
@@ -125,7 +124,7 @@ def attribution_figure(
     for column, (name, attribution) in enumerate(attributions.items(), start=1):
         scaled = scaled_map(attribution, percentile)
         draw_map(grid[0, column], scaled, name)
-        grid[0, column].set_xlabel(f"white = {scaled.limit:.2g} per pixel", fontsize=8)
+        grid[0, column].set_xlabel(f"1 = {scaled.limit:.2g} per pixel", fontsize=8)
         draw_overlay(grid[1, column], scaled, picture)
         grid[1, column].set_xlabel((captions or {}).get(name, ""), fontsize=8)
     if title:
@@ -136,11 +135,11 @@ def attribution_figure(
 def attribution_grid(
     images: Tensor,
     attributions: Mapping[str, Tensor],
-    row_labels: Sequence[str] = (),
+    labels: Sequence[str] = (),
     title: str = "",
-    percentile: float = 100.0,
+    percentile: float = 99.0,
 ) -> Figure:
-    """Draw several pictures, a row for each, with the maps of several methods beside it.
+    """Draw several pictures in a row, and below them a row of maps for each method, with the outlines of the picture.
 
     Each map has a scale of its own.
 
@@ -150,7 +149,7 @@ def attribution_grid(
         Shape (N, C, H, W) with 1 or 3 channels, values in [0, 1].
     attributions
         From a method's name to its attributions of shape (N, C, H, W).
-    row_labels
+    labels
         One for each picture.
     title
         Above everything.
@@ -164,14 +163,16 @@ def attribution_grid(
     >>> len(figure.axes)
     8
     """
-    rows, columns = len(images), 1 + len(attributions)
-    figure = _figure(rows, columns, panel_inches=1.4)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for row, image in enumerate(images):
-        draw_picture(grid[row, 0], _as_picture(image), "input" if row == 0 else "")
-        grid[row, 0].set_ylabel(row_labels[row] if row_labels else "", fontsize=9)
-        for column, (name, attribution) in enumerate(attributions.items(), start=1):
-            draw_map(grid[row, column], scaled_map(attribution[row], percentile), name if row == 0 else "")
+    figure = _figure(rows=1 + len(attributions), columns=len(images), panel_inches=1.1, caption_inches=0.0)
+    grid = figure.subplots(1 + len(attributions), len(images), squeeze=False)
+    for column, image in enumerate(images):
+        picture = _as_picture(image)
+        draw_picture(grid[0, column], picture, labels[column] if labels else "")
+        for axes, attribution in zip(grid[1:, column], attributions.values(), strict=True):
+            draw_map(axes, scaled_map(attribution[column], percentile))
+            _draw_outlines(axes, picture)
+    for axes, name in zip(grid[:, 0], ("input", *attributions), strict=True):
+        axes.set_ylabel(name, fontsize=9)
     if title:
         figure.suptitle(title, fontsize=10)
     return figure
@@ -213,18 +214,25 @@ def _draw_with_captum(axes: Axes, scaled: ScaledMap, picture: Array | None, meth
     )
 
 
+def _draw_outlines(axes: Axes, picture: Array) -> None:
+    grey = picture.mean(2)
+    if grey.min() < 0.5 < grey.max():
+        axes.contour(grey, levels=(0.5,), colors="white", linewidths=0.8, alpha=0.8)
+
+
 def _draw_scale(axes: Axes, percentile: float) -> None:
     axes.axis("off")
     bar = axes.inset_axes((0.08, 0.56, 0.84, 0.07))
     colours = ScalarMappable(Normalize(0.0, 1.0), COLOUR_MAP)
     scale = axes.figure.colorbar(colours, cax=bar, orientation="horizontal", ticks=(0.0, 1.0))
-    scale.ax.set_xticklabels(["0", "white"], fontsize=8)
+    scale.ax.set_xticklabels(["0", "1"], fontsize=8)
     clipped = "" if percentile == 100 else f"\nbrightest {100 - percentile:g} % of the pixels clipped"
     axes.text(0.5, 0.36, f"|attribution|, summed over channels{clipped}", ha="center", va="top", fontsize=8)
 
 
-def _figure(rows: int, columns: int, panel_inches: float = _PANEL_INCHES) -> Figure:
-    return Figure(figsize=(columns * panel_inches, rows * (panel_inches + 0.25) + 0.4), dpi=110, layout="constrained")
+def _figure(rows: int, columns: int, panel_inches: float = 2.6, caption_inches: float = 0.25) -> Figure:
+    height = rows * (panel_inches + caption_inches) + 0.4
+    return Figure(figsize=(columns * panel_inches, height), dpi=110, layout="constrained")
 
 
 def _finish(axes: Axes, title: str) -> None:

@@ -1,0 +1,216 @@
+"""Promises of the command line, on a tiny model and tiny pictures."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import IntegratedGradients
+from click.testing import Result
+from PIL import Image
+from typer.testing import CliRunner
+
+from captum_ext import IDGI, BlurIG
+from captum_ext.cli import app
+from captum_ext.method_names import METHODS
+from captum_ext.whole_files import whole_file
+
+MODEL = """
+import torch
+from torch import nn
+from torchvision.transforms.v2 import functional
+from captum_ext.models import Classifier, Preprocessing
+
+def tiny():
+    generator = torch.Generator().manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Softplus(), nn.Flatten(), nn.Linear(4 * 10 * 10, 3))
+    for parameter in model.parameters():
+        parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
+    to_tensor = lambda picture: functional.to_dtype(functional.pil_to_tensor(picture), torch.float32, scale=True)
+    return Classifier(model, Preprocessing(to_tensor, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)), ["cat", "dog", "bird"])
+"""
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    (tmp_path / "tiny_models.py").write_text(MODEL)
+    noise = np.random.default_rng(0).integers(0, 256, (2, 12, 12, 3), dtype=np.uint8)
+    for name, pixels in zip(("one.png", "two.png"), noise, strict=True):
+        Image.fromarray(pixels).save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield tmp_path
+    sys.modules.pop("tiny_models", None)
+
+
+Explain = Callable[..., Result]
+
+
+@pytest.fixture
+def explain(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Explain:
+    monkeypatch.setenv("COLUMNS", "200")
+    arguments = ["--model", "tiny_models:tiny", "--out", "out", "--n-steps", "7", "--device", "cpu"]
+    return lambda *extra: CliRunner().invoke(app, ["explain", *arguments, *extra])
+
+
+def expected_inputs(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """Normalise by hand: the picture, and the black picture."""
+    pixels = torch.from_numpy(np.asarray(Image.open(path)).copy()).permute(2, 0, 1)[None] / 255
+    mean, std = torch.tensor([0.5, 0.4, 0.3]).reshape(1, 3, 1, 1), torch.tensor([0.2, 0.3, 0.4]).reshape(1, 3, 1, 1)
+    return (pixels - mean) / std, (0 - mean) / std * torch.ones_like(pixels)
+
+
+def tiny_model() -> torch.nn.Module:
+    names: dict[str, object] = {}
+    exec(MODEL, names)
+    return names["tiny"]().model  # type: ignore[operator]
+
+
+def test_raw_attributions_are_those_of_the_methods_called_by_hand(directory: Path, explain: Explain):
+    result = explain("one.png", "two.png", "--method", "ig,idgi,blur-ig", "--target", "dog")
+    assert result.exit_code == 0, result.output
+    model = tiny_model()
+    for name in ("one", "two"):
+        inputs, black = expected_inputs(directory / f"{name}.png")
+        for method, expected in (
+            ("ig", IntegratedGradients(model).attribute(inputs, black, target=1, n_steps=7)),
+            ("idgi", IDGI(model).attribute(inputs, black, target=1, n_steps=7)),
+            ("blur-ig", BlurIG(model).attribute(inputs, target=1, n_steps=7)),
+        ):
+            found = torch.from_numpy(np.load(directory / "out" / f"{name}.{method}.npy"))
+            torch.testing.assert_close(found, expected[0].float(), rtol=1e-4, atol=1e-5)
+
+
+def test_every_method_runs_and_files_have_the_promised_names(directory: Path, explain: Explain):
+    result = explain("one.png", "--method", ",".join(METHODS))
+    assert result.exit_code == 0, result.output
+    arrays = {f"one.{name.replace(':', '-')}.npy" for name in METHODS}
+    assert {path.name for path in (directory / "out").iterdir()} == {"one.png", *arrays}
+    with Image.open(directory / "out" / "one.png") as figure:
+        assert figure.width > figure.height
+
+
+def test_screen_shows_classes_delta_residual_and_what_they_mean(directory: Path, explain: Explain):
+    inputs, black = expected_inputs(directory / "one.png")
+    model = tiny_model()
+    scores = model(inputs)[0]
+    best = int(scores.argmax())
+    _, _, residual = IDGI(model).attribute(
+        inputs, black, target=best, n_steps=7, return_convergence_delta=True, return_path_residual=True
+    )
+    output = explain("one.png", "--method", "idgi").output
+    probability = scores.softmax(0)[best]
+    assert f"one.png: {['cat', 'dog', 'bird'][best]} {100 * probability:.1f} %" in output
+    (row,) = [line for line in output.splitlines() if line.startswith("│ IDGI")]
+    change, shown_delta, shown_residual = (float(cell) for cell in re.findall(r"[+-][\d.e+-]+", row)[:3])
+    assert change == pytest.approx((scores[best] - model(black)[0, best]).item(), abs=1e-3)
+    assert abs(shown_delta) < 1e-4
+    assert shown_residual == pytest.approx(residual.item(), rel=0.05)
+    assert "cannot tell" in " ".join(output.split())
+
+
+def test_probability_is_explained_on_request(directory: Path, explain: Explain):
+    explain("one.png", "--method", "idgi", "--target", "1", "--output", "probability")
+    inputs, black = expected_inputs(directory / "one.png")
+    model = tiny_model()
+    change = (model(inputs).softmax(1) - model(black).softmax(1))[0, 1]
+    assert np.load(directory / "out" / "one.idgi.npy").sum() == pytest.approx(change.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize(("baseline", "colour"), [("black", 0.0), ("white", 1.0), ("mean", (0.5, 0.4, 0.3))])
+def test_baselines_are_colours_before_normalisation(directory: Path, explain: Explain, baseline, colour):
+    explain("one.png", "--method", "idgi", "--target", "2", "--baseline", baseline)
+    inputs, black = expected_inputs(directory / "one.png")
+    start = black + torch.as_tensor(colour).reshape(1, -1, 1, 1) / torch.tensor([0.2, 0.3, 0.4]).reshape(1, 3, 1, 1)
+    change = (tiny_model()(inputs) - tiny_model()(start))[0, 2]
+    assert np.load(directory / "out" / "one.idgi.npy").sum() == pytest.approx(change.item(), abs=1e-4)
+
+
+def test_blur_is_a_baseline_too(directory: Path, explain: Explain):
+    assert explain("one.png", "--method", "idgi", "--baseline", "blur").exit_code == 0
+
+
+def test_bad_pictures_are_named_the_others_are_done_and_the_exit_code_says_so(directory: Path, explain: Explain):
+    (directory / "text.jpg").write_text("no picture")
+    result = explain("text.jpg", str(directory), "one.png", "none.png", "--method", "idgi")
+    assert result.exit_code == 1
+    assert "text.jpg: is not a picture" in result.output
+    assert "is a directory" in result.output
+    assert "none.png: there is no such file" in result.output
+    assert "3 of 4 pictures failed" in result.output
+    assert (directory / "out" / "one.png").exists()
+
+
+def test_picture_that_the_model_cannot_take_is_named(directory: Path, explain: Explain):
+    Image.new("RGB", (30, 30)).save(directory / "wide.png")
+    result = explain("wide.png", "one.png", "--method", "idgi")
+    assert result.exit_code == 1
+    assert "Failed: wide.png: " in result.output
+    assert (directory / "out" / "one.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "idgi,gradcam"], "method 'gradcam' is unknown: known are ig, blur-ig"),
+        (["--method", ","], "no method was given"),
+        (["--model", "resnet51"], "'resnet51' is not known"),
+        (["--weights", "none.pth"], "none.pth: there is no such file"),
+        (["--device", "abacus"], "abacus"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_any_picture(directory: Path, explain: Explain, arguments, message):
+    result = explain("one.png", *arguments)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert not (directory / "out").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--baseline", "pink"], ["--n-steps", "0"], ["--output", "vibes"]])
+def test_options_out_of_range_are_refused(explain: Explain, arguments):
+    assert explain("one.png", *arguments).exit_code == 2
+
+
+def test_unknown_target_fails_with_the_reason(explain: Explain):
+    result = explain("one.png", "--target", "fish")
+    assert result.exit_code == 1
+    assert "'fish' is not the name of a class" in result.output
+
+
+def test_pictures_of_the_same_name_get_files_of_their_own(directory: Path, explain: Explain):
+    (directory / "other").mkdir()
+    (directory / "two.png").rename(directory / "other" / "one.png")
+    assert explain("one.png", "other/one.png", "--method", "idgi").exit_code == 0
+    first, second = (np.load(directory / "out" / name) for name in ("one.idgi.npy", "one-2.idgi.npy"))
+    assert not np.array_equal(first, second)
+
+
+def test_file_that_breaks_off_leaves_what_was_there(tmp_path: Path):
+    (tmp_path / "map.npy").write_bytes(b"old")
+
+    def interrupted() -> None:
+        with whole_file(tmp_path / "map.npy") as file:
+            file.write(b"half of the n")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [path.name for path in tmp_path.iterdir()] == ["map.npy"]
+    assert (tmp_path / "map.npy").read_bytes() == b"old"
+
+
+def test_demo_prints_its_table_and_where_the_figure_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("captum_ext.demo.N_TEST", 100)
+    monkeypatch.setattr("captum_ext.demo.N_STEPS", 2)
+    monkeypatch.setattr("captum_ext.demo.EPOCHS", 2)
+    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert re.search(r"recognises \d+\.\d% of the test digits", result.output)
+    assert "IDGI (guided)" in result.output
+    assert str(tmp_path / "out" / "digits.png") in result.output
