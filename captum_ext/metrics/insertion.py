@@ -107,8 +107,6 @@ def insertion(
     n_steps = check_n_steps(n_steps)
     rows = n_examples if internal_batch_size is None else internal_batch_size
     at_once = points_per_pass(rows, n_examples, n_steps + 1)
-    if isinstance(target, list) and len(target) == 1:
-        target = target[0]
     arguments = format_additional_forward_args(additional_forward_args)
     with torch.no_grad(), untouched(forward_func, inputs):
         absent = blur_within_borders(inputs, BLUR_SIGMA) if baselines is None else _baseline(baselines, inputs)
