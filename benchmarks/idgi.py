@@ -105,25 +105,39 @@ def evaluations(name: str, device: str) -> tuple[int, int]:
     return sum(forward), sum(backward)
 
 
-def print_costs(device: str, runs: int) -> None:
-    """Print the table of one device, with the ratio of each column's medians."""
+def print_times(device: str, runs: int) -> None:
+    """Print model evaluations and times, with the ratios of the medians."""
     print(f"\nResNet-50, 224 x 224, {N_STEPS} steps, internal batch size {INTERNAL_BATCH_SIZE}, {_described(device)}\n")
     seconds = seconds_of_runs(device, runs)
-    peaks = peaks_in_processes(device, min(runs, 3))
-    print("| | forward rows | backward rows | seconds | processor seconds | peak MiB | above the model |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    medians = {}
+    print("| | forward rows | backward rows | seconds | processor seconds |")
+    print("| --- | --- | --- | --- | --- |")
+    medians = {
+        name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in seconds.items()
+    }
     for name in COMPARED:
-        wall, cpu = (statistics.median(column) for column in zip(*seconds[name], strict=True))
-        total, above = (statistics.median(column) / 2**20 for column in zip(*peaks[name], strict=True))
-        medians[name] = [wall, cpu, total, above]
         forward, backward = evaluations(name, device)
-        print(f"| {name} | {forward} | {backward} | {wall:.2f} | {cpu:.2f} | {total:.0f} | {above:.0f} |")
-    ratios = [ours / theirs for ours, theirs in zip(medians["IDGI"], medians["IG"], strict=True)]
-    print(f"| ratio | | | {' | '.join(f'{ratio:.3f}' for ratio in ratios)} |")
+        print(f"| {name} | {forward} | {backward} | {medians[name][0]:.2f} | {medians[name][1]:.2f} |")
+    print(f"| ratio | | | {_ratios(medians)} |", flush=True)
     for index, clock in enumerate(("wall-clock", "processor")):
         pairs = [ours[index] / theirs[index] for ours, theirs in zip(seconds["IDGI"], seconds["IG"], strict=True)]
         print(f"{clock} time, run by run: median {statistics.median(pairs):.3f}, {min(pairs):.3f} to {max(pairs):.3f}")
+
+
+def print_peak_memory(device: str, runs: int = 3) -> None:
+    """Print peak memory, with the ratios of the medians."""
+    peaks = peaks_in_processes(device, runs)
+    print("\n| | peak MiB | above the model, MiB |")
+    print("| --- | --- | --- |")
+    medians = {
+        name: [statistics.median(column) / 2**20 for column in zip(*rows, strict=True)] for name, rows in peaks.items()
+    }
+    for name in COMPARED:
+        print(f"| {name} | {medians[name][0]:.0f} | {medians[name][1]:.0f} |")
+    print(f"| ratio | {_ratios(medians)} |", flush=True)
+
+
+def _ratios(medians: dict[str, list[float]]) -> str:
+    return " | ".join(f"{ours / theirs:.3f}" for ours, theirs in zip(medians["IDGI"], medians["IG"], strict=True))
 
 
 def _described(device: str) -> str:
@@ -175,7 +189,8 @@ def main(
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     if costs:
         for device in devices:
-            print_costs(device, runs)
+            print_times(device, runs)
+            print_peak_memory(device)
     if data is not None:
         print_insertion_scores(data, output, devices[-1])
 

@@ -6,12 +6,12 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from captum.attr import IntegratedGradients
-from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -48,7 +48,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     sys.modules.pop("tiny_models", None)
 
 
-Explain = Callable[..., Result]
+Explain = Callable[..., Any]
 
 
 @pytest.fixture
