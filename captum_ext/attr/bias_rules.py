@@ -206,7 +206,6 @@ _LAYER_RULES: dict[Rule, str] = {
     _channel_bias(1): "conv1d conv_transpose1d",
     _channel_bias(2): "conv2d conv_transpose2d",
     _channel_bias(3): "conv3d conv_transpose3d",
-    _batch_norm: "batch_norm",
 }
 
 
@@ -231,11 +230,13 @@ RULES: dict[Function, Rule] = {
             *_LAYER_RULES.items(),
         ]
     ),
+    # Only this one: torch.batch_norm takes its arguments in another order.
+    torch.nn.functional.batch_norm: _batch_norm,
     **{getattr(torch.Tensor, name).__get__: _homogeneous for name in ("T", "mT", "H", "mH", "real", "imag")},
 }
 
 # Layers, whose bias in closed form is made of parameters and running statistics that no forward pass overwrites.
-LAYERS = frozenset(function for function, rule in RULES.items() if rule in _LAYER_RULES)
+LAYERS = frozenset(function for function, rule in RULES.items() if rule in {*_LAYER_RULES, _batch_norm})
 
 _IN_PLACE_OPERATORS = frozenset(
     {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__ifloordiv__", "__imod__", "__ipow__"}

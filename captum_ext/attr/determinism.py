@@ -44,8 +44,12 @@ def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name
     return args[position] if len(args) > position else kwargs.get(name, default)
 
 
-def check_operation(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], path: str | None) -> None:
+def check_operation(
+    function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], path: str | None, depends_on_input: bool
+) -> None:
     """Raise if the operation, one of ``SUSPECTS``, is about to draw random numbers or to use batch statistics.
+
+    Batch normalisation of weights alone, by which some networks standardise them, is a constant like any other.
 
     Raises
     ------
@@ -58,7 +62,8 @@ def check_operation(function: Function, args: tuple[Any, ...], kwargs: dict[str,
         if training and _argument(args, kwargs, 1, "p", 0.5) > 0:
             raise NotDeterministicError("active dropout", path)
     elif function in _BATCH_STATISTICS:
-        if _argument(args, kwargs, 5, "training", False):
+        updates = _argument(args, kwargs, 1, "running_mean", None) is not None
+        if _argument(args, kwargs, 5, "training", False) and (depends_on_input or updates):
             raise NotDeterministicError("batch normalisation with the statistics of the batch (train mode)", path)
     elif function in _DROPOUT_ARGUMENT:
         position = 10 if function is torch.nn.functional.multi_head_attention_forward else 4

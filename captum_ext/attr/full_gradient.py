@@ -37,6 +37,7 @@ def _run(forward_func, inputs, target, additional_forward_args, consumer, keep_v
             trace.add_input(tensor)
         with trace:
             output = run_forward(forward_func, seen, target, additional_forward_args)
+            depends = trace.depends_on_input(output)
         gradients = torch.autograd.grad(output.sum(), leaves, allow_unused=True, retain_graph=retain_graph)
     trace.active = False
     return Traced(output.detach(), gradients, leaves, trace)

@@ -18,6 +18,7 @@ from torch.nn import Parameter
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Function = Callable[..., Any]
+_HUGE = 1e38
 
 
 class ForwardModeMissingError(Exception):
@@ -241,7 +242,10 @@ class JacobianBias(_CallBias):
                 primal, linear_part = forward_ad.unpack_dual(self.call.at(duals)[output_index])
         except (NotImplementedError, RuntimeError) as error:
             raise ForwardModeMissingError(str(error)) from error
-        return primal if linear_part is None else primal - linear_part
+        if linear_part is None:
+            # C++ autograd functions drop the tangent without an error.
+            raise ForwardModeMissingError("the forward-mode derivative is missing")
+        return primal - linear_part
 
     def pull_back(self, output_index: int, adjoint: Tensor) -> tuple[Tensor, list[Tensor | None]]:
         """Return the operation's value v and J_j^T a for each dependent argument, by reverse mode.
@@ -256,5 +260,7 @@ class JacobianBias(_CallBias):
 
 
 def finite(tensor: Tensor) -> Tensor:
-    """Return the tensor with zeros in place of infinities."""
-    return torch.where(torch.isinf(tensor), torch.zeros((), dtype=tensor.dtype, device=tensor.device), tensor)
+    """Return the tensor with zeros in place of infinities and of the huge numbers that stand for them in masks."""
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        return tensor
+    return torch.where(tensor.abs() < _HUGE, tensor, torch.zeros((), dtype=tensor.dtype, device=tensor.device))

@@ -145,7 +145,7 @@ class OperationTrace(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func in SUSPECTS:
-            check_operation(func, args, kwargs, self.modules.current)
+            check_operation(func, args, kwargs, self.modules.current, bool(self._dependents(args, kwargs)))
         if not torch.is_grad_enabled() or not (dependents := self._dependents(args, kwargs)):
             return func(*args, **kwargs)
         if overwrites_first_argument(func, kwargs):
