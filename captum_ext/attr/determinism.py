@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from captum_ext.attr.implicit_bias import Function
@@ -99,3 +101,23 @@ def check_module(module: nn.Module, path: str) -> None:
             raise NotDeterministicError("active dropout", hidden_path)
         if part.training and kind in _SCRIPTED_NORMS:
             raise NotDeterministicError("normalisation in train mode", hidden_path)
+
+
+@contextmanager
+def refuse_random_numbers(inputs: tuple[Tensor, ...]) -> Iterator[None]:
+    """Context that raises at its end if random numbers were drawn in it, by whatever means.
+
+    Raises
+    ------
+    NotDeterministicError
+        The state of a global generator, the CPU's or that of an input's CUDA device, has changed.
+    """
+    devices = {x.device for x in inputs if x.device.type == "cuda"}
+
+    def state() -> list[Tensor]:
+        return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in devices)]
+
+    before = state()
+    yield
+    if not all(torch.equal(old, new) for old, new in zip(before, state(), strict=True)):
+        raise NotDeterministicError("an operation that draws random numbers", None)

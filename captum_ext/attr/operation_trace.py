@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from captum_ext.attr.batch_norm_guard import guard_output
 from captum_ext.attr.bias_rules import LAYERS, RULES, by_jacobian, overwrites_first_argument
 from captum_ext.attr.determinism import SUSPECTS, check_module, check_operation
+from captum_ext.attr.grid import Grid, follow, image_grid
 from captum_ext.attr.implicit_bias import (
     AffineBias,
     Call,
@@ -63,12 +64,15 @@ class BiasTerm:
         The bias, in a shape that broadcasts to that of the adjoint.
     edge
         The place in the autograd graph where the product lies.
+    grid
+        Where on the image it lies; None where that is not known.
     """
 
     operation: Operation
     adjoint: Tensor
     bias: Tensor
     edge: GradientEdge
+    grid: Grid | None
 
     def contribution(self) -> Tensor:
         """Return the product, in the adjoint's shape; real, also inside of a Fourier transform."""
@@ -112,24 +116,43 @@ class OperationTrace(TorchFunctionMode):
 
     def __init__(self, consumer: Consumer, *, keep_values: bool = False) -> None:
         super().__init__()
-        self.active = True
+        self._active = True
         self.modules = ModulePath(check_module)
         self._consumer = consumer
         self._keep_values = keep_values
         self._known: dict[Key, Callable[[], Tensor | None]] = {}
+        self._grids: dict[Key, Grid] = {}
         self._constants: set[Node] = set()
+        self._n_examples = 0
         self._held: dict[int, list[Kept]] = {}
+        self._handles: list[Any] = []
         self._count = 0
 
     def add_input(self, tensor: Tensor) -> None:
         """Declare a tensor to be the model's input."""
-        self._learn(tensor)
+        self._learn(tensor, image_grid(tensor))
+        self._n_examples = tensor.shape[0]
 
     def depends_on_input(self, tensor: Tensor) -> bool:
         """Whether the tensor is differentiably connected to the input."""
         if not tensor.requires_grad or (node := tensor.grad_fn) is None:
             return False
         return (node, tensor.output_nr) in self._known or self._resolve(tensor, node)
+
+    def pause(self) -> None:
+        """Hand over no more terms, so that the graph can be used for something else."""
+        self._active = False
+
+    def close(self) -> None:
+        """Remove the hooks. Hooks that hold their own graph would keep it in memory for ever."""
+        self.pause()
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._known.clear()
+        self._grids.clear()
+        self._constants.clear()
+        self._held.clear()
 
     def __enter__(self) -> OperationTrace:
         self.modules.__enter__()
@@ -165,7 +188,7 @@ class OperationTrace(TorchFunctionMode):
             self._watch(bias.kept)
         for index, tensor in enumerate(tensors_in(output)):
             if tensor.requires_grad:
-                self._learn(tensor)
+                self._learn(tensor, self._grid_of_output(func, args, kwargs, dependents, tensor))
                 if bias is not None:
                     self._hook(tensor, index, func, bias, parents)
         return output
@@ -175,9 +198,11 @@ class OperationTrace(TorchFunctionMode):
     def _dependents(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
         return [tensor for tensor in tensors_in((args, kwargs)) if self.depends_on_input(tensor)]
 
-    def _learn(self, tensor: Tensor) -> None:
+    def _learn(self, tensor: Tensor, grid: Grid | None) -> None:
         node = tensor.grad_fn
         assert node is not None
+        if grid is not None:
+            self._grids[node, tensor.output_nr] = grid
         if not self._keep_values:
             self._known[node, tensor.output_nr] = weakref.ref(tensor)
             return
@@ -193,7 +218,7 @@ class OperationTrace(TorchFunctionMode):
         if not boundary:
             self._constants.add(node)
             return False
-        self._learn(tensor)
+        self._learn(tensor, None)
         if any(inner.name() not in _VIEW_NODES for inner in nodes):
             self._hook_hidden(tensor, node, boundary)
         return True
@@ -212,6 +237,23 @@ class OperationTrace(TorchFunctionMode):
                     visited.add(parent)
                     frontier.append(parent)
         return visited, list(boundary)
+
+    def _grid_of_output(
+        self,
+        func: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        dependents: Sequence[Tensor],
+        output: Tensor,
+    ) -> Grid | None:
+        if not self._grids:
+            return None
+        found = [(tensor, self._grids.get((tensor.grad_fn, tensor.output_nr))) for tensor in dependents]
+        sources = [(tensor, grid) for tensor, grid in found if grid is not None]
+        return follow(func, args, kwargs, sources, output, self._n_examples) if sources else None
+
+    def _grid(self, edge: GradientEdge) -> Grid | None:
+        return self._grids.get((edge.node, edge.output_nr))
 
     # ---- values that the biases need later ----
 
@@ -234,18 +276,20 @@ class OperationTrace(TorchFunctionMode):
     def _hook(self, tensor: Tensor, index: int, func: Function, bias: ImplicitBias, parents: list[GradientEdge]) -> None:
         operation = self._new_operation(getattr(func, "__name__", repr(func)).strip("_"))
         edge = get_gradient_edge(tensor)
+        waiting: list[ImplicitBias] = [bias]
 
         def contract(adjoint: Tensor | None) -> None:
-            if not self.active or adjoint is None:
+            if not self._active or adjoint is None:
                 return
+            bias = waiting.pop()  # Nothing is held longer than it is needed.
             try:
-                self._consumer(BiasTerm(operation, adjoint, bias.value(index), edge))
+                self._consumer(BiasTerm(operation, adjoint, bias.value(index), edge, self._grid(edge)))
             except ForwardModeMissingError:
                 assert isinstance(bias, JacobianBias)
                 value, gradients = bias.pull_back(index, adjoint)
                 self._consume_split(operation, adjoint, value, edge, gradients, bias.call.values, parents)
 
-        tensor.register_hook(contract)
+        self._handles.append(tensor.register_hook(contract))
 
     def _hook_hidden(self, tensor: Tensor, node: Node, boundary: list[Key]) -> None:
         """Hook an operation that was not seen: its own backward pulls the adjoint back to what was seen."""
@@ -255,19 +299,19 @@ class OperationTrace(TorchFunctionMode):
         self._watch(kept)
 
         def contract(adjoint: Tensor | None) -> None:
-            if not self.active or adjoint is None:
+            if not self._active or adjoint is None:
                 return
             kept.check()
             value, *parent_values = kept.tensors
             # The pull-back passes through the parents' hooks, which wait for the whole adjoint.
-            self.active = False
+            self._active = False
             try:
                 gradients = torch.autograd.grad([edge], parents, [adjoint], retain_graph=True, allow_unused=True)
             finally:
-                self.active = True
+                self._active = True
             self._consume_split(operation, adjoint, value, edge, gradients, parent_values, parents)
 
-        tensor.register_hook(contract)
+        self._handles.append(tensor.register_hook(contract))
 
     def _value_of(self, key: Key) -> Tensor:
         value = self._known[key]()
@@ -286,10 +330,10 @@ class OperationTrace(TorchFunctionMode):
         parents: Sequence[GradientEdge],
     ) -> None:
         """Hand over <a, b> as <a, v> - sum_j <J_j^T a, v_j>, each product where it lies."""
-        self._consumer(BiasTerm(operation, adjoint, finite(value), edge))
+        self._consumer(BiasTerm(operation, adjoint, finite(value), edge, self._grid(edge)))
         for gradient, parent_value, parent in zip(gradients, parent_values, parents, strict=True):
             if gradient is not None:
-                self._consumer(BiasTerm(operation, -gradient, finite(parent_value), parent))
+                self._consumer(BiasTerm(operation, -gradient, finite(parent_value), parent, self._grid(parent)))
 
     # ---- operations that overwrite ----
 
@@ -308,6 +352,7 @@ class OperationTrace(TorchFunctionMode):
         others = [tensor for tensor in tensors_in((args[1:], kwargs)) if self.depends_on_input(tensor)]
         on_base = func if base is target else _through_view(func, target, base)
         base_depends = self.depends_on_input(base)
+        grid = self._grid_of_output(func, args, kwargs, dependents, base)
         parents = [base, *others] if base_depends else others
 
         def make_call() -> Call:
@@ -319,7 +364,7 @@ class OperationTrace(TorchFunctionMode):
         edges = [get_gradient_edge(parent) for parent in parents]
         output = func(*args, **kwargs)
         guard_output(func, base)
-        self._learn(base)
+        self._learn(base, grid)
         if bias is not None:
             self._hook(base, 0, func, bias, edges)
         return output
