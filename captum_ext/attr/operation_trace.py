@@ -29,6 +29,7 @@ from captum_ext.attr.implicit_bias import (
     tensors_in,
 )
 from captum_ext.attr.module_path import ModulePath
+from captum_ext.attr.path_rules import in_accumulation_dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +44,14 @@ class Operation:
         The name of the function, such as ``conv2d``.
     module
         The path of the innermost module that ran it, ``""`` for the outermost one, None outside of modules.
+    is_layer
+        Whether it is a convolution, a linear layer or a batch normalisation.
     """
 
     index: int
     name: str
     module: str | None
+    is_layer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,9 @@ class BiasTerm:
         The place in the autograd graph where the product lies.
     grid
         Where on the image it lies; None where that is not known.
+    is_part
+        Whether this is one of several terms of an operation whose bias is known in sum only: the value v at its
+        output with the adjoint a, and the values v_j at its inputs with -J_j^T a.
     """
 
     operation: Operation
@@ -73,12 +80,31 @@ class BiasTerm:
     bias: Tensor
     edge: GradientEdge
     grid: Grid | None
+    is_part: bool = False
 
     def contribution(self) -> Tensor:
         """Return the product, in the adjoint's shape; real, also inside of a Fourier transform."""
         if self.adjoint.is_complex():
             return (self.adjoint.conj() * self.bias).real
         return self.adjoint * self.bias
+
+    def map_and_rest(self) -> tuple[Tensor, Tensor]:
+        """Return the product summed over channels as a map (N, H, W), and the sum of what has no place, (N,).
+
+        In accumulation precision. Only where ``grid`` is known.
+        """
+        assert self.grid is not None
+        if self.grid.axes == "NCHW" and self.is_by_channel:
+            bias = self.bias.reshape(-1).to(self.adjoint.dtype)
+            spatial = in_accumulation_dtype(torch.einsum("nchw,c->nhw", self.adjoint, bias))
+            return spatial, spatial.new_zeros(spatial.shape[0])
+        spatial, rest = self.grid.cells(in_accumulation_dtype(self.contribution()))
+        return spatial.sum(1), rest
+
+    @property
+    def is_by_channel(self) -> bool:
+        """Whether the bias is one number for each channel, along the axis before rows and columns."""
+        return self.bias.dim() == 3 and self.bias.shape == (self.adjoint.shape[-3], 1, 1)
 
 
 Consumer = Callable[[BiasTerm], None]
@@ -269,12 +295,13 @@ class OperationTrace(TorchFunctionMode):
 
     # ---- hooks ----
 
-    def _new_operation(self, name: str) -> Operation:
+    def _new_operation(self, name: str, *, is_layer: bool = False) -> Operation:
         self._count += 1
-        return Operation(self._count - 1, name, self.modules.current)
+        return Operation(self._count - 1, name, self.modules.current, is_layer)
 
     def _hook(self, tensor: Tensor, index: int, func: Function, bias: ImplicitBias, parents: list[GradientEdge]) -> None:
-        operation = self._new_operation(getattr(func, "__name__", repr(func)).strip("_"))
+        name = getattr(func, "__name__", repr(func)).strip("_")
+        operation = self._new_operation(name, is_layer=func in LAYERS)
         edge = get_gradient_edge(tensor)
         waiting: list[ImplicitBias] = [bias]
 
@@ -330,10 +357,10 @@ class OperationTrace(TorchFunctionMode):
         parents: Sequence[GradientEdge],
     ) -> None:
         """Hand over <a, b> as <a, v> - sum_j <J_j^T a, v_j>, each product where it lies."""
-        self._consumer(BiasTerm(operation, adjoint, finite(value), edge, self._grid(edge)))
+        self._consumer(BiasTerm(operation, adjoint, finite(value), edge, self._grid(edge), True))
         for gradient, parent_value, parent in zip(gradients, parent_values, parents, strict=True):
             if gradient is not None:
-                self._consumer(BiasTerm(operation, -gradient, finite(parent_value), parent, self._grid(parent)))
+                self._consumer(BiasTerm(operation, -gradient, finite(parent_value), parent, self._grid(parent), True))
 
     # ---- operations that overwrite ----
 
