@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -107,8 +109,7 @@ def _run(
     copies = tuple(leaf.clone() for leaf in leaves)
     for copy in copies:
         trace.add_input(copy)
-    # Compiled functions hide what they compute; run eagerly they do not.
-    with trace, refuse_random_numbers(inputs), torch.compiler.set_stance("force_eager"):
+    with trace, refuse_random_numbers(inputs), _compiled_functions_run_eagerly():
         raw = run_forward(forward_func, copies, None, additional_forward_args)
         output = select_output(raw, target, inputs[0].shape[0])
         _check_output(output, trace)
@@ -119,6 +120,11 @@ def _run(
         edges, maps = zip(*flowing, strict=True)
         pulled_back = torch.autograd.grad(edges, leaves, maps, allow_unused=True)
     return Backpropagated(output.detach(), _or_zeros(gradients, inputs), _or_zeros(pulled_back, inputs))
+
+
+def _compiled_functions_run_eagerly() -> AbstractContextManager[Any]:
+    """Compiled functions hide what they compute. Where no compiler was imported there are none, and importing is slow."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 def _check_output(output: Tensor, trace: OperationTrace) -> None:

@@ -12,12 +12,13 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from captum_ext.attr.implicit_bias import Function
 
+_DROPOUT_NAMES = (
+    *("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "feature_dropout"),
+    *("dropout_", "alpha_dropout_", "feature_alpha_dropout_", "feature_dropout_"),
+)
 _DROPOUTS = frozenset(
     getattr(namespace, name)
-    for name in (
-        "dropout dropout_ dropout1d dropout2d dropout3d alpha_dropout alpha_dropout_ feature_alpha_dropout "
-        "feature_alpha_dropout_ feature_dropout feature_dropout_"
-    ).split()
+    for name in _DROPOUT_NAMES
     for namespace in (torch, torch.nn.functional)
     if hasattr(namespace, name)
 )
@@ -27,7 +28,9 @@ _DROPOUT_ARGUMENT = {
     torch.nn.functional.scaled_dot_product_attention: "dropout_p",
 }
 SUSPECTS = _DROPOUTS | _BATCH_STATISTICS | _DROPOUT_ARGUMENT.keys() | {torch.nn.functional.rrelu, torch.lstm, torch.gru}
-_SCRIPTED_DROPOUTS = frozenset({"Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout"})
+_SCRIPTED_DROPOUTS = frozenset(
+    {"Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout"}
+)
 _SCRIPTED_NORMS = frozenset({"BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"})
 
 

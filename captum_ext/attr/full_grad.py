@@ -21,14 +21,13 @@ from captum_ext._captum import (
     is_tuple,
     log_usage,
 )
-from captum_ext.attr.backpropagation import AnyConsumer, Backpropagated, backpropagate
-from captum_ext.attr.batch_axis import TOLERANCE, by_rows, select_arguments, select_target
-from captum_ext.attr.full_grad_checks import check_image, check_options, rows_at_once
+from captum_ext.attr.examples import TOLERANCE, Examples, by_rows
+from captum_ext.attr.full_grad_checks import check_options, rows_at_once
+from captum_ext.attr.full_grad_saliency import paper_saliency
 from captum_ext.attr.input_space import InputSpace, Projection
 from captum_ext.attr.layer_totals import LayerAttribution, LayerTotals
-from captum_ext.attr.paper_map import NoisyMaps, PaperMap
 from captum_ext.attr.path_rules import in_accumulation_dtype, row_sum
-from captum_ext.attr.validation import InvalidArgumentError, check_inputs, expand_baselines
+from captum_ext.attr.validation import check_inputs, expand_baselines
 
 Tensors = tuple[Tensor, ...]
 
@@ -40,34 +39,6 @@ class _Explained:
     attributions: Tensors
     output: Tensor
     residual: Tensor
-
-
-@dataclass(frozen=True)
-class _Question:
-    """What is asked of a model: any rows of it can be explained on their own."""
-
-    forward_func: Callable[..., Any]
-    inputs: Tensors
-    target: TargetType
-    additional_forward_args: tuple[Any, ...] | None
-
-    @property
-    def n_examples(self) -> int:
-        return self.inputs[0].shape[0]
-
-    def rows(self, start: int, stop: int) -> Tensors:
-        return tuple(tensor[start:stop].detach() for tensor in self.inputs)
-
-    def backpropagate(
-        self, start: int, stop: int, rows: Tensors, make_consumer: Callable[[], AnyConsumer]
-    ) -> tuple[Backpropagated, AnyConsumer]:
-        return backpropagate(
-            self.forward_func,
-            rows,
-            select_target(self.target, start, stop, self.n_examples),
-            select_arguments(self.additional_forward_args, start, stop, self.n_examples),
-            make_consumer,
-        )
 
 
 class FullGrad(GradientAttribution):
@@ -114,7 +85,7 @@ class FullGrad(GradientAttribution):
     Which layer contributed what:
 
     >>> [(layer, found.total.shape) for layer, found in FullGrad(model).layer_attributions(images, target=3).items()]
-    [('input', torch.Size([2])), ('0', torch.Size([2])), ('1', torch.Size([2])), ('3', torch.Size([2]))]
+    [('(input)', torch.Size([2])), ('0', torch.Size([2])), ('1', torch.Size([2])), ('3', torch.Size([2]))]
     """
 
     def __init__(self, forward_func: Callable[..., Any]) -> None:
@@ -186,12 +157,12 @@ class FullGrad(GradientAttribution):
         check_options(tensors, projection, postprocess, baselines, return_convergence_delta)
         rows = rows_at_once(internal_batch_size)
         arguments = format_additional_forward_args(additional_forward_args)
-        question = _Question(self.forward_func, tensors, target, arguments)
+        examples = Examples(self.forward_func, tensors, target, arguments)
         if postprocess == "paper":
-            return format_output(is_tuple(inputs), (_saliency(question, rows, PaperMap, "contribution"),))
-        found = _explain(question, projection, conserve, rows)
+            return format_output(is_tuple(inputs), (paper_saliency(examples, "contribution", rows),))
+        found = _explain(examples, projection, conserve, rows)
         if baselines is not None:
-            start = _Question(self.forward_func, expand_baselines(baselines, tensors), target, arguments)
+            start = Examples(self.forward_func, expand_baselines(baselines, tensors), target, arguments)
             found = _difference(found, _explain(start, projection, conserve, rows))
         attributions = tuple(
             attribution.to(tensor.dtype).contiguous()
@@ -219,26 +190,24 @@ class FullGrad(GradientAttribution):
         Returns
         -------
         dict of str to LayerAttribution
-            In the order of the forward pass. ``"input"`` is <grad F, x>, the other keys are the paths of the modules
+            In the order of the forward pass. ``"(input)"`` is <grad F, x>, the other keys are the paths of the modules
             that have biases, ``"(model)"`` for operations of the outermost module or outside of any. The totals sum to
             F(x). Maps are on the image where the place of all of the module's biases is known.
         """
         tensors = format_tensor_into_tuples(inputs)
         check_inputs(tensors)
-        question = _Question(
-            self.forward_func, tensors, target, format_additional_forward_args(additional_forward_args)
-        )
+        examples = Examples(self.forward_func, tensors, target, format_additional_forward_args(additional_forward_args))
 
         def explain_rows(start: int, stop: int) -> tuple[LayerTotals, Tensor]:
-            rows = question.rows(start, stop)
-            passed, totals = question.backpropagate(start, stop, rows, lambda: LayerTotals(rows))
+            rows = examples.rows(start, stop)
+            passed, totals = examples.backpropagate(start, stop, rows, lambda: LayerTotals(rows))
             totals.add_input(passed)
             return totals, passed.output
 
         parts = by_rows(
             explain_rows,
             lambda part: (part[1], part[0].total() - in_accumulation_dtype(part[1])),
-            question.n_examples,
+            len(examples),
             rows_at_once(internal_batch_size),
         )
         return LayerTotals.concatenate([totals.by_layer() for totals, _ in parts])
@@ -253,10 +222,10 @@ class FullGrad(GradientAttribution):
         return True
 
 
-def _explain(question: _Question, projection: Projection, conserve: bool, rows_at_once: int | None) -> _Explained:
+def _explain(examples: Examples, projection: Projection, conserve: bool, rows_at_once: int | None) -> _Explained:
     def explain_rows(start: int, stop: int) -> _Explained:
-        rows = question.rows(start, stop)
-        passed, space = question.backpropagate(start, stop, rows, lambda: InputSpace(rows, projection))
+        rows = examples.rows(start, stop)
+        passed, space = examples.backpropagate(start, stop, rows, lambda: InputSpace(rows, projection))
         through_gradient = tuple(
             in_accumulation_dtype(gradient) * in_accumulation_dtype(x)
             for gradient, x in zip(passed.gradients, rows, strict=True)
@@ -267,9 +236,7 @@ def _explain(question: _Question, projection: Projection, conserve: bool, rows_a
         attributions = tuple(a + b for a, b in zip(through_gradient, through_biases, strict=True))
         return _Explained(attributions, passed.output, residual)
 
-    parts = by_rows(
-        explain_rows, lambda part: (part.output, part.residual), question.n_examples, rows_at_once
-    )
+    parts = by_rows(explain_rows, lambda part: (part.output, part.residual), len(examples), rows_at_once)
     return _Explained(
         tuple(torch.cat(tensors) for tensors in zip(*(part.attributions for part in parts), strict=True)),
         in_accumulation_dtype(torch.cat([part.output for part in parts])),

@@ -63,3 +63,11 @@ def rows_at_once(internal_batch_size: int | None) -> int | None:
             "integer of 1 or more, or None."
         )
     return size
+
+
+def check_noise(n_samples: int, noise_level: float) -> None:
+    """Raise `InvalidArgumentError` for a number of samples below 1 or a negative noise level."""
+    if isinstance(n_samples, bool) or not isinstance(n_samples, int) or n_samples < 1:
+        raise InvalidArgumentError(f"n_samples={n_samples!r} was given: give a number of noisy copies, 1 or more.")
+    if not 0 <= noise_level < float("inf"):
+        raise InvalidArgumentError(f"noise_level={noise_level!r} was given: give a finite number of 0 or more.")

@@ -18,14 +18,16 @@ from captum_ext._captum import (
     format_tensor_into_tuples,
     is_tuple,
 )
-from captum_ext.attr.backpropagation import Backpropagated, backpropagate
-from captum_ext.attr.batch_axis import by_example, by_rows, select_arguments, select_target
+from captum_ext.attr.backpropagation import Backpropagated
+from captum_ext.attr.batch_axis import by_example
+from captum_ext.attr.examples import Examples, by_rows
 from captum_ext.attr.operation_trace import BiasTerm
 from captum_ext.attr.path_rules import in_accumulation_dtype, row_sum
 from captum_ext.attr.validation import InvalidArgumentError, check_inputs
 
 Tensors = tuple[Tensor, ...]
 Maps = Literal["sum", "spatial", "full"]
+
 
 @dataclass(frozen=True)
 class BiasContribution:
@@ -122,9 +124,7 @@ def _merged(parts: list[BiasContribution]) -> BiasContribution:
     return replace(parts[0], values=torch.stack([part.values for part in parts]).sum(0))
 
 
-def _assemble(
-    passed: Backpropagated, inputs: Tensors, contributions: tuple[BiasContribution, ...]
-) -> FullGradients:
+def _assemble(passed: Backpropagated, inputs: Tensors, contributions: tuple[BiasContribution, ...]) -> FullGradients:
     products = tuple(
         in_accumulation_dtype(gradient) * x.detach() for gradient, x in zip(passed.gradients, inputs, strict=True)
     )
@@ -228,20 +228,14 @@ def decompose(
     if maps not in ("sum", "spatial", "full"):
         raise InvalidArgumentError(f"maps={maps!r} was given: give 'sum', 'spatial' or 'full'.")
     tensors = format_tensor_into_tuples(inputs)
-    n_examples = check_inputs(tensors)
-    arguments = format_additional_forward_args(additional_forward_args)
+    check_inputs(tensors)
+    examples = Examples(forward_func, tensors, target, format_additional_forward_args(additional_forward_args))
 
     def decompose_rows(start: int, stop: int) -> FullGradients:
-        rows = tuple(tensor[start:stop] for tensor in tensors)
-        passed, collector = backpropagate(
-            forward_func,
-            rows,
-            select_target(target, start, stop, n_examples),
-            select_arguments(arguments, start, stop, n_examples),
-            lambda: _Collector(maps, stop - start),
-        )
+        rows = examples.rows(start, stop)
+        passed, collector = examples.backpropagate(start, stop, rows, lambda: _Collector(maps, stop - start))
         return _assemble(passed, rows, collector.contributions())
 
-    parts = by_rows(decompose_rows, lambda part: (part.output, part.delta()), n_examples)
+    parts = by_rows(decompose_rows, lambda part: (part.output, part.delta()), len(examples))
     whole = parts[0] if len(parts) == 1 else _concatenate(parts)
     return replace(whole, input_gradients=format_output(is_tuple(inputs), cast(Tensors, whole.input_gradients)))

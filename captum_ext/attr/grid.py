@@ -100,14 +100,12 @@ def follow(
     return found if found is not None and found.fits(output.shape, n_examples) else None
 
 
-_PERMUTATIONS = frozenset("permute transpose swapaxes swapdims movedim moveaxis t adjoint".split())
-_RESHAPES = frozenset("view reshape flatten unflatten view_as reshape_as".split())
-_DISPLACEMENTS = frozenset("roll flip fliplr flipud rot90 sort gather index_select einsum".split())
+_PERMUTATIONS = frozenset(["permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "adjoint"])
+_RESHAPES = frozenset(["view", "reshape", "flatten", "unflatten", "view_as", "reshape_as"])
+_DISPLACEMENTS = frozenset(["roll", "flip", "fliplr", "flipud", "rot90", "sort", "gather", "index_select", "einsum"])
 
 
-def _permuted(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], grid: Grid
-) -> Grid | None:
+def _permuted(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], grid: Grid) -> Grid | None:
     """Find the new order of the axes by doing the same to a tensor whose axes differ in length."""
     lengths = (2, 3, 5, 7)[: len(grid.axes)]
     permuted = function(torch.empty(lengths, device="meta"), *args[1:], **kwargs)

@@ -245,7 +245,8 @@ class JacobianBias(_CallBias):
         if linear_part is None:
             # C++ autograd functions drop the tangent without an error.
             raise ForwardModeMissingError("the forward-mode derivative is missing")
-        return primal - linear_part
+        bias: Tensor = primal - linear_part
+        return bias
 
     def pull_back(self, output_index: int, adjoint: Tensor) -> tuple[Tensor, list[Tensor | None]]:
         """Return the operation's value v and J_j^T a for each dependent argument, by reverse mode.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
@@ -45,6 +44,7 @@ class InputSpace:
         self._flowing: list[tuple[GradientEdge, Tensor]] = []
 
     def __call__(self, term: BiasTerm) -> None:
+        """Take one bias term."""
         if self._is_image and term.grid is not None and self._projection != "backflow":
             spatial, elsewhere = term.map_and_rest()
             self._evenly = self._evenly + elsewhere

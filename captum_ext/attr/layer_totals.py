@@ -15,7 +15,7 @@ from captum_ext.attr.path_rules import in_accumulation_dtype, row_sum
 from captum_ext.attr.projection import interpolate
 
 Tensors = tuple[Tensor, ...]
-INPUT = "input"
+INPUT = "(input)"
 OUTERMOST = "(model)"
 
 
@@ -54,6 +54,7 @@ class LayerTotals:
         self._first_index: dict[str, int] = {INPUT: -1}
 
     def __call__(self, term: BiasTerm) -> None:
+        """Take one bias term."""
         layer = term.operation.module or OUTERMOST
         self._first_index[layer] = min(term.operation.index, self._first_index.get(layer, term.operation.index))
         total = by_example(term.contribution(), self._n_examples)

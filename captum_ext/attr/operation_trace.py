@@ -116,14 +116,12 @@ class LostValueError(Exception):
 
 
 # Nodes that rearrange values: operations that autograd adds by itself when a tensor is overwritten through a view.
-_VIEW_NODES = frozenset(
-    f"{name}Backward{version}"
-    for name in (
-        "Alias View Slice Select AsStrided Transpose Permute T Unsqueeze Squeeze Expand UnsafeView Split Unbind "
-        "Diagonal Clone ToCopy Unfold Detach Narrow SplitWithSizes ViewAsReal ViewAsComplex"
-    ).split()
-    for version in range(4)
+_VIEWS = (
+    *("Alias", "AsStrided", "Clone", "Detach", "Diagonal", "Expand", "Narrow", "Permute", "Select", "Slice", "Split"),
+    *("SplitWithSizes", "Squeeze", "T", "ToCopy", "Transpose", "Unbind", "Unfold", "UnsafeView", "Unsqueeze", "View"),
+    *("ViewAsComplex", "ViewAsReal"),
 )
+_VIEW_NODES = frozenset(f"{name}Backward{version}" for name in _VIEWS for version in range(4))
 
 
 class OperationTrace(TorchFunctionMode):
@@ -274,7 +272,7 @@ class OperationTrace(TorchFunctionMode):
     ) -> Grid | None:
         if not self._grids:
             return None
-        found = [(tensor, self._grids.get((tensor.grad_fn, tensor.output_nr))) for tensor in dependents]
+        found = [(tensor, self._grid(get_gradient_edge(tensor))) for tensor in dependents]
         sources = [(tensor, grid) for tensor, grid in found if grid is not None]
         return follow(func, args, kwargs, sources, output, self._n_examples) if sources else None
 
@@ -299,7 +297,9 @@ class OperationTrace(TorchFunctionMode):
         self._count += 1
         return Operation(self._count - 1, name, self.modules.current, is_layer)
 
-    def _hook(self, tensor: Tensor, index: int, func: Function, bias: ImplicitBias, parents: list[GradientEdge]) -> None:
+    def _hook(
+        self, tensor: Tensor, index: int, func: Function, bias: ImplicitBias, parents: list[GradientEdge]
+    ) -> None:
         name = getattr(func, "__name__", repr(func)).strip("_")
         operation = self._new_operation(name, is_layer=func in LAYERS)
         edge = get_gradient_edge(tensor)
@@ -408,9 +408,7 @@ def _through_view(func: Function, target: Tensor, base: Tensor) -> Function:
     return on_base
 
 
-def _bias_on_base(
-    bias: ImplicitBias | None, base_depends: bool, make_call: Callable[[], Call]
-) -> ImplicitBias | None:
+def _bias_on_base(bias: ImplicitBias | None, base_depends: bool, make_call: Callable[[], Call]) -> ImplicitBias | None:
     if bias is None and base_depends:
         return None
     if isinstance(bias, ConstantBias | AffineBias):

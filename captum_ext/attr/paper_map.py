@@ -95,6 +95,7 @@ class PaperMap:
         self._overlay = _Overlay()
 
     def __call__(self, term: BiasTerm) -> None:
+        """Take one bias term."""
         if not _belongs(term, layers_only=self._is_simple):
             return
         assert term.grid is not None
@@ -131,6 +132,7 @@ class NoisyMaps:
         self._input_sum: Tensor | None = None
 
     def __call__(self, term: BiasTerm) -> None:
+        """Take one bias term."""
         if not _belongs(term, layers_only=False):
             return
         assert term.grid is not None
