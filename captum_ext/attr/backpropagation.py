@@ -123,7 +123,7 @@ def _run(
 
 
 def _compiled_functions_run_eagerly() -> AbstractContextManager[Any]:
-    """Compiled functions hide what they compute. Where no compiler was imported there are none, and importing is slow."""
+    """Compiled functions hide what they compute; without an import of the compiler, which is slow, there are none."""
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
