@@ -9,11 +9,12 @@ from torch import nn
 INPUT_SIZES = {"vit": 224, "maxvit": 224, "inception": 75}
 
 # One model of each family of torchvision, the smallest that has all the family's operations.
-REPRESENTATIVES = (
-    "alexnet convnext_tiny densenet121 efficientnet_b0 efficientnet_v2_s googlenet inception_v3 maxvit_t mnasnet0_5 "
-    "mobilenet_v2 mobilenet_v3_small regnet_x_400mf regnet_y_400mf resnet18 resnext50_32x4d shufflenet_v2_x0_5 "
-    "squeezenet1_1 swin_t swin_v2_t vgg11 vgg11_bn vit_b_32 wide_resnet50_2"
-).split()
+REPRESENTATIVES = [
+    *("alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "googlenet"),
+    *("inception_v3", "maxvit_t", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_x_400mf"),
+    *("regnet_y_400mf", "resnet18", "resnext50_32x4d", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t"),
+    *("swin_v2_t", "vgg11_bn", "vit_b_32", "wide_resnet50_2"),
+]
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:

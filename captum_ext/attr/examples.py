@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_ext._captum import TargetType
 from captum_ext.attr.backpropagation import AnyConsumer, Backpropagated, backpropagate
 from captum_ext.attr.batch_axis import UnknownBatchAxisError
+from captum_ext.attr.validation import InvalidArgumentError
 
 Tensors = tuple[Tensor, ...]
 Part = TypeVar("Part")
@@ -99,17 +100,29 @@ def by_rows(
     -------
     list
         The parts, in order.
+
+    Raises
+    ------
+    InvalidArgumentError
+        The model mixes the examples of a batch.
     """
     size = rows_at_once or n_examples
     parts: list[Part] = []
     for start in range(0, n_examples, size):
         stop = min(start + size, n_examples)
+        together: Tensor | None = None
         try:
             part = explain_rows(start, stop)
-            is_mixed = stop - start > 1 and _is_mixed(*output_and_delta(part))
+            output, delta = output_and_delta(part)
+            if stop - start == 1 or not _is_mixed(output, delta):
+                parts.append(part)
+                continue
+            together = output
         except UnknownBatchAxisError:
-            is_mixed = True
-        parts += [explain_rows(i, i + 1) for i in range(start, stop)] if is_mixed else [part]
+            pass
+        alone = [explain_rows(row, row + 1) for row in range(start, stop)]
+        _check_independence(together, torch.cat([output_and_delta(part)[0] for part in alone]))
+        parts += alone
     return parts
 
 
@@ -117,3 +130,14 @@ def _is_mixed(output: Tensor, delta: Tensor) -> bool:
     """Whether contributions went to the wrong example: complete in sum, but not one by one."""
     allowed = TOLERANCE[output.dtype] * output.abs().clamp(min=1)
     return bool((delta.abs() > allowed).any()) and bool(delta.sum().abs() <= allowed.sum())
+
+
+def _check_independence(together: Tensor | None, alone: Tensor) -> None:
+    if together is None:
+        return
+    allowed = TOLERANCE[alone.dtype] * together.abs().clamp(min=1)
+    if bool(((together - alone).abs() > allowed).any()):
+        raise InvalidArgumentError(
+            f"forward_func gives {together.tolist()} for the examples together and {alone.tolist()} for each alone: it "
+            "must keep the examples apart. Give one example at a time, or look for a mean over the batch."
+        )
