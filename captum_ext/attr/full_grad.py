@@ -68,7 +68,7 @@ class FullGrad(GradientAttribution):
     Attributions have the input's shape and sum to the output of the target:
 
     >>> import torch
-    >>> from captum_ext.attr.full_grad import FullGrad
+    >>> from captum_ext import FullGrad
     >>> model = torch.nn.Sequential(
     ...     torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.GELU(), torch.nn.Flatten(), torch.nn.Linear(256, 10)
     ... ).eval()

@@ -65,7 +65,7 @@ class SimpleFullGrad(GradientAttribution):
     Examples
     --------
     >>> import torch
-    >>> from captum_ext.attr.full_grad_saliency import SimpleFullGrad
+    >>> from captum_ext import SimpleFullGrad
     >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(144, 10)).eval()
     >>> SimpleFullGrad(model).attribute(torch.rand(2, 3, 8, 8), target=1).shape
     torch.Size([2, 1, 8, 8])
@@ -89,7 +89,7 @@ class SimpleFullGrad(GradientAttribution):
         inputs
             Images of shape (N, C, H, W).
         target, additional_forward_args, internal_batch_size
-            As in `captum_ext.attr.full_grad.FullGrad.attribute`, which tells the errors too.
+            As in `captum_ext.FullGrad.attribute`, which tells the errors too.
 
         Returns
         -------
@@ -120,7 +120,7 @@ class SmoothFullGrad(GradientAttribution):
     Examples
     --------
     >>> import torch
-    >>> from captum_ext.attr.full_grad_saliency import SmoothFullGrad
+    >>> from captum_ext import SmoothFullGrad
     >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(144, 10)).eval()
     >>> SmoothFullGrad(model).attribute(torch.rand(2, 3, 8, 8), target=1, n_samples=3).shape
     torch.Size([2, 1, 8, 8])
@@ -147,7 +147,7 @@ class SmoothFullGrad(GradientAttribution):
         inputs
             Images of shape (N, C, H, W).
         target, additional_forward_args, internal_batch_size
-            As in `captum_ext.attr.full_grad.FullGrad.attribute`, which tells the errors too.
+            As in `captum_ext.FullGrad.attribute`, which tells the errors too.
         n_samples
             How many noisy copies, 1 or more; each takes one forward and one backward pass.
         noise_level

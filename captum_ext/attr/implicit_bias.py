@@ -7,6 +7,8 @@ file knows no graph and no output: it answers for one call at a time.
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -235,6 +237,7 @@ class JacobianBias(_CallBias):
         return finite(self._value(output_index, [finite(value) for value in self.call.values]))
 
     def _value(self, output_index: int, tangents: Sequence[Tensor]) -> Tensor:
+        _load_forward_mode()
         try:
             with forward_ad.dual_level():
                 values = zip(self.call.values, tangents, strict=True)
@@ -258,6 +261,14 @@ class JacobianBias(_CallBias):
             output = self.call.at(leaves)[output_index]
             gradients = torch.autograd.grad(output, leaves, adjoint, allow_unused=True)
         return output.detach(), list(gradients)
+
+
+@functools.cache
+def _load_forward_mode() -> None:
+    """Let PyTorch load forward mode, which happens at its first use and warns of PyTorch's own deprecated parts."""
+    with warnings.catch_warnings(), forward_ad.dual_level():
+        warnings.simplefilter("ignore", FutureWarning)
+        forward_ad.make_dual(torch.zeros(()), torch.zeros(()))
 
 
 def finite(tensor: Tensor) -> Tensor:
