@@ -1,0 +1,170 @@
+"""What FullGrad costs, beside one forward-backward pass of the same model and beside the published algorithm.
+
+    python benchmarks/full_grad.py                        time and memory of four models
+    python benchmarks/full_grad.py --models all           exactness and cost of every torchvision model
+    python benchmarks/full_grad.py --models swin_t,vgg16 --batch-size 16
+
+Times are medians of interleaved repetitions, as multiples of one forward-backward pass with respect to the input.
+Memory is the peak above the loaded model, each method in a process of its own.
+"""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import torch
+import torchvision
+import typer
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # the models of the tests, from wherever this is run
+
+from captum_ext import FullGrad
+from captum_ext.attr.full_gradient import decompose
+from tests.naive_full_grad import naive_full_grad
+from tests.randomised_models import torchvision_images, torchvision_model
+
+TARGET = 3
+FOUR = "resnet50,vgg16,vit_b_16,swin_t"
+MEBIBYTE = 2**20
+
+
+def bare(model: nn.Module, x: Tensor) -> None:
+    leaf = x.clone().requires_grad_()
+    torch.autograd.grad(model(leaf)[:, TARGET].sum(), leaf)
+
+
+def paper(model: nn.Module, x: Tensor) -> None:
+    FullGrad(model).attribute(x, target=TARGET, postprocess="paper")
+
+
+def conserved(model: nn.Module, x: Tensor) -> None:
+    FullGrad(model).attribute(x, target=TARGET)
+
+
+def published(model: nn.Module, x: Tensor) -> None:
+    naive_full_grad(model, x, TARGET)
+
+
+METHODS: dict[str, Callable[[nn.Module, Tensor], None]] = {
+    "bare": bare,
+    "paper": paper,
+    "conserved": conserved,
+    "published": published,
+}
+
+
+def load(name: str, batch_size: int, device: str) -> tuple[nn.Module, Tensor]:
+    """Return a model with random weights in float32, and images of the size that it was made for."""
+    torch.manual_seed(0)
+    size = 299 if name == "inception_v3" else 224
+    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    model = torchvision.models.get_model(name, weights=None, **options).eval().to(device)
+    return model, torch.randn(batch_size, 3, size, size, device=device)
+
+
+def seconds(method: Callable[[nn.Module, Tensor], None], model: nn.Module, x: Tensor) -> float:
+    start = time.perf_counter()
+    method(model, x)
+    if x.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def interleaved_medians(methods: list[str], model: nn.Module, x: Tensor, repetitions: int) -> dict[str, float]:
+    """Return the median time of each method; the first repetition warms up and does not count."""
+    times: dict[str, list[float]] = {name: [] for name in methods}
+    for _ in range(1 + repetitions):
+        for name in methods:
+            times[name].append(seconds(METHODS[name], model, x))
+    return {name: median(values[1:]) for name, values in times.items()}
+
+
+def peak_mebibytes(method: str, model: str, batch_size: int, device: str) -> float:
+    """Measure one method's peak memory above that of the loaded model, in a new process."""
+    command = [sys.executable, __file__, "--models", model, "--peak-of", method]
+    command += ["--batch-size", str(batch_size), "--device", device]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def _memory(line: str) -> int:
+    fields = dict(entry.split(":", 1) for entry in Path("/proc/self/status").read_text().splitlines() if ":" in entry)
+    return int(fields[line].split()[0]) * 1024
+
+
+def measure_own_peak(method: str, model: nn.Module, x: Tensor) -> float:
+    """Return the peak memory of one call above the present, in MiB; what is loaded at first use is loaded before."""
+    METHODS[method](*tiny())
+    gc.collect()
+    if x.is_cuda:
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        METHODS[method](model, x)
+        return (torch.cuda.max_memory_allocated() - before) / MEBIBYTE
+    before = _memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
+    METHODS[method](model, x)
+    return (_memory("VmHWM") - before) / MEBIBYTE
+
+
+def tiny() -> tuple[nn.Module, Tensor]:
+    layers = (nn.Conv2d(3, 4, 3), nn.GELU(), nn.Flatten(), nn.Linear(144, 5))
+    return nn.Sequential(*layers).eval(), torch.rand(1, 3, 8, 8)
+
+
+def compare(name: str, batch_size: int, repetitions: int, device: str, with_published: bool) -> str:
+    model, x = load(name, batch_size, device)
+    # The published code knows no tokens: it leaves them out, or raises on rows and columns before channels.
+    with_published = with_published and not any(isinstance(module, nn.LayerNorm) for module in model.modules())
+    methods = [method for method in METHODS if with_published or method != "published"]
+    times = interleaved_medians(methods, model, x, repetitions)
+    ratios = {method: times[method] / times["bare"] for method in methods}
+    del model, x
+    peaks = {method: peak_mebibytes(method, name, batch_size, device) for method in ("bare", "paper")}
+    cells = [name, str(batch_size), f"{1000 * times['bare'] / batch_size:.0f} ms"]
+    cells += [f"{ratios[method]:.2f}" if method in ratios else "-" for method in ("paper", "conserved", "published")]
+    cells += [f"{peaks['bare']:.0f} MiB", f"{peaks['paper'] / peaks['bare']:.2f}"]
+    return " | ".join(cells)
+
+
+def exactness(name: str, repetitions: int) -> str:
+    """Decompose a model with random biases in float64, and time its usual form."""
+    found = decompose(torchvision_model(name), torchvision_images(name), TARGET, maps="sum")
+    delta = (found.delta().abs() / found.output.abs().clamp(min=1)).item()
+    times = interleaved_medians(["bare", "paper"], *load(name, 1, "cpu"), repetitions)
+    return f"{name} | {delta:.1e} | {len(found.contributions)} | {times['paper'] / times['bare']:.2f}"
+
+
+def main(
+    models: Annotated[str, typer.Option(help="Names of torchvision models, separated by commas, or 'all'.")] = FOUR,
+    batch_size: Annotated[int, typer.Option(min=1)] = 1,
+    repetitions: Annotated[int, typer.Option(min=1)] = 7,
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+    device: Annotated[str, typer.Option()] = "cpu",
+    with_published: Annotated[bool, typer.Option(help="Time the naive published algorithm too.")] = True,
+    peak_of: Annotated[str | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Print the cost of FullGrad as a table."""
+    torch.set_num_threads(threads)
+    if peak_of is not None:
+        print(measure_own_peak(peak_of, *load(models, batch_size, device)))
+    elif models == "all":
+        print("model | relative delta | bias terms | paper map, forward-backward times\n--- | --- | --- | ---")
+        for name in torchvision.models.list_models(module=torchvision.models):
+            print(exactness(name, repetitions), flush=True)
+    else:
+        print("model | batch | one pass per image | paper | conserved | published | peak of one pass | paper's peak")
+        print("--- | --- | --- | --- | --- | --- | --- | ---")
+        for name in models.split(","):
+            print(compare(name, batch_size, repetitions, device, with_published), flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,254 @@
+"""Which operations have which implicit bias in closed form; every other differentiable operation gets a Jacobian.
+
+The rules are told by the operation's own function object, as a ``TorchFunctionMode`` receives it, and look at which of
+the arguments depend on the model's input: a product with a constant is linear, a product of two activations is not.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_ext.attr.implicit_bias import (
+    AffineBias,
+    Call,
+    ConstantBias,
+    Function,
+    ImplicitBias,
+    JacobianBias,
+    ScaledOutput,
+    finite,
+    tensors_in,
+)
+
+# A rule sees the arguments and the dependent tensors among them and gives the bias, or None where it is zero.
+# ``make_call`` keeps the arguments for later and is called only by rules that need them.
+MakeCall = Callable[[], Call]
+Rule = Callable[[tuple[Any, ...], dict[str, Any], Sequence[Tensor], MakeCall], ImplicitBias | None]
+
+_NAMESPACES: tuple[Any, ...] = (
+    torch,
+    torch.Tensor,
+    torch.nn.functional,
+    torch._C._nn,
+    torch.special,
+    torch.linalg,
+    torch.fft,
+)
+
+
+def _functions(names: str) -> list[Function]:
+    found = [getattr(namespace, name, None) for name in names.split() for namespace in _NAMESPACES]
+    return [function for function in found if callable(function)]
+
+
+def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name: str, default: Any = None) -> Any:
+    return args[position] if len(args) > position else kwargs.get(name, default)
+
+
+def _is_only_first(args: tuple[Any, ...], kwargs: dict[str, Any], dependents: Sequence[Tensor]) -> bool:
+    return len(dependents) == 1 and dependents[0] is _argument(args, kwargs, 0, "input")
+
+
+def by_jacobian(
+    args: tuple[Any, ...], kwargs: dict[str, Any], dependents: Sequence[Tensor], make_call: MakeCall
+) -> ImplicitBias | None:
+    """Rule of every operation that has no closed form."""
+    return JacobianBias(make_call())
+
+
+def _homogeneous(
+    args: tuple[Any, ...], kwargs: dict[str, Any], dependents: Sequence[Tensor], make_call: MakeCall
+) -> ImplicitBias | None:
+    """Degree one in the first argument, as long as the others are constants: no bias."""
+    return None if _is_only_first(args, kwargs, dependents) else JacobianBias(make_call())
+
+
+def _reduction(
+    args: tuple[Any, ...], kwargs: dict[str, Any], dependents: Sequence[Tensor], make_call: MakeCall
+) -> ImplicitBias | None:
+    """Max and min: over axes homogeneous, against a second tensor not."""
+    if sum(1 for _ in tensors_in((args, kwargs))) == 1:
+        return None
+    return JacobianBias(make_call())
+
+
+def _constant_padding(
+    args: tuple[Any, ...], kwargs: dict[str, Any], dependents: Sequence[Tensor], make_call: MakeCall
+) -> ImplicitBias | None:
+    is_zero = not _argument(args, kwargs, 3, "value") or _argument(args, kwargs, 2, "mode", "constant") != "constant"
+    return None if is_zero else AffineBias(make_call())
+
+
+def _concatenation(
+    args: tuple[Any, ...], kwargs: dict[str, Any], dependents: Sequence[Tensor], make_call: MakeCall
+) -> ImplicitBias | None:
+    """Linear in all tensors together: the constant ones are the bias."""
+    is_complete = sum(1 for _ in tensors_in((args, kwargs))) == len(dependents)
+    return None if is_complete else AffineBias(make_call())
+
+
+def _replacement(first_value: int) -> Rule:
+    """Operations that put values into places of others: linear in old and new together, if those are all dependent."""
+
+    def rule(
+        args: tuple[Any, ...], kwargs: dict[str, Any], dependents: Sequence[Tensor], make_call: MakeCall
+    ) -> ImplicitBias | None:
+        values = (*args[first_value:], *kwargs.values())
+        old = args[0] if first_value > 1 else None
+        constants = [value for value in (old, *values) if not any(value is tensor for tensor in dependents)]
+        if all(constant is None or (not isinstance(constant, Tensor) and constant == 0) for constant in constants):
+            return None
+        return AffineBias(make_call())
+
+    return rule
+
+
+def _sum(sign_of_first: int, sign_of_second: int) -> Rule:
+    """Sum or difference: the term that does not depend on the input is the bias."""
+
+    def rule(
+        args: tuple[Any, ...], kwargs: dict[str, Any], dependents: Sequence[Tensor], make_call: MakeCall
+    ) -> ImplicitBias | None:
+        if len(dependents) == 2:
+            return None
+        first, second = _argument(args, kwargs, 0, "input"), _argument(args, kwargs, 1, "other")
+        first_is_constant = second is dependents[0]
+        constant, sign = (first, sign_of_first) if first_is_constant else (second, sign_of_second)
+        alpha = kwargs.get("alpha", 1)
+        if not isinstance(constant, Tensor):
+            constant = dependents[0].new_full((), constant)
+        # ``alpha`` multiplies the second operand of add and sub, and the first of rsub.
+        alpha_is_on_first = sign_of_first < 0
+        scale = sign * (alpha if alpha_is_on_first == first_is_constant else 1)
+        return ConstantBias(finite(constant.detach() if scale == 1 else constant.detach() * scale))
+
+    return rule
+
+
+def _product(
+    args: tuple[Any, ...], kwargs: dict[str, Any], dependents: Sequence[Tensor], make_call: MakeCall
+) -> ImplicitBias | None:
+    """Multilinear: of the degree that counts the dependent factors."""
+    degree = len(dependents)
+    return None if degree == 1 else ScaledOutput(make_call(), 1.0 - degree)
+
+
+def _quotient(
+    args: tuple[Any, ...], kwargs: dict[str, Any], dependents: Sequence[Tensor], make_call: MakeCall
+) -> ImplicitBias | None:
+    if kwargs.get("rounding_mode") is not None:
+        return JacobianBias(make_call())
+    if len(dependents) == 2:
+        return ScaledOutput(make_call(), 1.0)
+    return None if _is_only_first(args, kwargs, dependents) else ScaledOutput(make_call(), 2.0)
+
+
+def _channel_bias(spatial_dims: int, bias_position: int = 2) -> Rule:
+    """Convolution or linear layer whose weight and bias are constants: its bias parameter, shaped for its output."""
+
+    def rule(
+        args: tuple[Any, ...], kwargs: dict[str, Any], dependents: Sequence[Tensor], make_call: MakeCall
+    ) -> ImplicitBias | None:
+        if not _is_only_first(args, kwargs, dependents):
+            return JacobianBias(make_call())
+        bias = _argument(args, kwargs, bias_position, "bias")
+        return None if bias is None else ConstantBias(bias.detach().reshape(-1, *[1] * spatial_dims))
+
+    return rule
+
+
+def _batch_norm(
+    args: tuple[Any, ...], kwargs: dict[str, Any], dependents: Sequence[Tensor], make_call: MakeCall
+) -> ImplicitBias | None:
+    """Eval-mode batch normalisation: beta - gamma mu / sqrt(var + eps)."""
+    features, mean, variance = (
+        _argument(args, kwargs, i, name) for i, name in enumerate(("input", "running_mean", "running_var"))
+    )
+    if not _is_only_first(args, kwargs, dependents) or mean is None:
+        return JacobianBias(make_call())
+    weight, shift = _argument(args, kwargs, 3, "weight"), _argument(args, kwargs, 4, "bias")
+    eps = _argument(args, kwargs, 7, "eps", 1e-5)
+    with torch.no_grad():
+        bias = -mean * torch.rsqrt(variance + eps)
+        bias = bias if weight is None else bias * weight
+        bias = bias if shift is None else bias + shift
+    return ConstantBias(bias.reshape(-1, *[1] * (features.dim() - 2)))
+
+
+_HOMOGENEOUS = """
+    relu relu_ leaky_relu leaky_relu_ prelu abs neg negative positive __neg__ __pos__
+    max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
+    avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
+    adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d _adaptive_avg_pool2d
+    dropout dropout1d dropout2d dropout3d dropout_ alpha_dropout feature_alpha_dropout feature_dropout
+    view reshape view_as reshape_as flatten unflatten ravel transpose t permute swapaxes swapdims movedim moveaxis
+    adjoint squeeze unsqueeze expand expand_as broadcast_to repeat repeat_interleave tile contiguous clone
+    to type type_as float double half bfloat16 cpu cuda
+    chunk split split_with_sizes tensor_split unsafe_chunk unsafe_split unbind select narrow __getitem__ index_select
+    gather take take_along_dim masked_select sum mean nansum cumsum diff amax amin sort topk kthvalue median
+    diagonal diag diag_embed trace tril triu roll flip fliplr flipud rot90 unfold fold
+    pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle interpolate upsample grid_sample affine_grid
+    fft ifft rfft irfft fft2 ifft2 rfft2 irfft2 fftn ifftn rfftn irfftn fftshift ifftshift real imag
+    view_as_real view_as_complex conj
+"""
+_PRODUCT = "mul mul_ multiply __mul__ __rmul__ __imul__ matmul __matmul__ __rmatmul__ bmm mm mv dot einsum outer inner"
+_PLUS = "add add_ __add__ __radd__ __iadd__"
+_MINUS = "sub sub_ subtract __sub__ __isub__"
+
+
+_LAYER_RULES: dict[Rule, str] = {
+    _channel_bias(0): "linear",
+    _channel_bias(1): "conv1d conv_transpose1d",
+    _channel_bias(2): "conv2d conv_transpose2d",
+    _channel_bias(3): "conv3d conv_transpose3d",
+}
+
+
+def _table(entries: Iterable[tuple[Rule, str]]) -> dict[Function, Rule]:
+    return {function: rule for rule, names in entries for function in _functions(names)}
+
+
+RULES: dict[Function, Rule] = {
+    **_table(
+        [
+            (_homogeneous, _HOMOGENEOUS),
+            (_reduction, "max min"),
+            (_constant_padding, "pad"),
+            (_concatenation, "cat concat concatenate stack hstack vstack dstack"),
+            (_replacement(1), "where copy_"),
+            (_replacement(2), "masked_fill masked_fill_ __setitem__ index_put index_put_"),
+            (_product, _PRODUCT),
+            (_sum(1, 1), _PLUS),
+            (_sum(1, -1), _MINUS),
+            (_sum(-1, 1), "rsub __rsub__"),
+            (_quotient, "div div_ divide true_divide __truediv__ __itruediv__"),
+            *_LAYER_RULES.items(),
+        ]
+    ),
+    # Only this one: torch.batch_norm takes its arguments in another order.
+    torch.nn.functional.batch_norm: _batch_norm,
+    **{getattr(torch.Tensor, name).__get__: _homogeneous for name in ("T", "mT", "H", "mH", "real", "imag")},
+}
+
+# Layers, whose bias in closed form is made of parameters and running statistics that no forward pass overwrites.
+LAYERS = frozenset(function for function, rule in RULES.items() if rule in {*_LAYER_RULES, _batch_norm})
+
+_IN_PLACE_OPERATORS = frozenset(
+    {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__ifloordiv__", "__imod__", "__ipow__"}
+)
+
+
+@functools.cache
+def _is_named_in_place(function: Function) -> bool:
+    name = getattr(function, "__name__", "")
+    return name in _IN_PLACE_OPERATORS or (name.endswith("_") and not name.endswith("__"))
+
+
+def overwrites_first_argument(function: Function, kwargs: dict[str, Any]) -> bool:
+    """Whether the operation writes its result into its first argument."""
+    return bool(kwargs.get("inplace")) or _is_named_in_place(function)

@@ -1,0 +1,278 @@
+"""The implicit bias of one operation: its value minus its own linear part.
+
+An operation v = op(v_1, ..., v_m) with the Jacobians J_j has at its input the bias b = v - sum_j J_j v_j. For a
+convolution that is the bias parameter, for GELU, softmax or attention it is whatever the linear part leaves over. This
+file knows no graph and no output: it answers for one call at a time.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn import Parameter
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+Function = Callable[..., Any]
+_HUGE = 1e38
+
+
+class ForwardModeMissingError(Exception):
+    """The operation has no forward-mode derivative, so that its bias cannot be computed at its output."""
+
+
+class ImplicitBias(Protocol):
+    """A bias that is computed when it is asked for, at the latest when the adjoint arrives."""
+
+    def value(self, output_index: int) -> Tensor:
+        """Return the bias of one of the operation's outputs, in a shape that broadcasts to that output."""
+        ...
+
+    @property
+    def kept(self) -> Kept:
+        """What the bias will be computed from."""
+        ...
+
+
+class Kept:
+    """Tensors that are held for the backward pass without copying them, unless they are about to be overwritten.
+
+    Parameters
+    ----------
+    tensors
+        Aliases without a graph.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self.tensors = list(tensors)
+        self._versions = [tensor._version for tensor in self.tensors]
+
+    def own(self) -> None:
+        """Copy the tensors, whose storage is about to be overwritten."""
+        self.tensors = [tensor.clone() for tensor in self.tensors]
+        self._versions = [tensor._version for tensor in self.tensors]
+
+    def check(self) -> None:
+        """Raise RuntimeError if a tensor was overwritten without being seen."""
+        if any(tensor._version != version for tensor, version in zip(self.tensors, self._versions, strict=True)):
+            raise RuntimeError(
+                "An activation was overwritten by an operation that cannot be seen (inside TorchScript or a custom "
+                "autograd function) before its bias was computed. Make that operation out of place."
+            )
+
+
+def tensors_in(tree: Any) -> Iterator[Tensor]:
+    """Yield the tensors in nested tuples, lists and dictionaries, from left to right."""
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, tuple | list):
+        for branch in tree:
+            yield from tensors_in(branch)
+    elif isinstance(tree, dict):
+        for branch in tree.values():
+            yield from tensors_in(branch)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Stands for the tensor with this number."""
+
+    number: int
+
+
+def _map(tree: Any, leaf: Callable[[Any], Any]) -> Any:
+    if isinstance(tree, tuple | list) and not isinstance(tree, torch.Size):
+        branches = [_map(branch, leaf) for branch in tree]
+        return tuple(branches) if isinstance(tree, tuple) else branches
+    if isinstance(tree, dict):
+        return {key: _map(branch, leaf) for key, branch in tree.items()}
+    return leaf(tree)
+
+
+def _to_places(tree: Any, places: dict[int, int]) -> Any:
+    return _map(tree, lambda leaf: _Place(places[id(leaf)]) if id(leaf) in places else leaf)
+
+
+def _fill(tree: Any, tensors: Sequence[Tensor]) -> Any:
+    return _map(tree, lambda leaf: tensors[leaf.number] if isinstance(leaf, _Place) else leaf)
+
+
+class Call:
+    """One call of an operation, which can be repeated at other values of its dependent arguments.
+
+    Parameters
+    ----------
+    function, args, kwargs
+        What was called.
+    dependents
+        The tensors among the arguments that depend on the model's input; all other arguments are constants.
+    overwrites
+        Whether the operation writes into its first argument, which is then copied, now and before each repetition.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        dependents: Sequence[Tensor],
+        *,
+        overwrites: bool = False,
+    ) -> None:
+        constants = [
+            tensor
+            for tensor in tensors_in((args, kwargs))
+            if not isinstance(tensor, Parameter) and not any(tensor is dependent for dependent in dependents)
+        ]
+        originals = [*dependents, *constants]
+        self.kept = Kept([tensor.detach() for tensor in originals])
+        if overwrites:
+            self.kept.own()
+        places = {id(tensor): place for place, tensor in enumerate(originals)}
+        self._number_of_values = len(dependents)
+        self._function, self._overwrites = function, overwrites
+        self._args: tuple[Any, ...] = _to_places(args, places)
+        self._kwargs: dict[str, Any] = _to_places(kwargs, places)
+
+    @property
+    def values(self) -> list[Tensor]:
+        """The values of the dependent arguments, without a graph."""
+        return self.kept.tensors[: self._number_of_values]
+
+    def at(self, values: Sequence[Tensor]) -> list[Tensor]:
+        """Repeat the call with these values of the dependent arguments and return the tensors that come out."""
+        self.kept.check()
+        tensors = [*values, *self.kept.tensors[self._number_of_values :]]
+        args, kwargs = _fill(self._args, tensors), _fill(self._kwargs, tensors)
+        if self._overwrites:
+            args = (args[0].clone(), *args[1:])
+        # Fused attention has no forward-mode derivative; the kernel made of plain operations has.
+        with sdpa_kernel(SDPBackend.MATH):
+            output = self._function(*args, **kwargs)
+        return [args[0]] if output is None else list(tensors_in(output))
+
+
+class ConstantBias:
+    """A bias that is known beforehand: a parameter, or a constant that is added."""
+
+    __slots__ = ("kept",)
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.kept = Kept([tensor.detach()])
+
+    def value(self, output_index: int) -> Tensor:
+        """Return the bias; the same for every output."""
+        self.kept.check()
+        return self.kept.tensors[0]
+
+
+class _CallBias:
+    """A bias that is computed from a repetition of the call."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+
+    @property
+    def kept(self) -> Kept:
+        """The arguments of the call."""
+        return self.call.kept
+
+
+class ScaledOutput(_CallBias):
+    """The bias of an operation that is homogeneous of degree d in its dependent arguments: (1 - d) times its value.
+
+    Euler's theorem: sum_j J_j v_j = d v. A product of two dependent factors has degree 2, a quotient of two degree 0.
+    """
+
+    __slots__ = ("_factor",)
+
+    def __init__(self, call: Call, factor: float) -> None:
+        super().__init__(call)
+        self._factor = factor
+
+    def value(self, output_index: int) -> Tensor:
+        """Return the scaled value of the operation, which is computed anew instead of kept."""
+        return self.call.at(self.call.values)[output_index] * self._factor
+
+
+class AffineBias(_CallBias):
+    """The bias of an operation that is affine in its dependent arguments: what it gives when they are all zero."""
+
+    __slots__ = ()
+
+    def value(self, output_index: int) -> Tensor:
+        """Return the value of the operation at zero; infinite entries, which masks leave behind, as zeros."""
+        zeros = [value.new_zeros(()).expand(value.shape) for value in self.call.values]
+        return finite(self.call.at(zeros)[output_index])
+
+
+class JacobianBias(_CallBias):
+    """The bias of any differentiable operation, by one forward-mode derivative of that operation alone."""
+
+    __slots__ = ()
+
+    def value(self, output_index: int) -> Tensor:
+        """Return v - sum_j J_j v_j.
+
+        Masks put infinities into a forward pass, whose products with their zero adjoints are not numbers. The
+        telescoping holds for any stand-in v' of the values, as long as an operation and its consumers use the
+        same; infinite entries are replaced by zeros.
+
+        Raises
+        ------
+        ForwardModeMissingError
+            If PyTorch has no forward-mode derivative for the operation.
+        """
+        bias = self._value(output_index, self.call.values)
+        if bool(torch.isfinite(bias.sum())):
+            return bias
+        return finite(self._value(output_index, [finite(value) for value in self.call.values]))
+
+    def _value(self, output_index: int, tangents: Sequence[Tensor]) -> Tensor:
+        _load_forward_mode()
+        try:
+            with forward_ad.dual_level():
+                values = zip(self.call.values, tangents, strict=True)
+                duals = [forward_ad.make_dual(value, tangent) for value, tangent in values]
+                primal, linear_part = forward_ad.unpack_dual(self.call.at(duals)[output_index])
+        except (NotImplementedError, RuntimeError) as error:
+            raise ForwardModeMissingError(str(error)) from error
+        if linear_part is None:
+            # C++ autograd functions drop the tangent without an error.
+            raise ForwardModeMissingError("the forward-mode derivative is missing")
+        bias: Tensor = primal - linear_part
+        return bias
+
+    def pull_back(self, output_index: int, adjoint: Tensor) -> tuple[Tensor, list[Tensor | None]]:
+        """Return the operation's value v and J_j^T a for each dependent argument, by reverse mode.
+
+        For operations without forward mode: <a, b> = <a, v> - sum_j <J_j^T a, v_j>.
+        """
+        with torch.enable_grad():
+            leaves = [value.detach().requires_grad_() for value in self.call.values]
+            output = self.call.at(leaves)[output_index]
+            gradients = torch.autograd.grad(output, leaves, adjoint, allow_unused=True)
+        return output.detach(), list(gradients)
+
+
+@functools.cache
+def _load_forward_mode() -> None:
+    """Let PyTorch load forward mode, which happens at its first use and warns of PyTorch's own deprecated parts."""
+    with warnings.catch_warnings(), forward_ad.dual_level():
+        warnings.simplefilter("ignore", FutureWarning)
+        forward_ad.make_dual(torch.zeros(()), torch.zeros(()))
+
+
+def finite(tensor: Tensor) -> Tensor:
+    """Return the tensor with zeros in place of infinities and of the huge numbers that stand for them in masks."""
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        return tensor
+    return torch.where(tensor.abs() < _HUGE, tensor, torch.zeros((), dtype=tensor.dtype, device=tensor.device))

@@ -1,0 +1,106 @@
+"""A figure of what each layer contributed: a signed bar for every layer, and the maps of the strongest ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from captum_ext.attr.layer_totals import LayerAttribution
+from captum_ext.attr.validation import InvalidArgumentError
+from captum_ext.visualization import draw_picture
+
+POSITIVE, NEGATIVE = "#b2182b", "#2166ac"
+SIGNED_COLOUR_MAP = "RdBu_r"
+_BAR_INCHES = 0.16
+_PANEL_INCHES = 2.2
+
+
+def layer_figure(
+    layers: Mapping[str, LayerAttribution],
+    example: int = 0,
+    image: Tensor | None = None,
+    n_maps: int = 6,
+    title: str = "",
+) -> Figure:
+    """Draw what each layer contributed to one example's output.
+
+    Parameters
+    ----------
+    layers
+        What `captum_ext.attr.full_grad.FullGrad.layer_attributions` returned.
+    example
+        Which example of the batch.
+    image
+        The picture of shape (C, H, W), values in [0, 1], to be shown before the maps; None for none.
+    n_maps
+        How many maps, of the layers with the largest contributions; red adds to the output, blue takes from it, each
+        on a scale of its own that is stated below it.
+    title
+        Above everything.
+
+    Returns
+    -------
+    Figure
+        To be saved with ``figure.savefig(FILE)``.
+
+    Raises
+    ------
+    InvalidArgumentError
+        No layer, or an example that is not in the batch.
+
+    Examples
+    --------
+    >>> import torch
+    >>> layers = {"(input)": LayerAttribution(torch.tensor([2.0]), None), "0": LayerAttribution(torch.ones(1), None)}
+    >>> [float(bar.get_width()) for bar in layer_figure(layers).axes[0].patches]
+    [2.0, 1.0]
+    """
+    if not layers:
+        raise InvalidArgumentError("no layer was given: give what FullGrad.layer_attributions returned.")
+    n_examples = len(next(iter(layers.values())).total)
+    if not -n_examples <= example < n_examples:
+        raise InvalidArgumentError(f"example={example} was given: give one of 0 to {n_examples - 1}.")
+    totals = {name: float(layer.total[example]) for name, layer in layers.items()}
+    maps = {name: layer.map[example, 0] for name, layer in layers.items() if layer.map is not None}
+    strongest = sorted(maps, key=lambda name: -abs(totals[name]))[: max(0, n_maps)]
+    panels = len(strongest) + (image is not None)
+    columns = -(-panels // 2)
+    height = max(2 * _PANEL_INCHES + 0.6, _BAR_INCHES * len(layers) + 1.0)
+    figure = Figure(figsize=(5.5 + columns * _PANEL_INCHES, height), dpi=110, layout="constrained")
+    grid = figure.add_gridspec(2, 1 + columns, width_ratios=[5.5, *[_PANEL_INCHES] * columns])
+    _draw_bars(figure.add_subplot(grid[:, 0]), totals)
+    places = [grid[row, 1 + column] for row in range(2) for column in range(columns)]
+    if image is not None:
+        picture = image.detach().cpu().double().clamp(0, 1).permute(1, 2, 0).numpy()
+        draw_picture(figure.add_subplot(places.pop(0)), picture, "picture")
+    for name, place in zip(strongest, places, strict=False):
+        _draw_signed_map(figure.add_subplot(place), maps[name], f"{name}\n{totals[name]:+.3g}")
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def _draw_bars(axes: Axes, totals: Mapping[str, float]) -> None:
+    """Draw the first layer on top; the layers and the input term add up to the output."""
+    colours = [POSITIVE if total >= 0 else NEGATIVE for total in totals.values()]
+    places = range(len(totals))
+    axes.barh(places, list(totals.values()), color=colours)
+    axes.set_yticks(places, list(totals), fontsize=7 if len(totals) > 25 else 9)
+    axes.set_ylim(len(totals) - 0.4, -0.6)
+    axes.axvline(0.0, color="black", linewidth=0.8)
+    axes.set_xlabel(f"contribution to the output, in all {sum(totals.values()):.4g}", fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_signed_map(axes: Axes, map: Tensor, title: str) -> None:
+    values = map.detach().cpu().double().numpy()
+    limit = float(np.percentile(np.abs(values), 99)) or float(np.abs(values).max()) or 1.0
+    axes.imshow(values, cmap=SIGNED_COLOUR_MAP, vmin=-limit, vmax=limit)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(title, fontsize=8)
+    axes.set_xlabel(f"full colour = {limit:.2g} per pixel", fontsize=7)
