@@ -35,6 +35,7 @@ DEMO_METHODS: dict[str, Method] = {
     "idgi": METHODS["idgi"],
     "idgi:blur": Method("IDGI (blur)", lambda model: IDGI(model, path=_BLUR_PATH), takes_baselines=False),
     "idgi:guided": METHODS["idgi:guided"],
+    "fullgrad": METHODS["fullgrad"],
 }
 
 

@@ -12,7 +12,7 @@ import torch
 from captum.attr import Attribution, IntegratedGradients
 from torch import Tensor
 
-from captum_ext.attr import IDGI, BlurIG, GuidedIG
+from captum_ext.attr import IDGI, BlurIG, FullGrad, GuidedIG
 from captum_ext.attr.validation import InvalidArgumentError
 
 
@@ -42,6 +42,7 @@ METHODS: dict[str, Method] = {
     "idgi": Method("IDGI", IDGI),
     "idgi:blur": Method("IDGI (blur)", lambda model: IDGI(model, path="blur"), takes_baselines=False),
     "idgi:guided": Method("IDGI (guided)", lambda model: IDGI(model, path="guided")),
+    "fullgrad": Method("FullGrad", FullGrad),
 }
 
 
