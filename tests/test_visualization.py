@@ -74,9 +74,10 @@ def test_grid_has_a_row_for_each_method_and_a_column_for_each_picture():
     assert [axes.get_title() for axes in figure.axes if axes.get_title()] == list("abcd")
 
 
-def test_pyplot_is_left_alone_and_no_display_is_needed(image):
+def test_pyplot_is_left_alone_and_no_display_is_needed(image, monkeypatch):
     from matplotlib import pyplot
 
+    monkeypatch.setattr(pyplot, "show", lambda: pytest.fail("a window was opened"))
     open_before, parameters = pyplot.get_fignums(), dict(matplotlib.rcParams)
     attribution_figure(image, {"IDGI": image}).savefig(io.BytesIO(), format="png")
     assert pyplot.get_fignums() == open_before
