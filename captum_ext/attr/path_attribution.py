@@ -85,8 +85,10 @@ class Walk:
     def _known(self, path: Path) -> Iterator[EvaluatedPoint]:
         for first in range(0, self.n_steps, self.points_per_pass):
             indices = range(first, min(first + self.points_per_pass, self.n_steps))
-            points = [self.start if j == 0 else path.point(self.inputs, self.start, j / self.n_steps) for j in indices]
-            yield from self._evaluate(points)
+            yield from self._evaluate([self._point(path, j) for j in indices])
+
+    def _point(self, path: Path, j: int) -> Tensors:
+        return self.start if j == 0 else path.point(self.inputs, self.start, j / self.n_steps)
 
     def _adaptive(self) -> Iterator[EvaluatedPoint]:
         assert isinstance(self.path, AdaptivePath)
@@ -105,7 +107,7 @@ class Walk:
             _check_shapes(point, self.inputs)
         n_points = len(points)
         batch = tuple(torch.cat(tensors) if n_points > 1 else tensors[0] for tensors in zip(*points, strict=True))
-        del points  # the batch holds them all
+        del points, point  # the batch holds them all
         values, gradients = self.function.value_and_gradient(batch, n_points)
         by_point = zip(
             values.chunk(n_points),
