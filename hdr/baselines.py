@@ -6,10 +6,12 @@ All return radiance of shape (3, H, W), on the scale on which the short exposure
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hdr.bracket import Bracket
@@ -52,8 +54,7 @@ def opencv_merge(bracket: Bracket) -> Tensor:
     OpenCV takes 8-bit pictures here, so deeper ones are rounded.
     """
     levels = bracket.ldr.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    aligned = [np.ascontiguousarray(picture) for picture in levels]
-    cv2.createAlignMTB(cut=False).process(list(aligned), aligned)
+    aligned = _shifted_to_reference([np.ascontiguousarray(picture) for picture in levels])
     light = np.maximum(np.arange(256) / 255, _DARKEST_LEVEL) ** GAMMA
     response = light.astype(np.float32).reshape(256, 1, 1).repeat(3, axis=2)
     times = bracket.exposures.cpu().numpy().astype(np.float32)
@@ -66,6 +67,15 @@ BASELINES: dict[str, Callable[[Bracket], Tensor]] = {
     "weighted merge": weighted_merge,
     "OpenCV": opencv_merge,
 }
+
+
+def _shifted_to_reference(pictures: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    # AlignMTB.process would crop the pictures to what all of them show, or fail on those that it shifts.
+    align = cv2.createAlignMTB()
+    grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in pictures]
+    return [
+        align.shiftMat(picture, align.calculateShift(grey[1], own)) for picture, own in zip(pictures, grey, strict=True)
+    ]
 
 
 def _triangle(ldr: Tensor, index: int) -> Tensor:

@@ -31,6 +31,16 @@ def test_opencv_merge_is_near_where_nothing_moves_and_on_the_same_scale():
     assert float(error.median()) < 0.02
 
 
+def test_opencv_merge_undoes_a_shift_of_whole_exposures():
+    still = scene(160, 200)
+    shifted = photographed([still.roll((6, -9), dims=(1, 2)), still, still])
+    errors = [
+        (mu_law(method(shifted).clamp(0, 1)) - mu_law(still))[:, 20:-20, 20:-20].abs().mean()
+        for method in (opencv_merge, weighted_merge)
+    ]
+    assert errors[0] < 0.5 * errors[1]
+
+
 def test_reference_only_is_cut_at_its_saturation():
     merged = reference_only(photographed([scene()] * 3))
     torch.testing.assert_close(merged, scene().clamp_max(1 / 4), rtol=1e-4, atol=1e-6)
