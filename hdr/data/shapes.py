@@ -1,7 +1,7 @@
 """Outlines of things that move: implicit functions, negative inside, in units of the thing's own size.
 
-Every function takes positions of shape (T, 2, H, W), one picture for each instant, and gives roughly the signed distance
-to the outline, (T, H, W). Limbs may move from instant to instant: that is motion that no single displacement describes.
+Every function takes positions of shape (T, 2, H, W), one picture for each instant, and gives roughly the signed
+distance to the outline, (T, H, W). Limbs may move from instant to instant: no single displacement describes that.
 """
 
 from __future__ import annotations
@@ -71,9 +71,7 @@ def foliage(generator: torch.Generator, positions: Tensor) -> Tensor:
 SHAPES: tuple[Shape, ...] = (blob, box, figure, foliage)
 
 
-def _rounded_box(
-    positions: Tensor, centre: tuple[float, float], half: tuple[float, float], corner: float
-) -> Tensor:
+def _rounded_box(positions: Tensor, centre: tuple[float, float], half: tuple[float, float], corner: float) -> Tensor:
     x, y = positions.unbind(dim=1)
     over_x = (x - centre[0]).abs() - half[0] + corner
     over_y = (y - centre[1]).abs() - half[1] + corner

@@ -135,9 +135,7 @@ class SyntheticBrackets(Dataset[HdrSample]):
         for _ in range(integer(generator, *self.settings.objects)):
             texture = self.panoramas[integer(generator, 0, len(self.panoramas) - 1)]
             brightness = typical * log_uniform(generator, 0.15, 4.0)
-            layers.append(
-                moving_layer(generator, texture, brightness, height, width, self.settings.largest_motion)
-            )
+            layers.append(moving_layer(generator, texture, brightness, height, width, self.settings.largest_motion))
         return compose(background, layers)
 
 

@@ -208,14 +208,14 @@ class Generator(nn.Module):
         missing = (0, _round_up(width, self.stride) - width, 0, _round_up(height, self.stride) - height)
         if not any(missing):
             return exposures
-        return F.pad(exposures.flatten(1, 2), missing, mode="replicate").unflatten(1, exposures.shape[1:3])
+        return torch.unflatten(F.pad(exposures.flatten(1, 2), missing, mode="replicate"), 1, exposures.shape[1:3])
 
     def _encode(self, stack: Tensor) -> list[Tensor]:
         """Features (B, 3, C_l, H / 2^l, W / 2^l) of all exposures for l = 1, 2, ..."""
         features, current = [], stack.flatten(0, 1)
         for level in self.encoder:
             current = level(current)
-            features.append(current.unflatten(0, (-1, EXPOSURES)))
+            features.append(torch.unflatten(current, 0, (-1, EXPOSURES)))
         return features
 
     def _decode(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
