@@ -5,6 +5,7 @@ All return radiance of shape (3, H, W), on the scale on which the short exposure
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -71,7 +72,9 @@ BASELINES: dict[str, Callable[[Bracket], Tensor]] = {
 
 def _shifted_to_reference(pictures: list[NDArray[Any]]) -> list[NDArray[Any]]:
     # AlignMTB.process would crop the pictures to what all of them show, or fail on those that it shifts.
-    align = cv2.createAlignMTB()
+    # It fails on pyramids whose smallest level is a single row, too.
+    levels = min(6, int(math.log2(min(pictures[0].shape[:2]))) - 1)
+    align = cv2.createAlignMTB(max_bits=levels)
     grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in pictures]
     return [
         align.shiftMat(picture, align.calculateShift(grey[1], own)) for picture, own in zip(pictures, grey, strict=True)
