@@ -53,7 +53,8 @@ class TrainingSettings:
     alignment_weight
         Weight of :func:`hdr.nn.alignment_loss`.
     adversarial_weight
-        Weight of the sphere loss for the generator; 0 trains without a discriminator.
+        Weight of the sphere loss for the generator; 0 trains without a discriminator. Small, because the loss is one
+        number a picture: its gradient does not shrink with the number of pixels as that of a mean does.
     adversarial_start, adversarial_ramp
         Share of the run after which the sphere loss begins, and over which its weight rises.
     moments
@@ -71,7 +72,7 @@ class TrainingSettings:
     coarse_weight: float = 0.5
     linear_weight: float = 0.5
     alignment_weight: float = 0.5
-    adversarial_weight: float = 1e-3
+    adversarial_weight: float = 5e-5
     adversarial_start: float = 0.7
     adversarial_ramp: float = 0.1
     moments: int = 3
@@ -274,7 +275,7 @@ def train(
     batch_size: int = 4,
     crop: int = 128,
     learning_rate: float = 1e-3,
-    adversarial_weight: float = 1e-3,
+    adversarial_weight: float = 5e-5,
     workers: int = 1,
     seed: int = 0,
     validate_every: int = 500,
