@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,22 @@ def exposures_from_exif(paths: Sequence[str | os.PathLike[str]]) -> list[float]:
     f_numbers = _constant_if_unstated("f-number", paths, [one.f_number for one in settings])
     times = [one.time for one in settings if one.time is not None]
     return [time * iso / f_number**2 for time, iso, f_number in zip(times, isos, f_numbers, strict=True)]
+
+
+def parse_numbers(text: str) -> list[float]:
+    """Numbers and fractions separated by commas, as exposure times and EV are written.
+
+    Examples
+    --------
+    >>> parse_numbers("1/4, 2,-0.5")
+    [0.25, 2.0, -0.5]
+    """
+    try:
+        return [float(Fraction(word.strip())) for word in text.split(",")]
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(
+            f"expected numbers or fractions with commas between, such as 1/60,1/15, got {text!r}"
+        ) from error
 
 
 def exposures_from_ev(exposure_values: Sequence[float]) -> list[float]:

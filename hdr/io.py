@@ -265,9 +265,15 @@ def written_whole(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
         os.replace(temporary, path)
 
 
-def check_writable(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Raise now, before the work, what writing ``path`` would raise for a missing folder or an existing file."""
+def check_writable(
+    path: str | os.PathLike[str], *, overwrite: bool = False, suffixes: tuple[str, ...] | None = None
+) -> None:
+    """Raise now, before the work, what writing would raise for an existing file, a missing folder, another suffix."""
     path = Path(path)
+    if suffixes is not None:
+        _known_suffix(path, suffixes, "the result is written to")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give the name of a file")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; choose another name, or ask for it to be replaced")
     if not path.parent.is_dir():
@@ -348,7 +354,7 @@ def _write_exr(path: Path, pixels: NDArray[Any]) -> None:
 def _known_suffix(path: Path, allowed: tuple[str, ...], verb: str) -> str:
     suffix = path.suffix.lower()
     if suffix not in allowed:
-        raise ValueError(f"{path}: {verb} {', '.join(allowed)}, not to or from {suffix or 'a name without suffix'!r}")
+        raise ValueError(f"{path}: {verb} {', '.join(allowed)} files; this name ends in {suffix or 'no suffix'}")
     return suffix
 
 

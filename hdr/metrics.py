@@ -90,6 +90,17 @@ def evaluate(prediction: Tensor, target: Tensor) -> dict[str, float]:
     return {name: float(metric(prediction, target)) for name, metric in METRICS.items()}
 
 
+def format_metric(name: str, value: float) -> str:
+    """A metric's value as tables show it: decibels with two digits, similarities with four.
+
+    Examples
+    --------
+    >>> format_metric("PSNR-mu", 41.2345), format_metric("SSIM-L", 0.98765)
+    ('41.23', '0.9877')
+    """
+    return f"{value:.2f}" if name.startswith("PSNR") else f"{value:.4f}"
+
+
 def _peak_ratio(prediction: Tensor, target: Tensor) -> Tensor:
     return psnr(prediction, target, max_val=1.0)
 
