@@ -357,7 +357,7 @@ def train(
         precision=precision,  # type: ignore[arg-type]
         max_time=max_time,
         max_epochs=math.ceil(steps / per_round),
-        logger=[CSVLogger(out, name="logs"), TensorBoardLogger(out, name="logs")],
+        logger=[CSVLogger(out / "logs", name="csv"), TensorBoardLogger(out / "logs", name="tensorboard")],
         log_every_n_steps=50,
         callbacks=[
             TimedCheckpoint(out / "checkpoints", timedelta(minutes=checkpoint_minutes)),

@@ -69,12 +69,19 @@ def test_pole_distance_is_exact_and_smooth_at_every_size_in_float32(norm: float)
     q[0, 2] = norm
     q.requires_grad_()
     distance = sphere_distance(q)
-    assert distance.item() == pytest.approx(2 * math.atan2(1.0, norm), rel=1e-6)
+    assert distance.item() == pytest.approx(2 * math.atan2(1.0, norm), rel=1e-6, abs=0)
     (gradient,) = torch.autograd.grad(distance.sum(), q)
     # d/dn 2 atan2(1, n) = -2 / (1 + n^2), along q; 0 at q = 0 by definition.
     expected = 0.0 if norm == 0.0 else -2.0 / (1.0 + norm**2)
     assert gradient[0, 2].item() == pytest.approx(expected, rel=1e-5, abs=1e-38)
     assert gradient[0, :2].abs().max() == 0
+
+
+@pytest.mark.parametrize("norm", [1e15, 1e25])
+def test_large_points_are_projected_close_to_the_pole_without_overflow(norm: float) -> None:
+    p = inverse_stereographic(torch.tensor([[0.0, norm]]))[0]
+    assert p[2].item() == 1.0
+    assert p[1].item() == pytest.approx(2 / norm, rel=1e-6, abs=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -53,9 +53,9 @@ def test_a_run_leaves_weights_checkpoints_logs_and_samples(data: str, tmp_path: 
     checkpoints = tmp_path / "run" / "checkpoints"
     assert sorted(path.name for path in checkpoints.iterdir()) == ["best.ckpt", "last.ckpt"]
     assert updates_in(checkpoints / "last.ckpt") == 4
-    with (next((tmp_path / "run" / "logs").glob("*/metrics.csv"))).open() as file:
+    with next((tmp_path / "run" / "logs" / "csv").glob("*/metrics.csv")).open() as file:
         assert sum(bool(row["val/psnr_mu"]) for row in csv.DictReader(file)) == 2
-    assert list((tmp_path / "run" / "logs").glob("*/events.out.tfevents.*"))
+    assert list((tmp_path / "run" / "logs" / "tensorboard").glob("*/events.out.tfevents.*"))
     assert len(list((tmp_path / "run" / "samples").glob("0000004-*.png"))) == 2
 
 
