@@ -198,7 +198,6 @@ def test_demo_writes_figure_radiance_and_preview(tmp_path, weights):
     again = run("demo", "--out", tmp_path / "demo", "--weights", weights)
     assert again.exit_code == 1
     assert "exists; choose another name" in told(again)
-    assert run("demo", "--out", tmp_path / "demo", "--weights", weights, "--force").exit_code == 0
 
 
 @needs_weights
