@@ -93,8 +93,8 @@ def main(
                 console.print(f"{preset} {size} {device}: {measured['seconds']:.2f} s, {measured['GiB']:.2f} GiB")
     console.print(_table(rows))
     console.print(
-        f"GFLOP for {_FLOP_SIDE}x{_FLOP_SIDE}; tile {tile}, {precision}; {torch.get_num_threads()} CPU threads; memory of "
-        "the process, on a GPU what PyTorch allocated there"
+        f"GFLOP for {_FLOP_SIDE}x{_FLOP_SIDE}; {torch.get_num_threads()} CPU threads; tile {tile}, {precision}; memory "
+        "of the process, on a GPU what PyTorch allocated there"
     )
     if out is not None:
         out.write_text(json.dumps(rows, indent=1))

@@ -114,7 +114,8 @@ def merge(
             linear=linear,
         )
         begun = time.monotonic()
-        radiance = merger(register(bracket, align.value), progress=True)
+        bracket = register(bracket, align.value)  # under the same name, so that the pictures as read are let go
+        radiance = merger(bracket, progress=True)
         write_radiance(out, radiance, overwrite=force)
         if preview is not None:
             write_preview(preview, radiance, operator.value, overwrite=force)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import cv2
 import numpy as np
@@ -22,20 +22,34 @@ from hdr.radiometry import ldr_to_linear, linear_to_ldr
 
 Mode = Literal["auto", "on", "off"]
 
-SMALLEST_SHIFT = 0.5
-"""Pixels; "auto" leaves an exposure alone whose corners are nearer to their places than this."""
-
 _LONGEST_SIDE = 1600  # of the pictures that features are found in; more costs time and finds no better homography
 _FEATURES = 2000
 _LOWE_RATIO = 0.75
 _INLIER_DISTANCE = 2.0
 _FEWEST_INLIERS = 20
+_STILL_SHARE = 0.9  # of the matches: if so many agree that nothing moved, the rest is noise
 _LARGEST_SHIFT = 0.25  # of the longest side; beyond it the three pictures are not a bracket
 _REFERENCE = 1
 
 
 class RegistrationError(ValueError):
     """No motion of the camera explains the difference of two exposures."""
+
+
+class CameraMotion(NamedTuple):
+    """How the camera moved between the reference and another exposure, and what speaks for it."""
+
+    homography: NDArray[np.float64]
+    """Shape (3, 3), acting on (x, y, 1) in pixels: from the reference's pixels to the other exposure's."""
+    agreeing: int
+    """Matching features that agree with the homography, within two pixels of the pictures that were matched."""
+    still: int
+    """Matching features that agree as well with no motion at all."""
+
+    @property
+    def is_evident(self) -> bool:
+        """Whether the homography explains notably more than a camera that stood still does."""
+        return self.still < _STILL_SHARE * self.agreeing
 
 
 def register(bracket: Bracket, mode: Mode = "auto") -> Bracket:
@@ -46,8 +60,8 @@ def register(bracket: Bracket, mode: Mode = "auto") -> Bracket:
     bracket
         Exposures of one scene, hand-held.
     mode
-        ``"auto"`` moves an exposure if it is off by half a pixel or more and a homography was found, and warns where
-        none was; ``"on"`` moves both, and raises where no homography was found; ``"off"`` returns the bracket.
+        ``"auto"`` moves an exposure if the camera evidently moved, and warns where that cannot be told; ``"on"`` moves
+        both, and raises where no motion can be found; ``"off"`` returns the bracket.
 
     Returns
     -------
@@ -72,27 +86,21 @@ def register(bracket: Bracket, mode: Mode = "auto") -> Bracket:
         raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, got {mode!r}")
     if mode == "off":
         return bracket
-    moved: dict[int, Tensor] = {}
-    for index in (0, 2):
-        try:
-            homography = estimate_homography(bracket, index)
-        except RegistrationError as error:
-            if mode == "on":
-                raise
-            warnings.warn(f"{bracket.names[index]} is merged as it is: {error}", stacklevel=2)
-            continue
-        if mode == "on" or corner_shift(homography, bracket.size) >= SMALLEST_SHIFT:
-            moved[index] = warp_to_reference(bracket, index, homography)
-    if not moved:
+    found = {index: _motion_to_undo(bracket, index, mode) for index in (0, 2)}
+    motions = {index: motion for index, motion in found.items() if motion is not None}
+    if not motions:
         return bracket
-    ldr = torch.stack([moved.get(index, bracket.ldr[index]) for index in range(3)])
+    ldr = bracket.ldr.clone()
+    for index, motion in motions.items():
+        for channel in range(3):  # one at a time: at 24 megapixels each copy of a picture is 288 MB
+            ldr[index, channel] = _warp_channel(bracket, index, channel, motion.homography)
     return dataclasses.replace(bracket, ldr=ldr)
 
 
-def estimate_homography(bracket: Bracket, index: int) -> NDArray[np.float64]:
+def estimate_motion(bracket: Bracket, index: int) -> CameraMotion:
     """Find the homography from the reference's pixels to those of another exposure.
 
-    SIFT features of both pictures, shown at the lower one's exposure so that they look alike, are matched with Lowe's
+    SIFT features of both pictures, shown at the longer one's exposure so that they look alike, are matched with Lowe's
     ratio test; MAGSAC++ keeps the homography that most matches agree on.
 
     Parameters
@@ -104,8 +112,8 @@ def estimate_homography(bracket: Bracket, index: int) -> NDArray[np.float64]:
 
     Returns
     -------
-    ndarray
-        Shape (3, 3), float64, acting on (x, y, 1) in pixels.
+    CameraMotion
+        The homography and the number of matches that speak for it.
 
     Raises
     ------
@@ -128,7 +136,8 @@ def estimate_homography(bracket: Bracket, index: int) -> NDArray[np.float64]:
     homography /= homography[2, 2]
     if not corner_shift(homography, bracket.size) <= _LARGEST_SHIFT * max(bracket.size):
         raise RegistrationError("the motion of the camera would be more than a quarter of the picture")
-    return homography
+    still = int((np.linalg.norm(here - there, axis=1) < _INLIER_DISTANCE).sum())
+    return CameraMotion(homography, agreeing, still)
 
 
 def corner_shift(homography: NDArray[np.float64], size: tuple[int, int]) -> float:
@@ -141,18 +150,29 @@ def corner_shift(homography: NDArray[np.float64], size: tuple[int, int]) -> floa
     return float(np.linalg.norm(moved[:, :2] / moved[:, 2:] - corners[:, :2], axis=1).max())
 
 
-def warp_to_reference(bracket: Bracket, index: int, homography: NDArray[np.float64]) -> Tensor:
-    """One exposure, shape (3, H, W), read where the homography sends the reference's pixels; gaps are filled."""
+def _motion_to_undo(bracket: Bracket, index: int, mode: Mode) -> CameraMotion | None:
+    try:
+        motion = estimate_motion(bracket, index)
+    except RegistrationError as error:
+        if mode == "on":
+            raise
+        warnings.warn(f"{bracket.names[index]} is merged as it is: {error}", stacklevel=4)
+        return None
+    return motion if mode == "on" or motion.is_evident else None
+
+
+def _warp_channel(bracket: Bracket, index: int, channel: int, homography: NDArray[np.float64]) -> Tensor:
+    """One channel (H, W) of an exposure, read where the homography sends the reference's pixels; gaps are filled."""
     height, width = bracket.size
-    picture = bracket.ldr[index].permute(1, 2, 0).cpu().to(torch.float32).numpy()
+    picture = bracket.ldr[index, channel].float().cpu().numpy()
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-    warped = cv2.warpPerspective(np.ascontiguousarray(picture), homography, (width, height), flags=flags)
+    moved = cv2.warpPerspective(np.ascontiguousarray(picture), homography, (width, height), flags=flags)
     # Where the warped all-ones picture is not 1, the cubic kernel touched the outside.
     seen = cv2.warpPerspective(np.ones((height, width), np.float32), homography, (width, height), flags=flags)
-    inside = torch.from_numpy(np.abs(seen - 1) < 1e-3)
-    moved = torch.from_numpy(warped).permute(2, 0, 1).clamp_(0.0, 1.0).to(bracket.ldr)
-    expected = linear_to_ldr(bracket.radiance(_REFERENCE), float(bracket.exposures[index]))
-    return torch.where(inside.to(moved.device), moved, expected)
+    reference = ldr_to_linear(bracket.reference[channel], float(bracket.exposures[_REFERENCE]))
+    expected = linear_to_ldr(reference, float(bracket.exposures[index]))
+    inside = torch.from_numpy(np.abs(seen - 1) < 1e-3).to(expected.device)
+    return torch.where(inside, torch.from_numpy(moved).clamp_(0.0, 1.0).to(expected), expected)
 
 
 def _alike(bracket: Bracket, index: int) -> tuple[NDArray[Any], NDArray[Any]]:

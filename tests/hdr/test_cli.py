@@ -86,6 +86,20 @@ def test_notes_tell_what_was_chosen(tmp_path, photographs, weights):
     assert "Note: of 5 exposures the three that span the range best are merged: 0.png, 1.png, 2.png" in told(result)
 
 
+def test_notes_tell_of_exposures_that_networks_have_not_seen(tmp_path, photographs, weights):
+    result = run("merge", *photographs, "--out", tmp_path / "a.exr", "--ev", "-4,0,4", "--weights", weights)
+    assert result.exit_code == 0, told(result)
+    assert "Note: 1.png has 16 times the exposure of 0.png" in told(result)
+    assert "Note: the exposures given are 1 : 16 : 256, but the camera recorded 1 : 4 : 16" in told(result)
+
+
+def test_notes_tell_that_registration_found_nothing(tmp_path, weights):
+    flat = [write_photograph(tmp_path / f"{i}.png", np.full((64, 96, 3), 40 * i, np.uint8)) for i in (1, 2, 3)]
+    result = run("merge", *flat, "--out", tmp_path / "a.exr", "--ev", "-2,0,2", "--weights", weights)
+    assert result.exit_code == 0, told(result)
+    assert "Note: 1.png is merged as it is: only 0 features match" in told(result)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from hdr.bracket import Bracket
-from hdr.registration import RegistrationError, corner_shift, estimate_homography, register
+from hdr.registration import CameraMotion, RegistrationError, corner_shift, estimate_motion, register
+from hdr.scene import dynamic_scene
 
 EXPOSURES = (1.0, 4.0, 16.0)
 
@@ -63,14 +64,14 @@ STILL = np.eye(3)
 def test_known_camera_motion_is_found_to_within_a_pixel(motion, moving):
     bracket = hand_held(270, 360, [motion, STILL, np.linalg.inv(motion)], moving)
     for index, truth in [(0, motion), (2, np.linalg.inv(motion))]:
-        error = np.linalg.inv(truth) @ estimate_homography(bracket, index)
+        error = np.linalg.inv(truth) @ estimate_motion(bracket, index).homography
         assert corner_shift(error, bracket.size) < 1.0
 
 
 def test_motion_in_pictures_larger_than_features_need_is_found():
     motion = shift(40, -30, degrees=1)
     bracket = hand_held(400, 1800, [motion, STILL, STILL])
-    error = np.linalg.inv(motion) @ estimate_homography(bracket, 0)
+    error = np.linalg.inv(motion) @ estimate_motion(bracket, 0).homography
     assert corner_shift(error, bracket.size) < 1.0
 
 
@@ -99,6 +100,16 @@ def test_a_tripod_bracket_is_left_as_it_is():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert register(bracket, "auto") is bracket
+
+
+@pytest.mark.parametrize(("still", "agreeing", "evident"), [(100, 100, False), (95, 100, False), (80, 100, True)])
+def test_a_motion_that_explains_hardly_more_than_none_is_not_evident(still, agreeing, evident):
+    assert CameraMotion(shift(3, 0), agreeing, still).is_evident == evident
+
+
+def test_a_still_scene_with_few_features_is_not_resampled():
+    bracket = dynamic_scene(300, 450).bracket
+    assert register(bracket, "auto") is bracket
 
 
 def test_registration_is_repeatable():
