@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from enum import Enum
 from io import StringIO
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, NoReturn, cast
 
+import torch
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -181,7 +182,7 @@ def train(
     batch_size: Annotated[int, typer.Option(min=1, help="Scenes in one update, for each device.")] = 4,
     crop: Annotated[int, typer.Option(min=16, help="Side of the scenes in pixels.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="Peak of the learning rate.")] = 1e-3,
-    adversarial_weight: Annotated[float, typer.Option(help="Weight of the sphere loss; 0 trains without.")] = 1e-3,
+    adversarial_weight: Annotated[float, typer.Option(help="Weight of the sphere loss; 0 trains without.")] = 5e-5,
     workers: Annotated[int, typer.Option(min=0, help="Processes that make scenes.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the initial weights and the order of scenes.")] = 0,
 ) -> None:
@@ -239,8 +240,14 @@ def _reported() -> Iterator[None]:
         try:
             yield
         except (OSError, ValueError, FloatingPointError) as error:
-            messages.print(f"[red]Error:[/red] {escape(str(error))}", soft_wrap=True)
-            raise typer.Exit(1) from error
+            _fail(str(error), error)
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            _fail(f"not enough memory; give a smaller --tile ({error})", error)
+
+
+def _fail(message: str, cause: BaseException) -> NoReturn:
+    messages.print(f"[red]Error:[/red] {escape(message)}", soft_wrap=True)
+    raise typer.Exit(1) from cause
 
 
 def _check_outputs(pictures: list[Path], out: Path, preview: Path | None, force: bool) -> None:

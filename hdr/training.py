@@ -30,6 +30,9 @@ from hdr.weights import save_generator
 
 LAST_CHECKPOINT = "last.ckpt"
 BEST_CHECKPOINT = "best.ckpt"
+CROP_MULTIPLE = 16
+"""The coarsest scale of every preset and then some, so that losses at coarser scales need no padding."""
+SMALLEST_CROP = 32
 _SAMPLES = 4
 
 
@@ -338,6 +341,8 @@ def train(
     """
     out = Path(out)
     checkpoint = _checkpoint_to_resume(out, resume)
+    if crop < SMALLEST_CROP or crop % CROP_MULTIPLE:
+        raise ValueError(f"crop must be a multiple of {CROP_MULTIPLE} and at least {SMALLEST_CROP}, got {crop}")
     training_scenes, validation_scenes = open_scenes(data, "train", crop), open_scenes(data, "validation")
     if checkpoint is None:
         L.seed_everything(seed)
@@ -354,6 +359,7 @@ def train(
         accelerator=accelerator,
         devices=devices,
         num_nodes=num_nodes,
+        strategy=_strategy(devices, accelerator, num_nodes),
         precision=precision,  # type: ignore[arg-type]
         max_time=max_time,
         max_epochs=math.ceil(steps / per_round),
@@ -393,6 +399,12 @@ def _checkpoint_to_resume(out: Path, resume: bool) -> Path | None:
     if not resume and checkpoint.is_file():
         raise FileExistsError(f"{out} already holds a run; resume it, or give another folder")
     return checkpoint if resume else None
+
+
+def _strategy(devices: int | str, accelerator: str, num_nodes: int) -> str:
+    """How Lightning spreads the run: with several processes, the discriminator has no gradient in the warm-up."""
+    count = int(devices) if str(devices).isdecimal() else 1 if accelerator == "cpu" else torch.cuda.device_count()
+    return "ddp_find_unused_parameters_true" if count > 1 or num_nodes > 1 else "auto"
 
 
 def _module_of(checkpoint: Path) -> HdrGan:

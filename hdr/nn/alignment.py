@@ -146,6 +146,8 @@ class LocalMatching(nn.Module):
         window = (2 * radius + 1) ** 2
         self.project = nn.Conv2d(channels, self.matching_channels, 1, bias=False)
         self.log_sharpness = nn.Parameter(torch.tensor(2.0))
+        # What looks alike everywhere, and everything to an untrained network, is taken to stand still.
+        self.log_stillness = nn.Parameter(torch.tensor(0.0))
         self.summarise = ConvBlock(window, channels // 2, kernel_size=1)
         self.correct = nn.Sequential(
             ConvBlock(channels // 2 + 3 + 2 * channels, channels),
@@ -166,7 +168,8 @@ class LocalMatching(nn.Module):
         query, key = self._contrast(reference), self._contrast(other)
         windows = F.pad(key, (r, r, r, r)).unfold(2, side, 1).unfold(3, side, 1)
         correlation = torch.einsum("bchw,bchwij->bijhw", query, windows).flatten(1, 2)
-        return torch.softmax(correlation * self.log_sharpness.exp(), dim=1)
+        evidence = correlation * self.log_sharpness.exp() - self._distances(correlation) * self.log_stillness.exp()
+        return torch.softmax(evidence, dim=1)
 
     def forward(self, reference: Tensor, other: Tensor) -> Tensor:
         """Displacement (B, 2, H, W) from the reference's features to the other's, both (B, C, H, W)."""
@@ -181,6 +184,12 @@ class LocalMatching(nn.Module):
         evidence = [self.summarise(probability), expected / r, confidence, reference, warp(other, expected)]
         correction = r * torch.tanh(self.correct(torch.cat(evidence, dim=1)))
         return (expected + correction).clamp(-r, r)
+
+    def _distances(self, like: Tensor) -> Tensor:
+        """Length in pixels of every displacement in the window, (1, (2 radius + 1)^2, 1, 1)."""
+        side = 2 * self.radius + 1
+        x, y = (pixel_grid(side, side, like=like) - self.radius).unbind(dim=1)
+        return torch.hypot(x, y).reshape(1, -1, 1, 1)
 
     def _contrast(self, features: Tensor) -> Tensor:
         projected = self.project(features)

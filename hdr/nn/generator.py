@@ -27,6 +27,12 @@ SMALLEST_SIDE = 16
 REFERENCE_LOGIT = 4.0
 """Head start of the reference in the blend: untrained, it has 96 % of the weight."""
 
+SATURATED_LOGIT = -8.0
+"""Added in the blend where the reference or the long exposure is saturated; the short one is the best there is."""
+
+SATURATION_BEGINS = 0.9
+"""LDR value from which a pixel counts as saturated in part; at 1 it does in full."""
+
 Alignment = Literal["deformable", "none"]
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -54,7 +60,8 @@ class Generator(nn.Module):
     A U-Net on the reference, which is the middle exposure. All exposures pass one encoder; the short and the long one
     are aligned to the reference scale by scale, gated by attention, and fused in the decoder. The head blends the
     tone-mapped radiances of the reference and of the two warped exposures with predicted weights and adds a residual.
-    The head starts at zero, so an untrained network returns the reference's radiance but for a few per cent.
+    The head starts at zero, so an untrained network returns the reference's radiance but for a few per cent, and the
+    short exposure's where the reference is saturated.
 
     The network is local: an output pixel depends on input pixels at most ``halo`` away, and a picture cut at multiples
     of ``stride`` gives the same output there.
@@ -198,10 +205,10 @@ class Generator(nn.Module):
         aligned = _align_images(images, finest)
         context = upsample(self.context(decoded[0]))
         head = self.refinement(torch.cat([aligned.flatten(1, 2), context], dim=1))
-        radiance: Tensor = _blend(head, aligned[:, :, 3:])[..., :height, :width]
+        radiance: Tensor = _blend(head, aligned)[..., :height, :width]
         if not self.training:
             return radiance
-        return TrainingOutput(radiance, self._coarser(decoded, tone_mapped, displacements), tuple(displacements))
+        return TrainingOutput(radiance, self._coarser(decoded, images, displacements), tuple(displacements))
 
     def _pad(self, exposures: Tensor) -> Tensor:
         height, width = exposures.shape[-2:]
@@ -242,10 +249,10 @@ class Generator(nn.Module):
             decoded.insert(0, self.fusion[level](torch.cat(parts, dim=1)))
         return decoded, displacements
 
-    def _coarser(self, decoded: list[Tensor], tone_mapped: Tensor, displacements: list[Tensor]) -> tuple[Tensor, ...]:
+    def _coarser(self, decoded: list[Tensor], images: Tensor, displacements: list[Tensor]) -> tuple[Tensor, ...]:
         outputs = []
         for level, head in enumerate(self.coarse_heads):
-            small = F.avg_pool2d(tone_mapped.flatten(0, 1), 2 ** (level + 1)).unflatten(0, (-1, EXPOSURES))
+            small = F.avg_pool2d(images.flatten(0, 1), 2 ** (level + 1)).unflatten(0, (-1, EXPOSURES))
             displacement = displacements[level].flatten(0, 1) if displacements else None
             outputs.append(_blend(head(decoded[level]), _align_images(small, displacement)))
         return tuple(outputs)
@@ -291,11 +298,14 @@ def _align_images(images: Tensor, displacement: Tensor | None) -> Tensor:
     return torch.stack([warped[:, 0], images[:, REFERENCE], warped[:, 1]], dim=1)
 
 
-def _blend(head: Tensor, tone_mapped: Tensor) -> Tensor:
-    """Weighted sum of tone-mapped exposures (B, 3, 3, H, W) plus residual, from a head (B, 5, H, W)."""
-    logits = torch.stack([head[:, 0], torch.full_like(head[:, 0], REFERENCE_LOGIT), head[:, 1]], dim=1)
+def _blend(head: Tensor, images: Tensor) -> Tensor:
+    """Weighted sum of tone-mapped exposures plus residual, from a head (B, 5, H, W) and images (B, 3, (L, T), H, W)."""
+    brightest = images[:, :, :3].amax(dim=2)
+    saturation = ((brightest - SATURATION_BEGINS) / (1 - SATURATION_BEGINS)).clamp(0, 1)
+    reference = REFERENCE_LOGIT + SATURATED_LOGIT * saturation[:, REFERENCE]
+    logits = torch.stack([head[:, 0].to(reference), reference, head[:, 1] + SATURATED_LOGIT * saturation[:, -1]], dim=1)
     weights = torch.softmax(logits, dim=1).unsqueeze(2)
-    return (weights * tone_mapped).sum(dim=1) + head[:, EXPOSURES - 1 :]
+    return (weights * images[:, :, 3:]).sum(dim=1) + head[:, EXPOSURES - 1 :]
 
 
 def _round_up(value: int, multiple: int) -> int:

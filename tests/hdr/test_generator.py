@@ -33,6 +33,15 @@ def test_untrained_output_is_close_to_the_references_radiance(alignment: str) ->
     assert (output - mu_law(radiance)).abs().mean() < 0.02
 
 
+def test_untrained_output_takes_the_short_exposure_where_the_reference_is_saturated() -> None:
+    radiance = torch.full((1, 3, 32, 32), 0.7)
+    t = torch.tensor([[1.0, 4.0, 16.0]])
+    ldr = linear_to_ldr(radiance[:, None], t[..., None, None, None])
+    with torch.no_grad():
+        output = Generator.from_preset("tiny").eval()(exposure_stack(ldr, t))
+    assert (output - mu_law(radiance)).abs().max() < 0.01  # the reference alone would be off by 0.12
+
+
 def test_training_mode_gives_every_scale_and_displacements() -> None:
     output = Generator.from_preset("tiny").train()(stack_of(32, 48, batch=2))
     assert isinstance(output, TrainingOutput)

@@ -72,6 +72,12 @@ def test_nothing_to_resume_is_said(data: str, tmp_path: Path) -> None:
         train(data, "tiny", tmp_path, resume=True, **SMALL_RUN)
 
 
+@pytest.mark.parametrize("crop", [16, 100])
+def test_crops_that_do_not_fit_the_scales_are_refused(data: str, tmp_path: Path, crop: int) -> None:
+    with pytest.raises(ValueError, match=f"multiple of 16 and at least 32, got {crop}"):
+        train(data, "tiny", tmp_path, **{**SMALL_RUN, "crop": crop})
+
+
 _KILLED_RUN = """
 import sys
 from hdr.data import source
