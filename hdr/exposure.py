@@ -14,6 +14,8 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
+from hdr.io import damage_reported
+
 _EXPOSURE_TIME = 0x829A
 _F_NUMBER = 0x829D
 # The second and third stand in where the first is saturated at 65535 or missing (EXIF 2.3, sensitivity type).
@@ -57,11 +59,8 @@ def read_camera_settings(path: str | os.PathLike[str]) -> CameraSettings:
         If it is no picture.
     """
     data = Path(path).read_bytes()
-    try:
-        with Image.open(BytesIO(data)) as image:
-            tags = image.getexif().get_ifd(ExifTags.IFD.Exif)
-    except (OSError, SyntaxError) as error:  # Pillow's own; the file has been opened by now
-        raise ValueError(f"{path}: damaged, or not a TIFF, PNG or JPEG picture ({error})") from error
+    with damage_reported(path), Image.open(BytesIO(data)) as image:
+        tags = image.getexif().get_ifd(ExifTags.IFD.Exif)
     sensitivities = (_positive(tags.get(tag)) for tag in _ISO_TAGS)
     return CameraSettings(
         time=_positive(tags.get(_EXPOSURE_TIME)),

@@ -83,14 +83,14 @@ def read_ldr(path: str | os.PathLike[str]) -> Tensor:
     path = Path(path)
     check_not_raw(path)
     data = path.read_bytes()
-    try:
-        with Image.open(BytesIO(data)) as image:
-            _check_photograph(path, image)
+    with damage_reported(path):
+        image = Image.open(BytesIO(data))
+    with image:
+        _check_photograph(path, image)
+        with damage_reported(path):
             sixteen_bits = _bits_per_channel(image, data) == 16
-            # Loading it all finds truncation, which OpenCV passes over, also in the 16-bit files that OpenCV decodes.
+            # Loading it all finds truncation, which OpenCV passes over, also in 16-bit files that OpenCV decodes.
             pixels = np.array(ImageOps.exif_transpose(image))
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"{path}: damaged, or not a TIFF, PNG or JPEG picture of 8 or 16 bits ({error})") from error
     if sixteen_bits:
         pixels = _decode_with_opencv(path, data)
     return torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).div_(np.iinfo(pixels.dtype).max).contiguous()
@@ -213,6 +213,17 @@ def check_radiance(radiance: Tensor, name: str) -> None:
     negative = int((radiance < 0).sum())
     if negative:
         raise ValueError(f"{name}: {negative} values are negative; radiance must be >= 0, clip or repair them first")
+
+
+@contextmanager
+def damage_reported(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Context in which what Pillow raises about a file becomes a ValueError that names the file."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # OSError, SyntaxError, ValueError, TypeError, struct.error and more, by the damage
+        raise ValueError(f"{path}: damaged, or not a TIFF, PNG or JPEG picture of 8 or 16 bits ({error})") from error
 
 
 def check_not_raw(path: str | os.PathLike[str]) -> None:

@@ -43,7 +43,7 @@ class Merger:
     overlap
         Pixels that neighbouring squares share. Less than the default is faster and an approximation.
     precision
-        What convolutions compute in. Half precision is for GPUs; its error is visible in the deepest shadows at most.
+        What convolutions compute in. Half precision is for GPUs, and an approximation.
 
     Attributes
     ----------

@@ -127,6 +127,17 @@ def test_errors_are_one_line_and_nothing_is_written(tmp_path, monkeypatch, photo
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.png", "1.png", "2.png"]
 
 
+@pytest.mark.parametrize("error", [MemoryError("full"), torch.OutOfMemoryError("full")])
+def test_lack_of_memory_is_reported_with_what_to_do(tmp_path, monkeypatch, photographs, weights, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(Merger, "_merge_square", fail)
+    result = run("merge", *photographs, "--out", tmp_path / "a.exr", "--weights", weights)
+    assert result.exit_code == 1
+    assert "Error: not enough memory; give a smaller --tile" in told(result)
+
+
 def test_existing_results_are_replaced_only_with_force(tmp_path, photographs, weights):
     (tmp_path / "a.exr").write_text("precious")
     result = run("merge", *photographs, "--out", tmp_path / "a.exr", "--weights", weights)

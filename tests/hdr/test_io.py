@@ -2,6 +2,7 @@
 
 import errno
 import os
+import struct
 from contextlib import contextmanager
 
 import cv2
@@ -89,6 +90,12 @@ def test_pictures_that_are_not_rgb_are_refused_by_kind(tmp_path, mode, suffix, n
         read_ldr(path)
 
 
+def test_transparent_colours_are_refused(tmp_path):
+    Image.new("RGB", (32, 24)).save(tmp_path / "a.png", transparency=(0, 0, 0))
+    with pytest.raises(ValueError, match="transparent colour"):
+        read_ldr(tmp_path / "a.png")
+
+
 @pytest.mark.parametrize("channels", [1, 4])
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_16_bit_grey_and_alpha_are_refused(tmp_path, suffix, channels):
@@ -123,6 +130,31 @@ def test_truncated_16_bit_files_are_refused(tmp_path, suffix, kept):
     cut.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * kept)])
     with pytest.raises(ValueError, match=f"cut{suffix}: damaged"):
         read_ldr(cut)
+
+
+def test_impossible_dimensions_are_refused(tmp_path):
+    path = write_16_bit_tiff(tmp_path / "a.tif", random_pixels(depth=np.uint16), orientation=1)
+    width_entry = struct.pack("<HHII", 256, 4, 1, 32)
+    path.write_bytes(path.read_bytes().replace(width_entry, struct.pack("<HHII", 256, 4, 1, 2**30)))
+    with pytest.raises(ValueError, match=r"a.tif: damaged, or not a TIFF"):
+        read_ldr(path)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+def test_random_damage_is_refused_or_read_and_never_anything_else(tmp_path, suffix):
+    source, path, told = np.random.default_rng(0), tmp_path / f"cut{suffix}", []
+    whole = write_photograph(tmp_path / f"whole{suffix}", random_pixels(40, 50)).read_bytes()
+    for _ in range(60):
+        damaged = np.frombuffer(whole, np.uint8).copy()
+        damaged[source.integers(0, 300, 3)] = source.integers(0, 256, 3)
+        path.write_bytes(damaged.tobytes())
+        try:
+            assert read_ldr(path).shape[0] == 3
+        except ValueError as error:
+            told.append(str(error))
+    assert told
+    assert all(message.startswith(f"{path}: ") for message in told)
 
 
 def test_text_is_not_a_picture(tmp_path):
