@@ -353,7 +353,6 @@ def train(
     else:
         module = _module_of(checkpoint)
     per_round = min(validate_every, steps)
-    sampler = RandomSampler(training_scenes, replacement=True, num_samples=batch_size * per_round)  # type: ignore[arg-type]
     trainer = L.Trainer(
         default_root_dir=out,
         accelerator=accelerator,
@@ -377,7 +376,12 @@ def train(
         ],
         plugins=[WholeCheckpoints()],
         num_sanity_val_steps=0,
+        use_distributed_sampler=False,
     )
+    # Other scenes in every process, and other ones again after resuming.
+    order = torch.Generator().manual_seed(seed + 1_000_003 * trainer.global_rank + _updates_in(checkpoint))
+    scenes_per_round = batch_size * per_round
+    sampler = RandomSampler(training_scenes, replacement=True, num_samples=scenes_per_round, generator=order)  # type: ignore[arg-type]
     loaders = {"num_workers": workers, "persistent_workers": workers > 0}
     trainer.fit(
         module,
@@ -399,6 +403,12 @@ def _checkpoint_to_resume(out: Path, resume: bool) -> Path | None:
     if not resume and checkpoint.is_file():
         raise FileExistsError(f"{out} already holds a run; resume it, or give another folder")
     return checkpoint if resume else None
+
+
+def _updates_in(checkpoint: Path | None) -> int:
+    if checkpoint is None:
+        return 0
+    return int(torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]["updates"])
 
 
 def _strategy(devices: int | str, accelerator: str, num_nodes: int) -> str:
