@@ -13,13 +13,16 @@ from tqdm import tqdm
 
 from hdr.bracket import Bracket
 from hdr.nn.generator import Generator
-from hdr.radiometry import exposure_stack, inverse_mu_law
+from hdr.radiometry import exposure_stack, inverse_mu_law, ldr_to_linear
 from hdr.weights import load_generator
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
 BLEND = 32
 """Pixels over which one tile fades into the next."""
+
+SATURATED = 254.5 / 255
+"""LDR value that 8 bits round to the highest level."""
 
 _ROWS_AT_ONCE = 256
 
@@ -30,7 +33,7 @@ class Merger:
     The generator sees squares of ``tile + overlap`` pixels whose corners lie on its stride. Neighbouring squares share
     ``overlap`` pixels, of which the middle 32 are blended and the others are context. The default overlap leaves the
     generator's whole receptive field as context, so the result is that of one pass over the whole picture, up to
-    rounding.
+    rounding. Where the reference is saturated, the result is at least as bright as its saturation.
 
     Parameters
     ----------
@@ -112,8 +115,9 @@ class Merger:
             merged = self._merge_tiles(bracket, progress)
         finally:
             self.generator.train(was_training)
-        for rows in merged.split(_ROWS_AT_ONCE, dim=-2):  # in place, so that no second picture is held
-            rows.copy_(inverse_mu_law(rows.clamp_min(0.0)))
+        for top in range(0, bracket.size[0], _ROWS_AT_ONCE):  # in place, so that no second picture is held
+            rows = merged[:, top : top + _ROWS_AT_ONCE]
+            rows.copy_(torch.maximum(inverse_mu_law(rows), self._least_radiance(bracket, top)))
         return merged
 
     def _merge_tiles(self, bracket: Bracket, progress: bool) -> Tensor:
@@ -140,6 +144,16 @@ class Merger:
             tone_mapped = self.generator(stack)
         assert isinstance(tone_mapped, Tensor)
         return tone_mapped[0].to("cpu", torch.float32)
+
+    def _least_radiance(self, bracket: Bracket, top: int) -> Tensor:
+        """What the reference proves: light is not negative, and where it is saturated there was light enough for that.
+
+        The network does not know this; without it, what is dark in the other exposures and has moved away would leave a
+        ghost in the reference's highlights.
+        """
+        reference = bracket.reference[:, top : top + _ROWS_AT_ONCE].to("cpu", torch.float32)
+        saturation = ldr_to_linear(reference, float(bracket.exposures[1]))
+        return torch.where(reference >= SATURATED, saturation, torch.zeros_like(saturation))
 
     def _spans(self, length: int) -> Iterator[tuple[int, int]]:
         """Where squares begin and end along one axis of the picture; the last may be shorter, but not than overlap."""

@@ -21,7 +21,8 @@ def bracket(height: int, width: int, seed: int = 0) -> Bracket:
     coarse = torch.rand(3, 3, height // 8 + 2, width // 8 + 2, generator=source)
     smooth = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic").clamp(0, 1)
     noise = 0.2 * torch.rand(3, 3, height, width, generator=source)
-    return Bracket((smooth + noise).clamp(0, 1), torch.tensor([1.0, 4.0, 16.0]))
+    # Below saturation, where the result is the network's own.
+    return Bracket((smooth + noise).clamp(0, 0.99), torch.tensor([1.0, 4.0, 16.0]))
 
 
 def untiled(generator: Generator, scene: Bracket) -> torch.Tensor:
@@ -121,6 +122,18 @@ def test_negative_output_becomes_black():
             return torch.full_like(exposures[:, 0, :3], -0.5)
 
     assert torch.equal(Merger(Negative(), device="cpu")(bracket(20, 24)), torch.zeros(3, 20, 24))
+
+
+def test_saturated_reference_proves_that_there_was_light():
+    class Black(Generator):
+        def forward(self, exposures):
+            return torch.zeros_like(exposures[:, 0, :3])
+
+    ldr = torch.full((3, 3, 600, 20), 0.3)
+    ldr[1, 0, 300:] = 1.0  # red of the reference, on both sides of the rows that are finished at once
+    merged = Merger(Black(), device="cpu")(Bracket(ldr, torch.tensor([1.0, 4.0, 16.0])))
+    torch.testing.assert_close(merged[0, 300:], torch.full((300, 20), 1 / 4))
+    assert float(merged[0, :300].abs().max()) == float(merged[1:].abs().max()) == 0.0
 
 
 def test_undefined_output_is_an_error_that_names_the_place():
