@@ -301,8 +301,8 @@ def train(
     out
         Folder of the run.
     resume
-        Go on from ``last.ckpt`` in ``out``, with the settings that the run began with; without it, a folder that
-        already holds a run is refused.
+        Go on from ``last.ckpt`` in ``out``, with the network, losses and rates that the run began with and the
+        ``steps`` and ``max_time`` of this call; without it, a folder that already holds a run is refused.
     devices, accelerator, num_nodes, precision
         As Lightning's Trainer takes them, for example 4, ``"gpu"``, 2 and ``"bf16-mixed"``.
     max_time
@@ -341,8 +341,7 @@ def train(
     """
     out = Path(out)
     checkpoint = _checkpoint_to_resume(out, resume)
-    if crop < SMALLEST_CROP or crop % CROP_MULTIPLE:
-        raise ValueError(f"crop must be a multiple of {CROP_MULTIPLE} and at least {SMALLEST_CROP}, got {crop}")
+    _check_crop(crop)
     training_scenes, validation_scenes = open_scenes(data, "train", crop), open_scenes(data, "validation")
     if checkpoint is None:
         L.seed_everything(seed)
@@ -351,7 +350,7 @@ def train(
         )
         module = HdrGan(settings, **architecture)
     else:
-        module = _module_of(checkpoint)
+        module = _module_of(checkpoint, steps)
     per_round = min(validate_every, steps)
     trainer = L.Trainer(
         default_root_dir=out,
@@ -362,21 +361,10 @@ def train(
         precision=precision,  # type: ignore[arg-type]
         max_time=max_time,
         max_epochs=math.ceil(steps / per_round),
-        logger=[CSVLogger(out / "logs", name="csv"), TensorBoardLogger(out / "logs", name="tensorboard")],
-        log_every_n_steps=50,
-        callbacks=[
-            TimedCheckpoint(out / "checkpoints", timedelta(minutes=checkpoint_minutes)),
-            ModelCheckpoint(
-                out / "checkpoints",
-                filename=BEST_CHECKPOINT.removesuffix(".ckpt"),
-                monitor="val/psnr_mu",
-                mode="max",
-                enable_version_counter=False,
-            ),
-        ],
-        plugins=[WholeCheckpoints()],
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
+        log_every_n_steps=50,
+        **_records(out, timedelta(minutes=checkpoint_minutes)),
     )
     # Other scenes in every process, and other ones again after resuming.
     order = torch.Generator().manual_seed(seed + 1_000_003 * trainer.global_rank + _updates_in(checkpoint))
@@ -394,6 +382,28 @@ def train(
     if trainer.is_global_zero:
         save_generator(module.averaged_generator, weights, overwrite=True)
     return weights
+
+
+def _check_crop(crop: int) -> None:
+    if crop < SMALLEST_CROP or crop % CROP_MULTIPLE:
+        raise ValueError(f"crop must be a multiple of {CROP_MULTIPLE} and at least {SMALLEST_CROP}, got {crop}")
+
+
+def _records(out: Path, checkpoint_interval: timedelta) -> dict[str, Any]:
+    """What a Trainer writes down, and where."""
+    checkpoints = out / "checkpoints"
+    best = ModelCheckpoint(
+        checkpoints,
+        filename=BEST_CHECKPOINT.removesuffix(".ckpt"),
+        monitor="val/psnr_mu",
+        mode="max",
+        enable_version_counter=False,
+    )
+    return {
+        "logger": [CSVLogger(out / "logs", name="csv"), TensorBoardLogger(out / "logs", name="tensorboard")],
+        "callbacks": [TimedCheckpoint(checkpoints, checkpoint_interval), best],
+        "plugins": [WholeCheckpoints()],
+    }
 
 
 def _checkpoint_to_resume(out: Path, resume: bool) -> Path | None:
@@ -417,8 +427,8 @@ def _strategy(devices: int | str, accelerator: str, num_nodes: int) -> str:
     return "ddp_find_unused_parameters_true" if count > 1 or num_nodes > 1 else "auto"
 
 
-def _module_of(checkpoint: Path) -> HdrGan:
-    """A module with the settings that a checkpoint was trained with; Lightning restores the rest."""
+def _module_of(checkpoint: Path, steps: int) -> HdrGan:
+    """A module with the settings of a checkpoint but for the number of steps; Lightning restores the rest."""
     parameters = dict(torch.load(checkpoint, map_location="cpu", weights_only=False)["hyper_parameters"])
     settings = {name: parameters.pop(name) for name in asdict(TrainingSettings())}
-    return HdrGan(TrainingSettings(**settings), **parameters)
+    return HdrGan(TrainingSettings(**{**settings, "steps": steps}), **parameters)

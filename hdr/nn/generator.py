@@ -161,7 +161,7 @@ class Generator(nn.Module):
         Parameters
         ----------
         name
-            ``"tiny"`` (0.2 M parameters), ``"small"`` (0.9 M) or ``"base"`` (3.6 M).
+            ``"tiny"`` (0.26 M parameters), ``"small"`` (0.98 M) or ``"base"`` (3.6 M).
         **overrides
             Constructor arguments that replace the preset's.
 
