@@ -78,6 +78,16 @@ class SyntheticBrackets(Dataset[HdrSample]):
     ------
     ValueError
         If there are too few panoramas in the folder, or one cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from hdr.io import write_radiance
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_radiance(f"{folder}/sky.hdr", torch.rand(3, 32, 64))
+    ...     scene = SyntheticBrackets(folder, size=(48, 64))[0]
+    >>> scene["ldr"].shape, scene["target"].shape
+    (torch.Size([3, 3, 48, 64]), torch.Size([3, 48, 64]))
     """
 
     def __init__(

@@ -13,6 +13,7 @@ import pytest
 import torch
 from lightning.pytorch.plugins import TorchCheckpointIO
 
+from hdr.radiometry import exposure_stack, mu_law
 from hdr.training import HdrGan, TrainingSettings, WholeCheckpoints, train
 from hdr.weights import load_generator
 from tests.hdr.panoramas import write_panoramas
@@ -191,8 +192,6 @@ def test_the_discriminator_learns_only_after_the_warm_up() -> None:
 def test_training_lowers_the_loss_on_one_batch() -> None:
     module = module_with_trainer(steps=60, learning_rate=3e-3)
     batch = batch_of_two()
-    from hdr.radiometry import exposure_stack, mu_law
-
     stack, target = exposure_stack(batch["ldr"], batch["exposures"]), mu_law(batch["target"])
 
     def loss() -> float:
