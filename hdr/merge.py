@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator
 from itertools import product
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from hdr.bracket import Bracket
+from hdr.bracket import SMALLEST_SIDE, Bracket
 from hdr.nn.generator import Generator
 from hdr.radiometry import exposure_stack, inverse_mu_law, ldr_to_linear
 from hdr.weights import load_generator
@@ -38,7 +39,8 @@ class Merger:
     Parameters
     ----------
     weights
-        Name of a bundled preset, a weights file (see :func:`hdr.weights.load_generator`), or a generator itself.
+        Name of a bundled preset or a weights file, see :func:`hdr.weights.load_generator`; or a generator, of which a
+        copy is used.
     device
         ``"auto"`` takes the GPU if there is one, otherwise the CPU; or a device of PyTorch.
     tile
@@ -80,12 +82,14 @@ class Merger:
         if tile < 1 or (overlap is not None and overlap < 0):
             raise ValueError(f"tile must be at least 1 and overlap at least 0, got {tile} and {overlap}")
         self.device = _choose_device(device)
-        generator = weights if isinstance(weights, Generator) else load_generator(weights)
-        self.generator = generator.to(self.device)
+        # A copy: the user's own generator stays in its mode, in its dtype and on its device.
+        generator = copy.deepcopy(weights) if isinstance(weights, Generator) else load_generator(weights)
+        self.generator = generator.to(self.device, torch.float32).requires_grad_(False).eval()
         self.precision = precision
         self.tile = _round_up(tile, generator.stride)
         context_and_blend = 2 * generator.halo + BLEND if overlap is None else overlap
-        self.overlap = _round_up(max(context_and_blend, generator.stride), generator.stride)
+        # The last square is wider than the overlap, and the generator takes none that are smaller.
+        self.overlap = _round_up(max(context_and_blend, SMALLEST_SIDE), generator.stride)
 
     def __call__(self, bracket: Bracket, *, progress: bool = False) -> Tensor:
         """Merge a bracket.
@@ -109,12 +113,7 @@ class Merger:
         FloatingPointError
             If the network returns NaN or infinity, as half precision may.
         """
-        was_training = self.generator.training
-        self.generator.eval()
-        try:
-            merged = self._merge_tiles(bracket, progress)
-        finally:
-            self.generator.train(was_training)
+        merged = self._merge_tiles(bracket, progress)
         for top in range(0, bracket.size[0], _ROWS_AT_ONCE):  # in place, so that no second picture is held
             rows = merged[:, top : top + _ROWS_AT_ONCE]
             rows.copy_(torch.maximum(inverse_mu_law(rows), self._least_radiance(bracket, top)))
