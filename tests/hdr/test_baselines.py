@@ -67,6 +67,7 @@ def test_black_and_burnt_out_brackets_are_defined(method, value):
     assert bool((merged >= 0).all())
 
 
-def test_pixels_that_only_the_short_exposure_has_come_from_it():
-    merged = weighted_merge(photographed([torch.full((3, 16, 16), 0.7)] * 3))
-    torch.testing.assert_close(merged, torch.full((3, 16, 16), 0.7), rtol=1e-3, atol=0)
+@pytest.mark.parametrize("radiance", [0.7, 1.0])
+def test_pixels_that_only_the_short_exposure_has_come_from_it(radiance):
+    merged = weighted_merge(photographed([torch.full((3, 16, 16), radiance)] * 3))
+    torch.testing.assert_close(merged, torch.full((3, 16, 16), radiance), rtol=1e-3, atol=0)
