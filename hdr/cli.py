@@ -176,6 +176,8 @@ def train(
     preset: Annotated[str, typer.Option(help="tiny, small or base.")] = "small",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the folder.")] = False,
     devices: Annotated[str, typer.Option(help="Number of devices, or auto.")] = "auto",
+    accelerator: Annotated[str, typer.Option(help="auto, cpu, gpu, ...")] = "auto",
+    nodes: Annotated[int, typer.Option(min=1, help="Number of machines, started as Lightning asks for.")] = 1,
     precision: Annotated[str, typer.Option(help="As Lightning takes it, for example bf16-mixed.")] = "32-true",
     max_time: Annotated[str | None, typer.Option(help="DD:HH:MM:SS after which the run ends.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Updates after which the run ends.")] = 20_000,
@@ -189,25 +191,32 @@ def train(
     """Train a generator, or go on training one; the averaged weights are written for merge and evaluate."""
     with _reported():
         try:
+            from lightning.fabric.utilities.exceptions import MisconfigurationException
+
             from hdr.training import train as run_training
         except ModuleNotFoundError as error:
             raise ValueError(f"{error.name} is missing; install the extra: pip install 'captum-ext[train]'") from error
-        weights = run_training(
-            data,
-            preset,
-            out,
-            resume=resume,
-            devices=int(devices) if devices.isdecimal() else devices,
-            precision=precision,
-            max_time=max_time,
-            steps=steps,
-            batch_size=batch_size,
-            crop=crop,
-            learning_rate=learning_rate,
-            adversarial_weight=adversarial_weight,
-            workers=workers,
-            seed=seed,
-        )
+        try:
+            weights = run_training(
+                data,
+                preset,
+                out,
+                resume=resume,
+                devices=int(devices) if devices.isdecimal() else devices,
+                accelerator=accelerator,
+                num_nodes=nodes,
+                precision=precision,
+                max_time=max_time,
+                steps=steps,
+                batch_size=batch_size,
+                crop=crop,
+                learning_rate=learning_rate,
+                adversarial_weight=adversarial_weight,
+                workers=workers,
+                seed=seed,
+            )
+        except MisconfigurationException as error:  # devices, precision or time that Lightning cannot give
+            raise ValueError(str(error)) from error
         console.print(f"Wrote {escape(str(weights))}")
 
 

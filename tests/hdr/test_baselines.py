@@ -71,3 +71,11 @@ def test_black_and_burnt_out_brackets_are_defined(method, value):
 def test_pixels_that_only_the_short_exposure_has_come_from_it(radiance):
     merged = weighted_merge(photographed([torch.full((3, 16, 16), radiance)] * 3))
     torch.testing.assert_close(merged, torch.full((3, 16, 16), radiance), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("reference", [0.0, 1.0])
+def test_pixels_that_no_exposure_has_are_defined(reference):
+    # What moved may be black in the short exposure and burnt out in the long one.
+    ldr = torch.zeros(3, 3, 16, 16)
+    ldr[1], ldr[2] = reference, 1.0
+    assert bool(torch.isfinite(weighted_merge(Bracket(ldr, EXPOSURES))).all())

@@ -201,12 +201,38 @@ def test_train_passes_its_options_on(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "train", record)
     result = run(
         *("train", "--data", "synthetic:panoramas", "--preset", "tiny", "--out", tmp_path, "--resume"),
-        *("--devices", "2", "--precision", "bf16-mixed", "--max-time", "00:01:00:00", "--steps", "7"),
+        *(
+            "--devices",
+            "2",
+            "--nodes",
+            "3",
+            "--accelerator",
+            "gpu",
+            "--precision",
+            "bf16-mixed",
+            "--max-time",
+            "00:01:00:00",
+            "--steps",
+            "7",
+        ),
     )
     assert result.exit_code == 0, told(result)
     assert (seen["data"], seen["preset"], seen["out"]) == ("synthetic:panoramas", "tiny", tmp_path)
     assert (seen["resume"], seen["devices"], seen["precision"]) == (True, 2, "bf16-mixed")
+    assert (seen["num_nodes"], seen["accelerator"]) == (3, "gpu")
     assert (seen["max_time"], seen["steps"]) == ("00:01:00:00", 7)
+
+
+def test_train_reports_what_lightning_cannot_give_in_one_line(tmp_path, monkeypatch):
+    exceptions = importlib.import_module("lightning.fabric.utilities.exceptions")
+
+    def refuse(*_, **__):
+        raise exceptions.MisconfigurationException("no such accelerator")
+
+    monkeypatch.setattr(importlib.import_module("hdr.training"), "train", refuse)
+    result = run("train", "--data", "synthetic:panoramas", "--out", tmp_path)
+    assert result.exit_code == 1
+    assert result.stderr.strip() == "Error: no such accelerator"
 
 
 def test_demo_writes_figure_radiance_and_preview(tmp_path, weights):
