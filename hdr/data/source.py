@@ -1,0 +1,52 @@
+"""Data sets by name, as the commands take them: ``kalantari:DIR`` and ``synthetic:DIR``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from torch.utils.data import Dataset
+
+from hdr.data.kalantari import KalantariDataset
+from hdr.data.sample import HdrSample
+from hdr.data.synthetic import SyntheticBrackets
+
+TRAINING_SCENES = 1_000_000
+VALIDATION_SCENES = 24
+VALIDATION_SIDE = 256
+VALIDATION_SEED = 7
+
+
+def open_scenes(data: str, split: Literal["train", "validation"], crop: int = 128) -> Dataset[HdrSample]:
+    """Data set for a split.
+
+    Parameters
+    ----------
+    data
+        ``"synthetic:DIR"``, a folder of HDR panoramas of which four are for validation only; or ``"kalantari:DIR"``, a
+        folder of scenes, or one with a folder of scenes for training and another for testing.
+    split
+        For training, random crops with augmentation; for validation, always the same scenes, whole.
+    crop
+        Side of the training crops in pixels.
+
+    Returns
+    -------
+    Dataset
+        Of :class:`hdr.data.sample.HdrSample`.
+
+    Raises
+    ------
+    ValueError
+        If the name is not one of these, or the folder does not hold such data.
+    """
+    kind, _, folder = data.partition(":")
+    if kind not in ("synthetic", "kalantari") or not folder:
+        raise ValueError(f"data must be synthetic:DIR or kalantari:DIR, got {data!r}")
+    training = split == "train"
+    if kind == "kalantari":
+        return KalantariDataset.from_split(Path(folder), split, crop=crop if training else None)
+    if training:
+        return SyntheticBrackets(folder, (crop, crop), TRAINING_SCENES, split="train")
+    side = (VALIDATION_SIDE, VALIDATION_SIDE)
+    return SyntheticBrackets(folder, side, VALIDATION_SCENES, seed=VALIDATION_SEED, split="validation")

@@ -1,0 +1,121 @@
+"""The demonstration: a drawn scene with motion, merged, measured and shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from hdr.baselines import BASELINES, weighted_merge
+from hdr.bracket import Bracket
+from hdr.evaluation import OURS, Method, Score, score
+from hdr.io import check_writable, write_preview, write_radiance, written_whole
+from hdr.metrics import METRICS, format_metric
+from hdr.radiometry import mu_law
+from hdr.scene import DynamicScene, dynamic_scene
+from hdr.tonemap import tonemap
+
+FIGURE = "hdr-demo.png"
+MERGED = "hdr-demo.exr"
+PREVIEW = "hdr-demo.jpg"
+
+_LARGEST_ERROR = 0.2  # in the mu-law domain, white in the error maps
+_DPI = 150
+
+
+def run_demo(merger: Method, folder: Path, *, overwrite: bool = False, seed: int = 0) -> list[Score]:
+    """Draw a scene, merge it, and write the merged radiance, a preview and a figure that compares it with the truth.
+
+    Parameters
+    ----------
+    merger
+        From a bracket to radiance.
+    folder
+        Where the files are written; created if it does not exist.
+    overwrite
+        Whether existing files may be replaced.
+    seed
+        Of the scene.
+
+    Returns
+    -------
+    list of Score
+        Metrics of the merger and of the baselines.
+
+    Raises
+    ------
+    OSError
+        If a file exists and ``overwrite`` is False, or cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (FIGURE, MERGED, PREVIEW):
+        check_writable(folder / name, overwrite=overwrite)
+    scene = dynamic_scene(seed=seed)
+    merged = merger(scene.bracket)
+    scores = score("demo", scene.bracket, scene.radiance, {OURS: lambda _: merged, **BASELINES})
+    write_radiance(folder / MERGED, merged, overwrite=overwrite)
+    write_preview(folder / PREVIEW, merged, overwrite=overwrite)
+    figure = draw_comparison(scene, merged, scores)
+    with written_whole(folder / FIGURE, overwrite=overwrite) as temporary:
+        figure.savefig(temporary, dpi=_DPI)
+    return scores
+
+
+def draw_comparison(scene: DynamicScene, merged: Tensor, scores: list[Score]) -> Figure:
+    """Figure of the inputs, a merge with ghosts, the merged radiance, the truth, error maps and the metrics.
+
+    Parameters
+    ----------
+    scene
+        What was merged.
+    merged
+        Radiance of shape (3, H, W).
+    scores
+        Rows of the table.
+    """
+    ghosts, truth = weighted_merge(scene.bracket), scene.radiance
+    reference = scene.bracket.radiance(1)
+    figure = Figure(figsize=(16.0, 13.2), layout="constrained")
+    halves: Any = figure.subfigures(2, 1, height_ratios=[11.2, 2.0])
+    pictures, numbers = halves
+    panels = pictures.subplots(3, 3)
+    for panel, picture, title in zip(panels[0], scene.bracket.ldr, _input_titles(scene.bracket), strict=True):
+        _show(panel, picture, title)
+    shown = {"Weighted merge, with ghosts": ghosts, f"Merged by {OURS}": merged, "Ground truth": truth}
+    for panel, (title, radiance) in zip(panels[1], shown.items(), strict=True):
+        _show(panel, tonemap(radiance.clamp(0.0, 1.0)), title)
+    errors = {"weighted merge": ghosts, OURS: merged, "reference only": reference}
+    for panel, (title, radiance) in zip(panels[2], errors.items(), strict=True):
+        image = _show_error(panel, (mu_law(radiance.clamp(0.0, 1.0)) - mu_law(truth)).abs().mean(dim=0), title)
+    pictures.colorbar(image, ax=panels[2].tolist(), extend="max")
+    _write_table(numbers.subplots(), scores)
+    return figure
+
+
+def _input_titles(bracket: Bracket) -> list[str]:
+    names = ("Short exposure", "Reference", "Long exposure")
+    return [f"{name}, {float(t):g} t" for name, t in zip(names, bracket.exposures, strict=True)]
+
+
+def _show(panel: Any, picture: Tensor, title: str) -> None:
+    # No interpolation: ghosts and seams of single pixels must stay visible.
+    panel.imshow(picture.clamp(0.0, 1.0).permute(1, 2, 0).numpy(), interpolation="none")
+    panel.set_title(title)
+    panel.set_axis_off()
+
+
+def _show_error(panel: Any, error: Tensor, method: str) -> Any:
+    image = panel.imshow(error.numpy(), cmap="inferno", vmin=0.0, vmax=_LARGEST_ERROR, interpolation="none")
+    panel.set_title(f"Error of {method}, mu-law domain")
+    panel.set_axis_off()
+    return image
+
+
+def _write_table(panel: Any, scores: list[Score]) -> None:
+    cells = [[one.method, *(format_metric(name, one.metrics[name]) for name in METRICS)] for one in scores]
+    table = panel.table(cells, colLabels=["Method", *METRICS], cellLoc="center", bbox=[0.2, 0.0, 0.6, 1.0])
+    table.auto_set_font_size(False)
+    table.set_fontsize(12)
+    panel.set_axis_off()

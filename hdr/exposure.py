@@ -1,0 +1,205 @@
+"""How much light each photograph got: from EXIF, from an exposure file, from exposure values."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import ExifTags, Image
+
+from hdr.io import damage_reported
+
+_EXPOSURE_TIME = 0x829A
+_F_NUMBER = 0x829D
+# The second and third stand in where the first is saturated at 65535 or missing (EXIF 2.3, sensitivity type).
+_ISO_TAGS = (0x8827, 0x8832, 0x8833)
+_ISO_SATURATED = 65535
+_REMEDY = "give the exposure times in seconds, or the exposure values in EV"
+
+
+@dataclass(frozen=True)
+class CameraSettings:
+    """What a camera wrote down about one photograph; None is what it did not write down.
+
+    Attributes
+    ----------
+    time
+        Exposure time in seconds.
+    iso
+        Sensitivity.
+    f_number
+        Focal length over the diameter of the aperture.
+    """
+
+    time: float | None
+    iso: float | None
+    f_number: float | None
+
+
+def read_camera_settings(path: str | os.PathLike[str]) -> CameraSettings:
+    """Read exposure time, ISO and f-number from the EXIF data of a picture.
+
+    Parameters
+    ----------
+    path
+        A TIFF, PNG or JPEG file.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
+    ValueError
+        If it is no picture.
+    """
+    data = Path(path).read_bytes()
+    with damage_reported(path), Image.open(BytesIO(data)) as image:
+        tags = image.getexif().get_ifd(ExifTags.IFD.Exif)
+    sensitivities = (_positive(tags.get(tag)) for tag in _ISO_TAGS)
+    return CameraSettings(
+        time=_positive(tags.get(_EXPOSURE_TIME)),
+        iso=next((value for value in sensitivities if value is not None and value != _ISO_SATURATED), None),
+        f_number=_positive(tags.get(_F_NUMBER)),
+    )
+
+
+def exposures_from_exif(paths: Sequence[str | os.PathLike[str]]) -> list[float]:
+    """Exposures t * ISO / N^2 of a bracket, from EXIF data.
+
+    A setting that no picture of the bracket states is taken as constant, with a warning; one that only some state is
+    an error, because a bracket with automatic ISO would be merged wrongly.
+
+    Parameters
+    ----------
+    paths
+        The pictures of one bracket.
+
+    Returns
+    -------
+    list of float
+        One positive exposure for each picture, proportional to the light that the sensor turned into its values.
+
+    Raises
+    ------
+    ValueError
+        If an exposure time is missing, or ISO or f-number is stated by some of the pictures only.
+    """
+    settings = [read_camera_settings(path) for path in paths]
+    without_time = [os.fspath(path) for path, one in zip(paths, settings, strict=True) if one.time is None]
+    if without_time:
+        raise ValueError(f"no exposure time in the EXIF data of {', '.join(map(str, without_time))}; {_REMEDY}")
+    isos = _constant_if_unstated("ISO", paths, [one.iso for one in settings])
+    f_numbers = _constant_if_unstated("f-number", paths, [one.f_number for one in settings])
+    times = [one.time for one in settings if one.time is not None]
+    return [time * iso / f_number**2 for time, iso, f_number in zip(times, isos, f_numbers, strict=True)]
+
+
+def parse_numbers(text: str) -> list[float]:
+    """Numbers and fractions separated by commas, as exposure times and EV are written.
+
+    Examples
+    --------
+    >>> parse_numbers("1/4, 2,-0.5")
+    [0.25, 2.0, -0.5]
+    """
+    try:
+        return [float(Fraction(word.strip())) for word in text.split(",")]
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(
+            f"expected numbers or fractions with commas between, such as 1/60,1/15, got {text!r}"
+        ) from error
+
+
+def exposures_from_ev(exposure_values: Sequence[float]) -> list[float]:
+    """Exposures 2^EV of exposure values such as -2, 0, 2; one more EV is twice the light.
+
+    Examples
+    --------
+    >>> exposures_from_ev([-2.0, 0.0, 2.0])
+    [0.25, 1.0, 4.0]
+    """
+    for value in exposure_values:
+        if not abs(value) <= 64:  # also refuses NaN
+            raise ValueError(f"exposure values are in EV, within -64 and 64; got {value}")
+    return [2.0**value for value in exposure_values]
+
+
+def read_exposure_file(path: str | os.PathLike[str]) -> list[float]:
+    """Read a file of exposure values in the layout of Kalantari and Ramamoorthi: one EV a line, in the files' order.
+
+    Parameters
+    ----------
+    path
+        A text file such as ``input_exp.txt`` or ``exposure.txt``.
+
+    Returns
+    -------
+    list of float
+        Exposures 2^EV.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
+    ValueError
+        If it holds anything but numbers.
+    """
+    try:
+        values = [float(word) for word in Path(path).read_text(encoding="utf-8-sig").split()]
+    except ValueError as error:  # a UnicodeDecodeError is one too
+        raise ValueError(f"{path}: expected one exposure value in EV a line, such as -2, 0 and 2 ({error})") from error
+    if not values:
+        raise ValueError(f"{path}: the file is empty; expected one exposure value in EV a line")
+    return exposures_from_ev(values)
+
+
+def warn_if_camera_disagrees(paths: Sequence[str | os.PathLike[str]], exposures: Sequence[float]) -> None:
+    """Warn where stated exposures differ by more than half an EV from what the camera wrote down, if it did.
+
+    The usual reason is automatic ISO: the times are right, and the exposures are not their ratios.
+    """
+    settings = [read_camera_settings(path) for path in paths]
+    if any(None in (one.time, one.iso, one.f_number) for one in settings):
+        return
+    recorded = exposures_from_exif(paths)
+    differences = [math.log2(given / camera) for given, camera in zip(exposures, recorded, strict=True)]
+    if max(differences) - min(differences) > 0.5:
+        warnings.warn(
+            f"the exposures given are {_ratios(exposures)}, but the camera recorded {_ratios(recorded)} "
+            "(time * ISO / N^2); merging with those given. Leave them out to use the camera's",
+            stacklevel=3,
+        )
+
+
+def _ratios(exposures: Sequence[float]) -> str:
+    return " : ".join(f"{exposure / min(exposures):.3g}" for exposure in exposures)
+
+
+def _constant_if_unstated(
+    name: str, paths: Sequence[str | os.PathLike[str]], values: Sequence[float | None]
+) -> list[float]:
+    stated = [value for value in values if value is not None]
+    if len(stated) == len(values):
+        return stated
+    if not stated:
+        warnings.warn(f"the pictures do not state their {name}; it is taken as the same for all", stacklevel=4)
+        return [1.0] * len(values)
+    missing = ", ".join(str(path) for path, value in zip(paths, values, strict=True) if value is None)
+    raise ValueError(f"no {name} in the EXIF data of {missing}, but in that of the others; {_REMEDY}")
+
+
+def _positive(value: Any) -> float | None:
+    # ISO may be a tuple, rationals may be 0/0, and 0 is what cameras write for "unknown".
+    if isinstance(value, tuple):
+        value = value[0] if value else None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return number if number > 0 and math.isfinite(number) else None

@@ -1,0 +1,373 @@
+"""Reading photographs, reading and writing radiance, writing previews.
+
+Photographs are 8- and 16-bit TIFF, PNG and JPEG; radiance is .hdr (Radiance RGBE) and .exr (OpenEXR). Whatever is
+written is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import OpenEXR
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from hdr.tonemap import Operator, tonemap
+
+RADIANCE_SUFFIXES = (".hdr", ".exr")
+PREVIEW_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
+RAW_SUFFIXES = (
+    *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw"),
+    *(".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".srw", ".x3f"),
+)
+_JPEG_QUALITY = 95
+_PNG_BIT_DEPTH_OFFSET = 24  # the signature, the length and name of IHDR, width and height come first
+_TIFF_BITS_PER_SAMPLE = 258
+_REFUSED_MODES = {
+    "L": "a grey image",
+    "1": "a grey image",
+    "I": "a grey image",
+    "I;16": "a grey image",
+    "I;16B": "a grey image",
+    "F": "a grey image",
+    "RGBA": "an image with an alpha channel",
+    "RGBX": "an image with a fourth channel",
+    "LA": "a grey image with an alpha channel",
+    "PA": "a palette image with an alpha channel",
+    "P": "a palette image",
+    "CMYK": "a CMYK image",
+}
+
+
+def read_ldr(path: str | os.PathLike[str]) -> Tensor:
+    """Read a photograph upright, in the full depth of the file.
+
+    Parameters
+    ----------
+    path
+        An RGB picture of 8 or 16 bits per channel: TIFF, PNG or JPEG. The orientation that the camera wrote down is
+        honoured; colour profiles are not.
+
+    Returns
+    -------
+    Tensor
+        Shape (3, H, W), float32 in [0, 1], channels red, green, blue.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
+    ValueError
+        If it is truncated, camera raw, no picture of these kinds, or has channels other than RGB.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = pathlib.Path(folder.name, "grey.png")
+    >>> write_preview(path, torch.full((3, 20, 30), 0.5), "mu-law")
+    >>> read_ldr(path).shape
+    torch.Size([3, 20, 30])
+    >>> folder.cleanup()
+    """
+    path = Path(path)
+    check_not_raw(path)
+    data = path.read_bytes()
+    with damage_reported(path):
+        image = Image.open(BytesIO(data))
+    with image:
+        _check_photograph(path, image)
+        with damage_reported(path):
+            sixteen_bits = _bits_per_channel(image, data) == 16
+            # Loading it all finds truncation, which OpenCV passes over, also in 16-bit files that OpenCV decodes.
+            pixels = np.array(ImageOps.exif_transpose(image))
+    if sixteen_bits:
+        pixels = _decode_with_opencv(path, data)
+    return torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).div_(np.iinfo(pixels.dtype).max).contiguous()
+
+
+def read_radiance(path: str | os.PathLike[str]) -> Tensor:
+    """Read linear radiance.
+
+    Parameters
+    ----------
+    path
+        A .hdr or .exr file. Of an .exr file the channels R, G and B are read, whatever else there is.
+
+    Returns
+    -------
+    Tensor
+        Shape (3, H, W), float32, finite, >= 0.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
+    ValueError
+        If it is damaged, has no R, G and B, or has NaN, infinite or negative values.
+    """
+    path = Path(path)
+    suffix = _known_suffix(path, RADIANCE_SUFFIXES, "radiance is read from")
+    data = path.read_bytes()
+    pixels = _decode_with_opencv(path, data) if suffix == ".hdr" else _read_exr(path)
+    radiance = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).contiguous()
+    check_radiance(radiance, str(path))
+    return radiance
+
+
+def write_radiance(path: str | os.PathLike[str], radiance: Tensor, *, overwrite: bool = False) -> None:
+    """Write linear radiance, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Ends in .hdr (8 bits of mantissa with a common exponent, 0.4 % steps) or .exr (32-bit float, exact).
+    radiance
+        Shape (3, H, W), finite, >= 0.
+    overwrite
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and ``overwrite`` is False.
+    OSError
+        If the operating system does not let it be written.
+    ValueError
+        If the suffix is another or the radiance is not as above.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = pathlib.Path(folder.name, "scene.exr")
+    >>> radiance = torch.rand(3, 20, 30)
+    >>> write_radiance(path, radiance)
+    >>> torch.equal(read_radiance(path), radiance)
+    True
+    >>> folder.cleanup()
+    """
+    path = Path(path)
+    suffix = _known_suffix(path, RADIANCE_SUFFIXES, "radiance is written to")
+    check_radiance(radiance, "radiance")
+    pixels = _channels_last(radiance)
+    with written_whole(path, overwrite=overwrite) as temporary:
+        if suffix == ".hdr":
+            _write_hdr(temporary, pixels)
+        else:
+            _write_exr(temporary, pixels)
+
+
+def write_preview(
+    path: str | os.PathLike[str], radiance: Tensor, operator: Operator = "reinhard", *, overwrite: bool = False
+) -> None:
+    """Tone-map radiance and write it as a picture, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        .tif or .tiff for 16 bits per channel, .png or .jpg for 8.
+    radiance
+        Shape (3, H, W), finite, >= 0.
+    operator
+        ``"reinhard"`` or ``"mu-law"``, see :func:`hdr.tonemap.tonemap`.
+    overwrite
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and ``overwrite`` is False.
+    OSError
+        If the operating system does not let it be written.
+    ValueError
+        If the suffix or the operator is another or the radiance is not as above.
+    """
+    path = Path(path)
+    suffix = _known_suffix(path, PREVIEW_SUFFIXES, "previews are written to")
+    check_radiance(radiance, "radiance")
+    depth = np.uint16 if suffix in (".tif", ".tiff") else np.uint8
+    levels = tonemap(radiance.detach().cpu(), operator).mul_(np.iinfo(depth).max).round_()
+    pixels = _channels_last(levels).astype(depth)
+    with written_whole(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(_encode_with_opencv(suffix, pixels))
+
+
+def check_radiance(radiance: Tensor, name: str) -> None:
+    """Raise a ValueError that begins with ``name`` unless ``radiance`` is (3, H, W), finite and not negative."""
+    if radiance.ndim != 3 or radiance.shape[0] != 3:
+        raise ValueError(f"{name}: expected radiance of shape (3, H, W), got {tuple(radiance.shape)}")
+    undefined = int((~torch.isfinite(radiance)).sum())
+    if undefined:
+        raise ValueError(f"{name}: {undefined} values are NaN or infinite; radiance must be finite, repair them first")
+    negative = int((radiance < 0).sum())
+    if negative:
+        raise ValueError(f"{name}: {negative} values are negative; radiance must be >= 0, clip or repair them first")
+
+
+@contextmanager
+def damage_reported(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Context in which what Pillow raises about a file becomes a ValueError that names the file."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # OSError, SyntaxError, ValueError, TypeError, struct.error and more, by the damage
+        raise ValueError(f"{path}: damaged, or not a TIFF, PNG or JPEG picture of 8 or 16 bits ({error})") from error
+
+
+def check_not_raw(path: str | os.PathLike[str]) -> None:
+    """Raise a ValueError that says what to do instead if ``path`` has the suffix of a camera's raw file."""
+    if Path(path).suffix.lower() in RAW_SUFFIXES:
+        raise ValueError(
+            f"{path}: camera raw is not read; develop the bracket to linear 16-bit TIFF with one white balance (for "
+            "example with dcraw -4 -T), then merge the TIFFs as linear input"
+        )
+
+
+@contextmanager
+def written_whole(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Context that gives a temporary path, and renames it to ``path`` when the block ends without an error.
+
+    After an error, at any moment, ``path`` is what it was and nothing else is left in its folder.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    overwrite
+        Whether it may exist.
+
+    Raises
+    ------
+    FileExistsError
+        If it exists and ``overwrite`` is False.
+    FileNotFoundError
+        If its folder does not exist.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> with written_whole(pathlib.Path(folder.name, "note.txt")) as temporary:
+    ...     _ = temporary.write_text("whole")
+    >>> [file.name for file in pathlib.Path(folder.name).iterdir()]
+    ['note.txt']
+    >>> folder.cleanup()
+    """
+    path = Path(path)
+    check_writable(path, overwrite=overwrite)
+    # A folder rather than a file: what is created inside gets the permissions that the user's umask asks for.
+    with tempfile.TemporaryDirectory(prefix=".hdr-", dir=path.parent) as folder:
+        temporary = Path(folder, path.name)
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+
+
+def check_writable(
+    path: str | os.PathLike[str], *, overwrite: bool = False, suffixes: tuple[str, ...] | None = None
+) -> None:
+    """Raise now, before the work, what writing would raise for an existing file, a missing folder, another suffix."""
+    path = Path(path)
+    if suffixes is not None:
+        _known_suffix(path, suffixes, "the result is written to")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give the name of a file")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; choose another name, or ask for it to be replaced")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {path.parent}; create it first")
+
+
+def _check_photograph(path: Path, image: Image.Image) -> None:
+    if image.format not in ("TIFF", "PNG", "JPEG", "MPO"):
+        raise ValueError(f"{path}: a {image.format} file; photographs are read from TIFF, PNG and JPEG")
+    if image.mode != "RGB":
+        kind = _REFUSED_MODES.get(image.mode, f"an image of mode {image.mode}")
+        raise ValueError(f"{path}: {kind}; photographs must be RGB without alpha, convert it first")
+    if "transparency" in image.info:
+        raise ValueError(f"{path}: an image with a transparent colour; photographs must be RGB without alpha")
+
+
+def _bits_per_channel(image: Image.Image, data: bytes) -> int:
+    # Pillow shows 16-bit RGB as 8-bit RGB, so its mode does not tell.
+    if image.format == "PNG":
+        return data[_PNG_BIT_DEPTH_OFFSET]
+    if image.format == "TIFF":
+        return int(max(image.tag_v2[_TIFF_BITS_PER_SAMPLE]))  # type: ignore[attr-defined]
+    return 8
+
+
+def _decode_with_opencv(path: Path, data: bytes) -> NDArray[Any]:
+    # From memory: OpenCV 5.0 cannot read an oriented 16-bit TIFF from a file, and it prints instead of raising.
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    except cv2.error as error:
+        raise ValueError(f"{path}: damaged ({error.err})") from error
+    if pixels is None:
+        raise ValueError(f"{path}: damaged, or not a {path.suffix} file")
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def _encode_with_opencv(suffix: str, pixels: NDArray[Any]) -> bytes:
+    parameters = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if suffix in (".jpg", ".jpeg") else []
+    encoded, data = cv2.imencode(suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), parameters)
+    if not encoded:
+        raise ValueError(f"OpenCV cannot encode a picture of shape {pixels.shape} as {suffix}")
+    return bytes(data)
+
+
+def _read_exr(path: Path) -> NDArray[Any]:
+    try:
+        with OpenEXR.File(os.fspath(path), separate_channels=True) as file:
+            channels = {name: channel.pixels for name, channel in file.channels().items()}
+    except (RuntimeError, ValueError) as error:  # ValueError: a file whose only part could not be read
+        raise ValueError(f"{path}: damaged, or not an OpenEXR file ({error})") from error
+    missing = [name for name in "RGB" if channels.get(name) is None]
+    if missing:
+        found = ", ".join(channels) or "none"
+        raise ValueError(f"{path}: channels R, G and B are needed; {', '.join(missing)} missing, there are: {found}")
+    return np.stack([channels[name] for name in "RGB"], axis=-1)
+
+
+def _write_hdr(path: Path, pixels: NDArray[Any]) -> None:
+    # OpenCV keeps the operating system's reason for itself, and does not look when the last buffer is flushed.
+    if not cv2.imwrite(os.fspath(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)):
+        raise OSError("the .hdr file could not be written; is the disk full?")
+    try:
+        _decode_with_opencv(path, path.read_bytes())
+    except ValueError as error:
+        raise OSError("the .hdr file could not be written to its end; is the disk full?") from error
+
+
+def _write_exr(path: Path, pixels: NDArray[Any]) -> None:
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    try:
+        with OpenEXR.File(header, {"RGB": pixels}) as file:
+            file.write(os.fspath(path))
+    except RuntimeError as error:  # what OpenEXR makes of the operating system's errors
+        raise OSError(f"the .exr file could not be written: {error}") from error
+
+
+def _known_suffix(path: Path, allowed: tuple[str, ...], verb: str) -> str:
+    suffix = path.suffix.lower()
+    if suffix not in allowed:
+        raise ValueError(f"{path}: {verb} {', '.join(allowed)} files; this name ends in {suffix or 'no suffix'}")
+    return suffix
+
+
+def _channels_last(image: Tensor) -> NDArray[Any]:
+    return np.ascontiguousarray(image.detach().cpu().to(torch.float32).permute(1, 2, 0).numpy())

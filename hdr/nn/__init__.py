@@ -1,0 +1,24 @@
+"""Networks and losses of HDR-GAN, as plain PyTorch modules."""
+
+from hdr.nn.discriminator import PatchDiscriminator
+from hdr.nn.generator import Generator, TrainingOutput
+from hdr.nn.losses import (
+    SphereAdversarialLoss,
+    ToneMappedL1Loss,
+    alignment_loss,
+    inverse_stereographic,
+    sphere_distance,
+    tone_mapped_l1,
+)
+
+__all__ = [
+    "Generator",
+    "PatchDiscriminator",
+    "SphereAdversarialLoss",
+    "ToneMappedL1Loss",
+    "TrainingOutput",
+    "alignment_loss",
+    "inverse_stereographic",
+    "sphere_distance",
+    "tone_mapped_l1",
+]

@@ -1,0 +1,203 @@
+"""Losses of HDR-GAN: distances on the hypersphere (SphereGAN), tone-mapped L1, and agreement of aligned exposures."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hdr.nn.alignment import warp
+from hdr.nn.generator import REFERENCE
+from hdr.radiometry import MU, mu_law
+
+
+def _safe_norm(vectors: Tensor) -> Tensor:
+    """Euclidean norm over the last dimension, kept; squares cannot overflow, and the gradient at 0 is 0."""
+    scale = vectors.detach().abs().amax(dim=-1, keepdim=True)
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    norm: Tensor = scale * torch.linalg.vector_norm(vectors / scale, dim=-1, keepdim=True)
+    return norm
+
+
+def inverse_stereographic(q: Tensor) -> Tensor:
+    """Points on the unit sphere whose stereographic projection from the north pole is q.
+
+    p = (2 q, ||q||^2 - 1) / (||q||^2 + 1), which sends 0 to the south pole and infinity to the north pole
+    (Park and Kwon, Sphere Generative Adversarial Network, CVPR 2019, equation 4). Divided through by ||q||^2 where
+    ||q|| > 1, so that large q do not overflow.
+
+    Parameters
+    ----------
+    q
+        Shape (..., n).
+
+    Returns
+    -------
+    Tensor
+        Shape (..., n + 1), of unit length.
+
+    Examples
+    --------
+    >>> inverse_stereographic(torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+    tensor([[ 1.,  0.,  0.],
+            [ 0.,  0., -1.]])
+    """
+    large = _safe_norm(q) > 1
+    inside = torch.where(large, torch.zeros_like(q), q)
+    outside = torch.where(large, q, torch.ones_like(q))
+    square = inside.square().sum(dim=-1, keepdim=True)
+    near = torch.cat([2 * inside, square - 1], dim=-1) / (square + 1)
+    inverse = 1 / _safe_norm(outside)
+    direction = outside * inverse
+    far = torch.cat([2 * direction * inverse, 1 - inverse.square()], dim=-1) / (1 + inverse.square())
+    return torch.where(large, far, near)
+
+
+def sphere_distance(q: Tensor, other: Tensor | None = None) -> Tensor:
+    """Great-circle distance between inverse stereographic projections.
+
+    arccos of the inner product in exact arithmetic (Park and Kwon, CVPR 2019, equations 5 and 6), but computed as
+    2 atan2(||p - p'||, ||p + p'||), whose gradient is finite everywhere; where p = p' and at antipodes it is 0.
+
+    Parameters
+    ----------
+    q
+        Shape (..., n), before projection.
+    other
+        The same shape, or None for the distance to the north pole N, which is 2 atan2(1, ||q||).
+
+    Returns
+    -------
+    Tensor
+        Shape (...), in [0, pi].
+
+    Examples
+    --------
+    >>> sphere_distance(torch.zeros(1, 4)), sphere_distance(torch.eye(2), -torch.eye(2))
+    (tensor([3.1416]), tensor([3.1416, 3.1416]))
+    """
+    if other is None:
+        norm = _safe_norm(q).squeeze(-1)
+        return 2 * torch.atan2(torch.ones_like(norm), norm)
+    p, p_other = inverse_stereographic(q), inverse_stereographic(other)
+    apart = torch.linalg.vector_norm(p - p_other, dim=-1)
+    together = torch.linalg.vector_norm(p + p_other, dim=-1)
+    return 2 * torch.atan2(apart, together)
+
+
+class SphereAdversarialLoss(nn.Module):
+    """Integral probability metric on the hypersphere, min_G max_D sum_r E[d^r(p_real, N)] - E[d^r(p_fake, N)].
+
+    Parameters
+    ----------
+    moments
+        R, the number of moments r = 1, ..., R; 1 is the plain form, 3 is that of the published code.
+
+    Raises
+    ------
+    ValueError
+        If ``moments`` is below 1.
+
+    Examples
+    --------
+    >>> loss = SphereAdversarialLoss(moments=1)
+    >>> real, fake = torch.zeros(2, 9), torch.full((2, 9), 1e4)
+    >>> loss.discriminator_loss(real, fake)
+    tensor(-3.1415)
+    """
+
+    def __init__(self, moments: int = 3) -> None:
+        super().__init__()
+        if moments < 1:
+            raise ValueError(f"moments must be at least 1, got {moments}")
+        self.moments = moments
+
+    def moment_sum(self, q: Tensor) -> Tensor:
+        """sum_r E[d^r(p, N)] for discriminator outputs q of shape (B, n)."""
+        # Half precision would round the distances that the discriminator has to tell apart.
+        distance = sphere_distance(q.to(torch.promote_types(q.dtype, torch.float32)))
+        return torch.stack([distance.pow(r).mean() for r in range(1, self.moments + 1)]).sum()
+
+    def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        """What the discriminator minimises, for outputs (B, n) on real and on (detached) generated pictures."""
+        return self.moment_sum(fake) - self.moment_sum(real)
+
+    def generator_loss(self, fake: Tensor) -> Tensor:
+        """What the generator minimises, for outputs (B, n) on generated pictures."""
+        return -self.moment_sum(fake)
+
+
+def tone_mapped_l1(prediction: Tensor, target: Tensor, mu: float = MU) -> Tensor:
+    """Mean absolute difference in the mu-law domain, mean |T(prediction) - T(target)|.
+
+    Parameters
+    ----------
+    prediction, target
+        Radiance of equal shape.
+    mu
+        As in :func:`hdr.radiometry.mu_law`.
+
+    Returns
+    -------
+    Tensor
+        A scalar.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ; they are not broadcast.
+
+    Examples
+    --------
+    >>> tone_mapped_l1(torch.zeros(1, 3, 2, 2), torch.ones(1, 3, 2, 2))
+    tensor(1.)
+    """
+    if prediction.shape != target.shape:
+        raise ValueError(f"expected equal shapes, got {tuple(prediction.shape)} and {tuple(target.shape)}")
+    return F.l1_loss(mu_law(prediction, mu), mu_law(target, mu))
+
+
+class ToneMappedL1Loss(nn.Module):
+    """:func:`tone_mapped_l1` with ``mu`` held."""
+
+    def __init__(self, mu: float = MU) -> None:
+        super().__init__()
+        self.mu = mu
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Scalar loss of two radiances of equal shape."""
+        return tone_mapped_l1(prediction, target, self.mu)
+
+
+def alignment_loss(exposures: Tensor, displacements: tuple[Tensor, ...], target: Tensor) -> Tensor:
+    """How far the warped short and long exposures are from the scene, where they are not saturated.
+
+    Tells the alignment what to find before the fusion has learned to want it: the true radiance at the reference's
+    instant is known in training, so each exposure can be compared with it at every scale.
+
+    Parameters
+    ----------
+    exposures
+        Network input, shape (B, 3, 6, H, W), H and W multiples of the coarsest scale.
+    displacements
+        As in :class:`hdr.nn.generator.TrainingOutput`, for scales 2, 4, ...
+    target
+        Shape (B, 3, H, W), mu-law domain.
+
+    Returns
+    -------
+    Tensor
+        A scalar; 0 without displacements.
+    """
+    others = torch.stack([exposures[:, i] for i in range(exposures.shape[1]) if i != REFERENCE], dim=1).flatten(0, 1)
+    usable = (others[:, :3].amax(dim=1, keepdim=True) < 0.98).to(others.dtype)
+    images = torch.cat([mu_law(others[:, 3:]), usable], dim=1)
+    total = target.new_zeros(())
+    for level, displacement in enumerate(displacements, start=1):
+        small = F.avg_pool2d(images, 2**level)
+        warped = warp(small, displacement.flatten(0, 1))
+        scene = F.avg_pool2d(target, 2**level).repeat_interleave(displacement.shape[1], dim=0)
+        # Saturated pixels have no say; where the window is partly saturated, its share counts.
+        weight = warped[:, 3:].detach()
+        total = total + (weight * (warped[:, :3] - scene).abs()).mean()
+    return total / max(len(displacements), 1)

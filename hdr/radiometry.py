@@ -1,0 +1,233 @@
+"""Camera response, exposure and tone mapping: pure, differentiable functions on tensors.
+
+Three scales meet here. *LDR* values are what a picture file holds, in [0, 1]. *Radiance* is linear light on the scale
+on which the shortest exposure of a bracket saturates at 1. The *mu-law domain* is the tone-mapped radiance in which the
+network works and in which errors are measured.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+MU = 5000.0
+GAMMA = 2.2
+
+Exposure = float | Tensor
+
+
+def relative_exposures(exposure_times: Tensor) -> Tensor:
+    """Exposures relative to the shortest one of a bracket.
+
+    Parameters
+    ----------
+    exposure_times
+        Shape (..., n): exposure times in seconds, or any positive multiple of the light that reached the sensor, such
+        as time * ISO / N^2. The bracket lies along the last dimension.
+
+    Returns
+    -------
+    Tensor
+        Same shape; the smallest value along the last dimension is exactly 1.
+
+    Raises
+    ------
+    ValueError
+        If an exposure is not positive and finite, or there is none.
+
+    Examples
+    --------
+    >>> relative_exposures(torch.tensor([0.5, 0.125, 2.0]))
+    tensor([ 4.,  1., 16.])
+    """
+    if exposure_times.ndim == 0 or exposure_times.shape[-1] == 0:
+        raise ValueError(f"expected the exposures of a bracket along the last dimension, got {exposure_times!r}")
+    if not bool(torch.isfinite(exposure_times).all()) or bool((exposure_times <= 0).any()):
+        raise ValueError(f"exposures must be positive and finite, got {exposure_times.tolist()}; give seconds")
+    return exposure_times / exposure_times.amin(dim=-1, keepdim=True)
+
+
+def ldr_to_linear(ldr: Tensor, exposure: Exposure, gamma: float = GAMMA) -> Tensor:
+    """Radiance of an LDR picture, H = L^gamma / t (Kalantari and Ramamoorthi, 2017, equation 1).
+
+    Parameters
+    ----------
+    ldr
+        Any shape, values in [0, 1]. Values below 0 are taken as 0, since a power of them has no meaning.
+    exposure
+        Exposure t relative to the shortest of the bracket, so t >= 1; a tensor must broadcast against ``ldr``.
+    gamma
+        The camera response is L = (H t)^(1 / gamma). 1 stands for input that is linear already.
+
+    Returns
+    -------
+    Tensor
+        Radiance in [0, 1 / t], of the same shape.
+
+    Raises
+    ------
+    ValueError
+        If ``gamma`` or ``exposure`` is not positive.
+
+    Examples
+    --------
+    >>> ldr_to_linear(torch.tensor([0.0, 0.5, 1.0]), exposure=4.0, gamma=2.0)
+    tensor([0.0000, 0.0625, 0.2500])
+    """
+    _check_response(exposure, gamma)
+    return ldr.clamp_min(0.0).pow(gamma) / exposure
+
+
+def linear_to_ldr(radiance: Tensor, exposure: Exposure, gamma: float = GAMMA) -> Tensor:
+    """LDR picture that an exposure makes of radiance, L = min(H t, 1)^(1 / gamma).
+
+    The inverse of :func:`ldr_to_linear` on unsaturated values. At exactly H = 0 the response has an infinite slope;
+    the gradient there is defined as 0.
+
+    Parameters
+    ----------
+    radiance
+        Any shape, linear, on the scale on which the shortest exposure saturates at 1. Negative radiance counts as 0.
+    exposure
+        Exposure t relative to the shortest of the bracket; a tensor must broadcast against ``radiance``.
+    gamma
+        As in :func:`ldr_to_linear`.
+
+    Returns
+    -------
+    Tensor
+        LDR values in [0, 1], of the broadcast shape.
+
+    Raises
+    ------
+    ValueError
+        If ``gamma`` or ``exposure`` is not positive.
+
+    Examples
+    --------
+    >>> linear_to_ldr(torch.tensor([0.0, 0.0625, 3.0]), exposure=4.0, gamma=2.0)
+    tensor([0.0000, 0.5000, 1.0000])
+    """
+    _check_response(exposure, gamma)
+    light = (radiance * exposure).clamp(0.0, 1.0)
+    positive = light > 0
+    # The inner where keeps the infinite slope out of the backward pass: 0 * inf would be NaN.
+    return torch.where(positive, torch.where(positive, light, torch.ones_like(light)).pow(1.0 / gamma), light)
+
+
+def exposure_stack(ldr: Tensor, exposures: Tensor, gamma: float = GAMMA) -> Tensor:
+    """Network input of a bracket: the LDR picture and its radiance, (L_i, H_i), for each exposure.
+
+    Parameters
+    ----------
+    ldr
+        Shape (..., n, 3, H, W), values in [0, 1], sorted from the shortest to the longest exposure.
+    exposures
+        Shape (..., n), relative to the shortest, as :func:`relative_exposures` returns them.
+    gamma
+        As in :func:`ldr_to_linear`.
+
+    Returns
+    -------
+    Tensor
+        Shape (..., n, 6, H, W): channels 0 to 2 are L in [0, 1], channels 3 to 5 are H in [0, 1 / t].
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit together.
+
+    Examples
+    --------
+    >>> exposure_stack(torch.rand(3, 3, 16, 16), torch.tensor([1.0, 4.0, 16.0])).shape
+    torch.Size([3, 6, 16, 16])
+    """
+    if ldr.ndim < 4 or ldr.shape[-3] != 3 or ldr.shape[:-3] != exposures.shape:
+        raise ValueError(
+            f"expected ldr of shape (..., n, 3, H, W) and exposures of shape (..., n), "
+            f"got {tuple(ldr.shape)} and {tuple(exposures.shape)}"
+        )
+    return torch.cat([ldr, ldr_to_linear(ldr, exposures[..., None, None, None], gamma)], dim=-3)
+
+
+def mu_law(radiance: Tensor, mu: float = MU) -> Tensor:
+    """Tone-mapped radiance, T(x) = log(1 + mu x) / log(1 + mu).
+
+    Parameters
+    ----------
+    radiance
+        Any shape, linear. [0, 1] is mapped to [0, 1]; larger values continue the same curve. Negative values, which
+        only a network can make, are mapped by the odd extension -T(-x), so that the function is smooth and monotone
+        everywhere.
+    mu
+        Compression, positive.
+
+    Returns
+    -------
+    Tensor
+        Same shape, in the mu-law domain.
+
+    Raises
+    ------
+    ValueError
+        If ``mu`` is not positive.
+
+    Examples
+    --------
+    >>> mu_law(torch.tensor([0.0, 0.01, 1.0]))
+    tensor([0.0000, 0.4616, 1.0000])
+    """
+    _check_positive("mu", mu)
+    sign = _odd_sign(radiance)
+    return sign * torch.log1p(mu * sign * radiance) / math.log1p(mu)
+
+
+def inverse_mu_law(tone_mapped: Tensor, mu: float = MU) -> Tensor:
+    """Radiance of a tone-mapped picture, the inverse of :func:`mu_law`.
+
+    Parameters
+    ----------
+    tone_mapped
+        Any shape, in the mu-law domain.
+    mu
+        Compression, positive; the one the picture was mapped with.
+
+    Returns
+    -------
+    Tensor
+        Radiance, of the same shape.
+
+    Raises
+    ------
+    ValueError
+        If ``mu`` is not positive.
+
+    Examples
+    --------
+    >>> inverse_mu_law(mu_law(torch.tensor([0.0, 0.01, 1.0])))
+    tensor([0.0000, 0.0100, 1.0000])
+    """
+    _check_positive("mu", mu)
+    sign = _odd_sign(tone_mapped)
+    return sign * torch.expm1(sign * tone_mapped * math.log1p(mu)) / mu
+
+
+def _odd_sign(value: Tensor) -> Tensor:
+    # Not torch.sign, nor abs: both have derivative 0 at 0, where the curve is steepest and black pixels lie.
+    return torch.where(value < 0, -torch.ones_like(value), torch.ones_like(value))
+
+
+def _check_response(exposure: Exposure, gamma: float) -> None:
+    _check_positive("gamma", gamma)
+    if isinstance(exposure, Tensor):
+        if bool((exposure <= 0).any()):
+            raise ValueError(f"exposure must be positive, got {exposure.tolist()}; give it relative to the shortest")
+    else:
+        _check_positive("exposure", exposure)
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"{name} must be positive and finite, got {value}")

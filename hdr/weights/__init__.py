@@ -1,0 +1,170 @@
+"""Trained generators: the bundled ones, and files of one's own, as safetensors that say what they are."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from hdr.io import written_whole
+from hdr.nn.generator import PRESETS, Generator
+
+_FORMAT = "hdr-generator-1"
+_BUNDLE = Path(__file__).parent
+_SUFFIX = ".safetensors"
+
+
+def bundled_presets() -> list[str]:
+    """Presets whose weights come with the package, the smallest network first."""
+    return [preset for preset in PRESETS if (_BUNDLE / f"{preset}{_SUFFIX}").is_file()]
+
+
+def load_generator(weights: str | os.PathLike[str], preset: str | None = None) -> Generator:
+    """Load a trained generator, ready to merge.
+
+    Parameters
+    ----------
+    weights
+        Name of a bundled preset, or a file that :func:`save_generator` wrote. A name with a suffix or a folder in it
+        is a file.
+    preset
+        If given, what the weights must be.
+
+    Returns
+    -------
+    Generator
+        In eval mode, float32, on the CPU, without gradients.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file or no such bundled preset.
+    ValueError
+        If the file is not safetensors, not a generator's, damaged, or of another preset.
+    """
+    path = _find(weights)
+    tensors, metadata = _read(path)
+    config = _read_config(path, metadata)
+    if preset is not None and config != Generator.from_preset(preset).config:
+        raise ValueError(f"{path}: weights of {_describe(metadata)}, but {preset!r} was asked for; give weights of it")
+    generator = Generator(**config)
+    _check_tensors(path, generator, tensors)
+    generator.load_state_dict(tensors)
+    return generator.requires_grad_(False).eval()
+
+
+def save_generator(
+    generator: Generator,
+    path: str | os.PathLike[str],
+    *,
+    preset: str | None = None,
+    dtype: torch.dtype = torch.float16,
+    overwrite: bool = False,
+) -> None:
+    """Write a generator's weights with its architecture, whole or not at all.
+
+    Parameters
+    ----------
+    generator
+        What to write.
+    path
+        Ends in .safetensors.
+    preset
+        Name to keep with the weights. By default that of the preset with the same architecture, if there is one.
+    dtype
+        Of the floating-point tensors in the file; half of float32's size is what float16 needs.
+    overwrite
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and ``overwrite`` is False.
+    OSError
+        If the operating system does not let it be written.
+    ValueError
+        If the suffix is another.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = pathlib.Path(folder.name, "mine.safetensors")
+    >>> save_generator(Generator.from_preset("tiny"), path)
+    >>> load_generator(path).config["base_channels"] == PRESETS["tiny"]["base_channels"]
+    True
+    >>> folder.cleanup()
+    """
+    path = Path(path)
+    if path.suffix != _SUFFIX:
+        raise ValueError(f"{path}: weights are written to {_SUFFIX} files")
+    if preset is None:
+        same = (name for name in PRESETS if Generator.from_preset(name).config == generator.config)
+        preset = next(same, "custom")
+    tensors = {
+        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
+        for name, tensor in generator.state_dict().items()
+    }
+    metadata = {"format": _FORMAT, "preset": preset, "config": json.dumps(generator.config, sort_keys=True)}
+    with written_whole(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(save(tensors, metadata=metadata))
+
+
+def _find(weights: str | os.PathLike[str]) -> Path:
+    path = Path(weights)
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder; give a {_SUFFIX} file or one of {', '.join(PRESETS)}")
+    if path.is_file():
+        return path
+    if len(path.parts) > 1 or path.suffix:
+        raise FileNotFoundError(f"{path}: no such weights file")
+    bundled = _BUNDLE / f"{path}{_SUFFIX}"
+    if not bundled.is_file():
+        known = ", ".join(bundled_presets()) or "none"
+        raise FileNotFoundError(f"no weights {os.fspath(weights)!r} come with the package (there are: {known})")
+    return bundled
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(os.fspath(path), framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path}: damaged, or not a safetensors file ({error}); a training checkpoint (.ckpt) is not one"
+        ) from error
+
+
+def _read_config(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
+    if metadata.get("format") != _FORMAT:
+        raise ValueError(f"{path}: a safetensors file, but not of an HDR generator; save_generator writes those")
+    try:
+        config: dict[str, Any] = json.loads(metadata["config"])
+        Generator(**config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: its architecture is not one that this version knows ({error})") from error
+    return config
+
+
+def _check_tensors(path: Path, generator: Generator, tensors: dict[str, Tensor]) -> None:
+    expected = {name: tuple(tensor.shape) for name, tensor in generator.state_dict().items()}
+    given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if expected != given:
+        differing = sorted(name for name in expected.keys() | given.keys() if expected.get(name) != given.get(name))
+        raise ValueError(
+            f"{path}: the tensors are not those of the architecture that the file states; {len(differing)} differ, "
+            f"first {differing[0]!r}: expected {expected.get(differing[0])}, got {given.get(differing[0])}"
+        )
+    broken = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    if broken:
+        raise ValueError(f"{path}: {len(broken)} tensors hold NaN or infinity, first {broken[0]!r}")
+
+
+def _describe(metadata: dict[str, str]) -> str:
+    return f"preset {metadata.get('preset', 'custom')!r}"

@@ -1,0 +1,103 @@
+"""Exposures: time * ISO / N^2 from EXIF, EV from files, and a word whenever something does not fit."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from hdr.exposure import (
+    CameraSettings,
+    exposures_from_ev,
+    exposures_from_exif,
+    read_camera_settings,
+    read_exposure_file,
+    warn_if_camera_disagrees,
+)
+from tests.hdr.photographs import ISO, write_photograph
+
+
+def three(folder: Path, suffix: str = ".jpg", **settings: list) -> list[Path]:
+    return [
+        write_photograph(folder / f"{index}{suffix}", **{name: values[index] for name, values in settings.items()})
+        for index in range(3)
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+def test_exposure_is_time_times_iso_over_squared_f_number(tmp_path, suffix):
+    paths = three(tmp_path, suffix, time=[1 / 60, 1 / 60, 1 / 15], iso=[100, 400, 400], f_number=[8.0, 8.0, 4.0])
+    first, second, third = exposures_from_exif(paths)
+    assert second / first == pytest.approx(4.0)  # ISO alone
+    assert third / second == pytest.approx(4.0 * 4.0)  # four times the time, and two stops of aperture
+    assert first == pytest.approx(100 / 60 / 64)
+
+
+def test_settings_that_cameras_write_for_unknown_are_none(tmp_path):
+    assert read_camera_settings(write_photograph(tmp_path / "a.jpg", time=0.0, iso=0, f_number=0.0)) == CameraSettings(
+        None, None, None
+    )
+
+
+def test_saturated_iso_is_read_from_the_recommended_exposure_index(tmp_path):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769).update({ISO: 65535, 0x8832: 102400})
+    Image.new("RGB", (32, 24)).save(tmp_path / "a.jpg", exif=exif)
+    assert read_camera_settings(tmp_path / "a.jpg").iso == 102400
+
+
+def test_missing_exposure_time_names_the_files_and_the_remedy(tmp_path):
+    paths = three(tmp_path, time=[0.1, None, None], iso=[100] * 3, f_number=[8.0] * 3)
+    with pytest.raises(ValueError, match=r"no exposure time in the EXIF data of .*1.jpg, .*2.jpg; give the exposure"):
+        exposures_from_exif(paths)
+
+
+@pytest.mark.parametrize(("missing", "name"), [("iso", "ISO"), ("f_number", "f-number")])
+def test_setting_stated_by_some_pictures_only_is_an_error(tmp_path, missing, name):
+    settings = {"time": [0.1, 0.2, 0.4], "iso": [100] * 3, "f_number": [8.0] * 3}
+    settings[missing] = [settings[missing][0], None, settings[missing][2]]
+    with pytest.raises(ValueError, match=f"no {name} in the EXIF data of .*1.jpg, but in that of the others"):
+        exposures_from_exif(three(tmp_path, **settings))
+
+
+def test_setting_stated_by_no_picture_is_taken_as_constant_with_a_word(tmp_path):
+    paths = three(tmp_path, time=[0.1, 0.2, 0.4], f_number=[2.0] * 3)
+    with pytest.warns(UserWarning, match="do not state their ISO"):
+        exposures = exposures_from_exif(paths)
+    assert [exposure / exposures[0] for exposure in exposures] == pytest.approx([1.0, 2.0, 4.0])
+
+
+def test_times_that_hide_an_automatic_iso_are_reported(tmp_path):
+    paths = three(tmp_path, time=[0.1, 0.2, 0.4], iso=[400, 200, 100], f_number=[8.0] * 3)
+    with pytest.warns(UserWarning, match=r"given are 1 : 2 : 4, but the camera recorded 1 : 1 : 1"):
+        warn_if_camera_disagrees(paths, [0.1, 0.2, 0.4])
+
+
+def test_exposures_that_agree_with_the_camera_pass_without_a_word(tmp_path):
+    paths = three(tmp_path, time=[0.1, 0.2, 0.4], iso=[100] * 3, f_number=[8.0] * 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_if_camera_disagrees(paths, [0.25, 0.5, 1.0])
+
+
+def test_exposure_values_are_powers_of_two():
+    assert exposures_from_ev([-2, 0, 1, 3]) == [0.25, 1.0, 2.0, 8.0]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 500.0])
+def test_impossible_exposure_values_are_refused(value):
+    with pytest.raises(ValueError, match="exposure values are in EV"):
+        exposures_from_ev([0.0, value])
+
+
+@pytest.mark.parametrize("text", ["-2.00\n0.00\n2.00\n", "-2 0 2", "\ufeff-2\r\n0\r\n2\r\n"])
+def test_exposure_files_hold_one_ev_a_line(tmp_path, text):
+    (tmp_path / "input_exp.txt").write_text(text, encoding="utf-8")
+    assert read_exposure_file(tmp_path / "input_exp.txt") == [0.25, 1.0, 4.0]
+
+
+@pytest.mark.parametrize("data", [b"", b"a\nb\nc\n", b"\xff\xfe\x00\x01"])
+def test_exposure_files_without_numbers_are_refused_by_name(tmp_path, data):
+    (tmp_path / "input_exp.txt").write_bytes(data)
+    with pytest.raises(ValueError, match=r"input_exp.txt: .*expected one exposure value"):
+        read_exposure_file(tmp_path / "input_exp.txt")

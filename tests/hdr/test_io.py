@@ -1,0 +1,335 @@
+"""Files: what is read is what was written by others, what cannot be read is named, what is written is whole."""
+
+import errno
+import os
+import struct
+from contextlib import contextmanager
+
+import cv2
+import numpy as np
+import OpenEXR
+import pytest
+import torch
+from PIL import Image
+
+from hdr.io import check_radiance, read_ldr, read_radiance, write_preview, write_radiance, written_whole
+from hdr.tonemap import tonemap
+from tests.hdr.photographs import random_pixels, write_16_bit, write_16_bit_tiff, write_photograph
+
+# The eight orientations of EXIF 2.3 by what has to be done to the stored pixels, written out by hand.
+UPRIGHT = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: a.swapaxes(0, 1)[:, ::-1],
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: a.swapaxes(0, 1)[::-1],
+}
+
+
+def as_tensor(pixels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float64)).float()
+
+
+def radiance(height: int = 20, width: int = 30) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(3, height, width, generator=generator).pow(6).mul(1e4)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_8_bit_values_are_read_exactly(tmp_path, suffix):
+    pixels = random_pixels()
+    Image.fromarray(pixels).save(tmp_path / f"a{suffix}")
+    torch.testing.assert_close(read_ldr(tmp_path / f"a{suffix}"), as_tensor(pixels) / 255, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bit_values_are_read_in_full_depth(tmp_path, suffix):
+    pixels = random_pixels(depth=np.uint16)
+    path = write_16_bit(tmp_path / f"a{suffix}", pixels)
+    torch.testing.assert_close(read_ldr(path), as_tensor(pixels) / 65535, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+def test_orientation_of_8_bit_pictures_is_honoured(tmp_path, suffix, orientation):
+    pixels = np.kron(random_pixels(4, 6), np.ones((8, 8, 1), np.uint8))  # large blocks survive JPEG
+    path = write_photograph(tmp_path / f"a{suffix}", pixels, orientation=orientation)
+    expected = as_tensor(UPRIGHT[orientation](pixels)) / 255
+    assert read_ldr(path).shape == expected.shape
+    assert float((read_ldr(path) - expected).abs().mean()) < 0.08
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_orientation_of_16_bit_tiff_is_honoured(tmp_path, orientation):
+    pixels = random_pixels(20, 28, np.uint16)
+    path = write_16_bit_tiff(tmp_path / "a.tif", pixels, orientation)
+    torch.testing.assert_close(read_ldr(path), as_tensor(UPRIGHT[orientation](pixels)) / 65535, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix", "named"),
+    [
+        ("L", ".png", "grey"),
+        ("L", ".jpg", "grey"),
+        ("I;16", ".tif", "grey"),
+        ("RGBA", ".png", "alpha"),
+        ("RGBA", ".tif", "alpha"),
+        ("LA", ".png", "alpha"),
+        ("CMYK", ".jpg", "CMYK"),
+        ("CMYK", ".tif", "CMYK"),
+        ("P", ".png", "palette"),
+    ],
+)
+def test_pictures_that_are_not_rgb_are_refused_by_kind(tmp_path, mode, suffix, named):
+    path = tmp_path / f"a{suffix}"
+    Image.new(mode, (32, 24)).save(path)
+    with pytest.raises(ValueError, match=f"a{suffix}: an? .*{named}"):
+        read_ldr(path)
+
+
+def test_transparent_colours_are_refused(tmp_path):
+    Image.new("RGB", (32, 24)).save(tmp_path / "a.png", transparency=(0, 0, 0))
+    with pytest.raises(ValueError, match="transparent colour"):
+        read_ldr(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bit_grey_and_alpha_are_refused(tmp_path, suffix, channels):
+    path = tmp_path / f"a{suffix}"
+    cv2.imwrite(str(path), np.full((24, 32, channels), 700, np.uint16))
+    with pytest.raises(ValueError, match="grey" if channels == 1 else "alpha"):
+        read_ldr(path)
+
+
+def test_other_picture_formats_are_refused_by_name(tmp_path):
+    Image.fromarray(random_pixels()).save(tmp_path / "a.bmp")
+    with pytest.raises(ValueError, match="BMP file; photographs are read from TIFF, PNG and JPEG"):
+        read_ldr(tmp_path / "a.bmp")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+@pytest.mark.parametrize("kept", [0.0, 0.02, 0.3, 0.6, 0.9])
+def test_truncated_8_bit_files_are_refused(tmp_path, suffix, kept):
+    whole = write_photograph(tmp_path / f"whole{suffix}", random_pixels(60, 80))
+    cut = tmp_path / f"cut{suffix}"
+    cut.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * kept)])
+    with pytest.raises(ValueError, match=f"cut{suffix}: damaged"):
+        read_ldr(cut)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("kept", [0.0, 0.02, 0.3, 0.6, 0.9])
+@pytest.mark.filterwarnings("ignore:.*EXIF data:UserWarning")
+def test_truncated_16_bit_files_are_refused(tmp_path, suffix, kept):
+    whole = write_16_bit(tmp_path / f"whole{suffix}", random_pixels(60, 80, np.uint16))
+    cut = tmp_path / f"cut{suffix}"
+    cut.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * kept)])
+    with pytest.raises(ValueError, match=f"cut{suffix}: damaged"):
+        read_ldr(cut)
+
+
+def test_impossible_dimensions_are_refused(tmp_path):
+    path = write_16_bit_tiff(tmp_path / "a.tif", random_pixels(depth=np.uint16), orientation=1)
+    width_entry = struct.pack("<HHII", 256, 4, 1, 32)
+    path.write_bytes(path.read_bytes().replace(width_entry, struct.pack("<HHII", 256, 4, 1, 2**30)))
+    with pytest.raises(ValueError, match=r"a.tif: damaged, or not a TIFF"):
+        read_ldr(path)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+def test_random_damage_is_refused_or_read_and_never_anything_else(tmp_path, suffix):
+    source, path, told = np.random.default_rng(0), tmp_path / f"cut{suffix}", []
+    whole = write_photograph(tmp_path / f"whole{suffix}", random_pixels(40, 50)).read_bytes()
+    for _ in range(60):
+        damaged = np.frombuffer(whole, np.uint8).copy()
+        damaged[source.integers(0, 300, 3)] = source.integers(0, 256, 3)
+        path.write_bytes(damaged.tobytes())
+        try:
+            assert read_ldr(path).shape[0] == 3
+        except ValueError as error:
+            told.append(str(error))
+    assert told
+    assert all(message.startswith(f"{path}: ") for message in told)
+
+
+def test_text_is_not_a_picture(tmp_path):
+    (tmp_path / "a.jpg").write_text("no picture")
+    with pytest.raises(ValueError, match=r"a.jpg: damaged, or not a TIFF, PNG or JPEG"):
+        read_ldr(tmp_path / "a.jpg")
+
+
+def test_missing_photograph_is_named():
+    with pytest.raises(FileNotFoundError, match=r"nowhere.jpg"):
+        read_ldr("nowhere.jpg")
+
+
+@pytest.mark.parametrize("suffix", [".CR2", ".nef", ".dng"])
+def test_camera_raw_is_refused_with_what_to_do(tmp_path, suffix):
+    (tmp_path / f"a{suffix}").write_bytes(b"II*\0")
+    with pytest.raises(ValueError, match="develop the bracket to linear 16-bit TIFF"):
+        read_ldr(tmp_path / f"a{suffix}")
+
+
+def test_exr_keeps_every_bit(tmp_path):
+    write_radiance(tmp_path / "a.exr", radiance())
+    assert torch.equal(read_radiance(tmp_path / "a.exr"), radiance())
+
+
+def test_hdr_keeps_radiance_within_a_step_of_its_shared_exponent(tmp_path):
+    write_radiance(tmp_path / "a.hdr", radiance())
+    step = radiance().amax(dim=0) / 128  # 8 bits of mantissa for the largest of the three, which is at least half full
+    assert bool(((read_radiance(tmp_path / "a.hdr") - radiance()).abs() <= step).all())
+
+
+def test_exr_of_others_is_read_by_channel_name(tmp_path):
+    pixels = np.random.default_rng(0).random((20, 30, 4)).astype(np.float16)
+    channels = {name: np.ascontiguousarray(pixels[..., index]) for index, name in enumerate("BGRZ")}
+    OpenEXR.File({}, channels).write(str(tmp_path / "a.exr"))
+    expected = torch.from_numpy(pixels[..., [2, 1, 0]].astype(np.float32)).permute(2, 0, 1)
+    assert torch.equal(read_radiance(tmp_path / "a.exr"), expected)
+
+
+@pytest.mark.parametrize(("value", "said"), [(float("nan"), "NaN"), (float("inf"), "infinite"), (-0.5, "negative")])
+def test_exr_with_impossible_radiance_is_refused(tmp_path, value, said):
+    pixels = np.ones((20, 30, 3), np.float32)
+    pixels[3, 4, 1] = value
+    OpenEXR.File({}, {"RGB": pixels}).write(str(tmp_path / "a.exr"))
+    with pytest.raises(ValueError, match=f"a.exr: 1 values are .*{said}"):
+        read_radiance(tmp_path / "a.exr")
+
+
+def test_grey_exr_is_refused_with_the_channels_it_has(tmp_path):
+    OpenEXR.File({}, {"Y": np.ones((20, 30), np.float32)}).write(str(tmp_path / "a.exr"))
+    with pytest.raises(ValueError, match="R, G and B are needed; R, G, B missing, there are: Y"):
+        read_radiance(tmp_path / "a.exr")
+
+
+@pytest.mark.parametrize("suffix", [".hdr", ".exr"])
+@pytest.mark.parametrize("kept", [0.0, 0.02, 0.3, 0.6, 0.9])
+def test_truncated_radiance_is_refused(tmp_path, suffix, kept):
+    whole, cut = tmp_path / f"whole{suffix}", tmp_path / f"cut{suffix}"
+    write_radiance(whole, radiance(60, 80))
+    cut.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * kept)])
+    with pytest.raises(ValueError, match=f"cut{suffix}"):
+        read_radiance(cut)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e-3])
+@pytest.mark.parametrize("name", ["a.exr", "a.hdr", "a.png"])
+def test_impossible_radiance_is_not_written(tmp_path, name, value):
+    broken = radiance()
+    broken[0, 0, 0] = value
+    write = write_preview if name.endswith("png") else write_radiance
+    with pytest.raises(ValueError, match="radiance: 1 values are"):
+        write(tmp_path / name, broken)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("shape", [(1, 20, 30), (20, 30, 3), (1, 3, 20, 30)])
+def test_radiance_of_another_shape_is_refused(shape):
+    with pytest.raises(ValueError, match=r"expected radiance of shape \(3, H, W\)"):
+        check_radiance(torch.ones(shape), "scene")
+
+
+@pytest.mark.parametrize(("write", "name"), [(write_radiance, "a.jpg"), (write_preview, "a.exr"), (write_preview, "a")])
+def test_unknown_suffixes_are_refused(tmp_path, write, name):
+    with pytest.raises(ValueError, match=r"(is|are) written to"):
+        write(tmp_path / name, radiance())
+
+
+@pytest.mark.parametrize("operator", ["reinhard", "mu-law"])
+@pytest.mark.parametrize(("name", "levels"), [("a.png", 255), ("a.tif", 65535), ("a.tiff", 65535)])
+def test_previews_hold_the_tone_mapped_picture(tmp_path, name, levels, operator):
+    write_preview(tmp_path / name, radiance() / 1e4, operator)
+    read = cv2.imread(str(tmp_path / name), cv2.IMREAD_UNCHANGED)[..., ::-1].astype(np.float64) / levels
+    expected = tonemap(radiance() / 1e4, operator).permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(read, expected, atol=0.51 / levels)
+
+
+def test_jpeg_preview_resembles_the_tone_mapped_picture(tmp_path):
+    smooth = torch.linspace(0, 1, 64).expand(3, 48, 64)
+    write_preview(tmp_path / "a.jpg", smooth, "mu-law")
+    assert float((read_ldr(tmp_path / "a.jpg") - tonemap(smooth, "mu-law")).abs().max()) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("write", "name"), [(write_radiance, "a.exr"), (write_radiance, "a.hdr"), (write_preview, "a.png")]
+)
+def test_an_existing_file_is_replaced_only_when_asked(tmp_path, write, name):
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(FileExistsError, match="ask for it to be replaced"):
+        write(tmp_path / name, radiance())
+    assert (tmp_path / name).read_text() == "precious"
+    write(tmp_path / name, radiance(), overwrite=True)
+    assert (tmp_path / name).stat().st_size > 100
+
+
+def test_missing_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*absent"):
+        write_radiance(tmp_path / "absent" / "a.exr", radiance())
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EIO])
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("name", ["a.exr", "a.hdr", "a.png"])
+def test_errors_of_the_operating_system_leave_the_old_file_and_nothing_else(tmp_path, monkeypatch, name, call, code):
+    (tmp_path / name).write_text("precious")
+
+    def fail(*_args, **_kwargs):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, call, fail)
+    write = write_preview if name.endswith("png") else write_radiance
+    with pytest.raises(OSError, match=os.strerror(code)):
+        write(tmp_path / name, radiance(), overwrite=True)
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "precious"
+
+
+@contextmanager
+def largest_file(size):
+    """Let every write beyond a size fail, as on a full disk."""
+    resource = pytest.importorskip("resource", reason="limits of the file size are POSIX")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("lacking", [100, 30_000])
+@pytest.mark.parametrize("name", ["a.exr", "a.hdr", "a.png"])
+def test_a_full_disk_leaves_nothing_behind(tmp_path, name, lacking):
+    # The real write fails in the middle or at its last buffer, inside of libraries as well.
+    write = write_preview if name.endswith("png") else write_radiance
+    noise = torch.rand(3, 100, 200, generator=torch.Generator().manual_seed(0))
+    write(tmp_path / name, noise)
+    size = (tmp_path / name).stat().st_size
+    (tmp_path / name).unlink()
+    with largest_file(size - lacking), pytest.raises(OSError, match=r"disk full|File too large"):
+        write(tmp_path / name, noise)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_reported(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError):
+        write_radiance(tmp_path / "a.exr", radiance())
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path):
+    def interrupted():
+        with written_whole(tmp_path / "a.txt") as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
