@@ -21,13 +21,13 @@ from captum_ext._captum import (
 )
 from captum_ext.attr.layer_substitution import LayerSubstitution
 from captum_ext.attr.model_state import untouched
-from captum_ext.attr.path_attribution import PathAttributions, attribute_along, prepare_walk
+from captum_ext.attr.path_attribution import PathAttributions, PathMethod, attribute_along, prepare_walk
 from captum_ext.attr.path_rules import important_direction
 from captum_ext.attr.paths import AdaptivePath, Path, resolve_path
 from captum_ext.attr.validation import InvalidArgumentError, check_inputs, expand_baselines
 
 
-class IDGI(GradientAttribution):
+class IDGI(PathMethod):
     r"""Important direction gradient integration: each step of a path is credited along the gradient's own direction.
 
     Integrated gradients multiply the gradient with the step, and most of a step lies across the gradient, where it
@@ -71,10 +71,6 @@ class IDGI(GradientAttribution):
     >>> attributions.shape, bool(delta.abs().max() < 1e-12)
     (torch.Size([4, 3]), True)
     """
-
-    def __init__(self, forward_func: Callable[..., Tensor], path: str | Path | AdaptivePath = "straight") -> None:
-        super().__init__(forward_func)
-        self.path = resolve_path(path)
 
     @log_usage()
     def attribute(
@@ -143,31 +139,18 @@ class IDGI(GradientAttribution):
         RuntimeError
             The output does not depend on the inputs.
         """
-        tensors = format_tensor_into_tuples(inputs)
-        with untouched(self.forward_func, *tensors):
-            walk = prepare_walk(
-                self.path,
-                self.forward_func,
-                tensors,
-                baselines,
-                target,
-                additional_forward_args,
-                n_steps,
-                internal_batch_size,
-                type(self).__name__ if show_progress else None,
-            )
-            found = attribute_along(walk, important_direction, with_residual=return_path_residual)
-        attributions = format_output(is_tuple(inputs), found.attributions)
-        return _with_deltas(attributions, found, return_convergence_delta)
-
-    def has_convergence_delta(self) -> bool:
-        """Return True: the attributions sum to the change of the output."""
-        return True
-
-    @property
-    def multiplies_by_inputs(self) -> bool:
-        """True: attributions are in units of the output."""
-        return True
+        found = self._follow(
+            important_direction,
+            format_tensor_into_tuples(inputs),
+            baselines,
+            target,
+            additional_forward_args,
+            n_steps,
+            internal_batch_size,
+            show_progress=show_progress,
+            with_residual=return_path_residual,
+        )
+        return _with_deltas(format_output(is_tuple(inputs), found.attributions), found, return_convergence_delta)
 
 
 class LayerIDGI(LayerAttribution, GradientAttribution):
@@ -282,8 +265,8 @@ class LayerIDGI(LayerAttribution, GradientAttribution):
                 (*tensors, *arguments),
                 n_steps,
                 internal_batch_size,
-                type(self).__name__ if show_progress else None,
-                grad_kwargs,
+                progress_name=type(self).__name__ if show_progress else None,
+                grad_kwargs=grad_kwargs,
             )
             found = attribute_along(walk, important_direction, with_residual=return_path_residual)
         remaining = iter(found.attributions)

@@ -1,7 +1,7 @@
 """One walk along a path: each point is evaluated once, each step is credited by a rule.
 
-The mechanism of `IDGI`, `LayerIDGI`, `BlurIG` and `GuidedIG`: any path with any rule. A walk of n steps costs n + 1
-forward and n backward evaluations of each example, however many points go through the model at once.
+The mechanism of `IDGI`, `LayerIDGI`, `PathIG`, `BlurIG` and `GuidedIG`: any path with any rule. A walk of n steps costs
+n + 1 forward and n backward evaluations of each example, however many points go through the model at once.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from captum.attr import GradientAttribution
 from torch import Tensor
 from tqdm import tqdm
 
 from captum_ext._captum import BaselineType, TargetType, format_additional_forward_args
+from captum_ext.attr.model_state import untouched
 from captum_ext.attr.path_rules import EvaluatedPoint, Rule, in_accumulation_dtype, riemann, row_sum
-from captum_ext.attr.paths import AdaptivePath, Path, Tensors
+from captum_ext.attr.paths import AdaptivePath, Path, Tensors, resolve_path
 from captum_ext.attr.target_function import TargetFunction
 from captum_ext.attr.validation import InvalidArgumentError, check_inputs, check_n_steps, points_per_pass
 
@@ -129,6 +131,7 @@ def prepare_walk(
     additional_forward_args: object | None,
     n_steps: int,
     internal_batch_size: int | None,
+    *,
     progress_name: str | None,
     grad_kwargs: Mapping[str, Any] | None = None,
 ) -> Walk:
@@ -199,3 +202,42 @@ def _check_finite(values: list[Tensor]) -> None:
             f"the model's output is {values[point][example].item()} at point {point} of {len(values) - 1} on the path "
             f"of example {example}: choose a baseline at which the output is finite, or explain logits."
         )
+
+
+class PathMethod(GradientAttribution):
+    """What the attribution methods along a path have in common.
+
+    Parameters
+    ----------
+    forward_func
+        The model, or any function of it that returns one row for each example.
+    path
+        ``"straight"``, ``"blur"``, ``"guided"``, or a path object.
+
+    Raises
+    ------
+    InvalidArgumentError
+        The path is not known.
+    """
+
+    def __init__(self, forward_func: Callable[..., Tensor], path: str | Path | AdaptivePath = "straight") -> None:
+        super().__init__(forward_func)
+        self.path = resolve_path(path)
+
+    def _follow(
+        self, rule: Rule, inputs: Tensors, *arguments: Any, show_progress: bool, with_residual: bool = False
+    ) -> PathAttributions:
+        """Credit the steps of the path to the inputs; ``arguments`` as `prepare_walk` takes them after the inputs."""
+        name = type(self).__name__ if show_progress else None
+        with untouched(self.forward_func, *inputs):
+            walk = prepare_walk(self.path, self.forward_func, inputs, *arguments, progress_name=name)
+            return attribute_along(walk, rule, with_residual=with_residual)
+
+    def has_convergence_delta(self) -> bool:
+        """Return True: the attributions are meant to sum to the change of the output."""
+        return True
+
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """True: attributions are in units of the output."""
+        return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from captum.attr import GradientAttribution
 from torch import Tensor
 
 from captum_ext._captum import (
@@ -16,13 +15,12 @@ from captum_ext._captum import (
     is_tuple,
     log_usage,
 )
-from captum_ext.attr.model_state import untouched
-from captum_ext.attr.path_attribution import attribute_along, prepare_walk
+from captum_ext.attr.path_attribution import PathMethod
 from captum_ext.attr.path_rules import riemann
-from captum_ext.attr.paths import AdaptivePath, BlurPath, GuidedPath, Path, resolve_path
+from captum_ext.attr.paths import BlurPath, GuidedPath
 
 
-class PathIG(GradientAttribution):
+class PathIG(PathMethod):
     r"""Integrated gradients along a path: the left Riemann sum of the gradient over the path's steps.
 
     .. math:: A = \sum_{j=0}^{n-1} g_j \odot (x_{j+1} - x_j)
@@ -51,10 +49,6 @@ class PathIG(GradientAttribution):
     (tensor([[0.9900, 3.9600]]), tensor([-0.0500]))
     """
 
-    def __init__(self, forward_func: Callable[..., Tensor], path: str | Path | AdaptivePath = "straight") -> None:
-        super().__init__(forward_func)
-        self.path = resolve_path(path)
-
     @log_usage()
     def attribute(
         self,
@@ -79,31 +73,18 @@ class PathIG(GradientAttribution):
         delta : Tensor
             Shape (N,), with ``return_convergence_delta``: the sum of the attributions less f(x) - f(start of the path).
         """
-        tensors = format_tensor_into_tuples(inputs)
-        with untouched(self.forward_func, *tensors):
-            walk = prepare_walk(
-                self.path,
-                self.forward_func,
-                tensors,
-                baselines,
-                target,
-                additional_forward_args,
-                n_steps,
-                internal_batch_size,
-                type(self).__name__ if show_progress else None,
-            )
-            found = attribute_along(walk, riemann)
+        found = self._follow(
+            riemann,
+            format_tensor_into_tuples(inputs),
+            baselines,
+            target,
+            additional_forward_args,
+            n_steps,
+            internal_batch_size,
+            show_progress=show_progress,
+        )
         attributions = format_output(is_tuple(inputs), found.attributions)
         return (attributions, found.delta) if return_convergence_delta else attributions
-
-    def has_convergence_delta(self) -> bool:
-        """Return True: the attributions are meant to sum to the change of the output."""
-        return True
-
-    @property
-    def multiplies_by_inputs(self) -> bool:
-        """True: attributions are in units of the output."""
-        return True
 
 
 class BlurIG(PathIG):
