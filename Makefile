@@ -16,9 +16,11 @@ $(INSTALLED): pyproject.toml
 
 demo: $(INSTALLED)
 	$(BIN)/captum-ext demo --out demo-output
+	$(BIN)/hdr demo --out demo-output --force
 
+# One thread for each worker: with more, small models wait for each other.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
