@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from captum_ext.attr.implicit_bias import Function
+from captum_ext.attr.implicit_bias import Function, argument
 
 _DROPOUT_NAMES = (
     *("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "feature_dropout"),
@@ -45,10 +45,6 @@ class NotDeterministicError(RuntimeError):
         )
 
 
-def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name: str, default: Any) -> Any:
-    return args[position] if len(args) > position else kwargs.get(name, default)
-
-
 def check_operation(
     function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], path: str | None, depends_on_input: bool
 ) -> None:
@@ -63,23 +59,23 @@ def check_operation(
     """
     if function in _DROPOUTS:
         is_functional = getattr(function, "__module__", "") == "torch.nn.functional"
-        training = _argument(args, kwargs, 2, "training" if is_functional else "train", True)
-        if training and _argument(args, kwargs, 1, "p", 0.5) > 0:
+        training = argument(args, kwargs, 2, "training" if is_functional else "train", True)
+        if training and argument(args, kwargs, 1, "p", 0.5) > 0:
             raise NotDeterministicError("active dropout", path)
     elif function in _BATCH_STATISTICS:
-        updates = _argument(args, kwargs, 1, "running_mean", None) is not None
-        if _argument(args, kwargs, 5, "training", False) and (depends_on_input or updates):
+        updates = argument(args, kwargs, 1, "running_mean", None) is not None
+        if argument(args, kwargs, 5, "training", False) and (depends_on_input or updates):
             raise NotDeterministicError("batch normalisation with the statistics of the batch (train mode)", path)
     elif function in _DROPOUT_ARGUMENT:
         position = 10 if function is torch.nn.functional.multi_head_attention_forward else 4
-        probability = _argument(args, kwargs, position, "dropout_p", 0.0)
+        probability = argument(args, kwargs, position, "dropout_p", 0.0)
         if probability > 0 and kwargs.get("training", True):
             raise NotDeterministicError("attention with active dropout", path)
     elif function is torch.nn.functional.rrelu:
         if kwargs.get("training", False):
             raise NotDeterministicError("randomised leaky ReLU in train mode", path)
     else:
-        weights = next(i for i, argument in enumerate(args) if isinstance(argument, list))
+        weights = next(i for i, value in enumerate(args) if isinstance(value, list))
         dropout, training = args[weights + 3], args[weights + 4]
         if training and dropout > 0:
             raise NotDeterministicError("a recurrent network with active dropout", path)

@@ -67,6 +67,11 @@ class Kept:
             )
 
 
+def argument(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name: str, default: Any = None) -> Any:
+    """Return an argument of a call that may be given by position or by name."""
+    return args[position] if len(args) > position else kwargs.get(name, default)
+
+
 def tensors_in(tree: Any) -> Iterator[Tensor]:
     """Yield the tensors in nested tuples, lists and dictionaries, from left to right."""
     if isinstance(tree, Tensor):
@@ -170,6 +175,29 @@ class ConstantBias:
         """Return the bias; the same for every output."""
         self.kept.check()
         return self.kept.tensors[0]
+
+
+class OutputBias:
+    """A bias that is a function of the operation's own output, which is kept in place of the arguments.
+
+    Parameters
+    ----------
+    output
+        What the operation returned.
+    function
+        From the output to the bias.
+    """
+
+    __slots__ = ("_function", "kept")
+
+    def __init__(self, output: Tensor, function: Callable[[Tensor], Tensor]) -> None:
+        self.kept = Kept([output.detach()])
+        self._function = function
+
+    def value(self, output_index: int) -> Tensor:
+        """Return the bias of the only output."""
+        self.kept.check()
+        return self._function(self.kept.tensors[0])
 
 
 class _CallBias:

@@ -13,7 +13,7 @@ from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from captum_ext.attr.batch_norm_guard import guard_output
-from captum_ext.attr.bias_rules import LAYERS, RULES, by_jacobian, overwrites_first_argument
+from captum_ext.attr.bias_rules import LAYERS, RULES, Observation, by_jacobian, overwrites_first_argument
 from captum_ext.attr.determinism import SUSPECTS, check_module, check_operation
 from captum_ext.attr.grid import Grid, follow, image_grid
 from captum_ext.attr.implicit_bias import (
@@ -204,7 +204,8 @@ class OperationTrace(TorchFunctionMode):
         if not results or any(result is dependent for result in results for dependent in dependents):
             return output
         guard_output(func, output)
-        bias = RULES.get(func, by_jacobian)(args, kwargs, dependents, lambda: Call(func, args, kwargs, dependents))
+        seen = Observation(args, kwargs, dependents, lambda: Call(func, args, kwargs, dependents), output)
+        bias = RULES.get(func, by_jacobian)(seen)
         parents: list[GradientEdge] = []
         if isinstance(bias, JacobianBias):
             parents = [get_gradient_edge(dependent) for dependent in dependents]
@@ -385,7 +386,7 @@ class OperationTrace(TorchFunctionMode):
         def make_call() -> Call:
             return Call(on_base, (base, *args[1:]), kwargs, parents, overwrites=True)
 
-        bias = RULES.get(func, by_jacobian)(args, kwargs, dependents, make_call)
+        bias = RULES.get(func, by_jacobian)(Observation(args, kwargs, dependents, make_call))
         if base is not target:
             bias = _bias_on_base(bias, base_depends, make_call)
         edges = [get_gradient_edge(parent) for parent in parents]
