@@ -16,6 +16,7 @@ from captum_ext.visualization import draw_picture
 POSITIVE, NEGATIVE = "#b2182b", "#2166ac"
 SIGNED_COLOUR_MAP = "RdBu_r"
 _BAR_INCHES = 0.16
+_BARS_INCHES = 5.5
 _PANEL_INCHES = 2.2
 
 
@@ -68,17 +69,18 @@ def layer_figure(
     maps = {name: layer.map[example, 0] for name, layer in layers.items() if layer.map is not None}
     strongest = sorted(maps, key=lambda name: -abs(totals[name]))[: max(0, n_maps)]
     panels = len(strongest) + (image is not None)
-    columns = -(-panels // 2)
-    height = max(2 * _PANEL_INCHES + 0.6, _BAR_INCHES * len(layers) + 1.0)
-    figure = Figure(figsize=(5.5 + columns * _PANEL_INCHES, height), dpi=110, layout="constrained")
-    grid = figure.add_gridspec(2, 1 + columns, width_ratios=[5.5, *[_PANEL_INCHES] * columns])
-    _draw_bars(figure.add_subplot(grid[:, 0]), totals)
-    places = [grid[row, 1 + column] for row in range(2) for column in range(columns)]
+    columns = max(1, -(-panels // 2))
+    height = max(2 * (_PANEL_INCHES + 0.6), _BAR_INCHES * len(layers) + 1.0)
+    figure = Figure(figsize=(_BARS_INCHES + columns * _PANEL_INCHES, height), dpi=110, layout="constrained")
+    widths = [_BARS_INCHES, columns * _PANEL_INCHES]
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=widths)[0]
+    _draw_bars(left.add_subplot(), totals)
+    panels_left = iter(right.add_subplot(2, columns, 1 + number) for number in range(panels))
     if image is not None:
         picture = image.detach().cpu().double().clamp(0, 1).permute(1, 2, 0).numpy()
-        draw_picture(figure.add_subplot(places.pop(0)), picture, "picture")
-    for name, place in zip(strongest, places, strict=False):
-        _draw_signed_map(figure.add_subplot(place), maps[name], f"{name}\n{totals[name]:+.3g}")
+        draw_picture(next(panels_left), picture, "picture")
+    for name, axes in zip(strongest, panels_left, strict=True):
+        _draw_signed_map(axes, maps[name], f"{name}\n{totals[name]:+.3g}")
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
@@ -88,7 +90,10 @@ def _draw_bars(axes: Axes, totals: Mapping[str, float]) -> None:
     """Draw the first layer on top; the layers and the input term add up to the output."""
     colours = [POSITIVE if total >= 0 else NEGATIVE for total in totals.values()]
     places = range(len(totals))
-    axes.barh(places, list(totals.values()), color=colours)
+    bars = axes.barh(places, list(totals.values()), color=colours)
+    # With the numbers, since one layer can dwarf all others.
+    axes.bar_label(bars, fmt="%+.2g", fontsize=6 if len(totals) > 25 else 8, padding=2)
+    axes.margins(x=0.12)
     axes.set_yticks(places, list(totals), fontsize=7 if len(totals) > 25 else 9)
     axes.set_ylim(len(totals) - 0.4, -0.6)
     axes.axvline(0.0, color="black", linewidth=0.8)
