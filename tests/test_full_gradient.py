@@ -363,6 +363,14 @@ def test_custom_autograd_functions_are_one_operation_for_each_output():
     assert_exact(hidden_function_whose_input_is_dropped, MAPS)
 
 
+def test_function_transforms_inside_of_the_model_are_one_operation():
+    def forward(x):
+        slopes = torch.func.vmap(torch.func.grad(lambda row: row.sin().sum()))(x * 2)
+        return per_example(slopes.exp()) + torch.func.vmap(lambda row: (row**3).sum())(x + 1)
+
+    assert_exact(forward, MAPS)
+
+
 # ---- not only in sum ----
 
 
@@ -456,6 +464,17 @@ def test_bfloat16_works_and_tells_its_delta():
     found = decompose(model, x, 3)
     assert found.output.dtype == torch.bfloat16
     assert 0 < found.delta().abs() < 0.25 * max(1, found.output.abs())
+
+
+def test_autocast_is_repeated_for_single_operations():
+    network = nn.TransformerEncoder(nn.TransformerEncoderLayer(6, 2, 12, batch_first=True), 1).eval()
+
+    def forward(x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return per_example(network(x).float().tanh())
+
+    found = decompose(forward, SEQUENCES.float(), maps="sum")
+    assert (found.delta().abs() < 0.1).all()
 
 
 def test_batch_norm_before_a_transposition_is_differentiated_correctly():

@@ -20,8 +20,8 @@ from captum_ext._captum import (
 )
 from captum_ext.attr.backpropagation import Backpropagated
 from captum_ext.attr.batch_axis import by_example
+from captum_ext.attr.bias_term import BiasTerm
 from captum_ext.attr.examples import Examples, by_rows
-from captum_ext.attr.operation_trace import BiasTerm
 from captum_ext.attr.path_rules import in_accumulation_dtype, row_sum
 from captum_ext.attr.validation import InvalidArgumentError, check_inputs
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -142,6 +143,8 @@ class Call:
         places = {id(tensor): place for place, tensor in enumerate(originals)}
         self._number_of_values = len(dependents)
         self._function, self._overwrites = function, overwrites
+        device = originals[0].device.type
+        self._autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
         self._args: tuple[Any, ...] = _to_places(args, places)
         self._kwargs: dict[str, Any] = _to_places(kwargs, places)
 
@@ -157,8 +160,10 @@ class Call:
         args, kwargs = _fill(self._args, tensors), _fill(self._kwargs, tensors)
         if self._overwrites:
             args = (args[0].clone(), *args[1:])
+        device, dtype, is_enabled = self._autocast
+        autocast = torch.autocast(device, dtype, is_enabled, cache_enabled=False) if is_enabled else nullcontext()
         # Fused attention has no forward-mode derivative; the kernel made of plain operations has.
-        with sdpa_kernel(SDPBackend.MATH):
+        with autocast, sdpa_kernel(SDPBackend.MATH):
             output = self._function(*args, **kwargs)
         return [args[0]] if output is None else list(tensors_in(output))
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from captum_ext.attr.batch_norm_guard import guard_output
 from captum_ext.attr.bias_rules import LAYERS, RULES, Observation, by_jacobian, overwrites_first_argument
+from captum_ext.attr.bias_term import BiasTerm, Operation
 from captum_ext.attr.determinism import SUSPECTS, check_module, check_operation
 from captum_ext.attr.grid import Grid, follow, image_grid
 from captum_ext.attr.implicit_bias import (
@@ -29,83 +30,6 @@ from captum_ext.attr.implicit_bias import (
     tensors_in,
 )
 from captum_ext.attr.module_path import ModulePath
-from captum_ext.attr.path_rules import in_accumulation_dtype
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One operation of a forward pass.
-
-    Attributes
-    ----------
-    index
-        Its place in the order of execution, among the operations with a bias.
-    name
-        The name of the function, such as ``conv2d``.
-    module
-        The path of the innermost module that ran it, ``""`` for the outermost one, None outside of modules.
-    is_layer
-        Whether it is a convolution, a linear layer or a batch normalisation.
-    """
-
-    index: int
-    name: str
-    module: str | None
-    is_layer: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class BiasTerm:
-    """What the bias of one operation adds to the output: the elementwise product of ``adjoint`` and ``bias``.
-
-    Attributes
-    ----------
-    operation
-        The operation that has the bias.
-    adjoint
-        Gradient of the output with respect to ``edge``.
-    bias
-        The bias, in a shape that broadcasts to that of the adjoint.
-    edge
-        The place in the autograd graph where the product lies.
-    grid
-        Where on the image it lies; None where that is not known.
-    is_part
-        Whether this is one of several terms of an operation whose bias is known in sum only: the value v at its
-        output with the adjoint a, and the values v_j at its inputs with -J_j^T a.
-    """
-
-    operation: Operation
-    adjoint: Tensor
-    bias: Tensor
-    edge: GradientEdge
-    grid: Grid | None
-    is_part: bool = False
-
-    def contribution(self) -> Tensor:
-        """Return the product, in the adjoint's shape; real, also inside of a Fourier transform."""
-        if self.adjoint.is_complex():
-            return (self.adjoint.conj() * self.bias).real
-        return self.adjoint * self.bias
-
-    def map_and_rest(self) -> tuple[Tensor, Tensor]:
-        """Return the product summed over channels as a map (N, H, W), and the sum of what has no place, (N,).
-
-        In accumulation precision. Only where ``grid`` is known.
-        """
-        assert self.grid is not None
-        if self.grid.axes == "NCHW" and self.is_by_channel:
-            bias = self.bias.reshape(-1).to(self.adjoint.dtype)
-            spatial = in_accumulation_dtype(torch.einsum("nchw,c->nhw", self.adjoint, bias))
-            return spatial, spatial.new_zeros(spatial.shape[0])
-        spatial, rest = self.grid.cells(in_accumulation_dtype(self.contribution()))
-        return spatial.sum(1), rest
-
-    @property
-    def is_by_channel(self) -> bool:
-        """Whether the bias is one number for each channel, along the axis before rows and columns."""
-        return self.bias.dim() == 3 and self.bias.shape == (self.adjoint.shape[-3], 1, 1)
-
 
 Consumer = Callable[[BiasTerm], None]
 Key = tuple[Node, int]
@@ -158,8 +82,11 @@ class OperationTrace(TorchFunctionMode):
         self._n_examples = tensor.shape[0]
 
     def depends_on_input(self, tensor: Tensor) -> bool:
-        """Whether the tensor is differentiably connected to the input."""
-        if not tensor.requires_grad or (node := tensor.grad_fn) is None:
+        """Whether the tensor is differentiably connected to the input.
+
+        Tensors inside of ``torch.func`` transforms are not looked at: the whole transform is one hidden operation.
+        """
+        if is_functorch_wrapped_tensor(tensor) or not tensor.requires_grad or (node := tensor.grad_fn) is None:
             return False
         return (node, tensor.output_nr) in self._known or self._resolve(tensor, node)
 
@@ -176,7 +103,6 @@ class OperationTrace(TorchFunctionMode):
         self._known.clear()
         self._grids.clear()
         self._constants.clear()
-        self._held.clear()
 
     def __enter__(self) -> OperationTrace:
         self.modules.__enter__()
@@ -184,6 +110,7 @@ class OperationTrace(TorchFunctionMode):
         return self
 
     def __exit__(self, *error: Any) -> None:
+        self._held.clear()  # After the forward pass nothing is overwritten any more.
         super().__exit__(*error)
         self.modules.__exit__(*error)
 

@@ -16,8 +16,8 @@ from torch.autograd.graph import GradientEdge
 from torch.nn.functional import interpolate as resample
 
 from captum_ext.attr.backpropagation import Backpropagated
+from captum_ext.attr.bias_term import BiasTerm
 from captum_ext.attr.grid import Grid
-from captum_ext.attr.operation_trace import BiasTerm
 
 EPSILON = 1e-6
 Ingredient = Literal["contribution", "adjoint"]
