@@ -14,7 +14,7 @@ import torchvision
 import transformers
 from torch import Tensor, nn
 
-from captum_ext.attr.determinism import NotDeterministicError
+from captum_ext.attr.decomposition.determinism import NotDeterministicError
 from captum_ext.attr.full_gradient import decompose
 from captum_ext.attr.validation import InvalidArgumentError
 from tests.randomised_models import REPRESENTATIVES, randomise, torchvision_images, torchvision_model

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from torch import nn
 from torch.nn.functional import interpolate as resample
 
-from captum_ext.attr.backpropagation import backpropagate
+from captum_ext.attr.decomposition.backpropagation import backpropagate
+from captum_ext.attr.decomposition.grid import Grid
 from captum_ext.attr.full_grad import FullGrad
-from captum_ext.attr.grid import Grid
 from captum_ext.attr.input_space import InputSpace
 from captum_ext.attr.projection import interpolate, restore_sums, spread_evenly
 from tests.randomised_models import randomise, torchvision_images, torchvision_model

@@ -21,7 +21,7 @@ from captum_ext._captum import (
     is_tuple,
     log_usage,
 )
-from captum_ext.attr.examples import TOLERANCE, Examples, by_rows
+from captum_ext.attr.decomposition.examples import TOLERANCE, Examples, by_rows
 from captum_ext.attr.full_grad_checks import check_options, rows_at_once
 from captum_ext.attr.full_grad_saliency import paper_saliency
 from captum_ext.attr.input_space import InputSpace, Projection

@@ -10,7 +10,7 @@ from captum.attr import GradientAttribution
 from torch import Tensor
 
 from captum_ext._captum import TargetType, format_additional_forward_args, format_tensor_into_tuples, log_usage
-from captum_ext.attr.examples import Examples
+from captum_ext.attr.decomposition.examples import Examples
 from captum_ext.attr.full_grad_checks import check_image, check_noise, rows_at_once
 from captum_ext.attr.paper_map import Ingredient, NoisyMaps, PaperMap
 from captum_ext.attr.validation import check_inputs

@@ -18,10 +18,10 @@ from captum_ext._captum import (
     format_tensor_into_tuples,
     is_tuple,
 )
-from captum_ext.attr.backpropagation import Backpropagated
-from captum_ext.attr.batch_axis import by_example
-from captum_ext.attr.bias_term import BiasTerm
-from captum_ext.attr.examples import Examples, by_rows
+from captum_ext.attr.decomposition.backpropagation import Backpropagated
+from captum_ext.attr.decomposition.batch_axis import by_example
+from captum_ext.attr.decomposition.bias_term import BiasTerm
+from captum_ext.attr.decomposition.examples import Examples, by_rows
 from captum_ext.attr.path_rules import in_accumulation_dtype, row_sum
 from captum_ext.attr.validation import InvalidArgumentError, check_inputs
 

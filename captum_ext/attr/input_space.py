@@ -7,9 +7,9 @@ from typing import Literal
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from captum_ext.attr.backpropagation import Backpropagated
-from captum_ext.attr.batch_axis import by_example
-from captum_ext.attr.bias_term import BiasTerm
+from captum_ext.attr.decomposition.backpropagation import Backpropagated
+from captum_ext.attr.decomposition.batch_axis import by_example
+from captum_ext.attr.decomposition.bias_term import BiasTerm
 from captum_ext.attr.path_rules import in_accumulation_dtype, row_sum
 from captum_ext.attr.projection import interpolate, restore_sums, spread_evenly
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 from torch.nn.functional import interpolate as resample
 
-from captum_ext.attr.backpropagation import Backpropagated
-from captum_ext.attr.bias_term import BiasTerm
-from captum_ext.attr.grid import Grid
+from captum_ext.attr.decomposition.backpropagation import Backpropagated
+from captum_ext.attr.decomposition.bias_term import BiasTerm
+from captum_ext.attr.decomposition.grid import Grid
 
 EPSILON = 1e-6
 Ingredient = Literal["contribution", "adjoint"]

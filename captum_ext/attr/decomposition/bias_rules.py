@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_ext.attr.implicit_bias import (
+from captum_ext.attr.decomposition.implicit_bias import (
     AffineBias,
     Call,
     ConstantBias,

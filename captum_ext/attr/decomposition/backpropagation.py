@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from captum_ext._captum import TargetType, run_forward
-from captum_ext.attr.bias_term import BiasTerm
-from captum_ext.attr.determinism import refuse_random_numbers
+from captum_ext.attr.decomposition.bias_term import BiasTerm
+from captum_ext.attr.decomposition.determinism import refuse_random_numbers
+from captum_ext.attr.decomposition.operation_trace import LostValueError, OperationTrace
 from captum_ext.attr.model_state import untouched
-from captum_ext.attr.operation_trace import LostValueError, OperationTrace
 from captum_ext.attr.target_function import select_output
 from captum_ext.attr.validation import InvalidArgumentError
 

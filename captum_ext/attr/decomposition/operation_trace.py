@@ -13,11 +13,11 @@ from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from captum_ext.attr.batch_norm_guard import guard_output
-from captum_ext.attr.bias_rules import LAYERS, RULES, Observation, by_jacobian, overwrites_first_argument
-from captum_ext.attr.bias_term import BiasTerm, Operation
-from captum_ext.attr.determinism import SUSPECTS, check_module, check_operation
-from captum_ext.attr.grid import Grid, follow, image_grid
-from captum_ext.attr.implicit_bias import (
+from captum_ext.attr.decomposition.bias_rules import LAYERS, RULES, Observation, by_jacobian, overwrites_first_argument
+from captum_ext.attr.decomposition.bias_term import BiasTerm, Operation
+from captum_ext.attr.decomposition.determinism import SUSPECTS, check_module, check_operation
+from captum_ext.attr.decomposition.grid import Grid, follow, image_grid
+from captum_ext.attr.decomposition.implicit_bias import (
     AffineBias,
     Call,
     ConstantBias,
@@ -29,7 +29,7 @@ from captum_ext.attr.implicit_bias import (
     finite,
     tensors_in,
 )
-from captum_ext.attr.module_path import ModulePath
+from captum_ext.attr.decomposition.module_path import ModulePath
 
 Consumer = Callable[[BiasTerm], None]
 Key = tuple[Node, int]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from captum_ext._captum import TargetType
-from captum_ext.attr.backpropagation import AnyConsumer, Backpropagated, backpropagate
-from captum_ext.attr.batch_axis import UnknownBatchAxisError
+from captum_ext.attr.decomposition.backpropagation import AnyConsumer, Backpropagated, backpropagate
+from captum_ext.attr.decomposition.batch_axis import UnknownBatchAxisError
 from captum_ext.attr.validation import InvalidArgumentError
 
 Tensors = tuple[Tensor, ...]

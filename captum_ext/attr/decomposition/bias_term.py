@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from captum_ext.attr.grid import Grid
+from captum_ext.attr.decomposition.grid import Grid
 from captum_ext.attr.path_rules import in_accumulation_dtype
 
 

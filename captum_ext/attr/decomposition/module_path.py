@@ -25,7 +25,7 @@ class ModulePath:
     Examples
     --------
     >>> import torch
-    >>> from captum_ext.attr.module_path import ModulePath
+    >>> from captum_ext.attr.decomposition.module_path import ModulePath
     >>> paths = []
     >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU())
     >>> with ModulePath(on_enter=lambda module, path: paths.append(path)):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from captum_ext.attr.implicit_bias import Function, argument
+from captum_ext.attr.decomposition.implicit_bias import Function, argument
 
 _DROPOUT_NAMES = (
     *("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "feature_dropout"),
