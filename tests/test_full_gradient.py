@@ -188,7 +188,8 @@ def write_through_views(x):
 
 def overwrite_what_a_bias_needs(x):
     hidden = x * 2
-    shares = F.softmax(hidden, 1)
+    # PyTorch keeps the result of a sigmoid, not its argument, so that this may be overwritten.
+    shares = hidden.sigmoid()
     hidden.zero_()
     doubled = x + 1
     doubled.add_(doubled)
