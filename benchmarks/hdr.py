@@ -38,19 +38,20 @@ console = Console()
 
 
 def measure(preset: str, width: int, height: int, device: str, tile: int, precision: str) -> dict[str, float]:
-    """Merge one bracket of noise; seconds, and peak memory in GiB of the process or, on a GPU, of the GPU."""
+    """Merge one bracket of noise; seconds, seconds of CPU time, and peak memory in GiB of the process or of the GPU."""
     noise = torch.randint(0, 256, (3, 3, height, width), dtype=torch.uint8)
     bracket = Bracket(noise.float().div_(255), torch.tensor([1.0, 4.0, 16.0]))
     merger = Merger(Generator.from_preset(preset), device, tile, precision=precision)  # type: ignore[arg-type]
-    seconds = 0.0
+    seconds = cpu_seconds = 0.0
     for _ in range(2 if width * height <= _LARGEST_REPEATED else 1):
-        begun = time.perf_counter()
+        begun, cpu_begun = time.perf_counter(), time.process_time()
         merger(bracket)  # returns a tensor on the CPU, so the GPU has finished
-        seconds = time.perf_counter() - begun
+        seconds, cpu_seconds = time.perf_counter() - begun, time.process_time() - cpu_begun
     if merger.device.type == "cuda":
-        return {"seconds": seconds, "GiB": torch.cuda.max_memory_allocated() / 2**30}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"seconds": seconds, "GiB": peak / (2**30 if sys.platform == "darwin" else 2**20)}
+        peak = torch.cuda.max_memory_allocated() / 2**30
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+    return {"seconds": seconds, "CPU seconds": cpu_seconds, "GiB": peak}
 
 
 def giga_operations(preset: str) -> float:

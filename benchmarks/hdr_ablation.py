@@ -8,6 +8,7 @@ scenes, with the moving average of its weights. The full model is trained withou
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,12 +17,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from hdr.data.source import open_scenes
-from hdr.metrics import METRICS, evaluate
-from hdr.nn import Generator
-from hdr.radiometry import exposure_stack, inverse_mu_law
-from hdr.training import train
-from hdr.weights import load_generator
+# A file beside this one has the package's name, and Python looks there first.
+sys.path = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
+
+from hdr.data.source import open_scenes  # noqa: E402
+from hdr.metrics import METRICS, evaluate  # noqa: E402
+from hdr.nn import Generator  # noqa: E402
+from hdr.radiometry import exposure_stack, inverse_mu_law  # noqa: E402
+from hdr.training import train  # noqa: E402
+from hdr.weights import load_generator  # noqa: E402
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "full": {},
