@@ -164,7 +164,7 @@ def test_grey_pictures():
         ({"target": 2}, "out of range for 2 classes"),
         ({"forward_func": lambda x: x.sum((1, 2, 3))}, "give logits"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else ",".join(value),
 )
 def test_refusals(changes, message):
     arguments = {"forward_func": spot_finder(), "inputs": landscape(), "attributions": torch.rand(3, 1, 24, 24)}
