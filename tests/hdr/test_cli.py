@@ -9,7 +9,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from hdr.bracket import Bracket
 from hdr.cli import app
+from hdr.demo import run_demo
 from hdr.io import read_ldr, read_radiance, write_radiance
 from hdr.merge import Merger
 from hdr.scene import dynamic_scene
@@ -56,14 +58,15 @@ def test_merge_writes_what_the_merger_returns_and_a_preview(tmp_path, photograph
     assert read_ldr(preview).shape == (3, 64, 96)
 
 
-@pytest.mark.parametrize("source", [("--times", "1/60,1/15,4/15"), ("--ev", "-2,0,2"), ("--exposures", "exposure.txt")])
+@pytest.mark.parametrize("source", [("--times", "1/60,1/30,1/15"), ("--ev", "-1,0,1"), ("--exposures", "exposure.txt")])
 def test_exposures_are_taken_in_every_form(tmp_path, photographs, weights, source):
-    (tmp_path / "exposure.txt").write_text("-2\n0\n2\n")
+    # Not the exposures of the EXIF data, which are 1 : 4 : 16.
+    (tmp_path / "exposure.txt").write_text("-1\n0\n1\n")
     option, value = source
     value = tmp_path / value if option == "--exposures" else value
     result = run("merge", *photographs, "--out", tmp_path / "a.hdr", option, value, "--weights", weights)
     assert result.exit_code == 0, told(result)
-    assert "exposures 1 : 4 : 16" in told(result)
+    assert "exposures 1 : 2 : 4" in told(result)
     assert (tmp_path / "a.hdr").is_file()
 
 
@@ -74,8 +77,11 @@ def test_linear_16_bit_tiffs_are_merged(tmp_path, weights):
         cv2.imwrite(str(tmp_path / f"{index}.tif"), light.numpy().astype(np.uint16))
     pictures = [tmp_path / f"{index}.tif" for index in range(3)]
     out = tmp_path / "a.exr"
-    result = run("merge", *pictures, "--out", out, "--ev", "-2,0,2", "--linear", "--weights", weights)
+    options = ("--ev", "-2,0,2", "--linear", "--align", "off")
+    result = run("merge", *pictures, "--out", out, *options, "--weights", weights)
     assert result.exit_code == 0, told(result)
+    bracket = Bracket.from_files(pictures, exposure_values=[-2, 0, 2], linear=True)
+    torch.testing.assert_close(read_radiance(out), Merger(load_generator(weights))(bracket), rtol=1e-4, atol=1e-5)
 
 
 def test_notes_tell_what_was_chosen(tmp_path, photographs, weights):
@@ -249,12 +255,12 @@ def test_demo_writes_figure_radiance_and_preview(tmp_path, weights):
     again = run("demo", "--out", tmp_path / "demo", "--weights", weights)
     assert again.exit_code == 1
     assert "exists; choose another name" in told(again)
+    with pytest.raises(FileExistsError):  # before the work
+        run_demo(lambda _: pytest.fail("merged in vain"), tmp_path / "demo")
 
 
 @needs_weights
 def test_bundled_weights_beat_every_baseline_on_the_demo_scene(tmp_path):
-    from hdr.demo import run_demo
-
     scores = {one.method: one.metrics for one in run_demo(Merger("small", "cpu"), tmp_path)}
     ours = scores.pop("HDR-GAN")
     for metrics in scores.values():

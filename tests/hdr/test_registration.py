@@ -133,6 +133,11 @@ def test_pictures_of_different_scenes_are_refused():
         register(Bracket(torch.stack(ldr), torch.tensor(EXPOSURES)), "on")
 
 
+def test_motion_by_more_than_a_quarter_of_the_picture_is_refused():
+    with pytest.raises(RegistrationError, match="more than a quarter of the picture"):
+        estimate_motion(hand_held(270, 360, [shift(100, -40), STILL, STILL]), 0)
+
+
 def test_off_and_unknown_modes():
     bracket = Bracket(torch.rand(3, 3, 32, 32), torch.tensor(EXPOSURES))
     assert register(bracket, "off") is bracket
