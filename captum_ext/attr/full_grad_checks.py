@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 from torch import Tensor
 
-from captum_ext.attr.validation import InvalidArgumentError
+from captum_ext.attr.validation import InvalidArgumentError, positive_integer
 
 Tensors = tuple[Tensor, ...]
 PROJECTIONS = ("auto", "interpolate", "backflow")
@@ -53,21 +52,13 @@ def rows_at_once(internal_batch_size: int | None) -> int | None:
     """Return the most examples in one pass, or raise `InvalidArgumentError` if that is not 1 or more."""
     if internal_batch_size is None:
         return None
-    try:
-        size = operator.index(internal_batch_size)
-    except TypeError:
-        size = 0
-    if size < 1 or isinstance(internal_batch_size, bool):
-        raise InvalidArgumentError(
-            f"internal_batch_size={internal_batch_size!r} was given: give the most examples in one forward pass, an "
-            "integer of 1 or more, or None."
-        )
-    return size
+    return positive_integer(
+        "internal_batch_size", internal_batch_size, "the most examples in one forward pass, or None"
+    )
 
 
 def check_noise(n_samples: int, noise_level: float) -> None:
     """Raise `InvalidArgumentError` for a number of samples below 1 or a negative noise level."""
-    if isinstance(n_samples, bool) or not isinstance(n_samples, int) or n_samples < 1:
-        raise InvalidArgumentError(f"n_samples={n_samples!r} was given: give a number of noisy copies, 1 or more.")
+    positive_integer("n_samples", n_samples, "the number of noisy copies")
     if not 0 <= noise_level < float("inf"):
         raise InvalidArgumentError(f"noise_level={noise_level!r} was given: give a finite number of 0 or more.")

@@ -138,7 +138,7 @@ def _baseline_shape_error(name: str, baseline: Tensor, wanted: tuple[int, ...]) 
 
 def check_n_steps(n_steps: int) -> int:
     """Return the number of steps as an ``int``, or raise `InvalidArgumentError` if it is not 1 or more."""
-    return _positive_integer("n_steps", n_steps, "the number of steps from baseline to input")
+    return positive_integer("n_steps", n_steps, "the number of steps from baseline to input")
 
 
 def points_per_pass(internal_batch_size: int | None, n_examples: int, n_steps: int) -> int:
@@ -148,7 +148,7 @@ def points_per_pass(internal_batch_size: int | None, n_examples: int, n_steps: i
     """
     if internal_batch_size is None:
         return n_steps
-    size = _positive_integer("internal_batch_size", internal_batch_size, "the most rows in one forward pass, or None")
+    size = positive_integer("internal_batch_size", internal_batch_size, "the most rows in one forward pass, or None")
     if size < n_examples:
         warnings.warn(
             f"internal_batch_size={size} is less than the {n_examples} examples given; {n_examples} rows go through "
@@ -158,7 +158,8 @@ def points_per_pass(internal_batch_size: int | None, n_examples: int, n_steps: i
     return max(1, size // n_examples)
 
 
-def _positive_integer(name: str, number: int, meaning: str) -> int:
+def positive_integer(name: str, number: int, meaning: str) -> int:
+    """Return an argument as an ``int``, or raise `InvalidArgumentError` with its meaning if it is not 1 or more."""
     try:
         integer = operator.index(number)
     except TypeError:
