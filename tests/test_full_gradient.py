@@ -278,6 +278,11 @@ def test_masks_of_infinities_give_numbers():
     assert_exact(masked_attention, SEQUENCES, tolerance=1e-6)
 
 
+@pytest.mark.parametrize("squash", [torch.exp, torch.sigmoid, F.softplus], ids=lambda function: function.__name__)
+def test_infinities_before_any_operation_give_numbers(squash):
+    assert_exact(lambda x: per_example(squash(x.masked_fill(x > 0, -torch.inf))), SEQUENCES)
+
+
 def test_layers_that_are_shared_and_reused():
     assert_exact(lambda x: per_example(LINEAR(F.gelu(LINEAR(x)) + LINEAR(x))), SEQUENCES)
 
