@@ -355,7 +355,7 @@ def test_scripted_and_traced_modules_are_one_operation():
 
 
 def test_compiled_modules_are_seen_through():
-    compiled = torch.compile(Gated(), backend="eager")
+    compiled = torch.compile(Gated(), backend="aot_eager")
     found = assert_exact(lambda x: per_example(compiled(x)), SEQUENCES)
     assert [contribution.name for contribution in found.contributions] == ["linear", "sigmoid"]
 
