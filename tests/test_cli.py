@@ -83,7 +83,7 @@ def test_raw_attributions_are_those_of_the_methods_called_by_hand(directory: Pat
             ("blur-ig", BlurIG(model).attribute(inputs, target=1, n_steps=7)),
         ):
             found = torch.from_numpy(np.load(directory / "out" / f"{name}.{method}.npy"))
-            torch.testing.assert_close(found, expected[0].float(), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(found.float(), expected[0].float(), rtol=1e-4, atol=1e-5)
 
 
 def test_every_method_runs_and_files_have_the_promised_names(directory: Path, explain: Explain):
