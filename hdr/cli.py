@@ -175,6 +175,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     preset: Annotated[str, typer.Option(help="tiny, small or base.")] = "small",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the folder.")] = False,
+    weights: Annotated[str | None, typer.Option(help="What a new run starts from: bundled name or file.")] = None,
     devices: Annotated[str, typer.Option(help="Number of devices, or auto.")] = "auto",
     accelerator: Annotated[str, typer.Option(help="auto, cpu, gpu, ...")] = "auto",
     nodes: Annotated[int, typer.Option(min=1, help="Number of machines, started as Lightning asks for.")] = 1,
@@ -197,11 +198,12 @@ def train(
         except ModuleNotFoundError as error:
             raise ValueError(f"{error.name} is missing; install the extra: pip install 'captum-ext[train]'") from error
         try:
-            weights = run_training(
+            trained = run_training(
                 data,
                 preset,
                 out,
                 resume=resume,
+                weights=weights,
                 devices=int(devices) if devices.isdecimal() else devices,
                 accelerator=accelerator,
                 num_nodes=nodes,
@@ -217,7 +219,7 @@ def train(
             )
         except MisconfigurationException as error:  # devices, precision or time that Lightning cannot give
             raise ValueError(str(error)) from error
-        console.print(f"Wrote {escape(str(weights))}")
+        console.print(f"Wrote {escape(str(trained))}")
 
 
 @app.command()

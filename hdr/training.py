@@ -26,7 +26,7 @@ from hdr.data.source import open_scenes
 from hdr.metrics import psnr_l, psnr_mu
 from hdr.nn import Generator, PatchDiscriminator, SphereAdversarialLoss, TrainingOutput, alignment_loss
 from hdr.radiometry import exposure_stack, inverse_mu_law, mu_law
-from hdr.weights import save_generator
+from hdr.weights import load_generator, save_generator
 
 LAST_CHECKPOINT = "last.ckpt"
 BEST_CHECKPOINT = "best.ckpt"
@@ -271,6 +271,7 @@ def train(
     out: str | os.PathLike[str] = "runs/hdr",
     *,
     resume: bool = False,
+    weights: str | os.PathLike[str] | None = None,
     devices: int | str = "auto",
     precision: str = "32-true",
     max_time: str | None = None,
@@ -303,6 +304,9 @@ def train(
     resume
         Go on from ``last.ckpt`` in ``out``, with the network, losses and rates that the run began with and the
         ``steps`` and ``max_time`` of this call; without it, a folder that already holds a run is refused.
+    weights
+        What a new run starts from instead of random weights: the name of bundled ones or a file, of the same
+        architecture. For fine-tuning on scenes of your own.
     devices, accelerator, num_nodes, precision
         As Lightning's Trainer takes them, for example 4, ``"gpu"``, 2 and ``"bf16-mixed"``.
     max_time
@@ -340,6 +344,8 @@ def train(
         If the data or a setting cannot be used.
     """
     out = Path(out)
+    if resume and weights is not None:
+        raise ValueError("a run that is resumed has its own weights; leave out either resume or weights")
     checkpoint = _checkpoint_to_resume(out, resume)
     _check_crop(crop)
     training_scenes, validation_scenes = open_scenes(data, "train", crop), open_scenes(data, "validation")
@@ -349,6 +355,8 @@ def train(
             preset=preset, steps=steps, learning_rate=learning_rate, adversarial_weight=adversarial_weight
         )
         module = HdrGan(settings, **architecture)
+        if weights is not None:
+            _start_from(weights, module)
     else:
         module = _module_of(checkpoint, steps)
     per_round = min(validate_every, steps)
@@ -378,10 +386,10 @@ def train(
         ckpt_path=checkpoint,
         weights_only=False,
     )
-    weights = out / f"{module.settings.preset}.safetensors"
+    trained = out / f"{module.settings.preset}.safetensors"
     if trainer.is_global_zero:
-        save_generator(module.averaged_generator, weights, overwrite=True)
-    return weights
+        save_generator(module.averaged_generator, trained, overwrite=True)
+    return trained
 
 
 def _check_crop(crop: int) -> None:
@@ -425,6 +433,17 @@ def _strategy(devices: int | str, accelerator: str, num_nodes: int) -> str:
     """How Lightning spreads the run: with several processes, the discriminator has no gradient in the warm-up."""
     count = int(devices) if str(devices).isdecimal() else 1 if accelerator == "cpu" else torch.cuda.device_count()
     return "ddp_find_unused_parameters_true" if count > 1 or num_nodes > 1 else "auto"
+
+
+def _start_from(weights: str | os.PathLike[str], module: HdrGan) -> None:
+    given = load_generator(weights)
+    if given.config != module.generator.config:
+        raise ValueError(
+            f"{os.fspath(weights)!r}: the weights are of another architecture ({given.config}) than preset "
+            f"{module.settings.preset!r} ({module.generator.config}); choose the preset that they were trained with"
+        )
+    module.generator.load_state_dict(given.state_dict())
+    module.averaged_generator.load_state_dict(given.state_dict())
 
 
 def _module_of(checkpoint: Path, steps: int) -> HdrGan:

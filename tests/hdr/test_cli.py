@@ -208,6 +208,8 @@ def test_train_passes_its_options_on(tmp_path, monkeypatch):
     result = run(
         *("train", "--data", "synthetic:panoramas", "--preset", "tiny", "--out", tmp_path, "--resume"),
         *(
+            "--weights",
+            "mine.safetensors",
             "--devices",
             "2",
             "--nodes",
@@ -225,7 +227,7 @@ def test_train_passes_its_options_on(tmp_path, monkeypatch):
     assert result.exit_code == 0, told(result)
     assert (seen["data"], seen["preset"], seen["out"]) == ("synthetic:panoramas", "tiny", tmp_path)
     assert (seen["resume"], seen["devices"], seen["precision"]) == (True, 2, "bf16-mixed")
-    assert (seen["num_nodes"], seen["accelerator"]) == (3, "gpu")
+    assert (seen["num_nodes"], seen["accelerator"], seen["weights"]) == (3, "gpu", "mine.safetensors")
     assert (seen["max_time"], seen["steps"]) == ("00:01:00:00", 7)
 
 

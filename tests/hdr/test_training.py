@@ -72,6 +72,21 @@ def test_a_finished_run_can_be_prolonged_but_not_overwritten(data: str, tmp_path
     assert not torch.equal(before, after)  # the rate has room to fall again
 
 
+def test_a_run_starts_from_given_weights(data: str, tmp_path: Path) -> None:
+    start = train(data, "tiny", tmp_path / "first", steps=1, **SMALL_RUN)
+    trained = train(data, "tiny", tmp_path / "second", steps=2, weights=start, learning_rate=0.0, seed=5, **SMALL_RUN)
+    for name, tensor in load_generator(start).state_dict().items():
+        torch.testing.assert_close(load_generator(trained).state_dict()[name], tensor, rtol=0, atol=0, msg=name)
+
+
+def test_given_weights_must_fit_the_run(data: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="of another architecture .* than preset 'tiny'"):
+        train(data, "tiny", tmp_path / "run", weights="small", steps=1, **SMALL_RUN)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match="leave out either resume or weights"):
+        train(data, "tiny", tmp_path / "run", weights="small", resume=True, steps=1, **SMALL_RUN)
+
+
 def test_nothing_to_resume_is_said(data: str, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nothing to resume"):
         train(data, "tiny", tmp_path, resume=True, **SMALL_RUN)
