@@ -75,7 +75,7 @@ def warp(images: Tensor, displacement: Tensor) -> Tensor:
 
 
 class DeformableConv(nn.Module):
-    """Deformable convolution (Dai et al., ICCV 2017) with one offset group.
+    """Deformable convolution (Dai et al., ICCV 2017) with one offset group, the identity before it is trained.
 
     The same operation as :func:`torchvision.ops.deform_conv2d`, gathered by ``grid_sample`` instead: torchvision's CPU
     kernel is scalar, and its backward pass took 14 times as long on the sizes of this network.
@@ -92,11 +92,19 @@ class DeformableConv(nn.Module):
         super().__init__()
         self.taps = kernel_size**2
         self.mix = nn.Conv2d(channels * self.taps, channels, 1)
+        self._start_as_identity(channels)
         reach = kernel_size // 2
         steps = torch.arange(-reach, reach + 1, dtype=torch.float32)
         y, x = torch.meshgrid(steps, steps, indexing="ij")
         self.register_buffer("kernel_positions", torch.stack([x, y]).reshape(2, self.taps), persistent=False)
         self.kernel_positions: Tensor
+
+    @torch.no_grad()
+    def _start_as_identity(self, channels: int) -> None:
+        """Pass the central tap on, so that aligned features can be compared with the reference's from the beginning."""
+        nn.init.zeros_(self.mix.bias)
+        nn.init.zeros_(self.mix.weight)
+        nn.init.eye_(self.mix.weight.view(channels, channels, self.taps)[:, :, self.taps // 2])
 
     def forward(self, features: Tensor, offsets: Tensor) -> Tensor:
         """Convolve features where the offsets say.

@@ -30,9 +30,6 @@ REFERENCE_LOGIT = 4.0
 SATURATED_LOGIT = -8.0
 """Added in the blend where the reference or the long exposure is saturated; the short one is the best there is."""
 
-UNALIGNED_LOGIT = -2.0
-"""Added in the blend for the exposures as they were taken: what stands still needs no resampling, which blurs."""
-
 SATURATION_BEGINS = 0.9
 """LDR value from which a pixel counts as saturated in part; at 1 it does in full."""
 
@@ -62,8 +59,7 @@ class Generator(nn.Module):
 
     A U-Net on the reference, which is the middle exposure. All exposures pass one encoder; the short and the long one
     are aligned to the reference scale by scale, gated by attention, and fused in the decoder. The head blends the
-    tone-mapped radiances of the reference and of the two other exposures, warped and as they were taken, with predicted
-    weights and adds a residual.
+    tone-mapped radiances of the reference and of the two warped exposures with predicted weights and adds a residual.
     The head starts at zero, so an untrained network returns the reference's radiance but for a few per cent, and the
     short exposure's where the reference is saturated.
 
@@ -149,14 +145,11 @@ class Generator(nn.Module):
             )
             for width, coarser in zip(widths, [*widths[1:], 0], strict=True)
         )
-        candidates = EXPOSURES if self.matching is None else 2 * EXPOSURES - 1
-        self.coarse_heads = nn.ModuleList(_head(width, candidates) for width in (widths[:-1] if deep_supervision else []))
+        self.coarse_heads = nn.ModuleList(_head(width) for width in (widths[:-1] if deep_supervision else []))
         finest = base_channels // 2
         self.context = nn.Conv2d(widths[0], finest, 1)
         self.refinement = nn.Sequential(
-            ConvBlock(candidates * CHANNELS_PER_EXPOSURE + finest, finest),
-            ConvBlock(finest, finest),
-            _head(finest, candidates),
+            ConvBlock(EXPOSURES * CHANNELS_PER_EXPOSURE + finest, finest), ConvBlock(finest, finest), _head(finest)
         )
         self.halo = _round_up(self._reach(), self.stride)
         self.receptive_field = 2 * self.halo + 1
@@ -209,10 +202,10 @@ class Generator(nn.Module):
         decoded, displacements = self._decode(features)
         images = torch.cat([stack[:, :, :3], tone_mapped], dim=2)
         finest = upsample_displacement(displacements[0].flatten(0, 1)) if displacements else None
-        candidates = _candidates(images, finest)
+        aligned = _align_images(images, finest)
         context = upsample(self.context(decoded[0]))
-        head = self.refinement(torch.cat([candidates.flatten(1, 2), context], dim=1))
-        radiance: Tensor = _blend(head, candidates)[..., :height, :width]
+        head = self.refinement(torch.cat([aligned.flatten(1, 2), context], dim=1))
+        radiance: Tensor = _blend(head, aligned)[..., :height, :width]
         if not self.training:
             return radiance
         return TrainingOutput(radiance, self._coarser(decoded, images, displacements), tuple(displacements))
@@ -261,7 +254,7 @@ class Generator(nn.Module):
         for level, head in enumerate(self.coarse_heads):
             small = F.avg_pool2d(images.flatten(0, 1), 2 ** (level + 1)).unflatten(0, (-1, EXPOSURES))
             displacement = displacements[level].flatten(0, 1) if displacements else None
-            outputs.append(_blend(head(decoded[level]), _candidates(small, displacement)))
+            outputs.append(_blend(head(decoded[level]), _align_images(small, displacement)))
         return tuple(outputs)
 
     def _reach(self) -> int:
@@ -287,9 +280,9 @@ class Generator(nn.Module):
         return max(images, decoder + 2) + 3
 
 
-def _head(channels: int, candidates: int) -> nn.Conv2d:
-    """Blend logits of all candidates but the reference and a residual of three channels, zero at the start."""
-    return zero_initialise(nn.Conv2d(channels, candidates - 1 + 3, 3, padding=1))
+def _head(channels: int) -> nn.Conv2d:
+    """Two blend logits (short, long) and a residual of three channels, zero at the start."""
+    return zero_initialise(nn.Conv2d(channels, EXPOSURES - 1 + 3, 3, padding=1))
 
 
 def _others(per_exposure: Tensor) -> Tensor:
@@ -297,31 +290,22 @@ def _others(per_exposure: Tensor) -> Tensor:
     return torch.stack([per_exposure[:, 0], per_exposure[:, 2]], dim=1).flatten(0, 1)
 
 
-def _candidates(images: Tensor, displacement: Tensor | None) -> Tensor:
-    """What an output pixel is blended from, for images (B, 3, C, H, W) and displacements (2 B, 2, H, W).
-
-    (B, 5, C, H, W): the exposures with the short and the long one warped, then these two as they were taken. Without
-    displacements these are all, and the result is the images.
-    """
+def _align_images(images: Tensor, displacement: Tensor | None) -> Tensor:
+    """Images (B, 3, C, H, W) with the short and the long one warped by (2 B, 2, H, W)."""
     if displacement is None:
         return images
     warped = warp(_others(images), displacement).unflatten(0, (-1, EXPOSURES - 1))
-    return torch.stack([warped[:, 0], images[:, REFERENCE], warped[:, 1], images[:, 0], images[:, -1]], dim=1)
+    return torch.stack([warped[:, 0], images[:, REFERENCE], warped[:, 1]], dim=1)
 
 
-def _blend(head: Tensor, candidates: Tensor) -> Tensor:
-    """Weighted sum of tone-mapped candidates plus residual.
-
-    The head has shape (B, n - 1 + 3, H, W), the n candidates have shape (B, n, (L, T), H, W).
-    """
-    brightest = candidates[:, :, :3].amax(dim=2)
-    saturated = SATURATED_LOGIT * ((brightest - SATURATION_BEGINS) / (1 - SATURATION_BEGINS)).clamp(0, 1)
-    short, long, *unaligned = head[:, :-3].to(brightest.dtype).unbind(dim=1)
-    logits = [short, REFERENCE_LOGIT + saturated[:, REFERENCE], long + saturated[:, 2]]
-    if unaligned:
-        logits += [unaligned[0] + UNALIGNED_LOGIT, unaligned[1] + UNALIGNED_LOGIT + saturated[:, 4]]
-    weights = torch.softmax(torch.stack(logits, dim=1), dim=1).unsqueeze(2)
-    return (weights * candidates[:, :, 3:]).sum(dim=1) + head[:, -3:]
+def _blend(head: Tensor, images: Tensor) -> Tensor:
+    """Weighted sum of tone-mapped exposures plus residual, from a head (B, 5, H, W) and images (B, 3, (L, T), H, W)."""
+    brightest = images[:, :, :3].amax(dim=2)
+    saturation = ((brightest - SATURATION_BEGINS) / (1 - SATURATION_BEGINS)).clamp(0, 1)
+    reference = REFERENCE_LOGIT + SATURATED_LOGIT * saturation[:, REFERENCE]
+    logits = torch.stack([head[:, 0].to(reference), reference, head[:, 1] + SATURATED_LOGIT * saturation[:, -1]], dim=1)
+    weights = torch.softmax(logits, dim=1).unsqueeze(2)
+    return (weights * images[:, :, 3:]).sum(dim=1) + head[:, EXPOSURES - 1 :]
 
 
 def _round_up(value: int, multiple: int) -> int:
