@@ -20,7 +20,6 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "docstring_text",
     "mathml",
@@ -29,6 +28,7 @@ extensions = [
     "typer_reference",
 ]
 exclude_patterns = ["_build", "**/.ipynb_checkpoints"]
+smartquotes_action = "q"  # two hyphens are an option of a command line
 default_role = "py:obj"  # what docstrings write in single backticks are Python names
 nitpicky = True
 nitpick_ignore = [("py:class", "optional")]

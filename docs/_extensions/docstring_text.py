@@ -1,7 +1,7 @@
 """Docstrings as they are meant to be read in this project.
 
-Two habits of plain text would be misread: bars around a quantity are its absolute value and no substitution, and a colon
-in the description of a field ("Shape (N,): the output") does not set a type apart.
+Two habits of plain text would be misread: bars around a quantity are its absolute value and no substitution, and a
+colon in the description of a field ("Shape (N,): the output") does not set a type apart.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def restore_colons(app: Sphinx, what: str, name: str, thing: Any, options: Any, 
 def show_factories(
     app: Sphinx, what: str, name: str, thing: Any, options: Any, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
-    """Write an ellipsis for the default of a dataclass's field that a factory makes, which is no Python as it stands."""
+    """Write an ellipsis for a default that a dataclass's factory makes, since ``<factory>`` is no Python."""
     return signature and signature.replace("<factory>", "..."), returns
 
 

@@ -1,8 +1,8 @@
 """Links to Python names, by whichever module they are called.
 
-``captum_ext.IDGI``, ``captum_ext.attr.IDGI`` and, within a docstring of the same module, ``IDGI`` are one class, which is
-documented once. A name of another package is shown without a link; a name that does not exist, or that the reference
-leaves out, stays unresolved, which a strict build reports.
+``captum_ext.IDGI``, ``captum_ext.attr.IDGI`` and, within a docstring of the same module, ``IDGI`` are one class, which
+is documented once. A name of another package is shown without a link; a name that does not exist, or that the
+reference leaves out, stays unresolved, which a strict build reports.
 """
 
 from __future__ import annotations
