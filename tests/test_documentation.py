@@ -25,6 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PUBLIC_MODULES = ("captum_ext", "captum_ext.attr", "captum_ext.metrics", "hdr", "hdr.data", "hdr.nn")
 BLOCK = re.compile(r"^```(python|text|sh)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+# One process builds the site for all tests that look at it.
+on_the_site = pytest.mark.xdist_group("site")
 PROGRAMS = {"captum-ext": captum_ext.cli.app, "hdr": hdr.cli.app}
 
 
@@ -57,6 +59,7 @@ def pages(site) -> dict[Path, Page]:
     return {path: Page(path) for path in site.rglob("*.html")}
 
 
+@on_the_site
 def test_internal_links_lead_to_files_and_anchors_that_are_there(pages):
     broken = []
     for path, page in pages.items():
@@ -73,6 +76,7 @@ def test_internal_links_lead_to_files_and_anchors_that_are_there(pages):
     assert not broken
 
 
+@on_the_site
 def test_pages_load_nothing_from_the_network(pages):
     for path in pages:
         loaded = re.findall(r"<(?:script|img|link|iframe)[^>]*(?:src|href)=\"(https?:[^\"]*)", path.read_text())
@@ -91,6 +95,7 @@ def documented_objects(pages: dict[Path, Page]) -> list[Any]:
     return found
 
 
+@on_the_site
 @pytest.mark.parametrize("module", PUBLIC_MODULES)
 def test_every_public_name_is_in_the_reference(module, pages):
     documented = documented_objects(pages)
@@ -100,6 +105,7 @@ def test_every_public_name_is_in_the_reference(module, pages):
     assert not missing
 
 
+@on_the_site
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_every_command_is_in_the_reference(program, site):
     text = (site / "reference" / "command-line.html").read_text()
@@ -107,6 +113,7 @@ def test_every_command_is_in_the_reference(program, site):
         assert f'id="{program}-{command}"' in text
 
 
+@on_the_site
 def test_every_notebook_is_among_the_tutorials(site):
     for notebook in (ROOT / "tutorials").glob("*.ipynb"):
         assert (site / "tutorials" / f"{notebook.stem}.html").is_file()
