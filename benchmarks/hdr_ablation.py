@@ -32,6 +32,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "without alignment": {"alignment": "none"},
     "without attention": {"attention": False},
     "with the sphere loss": {"adversarial_weight": 5e-5},
+    "with twenty times the sphere loss": {"adversarial_weight": 1e-3},
 }
 
 
@@ -54,13 +55,14 @@ def main(
     crop: int = 96,
     out: Path = Path("runs/ablation"),
 ) -> None:
-    """Train and measure every variant."""
+    """Train and measure every variant; one whose weights are in ``out`` already is measured only."""
     table = Table("variant", "parameters", *METRICS, title=f"{preset}, {steps} steps")
     for name, changes in VARIANTS.items():
         settings = {"adversarial_weight": 0.0, **changes}
-        weights = train(
-            data, preset, out / name.replace(" ", "-"), steps=steps, crop=crop, validate_every=steps, **settings
-        )
+        run = out / name.replace(" ", "-")
+        weights = run / f"{preset}.safetensors"
+        if not weights.exists():
+            train(data, preset, run, steps=steps, crop=crop, validate_every=steps, **settings)
         generator = load_generator(weights)
         metrics = measure(generator, data)
         parameters = sum(parameter.numel() for parameter in generator.parameters())

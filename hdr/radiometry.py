@@ -113,8 +113,10 @@ def linear_to_ldr(radiance: Tensor, exposure: Exposure, gamma: float = GAMMA) ->
     _check_response(exposure, gamma)
     light = (radiance * exposure).clamp(0.0, 1.0)
     positive = light > 0
-    # The inner where keeps the infinite slope out of the backward pass: 0 * inf would be NaN.
-    return torch.where(positive, torch.where(positive, light, torch.ones_like(light)).pow(1.0 / gamma), light)
+    # The inner where keeps the infinite slope out of the backward pass: 0 * inf would be NaN. Detached, because which
+    # slope clamp has at its bounds depends on the release of PyTorch.
+    curve = torch.where(positive, light, torch.ones_like(light)).pow(1.0 / gamma)
+    return torch.where(positive, curve, light.detach())
 
 
 def exposure_stack(ldr: Tensor, exposures: Tensor, gamma: float = GAMMA) -> Tensor:

@@ -241,7 +241,8 @@ def normalisations(x):
 def fourier(x):
     spectrum = torch.fft.rfft2(x)
     filtered = torch.fft.irfft2(spectrum * torch.complex(MAPS[0, 0, :, :5], MAPS[0, 1, :, :5]) + 1)
-    return per_example(filtered) + per_example(spectrum.abs()) + per_example((spectrum**2).real)
+    # Squared, because PyTorch 2.6 cannot pass the expanded gradient of a plain sum back through irfft2.
+    return per_example(filtered**2) + per_example(spectrum.abs()) + per_example((spectrum**2).real)
 
 
 def attention(x, **options):

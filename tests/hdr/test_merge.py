@@ -160,7 +160,11 @@ def test_bfloat16_is_close_to_float32():
     generator, scene = Generator.from_preset("tiny"), bracket(64, 64)
     precise, half = (mu_law(Merger(generator, "cpu", precision=p)(scene)) for p in ("float32", "bfloat16"))
     assert half.dtype == torch.float32
-    assert 0 < float((precise - half).abs().mean()) < 0.01
+    difference = (precise - half).abs()
+    assert 0 < float(difference.mean()) < 0.01
+    # Where the reference saturates, the short exposure is warped in: white noise, moved by a rounded displacement.
+    unsaturated = (scene.reference.amax(dim=0) < 0.9).expand_as(difference)
+    assert float(difference[unsaturated].max()) < 0.02
 
 
 def test_progress_is_shown_when_asked(capsys):

@@ -56,7 +56,7 @@ def test_black_pixels_have_the_slope_of_the_curve() -> None:
     (slope,) = torch.autograd.grad(mu_law(black).sum(), black)
     torch.testing.assert_close(slope, torch.full_like(slope, 5000.0 / math.log(5001.0)))
     (slope,) = torch.autograd.grad(linear_to_ldr(black, 1.0).sum(), black)
-    assert torch.isfinite(slope).all()  # which subgradient of the clamp at its bound depends on the release of PyTorch
+    assert slope.tolist() == [0.0, 0.0, 0.0]  # the curve's own is infinite
 
 
 @pytest.mark.parametrize(
