@@ -28,7 +28,6 @@ extensions = [
     "typer_reference",
 ]
 exclude_patterns = ["_build", "**/.ipynb_checkpoints"]
-smartquotes_action = "q"  # two hyphens are an option of a command line
 default_role = "py:obj"  # what docstrings write in single backticks are Python names
 nitpicky = True
 nitpick_ignore = [("py:class", "optional")]

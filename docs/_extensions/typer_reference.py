@@ -52,13 +52,15 @@ class TyperApp(Directive):
             if name.startswith("--help") or "completion" in name:
                 continue
             term, definition = nodes.term("", "", nodes.literal(name, name)), nodes.definition()
-            definition += nodes.paragraph(meaning, meaning)
+            definition += nodes.paragraph(meaning, meaning, support_smartquotes=False)
             parameters += nodes.definition_list_item("", term, definition)
         return parameters
 
     def _parsed(self, text: str) -> list[nodes.Node]:
         parent = nodes.Element()
         self.state.nested_parse(StringList(text.splitlines(), source=self.arguments[0]), 0, parent)
+        for paragraph in parent.findall(nodes.paragraph):
+            paragraph["support_smartquotes"] = False  # two hyphens begin an option, and are no dash
         return parent.children
 
 
