@@ -8,7 +8,9 @@ reference leaves out, stays unresolved, which a strict build reports.
 from __future__ import annotations
 
 import importlib
+from contextlib import suppress
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 from docutils import nodes
@@ -23,29 +25,34 @@ OWN_PACKAGES = ("captum_ext", "hdr")
 @cache
 def canonical_name(name: str) -> str | None:
     """Return the module and qualified name of what a dotted name stands for; None if there is nothing."""
+    module, attributes = _module_and_attributes(name)
+    if module is None:
+        return None
+    owner, found = None, module
+    for attribute in attributes:
+        if not hasattr(found, attribute):
+            # A field of a dataclass without a default is known to its class by annotation only.
+            is_field = attribute in getattr(found, "__annotations__", {})
+            return f"{_defined_as(found)}.{attribute}" if is_field else None
+        owner, found = found, getattr(found, attribute)
+    return _defined_as(found) or f"{_defined_as(owner)}.{attributes[-1]}"
+
+
+def _module_and_attributes(name: str) -> tuple[Any, list[str]]:
+    """Import as much of a dotted name as is a module, and return it with the names that are left."""
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
-        module_name = ".".join(parts[:length])
-        try:
-            found: Any = importlib.import_module(module_name)
-        except ImportError:
-            continue
-        owner, attributes = found, parts[length:]
-        for attribute in attributes:
-            if not hasattr(found, attribute):
-                # A field of a dataclass without a default is known to its class by annotation only.
-                is_field = attribute in getattr(found, "__annotations__", {})
-                return f"{canonical_name_of(found, module_name)}.{attribute}" if is_field else None
-            owner, found = found, getattr(found, attribute)
-        own_name = canonical_name_of(found, "")
-        return own_name or (f"{canonical_name_of(owner, module_name)}.{parts[-1]}" if attributes else module_name)
-    return None
+        with suppress(ImportError):
+            return importlib.import_module(".".join(parts[:length])), parts[length:]
+    return None, []
 
 
-def canonical_name_of(thing: Any, default: str) -> str:
-    """Return where a class, function or module was defined; ``default`` for other objects."""
-    qualified_name, module = getattr(thing, "__qualname__", None), getattr(thing, "__module__", None)
-    return f"{module}.{qualified_name}" if qualified_name and module else getattr(thing, "__name__", default)
+def _defined_as(thing: Any) -> str | None:
+    """Return where a class, function or module was defined; None for other objects, which do not know."""
+    if isinstance(thing, ModuleType):
+        return thing.__name__
+    module, qualified_name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
+    return f"{module}.{qualified_name}" if module and qualified_name else None
 
 
 def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Element) -> nodes.Element | None:
@@ -67,12 +74,14 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nod
 
 
 def _scopes(node: pending_xref) -> list[str]:
-    """Return where a name is looked for: as it is, in the class, the module and the packages around it, in Python."""
+    """Return where a name is looked for: in the class, the module and the packages around it, in Python."""
     module, class_name = node.get("py:module") or "", node.get("py:class")
     parts = module.split(".")
     around = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
     inside = [f"{module}.{class_name}"] if class_name else []
-    return ["", *(f"{scope}." for scope in (*inside, *around, "builtins", "typing", "torch") if scope)]
+    # A word alone is not looked for everywhere: importing it might find a module that nobody meant.
+    anywhere = [""] if "." in node["reftarget"] else []
+    return anywhere + [f"{scope}." for scope in (*inside, *around, "builtins", "typing", "torch") if scope]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
