@@ -225,8 +225,15 @@ def _curves_figure(lines: list[_Line], axis_labels: tuple[str, str], title: str)
     axes.set_xlim(0, 1)
     axes.set_ylim(bottom=min(0.0, *(float(line.lower.min()) for line in lines)))
     _finish(axes, axis_labels, title)
-    legend = figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=8, handlelength=3.2)
-    legend.set_title("area under the curve", {"size": 8})
+    figure.legend(
+        title="area under the curve",
+        title_fontsize=8,
+        fontsize=8,
+        loc="outside lower center",
+        ncols=columns,
+        handlelength=3.2,
+        frameon=False,
+    )
     return figure
 
 
