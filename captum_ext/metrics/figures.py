@@ -194,7 +194,7 @@ def completeness_figure(
     axes.set_xscale("log")
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
-    _finish(axes, ("|sum of attributions − change of the output| / |change|", "method: median"), title)
+    _finish(axes, ("|completeness delta| / |change of the output|", "method: median"), title)
     return figure
 
 
