@@ -78,7 +78,7 @@ class Bracket:
         gamma
             The pictures' own encoding, L = light^(1 / gamma).
         linear
-            Whether the pictures are linear, which is gamma 1.
+            Whether the pictures are linear, which is gamma 1; another gamma beside it is refused.
         names
             What to call the pictures in messages.
 
@@ -94,9 +94,9 @@ class Bracket:
         """
         names = [f"picture {number}" for number in range(1, len(images) + 1)] if names is None else list(names)
         _check_one_for_each(images, exposures)
+        encoding = _encoding(gamma, linear)
         chosen = _chosen_with_a_word(exposures, names)
         _check_equal_sizes([images[index] for index in chosen], [names[index] for index in chosen])
-        encoding = 1.0 if linear else gamma
         ldr = torch.stack([images[index] for index in chosen])
         if encoding != GAMMA:
             ldr = ldr_to_linear(ldr, 1.0, encoding).pow_(1.0 / GAMMA)
@@ -220,6 +220,12 @@ def _stated_exposures(
     select_three(exposures)  # refuses what is not positive before ratios are taken
     warn_if_camera_disagrees(paths, exposures)
     return exposures
+
+
+def _encoding(gamma: float, linear: bool) -> float:
+    if linear and gamma not in (GAMMA, 1.0):
+        raise ValueError(f"linear pictures have no gamma; got gamma={gamma:g} as well, give one of the two")
+    return 1.0 if linear else gamma
 
 
 def _chosen_with_a_word(exposures: Sequence[float], names: Sequence[str]) -> tuple[int, int, int]:

@@ -76,6 +76,11 @@ Overlap = Annotated[
 PrecisionChoice = Annotated[PrecisionOption, typer.Option(help="What convolutions compute in.")]
 OperatorChoice = Annotated[OperatorOption, typer.Option(help="Tone mapping of the preview.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
+SkipBroken = Annotated[
+    bool, typer.Option("--skip-broken", help="Leave broken scenes of kalantari:DIR out instead of refusing the folder.")
+]
+
+_LESS_MEMORY = "give a smaller --tile"
 
 
 @app.command()
@@ -103,7 +108,7 @@ def merge(
 
     Without --times, --ev or --exposures, exposures are read from EXIF as time * ISO / N^2.
     """
-    with _reported():
+    with _reported(_LESS_MEMORY):
         _check_outputs(pictures, out, preview, force)
         merger = Merger(weights, device, tile, overlap, precision.value)
         bracket = Bracket.from_files(
@@ -147,16 +152,17 @@ def evaluate(
     device: Device = "auto",
     tile: Tile = 512,
     precision: PrecisionChoice = PrecisionOption.float32,
+    skip_broken: SkipBroken = False,
     force: Force = False,
 ) -> None:
     """Measure weights on scenes with ground truth, beside reference only, weighted merge and OpenCV."""
     from hdr.data.source import open_scenes
 
-    with _reported():
+    with _reported(_LESS_MEMORY):
         if out is not None:
             check_writable(out, overwrite=force, suffixes=(".csv",))
         merger = Merger(weights, device, tile, precision=precision.value)
-        validation = cast(Any, open_scenes(data, "validation"))
+        validation = cast(Any, open_scenes(data, "validation", skip_broken=skip_broken))
         count = len(validation) if scenes is None else min(scenes, len(validation))
         scores: list[Score] = []
         for scene_scores in score_scenes(merger, (validation[index] for index in range(count)), baselines):
@@ -183,14 +189,19 @@ def train(
     max_time: Annotated[str | None, typer.Option(help="DD:HH:MM:SS after which the run ends.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Updates after which the run ends.")] = 20_000,
     batch_size: Annotated[int, typer.Option(min=1, help="Scenes in one update, for each device.")] = 4,
-    crop: Annotated[int, typer.Option(min=16, help="Side of the scenes in pixels.")] = 128,
+    crop: Annotated[int, typer.Option(help="Side of the scenes in pixels: a multiple of 16, at least 32.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="Peak of the learning rate.")] = 1e-3,
     adversarial_weight: Annotated[float, typer.Option(help="Weight of the sphere loss; 0 trains without.")] = 5e-5,
     workers: Annotated[int, typer.Option(min=0, help="Processes that make scenes.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the initial weights and the order of scenes.")] = 0,
+    validate_every: Annotated[int, typer.Option(min=1, help="Updates from one validation to the next.")] = 500,
+    checkpoint_minutes: Annotated[float, typer.Option(min=0, help="Minutes from one checkpoint to the next.")] = 5.0,
+    skip_broken: SkipBroken = False,
 ) -> None:
     """Train a generator, or go on training one; the averaged weights are written for merge and evaluate."""
-    with _reported():
+    with _reported("give a smaller --batch-size or --crop"):
+        if devices != "auto" and not devices.isdecimal():
+            raise ValueError(f"devices must be a number or auto, got {devices!r}")
         try:
             from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -204,7 +215,7 @@ def train(
                 out,
                 resume=resume,
                 weights=weights,
-                devices=int(devices) if devices.isdecimal() else devices,
+                devices=devices if devices == "auto" else int(devices),
                 accelerator=accelerator,
                 num_nodes=nodes,
                 precision=precision,
@@ -216,6 +227,9 @@ def train(
                 adversarial_weight=adversarial_weight,
                 workers=workers,
                 seed=seed,
+                validate_every=validate_every,
+                checkpoint_minutes=checkpoint_minutes,
+                skip_broken=skip_broken,
             )
         except MisconfigurationException as error:  # devices, precision or time that Lightning cannot give
             raise ValueError(str(error)) from error
@@ -238,8 +252,11 @@ def demo(
 
 
 @contextmanager
-def _reported() -> Iterator[None]:
-    """Context that prints warnings as notes, and what users can cause as one line with exit status 1."""
+def _reported(less_memory: str = "free some") -> Iterator[None]:
+    """Context that prints warnings as notes, and what users can cause as one line with exit status 1.
+
+    ``less_memory`` says what helps where memory does not suffice.
+    """
 
     def note(message: Warning | str, *_: Any, **__: Any) -> None:
         messages.print(f"[yellow]Note:[/yellow] {escape(str(message))}", soft_wrap=True)
@@ -250,10 +267,21 @@ def _reported() -> Iterator[None]:
         warnings.showwarning = note
         try:
             yield
-        except (OSError, ValueError, FloatingPointError) as error:
+        except OSError as error:
+            told = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+            _fail(told, error)
+        except (ValueError, FloatingPointError) as error:
             _fail(str(error), error)
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            _fail(f"not enough memory; give a smaller --tile ({error})", error)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_lack_of_memory(error):
+                raise
+            _fail(f"not enough memory; {less_memory} ({error})", error)
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    # On the CPU, PyTorch raises a plain RuntimeError, whose words depend on the operating system.
+    words = ("can't allocate memory", "not enough memory")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)
 
 
 def _fail(message: str, cause: BaseException) -> NoReturn:

@@ -11,7 +11,7 @@ from torch import Tensor
 from hdr.baselines import BASELINES, weighted_merge
 from hdr.bracket import Bracket
 from hdr.evaluation import OURS, Method, Score, score
-from hdr.io import check_writable, write_preview, write_radiance, written_whole
+from hdr.io import check_folder, check_writable, write_preview, write_radiance, written_whole
 from hdr.metrics import METRICS, format_metric
 from hdr.radiometry import mu_law
 from hdr.scene import DynamicScene, dynamic_scene
@@ -49,6 +49,7 @@ def run_demo(merger: Method, folder: Path, *, overwrite: bool = False, seed: int
     OSError
         If a file exists and ``overwrite`` is False, or cannot be written.
     """
+    check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name in (FIGURE, MERGED, PREVIEW):
         check_writable(folder / name, overwrite=overwrite)

@@ -19,7 +19,7 @@ import numpy as np
 import OpenEXR
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from hdr.tonemap import Operator, tonemap
@@ -119,7 +119,7 @@ def read_radiance(path: str | os.PathLike[str]) -> Tensor:
     path = Path(path)
     suffix = _known_suffix(path, RADIANCE_SUFFIXES, "radiance is read from")
     data = path.read_bytes()
-    pixels = _decode_with_opencv(path, data) if suffix == ".hdr" else _read_exr(path)
+    pixels = _decode_hdr(path, data) if suffix == ".hdr" else _read_exr(path)
     radiance = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).contiguous()
     check_radiance(radiance, str(path))
     return radiance
@@ -209,10 +209,16 @@ def check_radiance(radiance: Tensor, name: str) -> None:
         raise ValueError(f"{name}: expected radiance of shape (3, H, W), got {tuple(radiance.shape)}")
     undefined = int((~torch.isfinite(radiance)).sum())
     if undefined:
-        raise ValueError(f"{name}: {undefined} values are NaN or infinite; radiance must be finite, repair them first")
+        raise ValueError(
+            f"{name}: {undefined} of {radiance.numel()} values are NaN or infinite; radiance must be finite, repair "
+            "them first"
+        )
     negative = int((radiance < 0).sum())
     if negative:
-        raise ValueError(f"{name}: {negative} values are negative; radiance must be >= 0, clip or repair them first")
+        raise ValueError(
+            f"{name}: {negative} of {radiance.numel()} values are negative; radiance must be >= 0, clip or repair "
+            "them first"
+        )
 
 
 @contextmanager
@@ -223,7 +229,8 @@ def damage_reported(path: str | os.PathLike[str]) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:  # OSError, SyntaxError, ValueError, TypeError, struct.error and more, by the damage
-        raise ValueError(f"{path}: damaged, or not a TIFF, PNG or JPEG picture of 8 or 16 bits ({error})") from error
+        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
+        raise ValueError(f"{path}: damaged, or not a TIFF, PNG or JPEG picture of 8 or 16 bits{reason}") from error
 
 
 def check_not_raw(path: str | os.PathLike[str]) -> None:
@@ -254,6 +261,8 @@ def written_whole(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
         If it exists and ``overwrite`` is False.
     FileNotFoundError
         If its folder does not exist.
+    OSError
+        If the operating system does not let a file be created there, or has no room for it.
 
     Examples
     --------
@@ -268,7 +277,7 @@ def written_whole(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
     path = Path(path)
     check_writable(path, overwrite=overwrite)
     # A folder rather than a file: what is created inside gets the permissions that the user's umask asks for.
-    with tempfile.TemporaryDirectory(prefix=".hdr-", dir=path.parent) as folder:
+    with _temporary_folder_beside(path) as folder:
         temporary = Path(folder, path.name)
         yield temporary
         with temporary.open("rb+") as written:
@@ -279,16 +288,33 @@ def written_whole(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
 def check_writable(
     path: str | os.PathLike[str], *, overwrite: bool = False, suffixes: tuple[str, ...] | None = None
 ) -> None:
-    """Raise now, before the work, what writing would raise for an existing file, a missing folder, another suffix."""
+    """Raise now, before the work, what writing would: an existing file, a folder that takes none, another suffix."""
     path = Path(path)
     if suffixes is not None:
         _known_suffix(path, suffixes, "the result is written to")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give the name of a file")
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; choose another name, or ask for it to be replaced")
+        raise FileExistsError(
+            f"{path} exists; choose another name, or replace it with --force (overwrite=True in Python)"
+        )
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: there is no folder {path.parent}; create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"{path}: no permission to write in the folder {path.parent}; choose another")
+
+
+def check_folder(path: str | os.PathLike[str]) -> None:
+    """Raise a NotADirectoryError if ``path``, where a folder is to be, is a file."""
+    if Path(path).exists() and not Path(path).is_dir():
+        raise NotADirectoryError(f"{path} is a file; give the name of a folder")
+
+
+def _temporary_folder_beside(path: Path) -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix=".hdr-", dir=path.parent)
+    except OSError as error:  # it names the temporary folder, of which the user does not know
+        raise OSError(error.errno, f"cannot be written in its folder: {error.strerror}", os.fspath(path)) from error
 
 
 def _check_photograph(path: Path, image: Image.Image) -> None:
@@ -320,6 +346,13 @@ def _decode_with_opencv(path: Path, data: bytes) -> NDArray[Any]:
     if pixels is None:
         raise ValueError(f"{path}: damaged, or not a {path.suffix} file")
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def _decode_hdr(path: Path, data: bytes) -> NDArray[Any]:
+    # OpenCV goes by the content: of a PNG with another name it would make radiance from 0 to 255.
+    if not data.startswith(b"#?"):
+        raise ValueError(f"{path}: damaged, or not a Radiance .hdr file")
+    return _decode_with_opencv(path, data)
 
 
 def _encode_with_opencv(suffix: str, pixels: NDArray[Any]) -> bytes:

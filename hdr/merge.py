@@ -184,8 +184,11 @@ def _choose_device(device: str | torch.device) -> torch.device:
         raise ValueError(
             f"device must be 'auto' or a device of PyTorch such as 'cpu' or 'cuda', got {device!r}"
         ) from error
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {device!r} was asked for, but PyTorch finds no GPU; use 'auto' or 'cpu'")
+    try:
+        torch.zeros((), device=chosen).item()
+    except (AssertionError, ImportError, RuntimeError) as error:  # the type depends on what is missing
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {device!r} cannot be used here ({reason}); use 'auto' or 'cpu'") from error
     return chosen
 
 

@@ -23,6 +23,7 @@ from torchvision.utils import make_grid, save_image
 
 from hdr.data.sample import HdrSample
 from hdr.data.source import open_scenes
+from hdr.io import check_folder
 from hdr.metrics import psnr_l, psnr_mu
 from hdr.nn import Generator, PatchDiscriminator, SphereAdversarialLoss, TrainingOutput, alignment_loss
 from hdr.radiometry import exposure_stack, inverse_mu_law, mu_law
@@ -286,6 +287,7 @@ def train(
     checkpoint_minutes: float = 5.0,
     accelerator: str = "auto",
     num_nodes: int = 1,
+    skip_broken: bool = False,
     **architecture: Any,
 ) -> Path:
     """Train a generator, or go on training one.
@@ -326,6 +328,8 @@ def train(
         Updates from one validation to the next.
     checkpoint_minutes
         Minutes from one ``last.ckpt`` to the next.
+    skip_broken
+        As in :func:`hdr.data.source.open_scenes`.
     **architecture
         Constructor arguments of the generator that replace the preset's, for ablations.
 
@@ -340,6 +344,8 @@ def train(
         If ``out`` holds a run and ``resume`` is False.
     FileNotFoundError
         If ``resume`` is True and there is nothing to resume.
+    NotADirectoryError
+        If ``out`` is a file.
     ValueError
         If the data or a setting cannot be used.
     """
@@ -348,7 +354,8 @@ def train(
         raise ValueError("a run that is resumed has its own weights; leave out either resume or weights")
     checkpoint = _checkpoint_to_resume(out, resume)
     _check_crop(crop)
-    training_scenes, validation_scenes = open_scenes(data, "train", crop), open_scenes(data, "validation")
+    training_scenes = open_scenes(data, "train", crop, skip_broken=skip_broken)
+    validation_scenes = open_scenes(data, "validation", skip_broken=skip_broken)
     if checkpoint is None:
         L.seed_everything(seed)
         settings = TrainingSettings(
@@ -415,11 +422,12 @@ def _records(out: Path, checkpoint_interval: timedelta) -> dict[str, Any]:
 
 
 def _checkpoint_to_resume(out: Path, resume: bool) -> Path | None:
+    check_folder(out)
     checkpoint = out / "checkpoints" / LAST_CHECKPOINT
     if resume and not checkpoint.is_file():
-        raise FileNotFoundError(f"{checkpoint}: nothing to resume; start the run without resume")
+        raise FileNotFoundError(f"{checkpoint}: nothing to resume; start the run without --resume")
     if not resume and checkpoint.is_file():
-        raise FileExistsError(f"{out} already holds a run; resume it, or give another folder")
+        raise FileExistsError(f"{out} already holds a run; resume it (--resume), or give another folder")
     return checkpoint if resume else None
 
 

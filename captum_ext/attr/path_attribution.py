@@ -167,7 +167,7 @@ def attribute_along(walk: Walk, rule: Rule, *, with_residual: bool = False) -> P
     walk
         The path and what is evaluated on it.
     rule
-        What a step is worth, `riemann` or `important_direction`.
+        What a step is worth, `captum_ext.attr.path_rules.riemann` or `captum_ext.attr.path_rules.important_direction`.
     with_residual
         Whether to add up the left Riemann sum too; it takes no further evaluation.
 

@@ -26,6 +26,7 @@ from hdr.radiometry import ldr_to_linear, relative_exposures
 Broken = Literal["refuse", "skip"]
 
 _EXPOSURES_AND_TRUTH = {"input_exp.txt": "ref_hdr.hdr", "exposure.txt": "HDRImg.hdr"}
+_LAYOUTS = " or ".join(f"{exposures} and {truth}" for exposures, truth in _EXPOSURES_AND_TRUTH.items())
 _HELD_OUT_SHARE = 10
 
 
@@ -110,11 +111,20 @@ class KalantariDataset(Dataset[HdrSample]):
 
 
 def find_scenes(folder: Path) -> list[Path]:
-    """Folders at or below ``folder`` with an exposure file or an HDR picture of either layout, sorted."""
+    """Folders at or below ``folder`` with an exposure file or an HDR picture of either layout, sorted.
+
+    Raises
+    ------
+    ValueError
+        If there is no such folder, or no scene in it.
+    """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; give one with scenes")
     known = [*_EXPOSURES_AND_TRUTH.keys(), *_EXPOSURES_AND_TRUTH.values()]
-    return sorted({path.parent for name in known for path in folder.rglob(name)})
+    scenes = sorted({path.parent for name in known for path in folder.rglob(name)})
+    if not scenes:
+        raise ValueError(f"{folder}: no scenes; expected folders with three .tif files and {_LAYOUTS}")
+    return scenes
 
 
 def read_scene(files: SceneFiles) -> HdrSample:
@@ -166,10 +176,12 @@ def _usable(folders: list[Path], root: Path, smallest_side: int, broken: Broken)
     if faults:
         message = f"{len(faults)} broken scenes in {root}:\n" + "\n".join(faults)
         if broken == "refuse":
-            raise ValueError(f"{message}\nrepair or remove them, or skip them with broken='skip'")
+            raise ValueError(
+                f"{message}\nrepair or remove them, or skip them with --skip-broken (broken='skip' in Python)"
+            )
+        if not scenes:
+            raise ValueError(f"{message}\nno scene is left; repair them")
         warnings.warn(f"skipped {message}", stacklevel=3)
-    if not scenes:
-        raise ValueError(f"{root}: no usable scene; expected folders with three .tif files, exposures and an .hdr file")
     return scenes
 
 

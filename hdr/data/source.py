@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch.utils.data import Dataset
 
-from hdr.data.kalantari import KalantariDataset
+from hdr.data.kalantari import Broken, KalantariDataset
 from hdr.data.sample import HdrSample
 from hdr.data.synthetic import SyntheticBrackets
 
@@ -17,7 +17,9 @@ VALIDATION_SIDE = 256
 VALIDATION_SEED = 7
 
 
-def open_scenes(data: str, split: Literal["train", "validation"], crop: int = 128) -> Dataset[HdrSample]:
+def open_scenes(
+    data: str, split: Literal["train", "validation"], crop: int = 128, *, skip_broken: bool = False
+) -> Dataset[HdrSample]:
     """Data set for a split.
 
     Parameters
@@ -29,6 +31,8 @@ def open_scenes(data: str, split: Literal["train", "validation"], crop: int = 12
         For training, random crops with augmentation; for validation, always the same scenes, whole.
     crop
         Side of the training crops in pixels.
+    skip_broken
+        Whether broken scenes of ``kalantari:DIR`` are named in a warning and left out, instead of refused.
 
     Returns
     -------
@@ -45,7 +49,8 @@ def open_scenes(data: str, split: Literal["train", "validation"], crop: int = 12
         raise ValueError(f"data must be synthetic:DIR or kalantari:DIR, got {data!r}")
     training = split == "train"
     if kind == "kalantari":
-        return KalantariDataset.from_split(Path(folder), split, crop=crop if training else None)
+        broken: Broken = "skip" if skip_broken else "refuse"
+        return KalantariDataset.from_split(Path(folder), split, crop if training else None, broken)
     if training:
         return SyntheticBrackets(folder, (crop, crop), TRAINING_SCENES, split="train")
     side = (VALIDATION_SIDE, VALIDATION_SIDE)

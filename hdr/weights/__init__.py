@@ -50,10 +50,12 @@ def load_generator(weights: str | os.PathLike[str], preset: str | None = None) -
     """
     path = _find(weights)
     tensors, metadata = _read(path)
-    config = _read_config(path, metadata)
-    if preset is not None and config != Generator.from_preset(preset).config:
+    # A new network draws initial weights, which the file's replace; the user's random numbers go on as before.
+    with torch.random.fork_rng(devices=[]):
+        generator = _build(path, metadata)
+        expected = generator.config if preset is None else Generator.from_preset(preset).config
+    if generator.config != expected:
         raise ValueError(f"{path}: weights of {_describe(metadata)}, but {preset!r} was asked for; give weights of it")
-    generator = Generator(**config)
     _check_tensors(path, generator, tensors)
     generator.load_state_dict(tensors)
     return generator.requires_grad_(False).eval()
@@ -105,8 +107,9 @@ def save_generator(
     if path.suffix != _SUFFIX:
         raise ValueError(f"{path}: weights are written to {_SUFFIX} files")
     if preset is None:
-        same = (name for name in PRESETS if Generator.from_preset(name).config == generator.config)
-        preset = next(same, "custom")
+        with torch.random.fork_rng(devices=[]):
+            same = [name for name in PRESETS if Generator.from_preset(name).config == generator.config]
+        preset = same[0] if same else "custom"
     tensors = {
         name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
         for name, tensor in generator.state_dict().items()
@@ -119,7 +122,7 @@ def save_generator(
 def _find(weights: str | os.PathLike[str]) -> Path:
     path = Path(weights)
     if path.is_dir():
-        raise ValueError(f"{path}: a folder; give a {_SUFFIX} file or one of {', '.join(PRESETS)}")
+        raise ValueError(f"{path}: a folder; give a {_SUFFIX} file or one of {', '.join(bundled_presets())}")
     if path.is_file():
         return path
     if len(path.parts) > 1 or path.suffix:
@@ -141,15 +144,14 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from error
 
 
-def _read_config(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
+def _build(path: Path, metadata: dict[str, str]) -> Generator:
     if metadata.get("format") != _FORMAT:
         raise ValueError(f"{path}: a safetensors file, but not of an HDR generator; save_generator writes those")
     try:
         config: dict[str, Any] = json.loads(metadata["config"])
-        Generator(**config)
+        return Generator(**config)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: its architecture is not one that this version knows ({error})") from error
-    return config
 
 
 def _check_tensors(path: Path, generator: Generator, tensors: dict[str, Tensor]) -> None:

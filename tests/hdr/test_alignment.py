@@ -11,6 +11,8 @@ from hdr.nn.alignment import DeformableAlignment, DeformableConv, LocalMatching,
 def test_deformable_convolution_is_torchvisions(kernel_size: int) -> None:
     torch.manual_seed(0)
     layer = DeformableConv(4, kernel_size)
+    torch.nn.init.normal_(layer.mix.weight)
+    torch.nn.init.normal_(layer.mix.bias)
     features = torch.randn(2, 4, 9, 11)
     offsets = 3 * torch.randn(2, 2, layer.taps, 9, 11)
     # torchvision interleaves (dy, dx) per tap and keeps the kernel as (out, in, rows, columns).
@@ -22,6 +24,12 @@ def test_deformable_convolution_is_torchvisions(kernel_size: int) -> None:
         padding=kernel_size // 2,
     )
     torch.testing.assert_close(layer(features, offsets), theirs, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3])
+def test_untrained_deformable_convolution_passes_features_on(kernel_size: int) -> None:
+    layer, features = DeformableConv(4, kernel_size), torch.randn(2, 4, 9, 11)
+    torch.testing.assert_close(layer(features, torch.zeros(2, 2, layer.taps, 9, 11)), features, atol=1e-5, rtol=1e-5)
 
 
 def test_warp_reads_where_the_displacement_points() -> None:

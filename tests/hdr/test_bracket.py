@@ -165,6 +165,11 @@ def test_linear_and_gamma_input_become_gamma_2_2():
         torch.testing.assert_close(Bracket.from_images([pictures] * 3, [1, 4, 16], **encoding).ldr, expected)
 
 
+def test_linear_pictures_with_a_gamma_are_refused():
+    with pytest.raises(ValueError, match=r"linear pictures have no gamma; got gamma=1.8 as well"):
+        Bracket.from_images(images(), [1, 4, 16], gamma=1.8, linear=True)
+
+
 def test_16_bit_linear_tiffs_keep_their_depth(tmp_path):
     paths = [write_16_bit(tmp_path / f"{i}.tif", random_pixels(depth=np.uint16, seed=i)) for i in range(3)]
     bracket = Bracket.from_files(paths, [1.0, 4.0, 16.0], linear=True)

@@ -113,10 +113,13 @@ def test_notes_tell_that_registration_found_nothing(tmp_path, weights):
         (["--out", "a.exr", "--preview", "a.gif"], "this name ends in .gif"),
         (["--out", "a.exr", "--preview", "0.png", "--force"], "one of the pictures to merge"),
         (["--out", "absent/a.exr"], "there is no folder"),
+        (["--out", "a.exr", "--device", "meta"], "device 'meta' cannot be used here"),
+        (["--out", "a.exr", "--exposures", "."], "Error: .: Is a directory"),
+        (["--out", "a.exr", "--linear", "--gamma", "1.8"], "linear pictures have no gamma; got gamma=1.8 as well"),
         (["--out", "a.exr", "--times", "1/60,fast"], "numbers or fractions with commas between"),
         (["--out", "a.exr", "--times", "1/60,1/15"], "3 pictures but 2 exposures"),
         (["--out", "a.exr", "--times", "1,2,4", "--ev", "0,1,2"], "exclude each other"),
-        (["--out", "a.exr", "--exposures", "absent.txt"], "absent.txt"),
+        (["--out", "a.exr", "--exposures", "absent.txt"], "Error: absent.txt: No such file"),
         (["--out", "a.exr", "--weights", "huge"], "no weights 'huge' come with the package"),
         (["--out", "a.exr", "--device", "abacus"], "device must be 'auto'"),
         (["--out", "a.exr", "--ev", "0,0,0"], "nearly equal exposures"),
@@ -133,12 +136,15 @@ def test_errors_are_one_line_and_nothing_is_written(tmp_path, monkeypatch, photo
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.png", "1.png", "2.png"]
 
 
-@pytest.mark.parametrize("error", [MemoryError("full"), torch.OutOfMemoryError("full")])
-def test_lack_of_memory_is_reported_with_what_to_do(tmp_path, monkeypatch, photographs, weights, error):
-    def fail(*_):
-        raise error
+def lack_memory_on_the_gpu():
+    raise torch.OutOfMemoryError("full")
 
-    monkeypatch.setattr(Merger, "_merge_square", fail)
+
+@pytest.mark.parametrize(
+    "demand", [lambda: np.empty(2**55, np.uint8), lambda: torch.empty(2**55, dtype=torch.uint8), lack_memory_on_the_gpu]
+)
+def test_lack_of_memory_is_reported_with_what_to_do(tmp_path, monkeypatch, photographs, weights, demand):
+    monkeypatch.setattr(Merger, "_merge_square", lambda *_: demand())
     result = run("merge", *photographs, "--out", tmp_path / "a.exr", "--weights", weights)
     assert result.exit_code == 1
     assert "Error: not enough memory; give a smaller --tile" in told(result)
@@ -148,7 +154,7 @@ def test_existing_results_are_replaced_only_with_force(tmp_path, photographs, we
     (tmp_path / "a.exr").write_text("precious")
     result = run("merge", *photographs, "--out", tmp_path / "a.exr", "--weights", weights)
     assert result.exit_code == 1
-    assert "exists; choose another name" in told(result)
+    assert "exists; choose another name, or replace it with --force" in told(result)
     assert (tmp_path / "a.exr").read_text() == "precious"
     result = run("merge", *photographs, "--out", tmp_path / "a.exr", "--weights", weights, "--force")
     assert result.exit_code == 0
@@ -189,11 +195,35 @@ def test_evaluate_prints_every_scene_and_the_mean_beside_the_baselines(tmp_path,
     assert float(rows[0]["PSNR-mu"]) == pytest.approx(float(rows[8]["PSNR-mu"]))
 
 
-@pytest.mark.parametrize("data", ["photos", "kalantari:absent", "synthetic:absent"])
-def test_evaluate_names_data_that_is_not_there(weights, data):
+def test_evaluate_skips_broken_scenes_when_asked(tmp_path, weights):
+    for name in ("good", "bad"):
+        write_kalantari_scene(tmp_path / "Test" / name)
+    (tmp_path / "Test" / "bad" / "input_2.tif").write_bytes(b"")
+    options = ("--data", f"kalantari:{tmp_path}", "--weights", weights, "--no-baselines")
+    refused = run("evaluate", *options)
+    assert refused.exit_code == 1
+    assert "skip them with --skip-broken" in told(refused)
+    result = run("evaluate", *options, "--skip-broken")
+    assert result.exit_code == 0, told(result)
+    assert "Note: skipped 1 broken scenes" in told(result)
+    assert "Mean of 1 scenes" in told(result)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("photos", "data must be synthetic:DIR or kalantari:DIR, got 'photos'"),
+        ("kalantari:absent", "absent: no such folder; give one with scenes"),
+        ("synthetic:absent", "absent: no such folder; give one with HDR panoramas"),
+        ("kalantari:.", "no scenes; expected folders with three .tif files"),
+        ("synthetic:.", "0 panoramas"),
+    ],
+)
+def test_evaluate_names_data_that_is_not_there(tmp_path, monkeypatch, weights, data, said):
+    monkeypatch.chdir(tmp_path)
     result = run("evaluate", "--data", data, "--weights", weights)
     assert result.exit_code == 1
-    assert "Error: " in result.stderr
+    assert said in told(result)
 
 
 def test_train_passes_its_options_on(tmp_path, monkeypatch):
@@ -222,6 +252,11 @@ def test_train_passes_its_options_on(tmp_path, monkeypatch):
             "00:01:00:00",
             "--steps",
             "7",
+            "--validate-every",
+            "400",
+            "--checkpoint-minutes",
+            "2.5",
+            "--skip-broken",
         ),
     )
     assert result.exit_code == 0, told(result)
@@ -229,6 +264,14 @@ def test_train_passes_its_options_on(tmp_path, monkeypatch):
     assert (seen["resume"], seen["devices"], seen["precision"]) == (True, 2, "bf16-mixed")
     assert (seen["num_nodes"], seen["accelerator"], seen["weights"]) == (3, "gpu", "mine.safetensors")
     assert (seen["max_time"], seen["steps"]) == ("00:01:00:00", 7)
+    assert (seen["validate_every"], seen["checkpoint_minutes"]) == (400, 2.5)
+    assert seen["skip_broken"] is True
+
+
+def test_train_refuses_devices_that_are_no_number(tmp_path):
+    result = run("train", "--data", "synthetic:panoramas", "--out", tmp_path, "--devices", "both")
+    assert result.exit_code == 1
+    assert result.stderr.strip() == "Error: devices must be a number or auto, got 'both'"
 
 
 def test_train_reports_what_lightning_cannot_give_in_one_line(tmp_path, monkeypatch):
@@ -257,6 +300,8 @@ def test_demo_writes_figure_radiance_and_preview(tmp_path, weights):
     again = run("demo", "--out", tmp_path / "demo", "--weights", weights)
     assert again.exit_code == 1
     assert "exists; choose another name" in told(again)
+    (tmp_path / "file").write_text("precious")
+    assert "file is a file; give the name of a folder" in told(run("demo", "--out", tmp_path / "file"))
     with pytest.raises(FileExistsError):  # before the work
         run_demo(lambda _: pytest.fail("merged in vain"), tmp_path / "demo")
 

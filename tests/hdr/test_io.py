@@ -3,7 +3,9 @@
 import errno
 import os
 import struct
+import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hdr.io import check_radiance, read_ldr, read_radiance, write_preview, write_radiance, written_whole
+from hdr.io import check_radiance, check_writable, read_ldr, read_radiance, write_preview, write_radiance, written_whole
 from hdr.tonemap import tonemap
 from tests.hdr.photographs import random_pixels, write_16_bit, write_16_bit_tiff, write_photograph
 
@@ -157,9 +159,10 @@ def test_random_damage_is_refused_or_read_and_never_anything_else(tmp_path, suff
     assert all(message.startswith(f"{path}: ") for message in told)
 
 
-def test_text_is_not_a_picture(tmp_path):
-    (tmp_path / "a.jpg").write_text("no picture")
-    with pytest.raises(ValueError, match=r"a.jpg: damaged, or not a TIFF, PNG or JPEG"):
+@pytest.mark.parametrize("text", ["", "no picture"])
+def test_text_is_not_a_picture(tmp_path, text):
+    (tmp_path / "a.jpg").write_text(text)
+    with pytest.raises(ValueError, match=r"a.jpg: damaged, or not a TIFF, PNG or JPEG picture of 8 or 16 bits$"):
         read_ldr(tmp_path / "a.jpg")
 
 
@@ -199,7 +202,7 @@ def test_exr_with_impossible_radiance_is_refused(tmp_path, value, said):
     pixels = np.ones((20, 30, 3), np.float32)
     pixels[3, 4, 1] = value
     OpenEXR.File({}, {"RGB": pixels}).write(str(tmp_path / "a.exr"))
-    with pytest.raises(ValueError, match=f"a.exr: 1 values are .*{said}"):
+    with pytest.raises(ValueError, match=f"a.exr: 1 of 1800 values .*{said}"):
         read_radiance(tmp_path / "a.exr")
 
 
@@ -219,13 +222,21 @@ def test_truncated_radiance_is_refused(tmp_path, suffix, kept):
         read_radiance(cut)
 
 
+@pytest.mark.parametrize("name", ["a.hdr", "a.exr"])
+def test_picture_under_the_name_of_a_radiance_file_is_refused(tmp_path, name):
+    # OpenCV decodes by content: a PNG called .hdr would come back as radiance from 0 to 255.
+    Image.fromarray(random_pixels()).save(tmp_path / name, format="png")
+    with pytest.raises(ValueError, match=f"{name}: damaged, or not an? .*file"):
+        read_radiance(tmp_path / name)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e-3])
 @pytest.mark.parametrize("name", ["a.exr", "a.hdr", "a.png"])
 def test_impossible_radiance_is_not_written(tmp_path, name, value):
     broken = radiance()
     broken[0, 0, 0] = value
     write = write_preview if name.endswith("png") else write_radiance
-    with pytest.raises(ValueError, match="radiance: 1 values are"):
+    with pytest.raises(ValueError, match="radiance: 1 of 1800 values"):
         write(tmp_path / name, broken)
     assert list(tmp_path.iterdir()) == []
 
@@ -262,7 +273,7 @@ def test_jpeg_preview_resembles_the_tone_mapped_picture(tmp_path):
 )
 def test_an_existing_file_is_replaced_only_when_asked(tmp_path, write, name):
     (tmp_path / name).write_text("precious")
-    with pytest.raises(FileExistsError, match="ask for it to be replaced"):
+    with pytest.raises(FileExistsError, match="exists; choose another name, or replace it with --force"):
         write(tmp_path / name, radiance())
     assert (tmp_path / name).read_text() == "precious"
     write(tmp_path / name, radiance(), overwrite=True)
@@ -317,11 +328,22 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, name, lacking):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission_is_reported(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(PermissionError):
+def test_a_folder_without_permission_is_reported_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: not (Path(path) == tmp_path and mode == os.W_OK))
+    with pytest.raises(PermissionError, match=r"a.exr: no permission to write in the folder .*; choose another"):
+        check_writable(tmp_path / "a.exr")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_a_folder_that_takes_no_file_is_reported_with_the_name_that_was_asked_for(tmp_path, monkeypatch, code):
+    def fail(prefix, dir):
+        raise OSError(code, os.strerror(code), f"{dir}/{prefix}secret")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", fail)
+    with pytest.raises(OSError, match=os.strerror(code)) as told:
         write_radiance(tmp_path / "a.exr", radiance())
+    assert told.value.errno == code
+    assert told.value.filename == str(tmp_path / "a.exr")
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path):

@@ -86,6 +86,8 @@ def test_broken_scenes_are_all_named(tmp_path: Path) -> None:
         assert word in str(refusal.value)
     with pytest.warns(UserWarning, match="5 broken scenes"):
         assert [scene.name for scene in KalantariDataset(tmp_path, broken="skip").scenes] == ["good"]
+    with pytest.raises(ValueError, match=r"2 .tif files, not 3\nno scene is left"):
+        KalantariDataset(tmp_path / "two", broken="skip")
 
 
 def test_scenes_smaller_than_the_crop_are_refused(tmp_path: Path) -> None:
@@ -95,7 +97,7 @@ def test_scenes_smaller_than_the_crop_are_refused(tmp_path: Path) -> None:
 
 
 def test_folders_without_scenes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no usable scene"):
+    with pytest.raises(ValueError, match=r"no scenes; expected folders with three \.tif files and input_exp"):
         KalantariDataset(tmp_path)
     with pytest.raises(ValueError, match="no such folder"):
         KalantariDataset(tmp_path / "nowhere")

@@ -182,6 +182,8 @@ def test_progress_is_shown_when_asked(capsys):
         ({"tile": 0}, "tile must be at least 1"),
         ({"overlap": -1}, "overlap at least 0"),
         ({"device": "abacus"}, "device must be 'auto' or a device of PyTorch"),
+        ({"device": "meta"}, "device 'meta' cannot be used .*; use 'auto' or 'cpu'"),
+        ({"device": "vulkan"}, "device 'vulkan' cannot be used .*; use 'auto' or 'cpu'"),
     ],
 )
 def test_parameters_out_of_range_are_refused(arguments, said):
@@ -192,7 +194,7 @@ def test_parameters_out_of_range_are_refused(arguments, said):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_missing_gpu_is_reported_and_auto_takes_the_cpu():
     assert Merger(Generator.from_preset("tiny")).device.type == "cpu"
-    with pytest.raises(ValueError, match="finds no GPU"):
+    with pytest.raises(ValueError, match="device 'cuda' cannot be used"):
         Merger(Generator.from_preset("tiny"), device="cuda")
 
 

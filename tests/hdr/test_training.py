@@ -92,6 +92,12 @@ def test_nothing_to_resume_is_said(data: str, tmp_path: Path) -> None:
         train(data, "tiny", tmp_path, resume=True, **SMALL_RUN)
 
 
+def test_a_file_in_the_place_of_the_run_is_refused(data: str, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("precious")
+    with pytest.raises(NotADirectoryError, match="run is a file; give the name of a folder"):
+        train(data, "tiny", tmp_path / "run", **SMALL_RUN)
+
+
 @pytest.mark.parametrize("crop", [16, 100])
 def test_crops_that_do_not_fit_the_scales_are_refused(data: str, tmp_path: Path, crop: int) -> None:
     with pytest.raises(ValueError, match=f"multiple of 16 and at least 32, got {crop}"):

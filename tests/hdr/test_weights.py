@@ -104,8 +104,18 @@ def test_missing_weights_are_named(name, said):
 
 
 def test_folder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="a folder"):
+    with pytest.raises(
+        ValueError, match=f"a folder; give a .safetensors file or one of {', '.join(bundled_presets())}$"
+    ):
         load_generator(tmp_path)
+
+
+def test_loading_and_saving_leave_the_global_random_state_alone(tmp_path):
+    generator = random_generator()
+    before = torch.get_rng_state()
+    save_generator(generator, tmp_path / "mine.safetensors")
+    load_generator(tmp_path / "mine.safetensors", preset="tiny")
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_existing_weights_are_replaced_only_when_asked(weights):
