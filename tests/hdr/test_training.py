@@ -80,7 +80,7 @@ def test_a_run_starts_from_given_weights(data: str, tmp_path: Path) -> None:
 
 
 def test_given_weights_must_fit_the_run(data: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="of another architecture .* than preset 'tiny'"):
+    with pytest.raises(ValueError, match=r"of another architecture .* than preset 'tiny'"):
         train(data, "tiny", tmp_path / "run", weights="small", steps=1, **SMALL_RUN)
     assert not (tmp_path / "run").exists()
     with pytest.raises(ValueError, match="leave out either resume or weights"):
