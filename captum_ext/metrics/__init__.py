@@ -1,14 +1,26 @@
 """Measures of attributions, as functions of ``forward_func``, ``inputs`` and ``attributions`` like captum.metrics."""
 
+from captum_ext.metrics.bootstrap import bootstrap_interval
 from captum_ext.metrics.completeness import Completeness, completeness
-from captum_ext.metrics.information_curves import InformationCurves, information_curves
-from captum_ext.metrics.insertion import InsertionScore, insertion
+from captum_ext.metrics.information_curves import (
+    InformationCurve,
+    InformationCurves,
+    accuracy_information_curve,
+    information_curves,
+    softmax_information_curve,
+)
+from captum_ext.metrics.score_curves import ScoreCurves, deletion, insertion
 
 __all__ = [
     "Completeness",
+    "InformationCurve",
     "InformationCurves",
-    "InsertionScore",
+    "ScoreCurves",
+    "accuracy_information_curve",
+    "bootstrap_interval",
     "completeness",
+    "deletion",
     "information_curves",
     "insertion",
+    "softmax_information_curve",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -11,28 +10,75 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
-from scipy.interpolate import LinearNDInterpolator
 from torch import Tensor
-from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 from captum_ext.attr.model_state import untouched
-from captum_ext.attr.validation import InvalidArgumentError, check_inputs
+from captum_ext.attr.validation import InvalidArgumentError, check_inputs, positive_integer
+from captum_ext.metrics.picture_information import SMALLEST_SIDE_MS_SSIM, Information, information_of
+from captum_ext.metrics.revealed_pixels import Mask, Picture, interpolate_hidden, random_mask, revealed_at_thresholds
 
-Information = Literal["webp", "ms-ssim"]
-Picture = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
-Curve = npt.NDArray[np.float64]
+CurveName = Literal["softmax", "accuracy"]
+Aggregate = Literal["median", "mean"]
+Values = npt.NDArray[np.float64]
 
+CURVES: tuple[CurveName, ...] = ("softmax", "accuracy")
 THRESHOLDS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.10, 0.13, 0.21, 0.34, 0.5, 0.75)
 N_CURVE_POINTS = 1001
-SMALLEST_SIDE_MS_SSIM = 176
-"""Five scales, the coarsest with room for the window of 11 pixels."""
+
+
+@dataclass(frozen=True)
+class InformationCurve:
+    """Curves of N pictures, at 1001 equal steps of the normalised information from 0 to 1.
+
+    Parameters
+    ----------
+    curve
+        Normalised score, 0 to 1; shape (N, 1001). NaN for pictures that do not qualify.
+    refused
+        From the index of each picture that does not qualify to the reason.
+    """
+
+    curve: Tensor
+    refused: dict[int, str] = field(default_factory=dict)
+
+    def areas(self) -> Tensor:
+        """Return the area under each picture's curve, 0 to 1, NaN for pictures that do not qualify; shape (N,)."""
+        return torch.trapezoid(self.curve, dx=1 / (N_CURVE_POINTS - 1), dim=1)
+
+    def qualified(self) -> Tensor:
+        """Return the curves of the pictures that qualify; shape (at most N, 1001)."""
+        return self.curve[~self.curve[:, 0].isnan()]
+
+    def together(self, how: Aggregate = "median") -> Tensor:
+        """Return the median or mean curve of the pictures that qualify; shape (1001,).
+
+        Raises
+        ------
+        InvalidArgumentError
+            No picture qualifies, or ``how`` is not known.
+        """
+        if how not in ("median", "mean"):
+            raise InvalidArgumentError(f"how={how!r} was given: known are 'median' and 'mean'.")
+        qualified = self.qualified()
+        if not len(qualified):
+            raise InvalidArgumentError(f"no picture qualifies: {self.refused}.")
+        # The median of an even number of curves lies between the middle two.
+        return qualified.quantile(0.5, dim=0) if how == "median" else qualified.mean(0)
+
+    def area(self, how: Aggregate = "median") -> float:
+        """Aggregate the curves of the pictures that qualify, and return the area under the result, 0 to 1.
+
+        Raises
+        ------
+        InvalidArgumentError
+            As `together` does.
+        """
+        return float(torch.trapezoid(self.together(how), dx=1 / (N_CURVE_POINTS - 1)))
 
 
 @dataclass(frozen=True)
 class InformationCurves:
-    """Curves of N pictures, at 1001 equal steps of the normalised information from 0 to 1.
+    """Both curves of N pictures, at 1001 equal steps of the normalised information from 0 to 1.
 
     Parameters
     ----------
@@ -41,28 +87,28 @@ class InformationCurves:
     accuracy
         Whether the target is the predicted class (AIC), 0 to 1; shape (N, 1001), NaN likewise.
     refused
-        From the index of each picture that does not qualify to the reason.
+        From the index of each picture that does not qualify, for one curve or for both, to the reason.
     """
 
     softmax: Tensor
     accuracy: Tensor
     refused: dict[int, str] = field(default_factory=dict)
 
-    def area(self, curve: Literal["softmax", "accuracy"], how: Literal["median", "mean"] = "median") -> float:
-        """Aggregate the curves of the pictures that qualify, and return the area under the result.
+    def curve(self, which: CurveName) -> InformationCurve:
+        """Return one of the two curves."""
+        if which not in ("softmax", "accuracy"):
+            raise InvalidArgumentError(f"the curve {which!r} was asked for: known are 'softmax' and 'accuracy'.")
+        curve = self.softmax if which == "softmax" else self.accuracy
+        missing = {int(index) for index in curve[:, 0].isnan().nonzero()}
+        return InformationCurve(curve, {index: why for index, why in self.refused.items() if index in missing})
 
-        Raises
-        ------
-        InvalidArgumentError
-            No picture qualifies.
-        """
-        curves = self.softmax if curve == "softmax" else self.accuracy
-        qualified = curves[~curves[:, 0].isnan()]
-        if not len(qualified):
-            raise InvalidArgumentError(f"no picture qualifies: {self.refused}.")
-        # The median of an even number of curves lies between the middle two.
-        together = qualified.quantile(0.5, dim=0) if how == "median" else qualified.mean(0)
-        return float(torch.trapezoid(together, dx=1 / (N_CURVE_POINTS - 1)))
+    def areas(self, which: CurveName) -> Tensor:
+        """Return the area under each picture's curve, as `InformationCurve.areas` does; shape (N,)."""
+        return self.curve(which).areas()
+
+    def area(self, which: CurveName, how: Aggregate = "median") -> float:
+        """Return the area under the median or mean curve, as `InformationCurve.area` does."""
+        return self.curve(which).area(how)
 
 
 def information_curves(
@@ -81,8 +127,12 @@ def information_curves(
 
     A random ``reveal_fraction`` of the pixels and the corners are always revealed, all others interpolated linearly
     between revealed ones. At each threshold t the share t of the pixels with the largest attributions is revealed
-    too. Information and probability are normalised between the picture with random pixels only and the whole one, a
+    too. Information and score are normalised between the picture with random pixels only and the whole one, a
     score once reached is kept at the following thresholds, and the points are joined linearly from (0, 0) to (1, 1).
+
+    A picture does not qualify for either curve if the whole picture's probability is below ``min_score`` or random
+    pixels hold as much information as all; for the softmax curve if random pixels alone have the probability of the
+    whole; for the accuracy curve if the whole picture is not recognised or random pixels alone are.
 
     Source: Kapishnikov, Bolukbasi, Viegas and Terry, XRAI, ICCV 2019, section 4.2; with MS-SSIM for information as in
     Yang, Wang and Bilgic, IDGI, CVPR 2023.
@@ -103,7 +153,7 @@ def information_curves(
     thresholds
         Shares of pixels, growing, in (0, 1).
     min_score
-        Probability that the whole picture must have to qualify.
+        Probability that the whole picture must have to qualify, in [0, 1].
     reveal_fraction
         Share of random pixels, in [0, 1).
     internal_batch_size
@@ -115,134 +165,209 @@ def information_curves(
     ------
     InvalidArgumentError
         Shapes, values or numbers do not fit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    >>> brightness = lambda x: torch.stack([100 * x.mean((1, 2, 3)) - 40, torch.zeros(len(x))], 1)
+    >>> found = information_curves(brightness, images, attributions=images, target=0)
+    >>> found.softmax.shape, found.refused
+    (torch.Size([2, 1001]), {...})
     """
-    _check(inputs, attributions, information, thresholds, reveal_fraction)
+    _check(inputs, attributions, information, thresholds, min_score, reveal_fraction)
+    classifier = _Classifier(forward_func, inputs, internal_batch_size)
     targets = torch.as_tensor(target).expand(len(inputs)).tolist()
     pictures = (inputs.detach().cpu() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     importance = attributions.detach().cpu().double().abs().sum(1).numpy()
     revealed = random_mask(inputs.shape[2], inputs.shape[3], reveal_fraction, seed)
-    nothing = torch.full((len(inputs), N_CURVE_POINTS), torch.nan)
-    curves = InformationCurves(nothing, nothing.clone())
+    curves = {name: torch.full((len(inputs), N_CURVE_POINTS), torch.nan, dtype=torch.float64) for name in CURVES}
+    refused: dict[int, str] = {}
     with torch.no_grad(), untouched(forward_func, inputs):
         for i, picture in enumerate(pictures):
-            versions = _revealed_versions(picture, importance[i], revealed, thresholds)
-            probabilities, correct = _scores(forward_func, versions, targets[i], inputs, internal_batch_size)
-            refusal = _refusal(probabilities, min_score)
-            if refusal:
-                curves.refused[i] = refusal
-                continue
-            shares = _information_shares(versions, information)
-            curves.softmax[i] = _curve(shares, _normalised(probabilities))
-            curves.accuracy[i] = _curve(shares, correct)
-    return curves
+            masks = revealed_at_thresholds(importance[i], revealed, thresholds)
+            found, reasons = _picture_curves(classifier, picture, targets[i], masks, information, min_score)
+            for name, curve in found.items():
+                curves[name][i] = torch.from_numpy(curve)
+            if reasons:
+                refused[i] = _told(reasons)
+    return InformationCurves(**curves, refused=refused)
 
 
-def random_mask(height: int, width: int, fraction: float, seed: int) -> Mask:
-    """Draw the pixels that are revealed from the beginning; the corners are always among them."""
-    mask = np.zeros((height, width), dtype=np.bool_)
-    chosen = np.random.default_rng(seed).choice(mask.size, size=int(mask.size * fraction), replace=False)
-    mask.flat[chosen] = True
-    mask[[0, 0, -1, -1], [0, -1, 0, -1]] = True
-    return mask
+def softmax_information_curve(
+    forward_func: Callable[[Tensor], Tensor],
+    inputs: Tensor,
+    attributions: Tensor,
+    target: Sequence[int] | Tensor | int,
+    information: Information = "webp",
+    thresholds: Sequence[float] = THRESHOLDS,
+    min_score: float = 0.8,
+    reveal_fraction: float = 0.01,
+    internal_batch_size: int | None = None,
+    seed: int = 0,
+) -> InformationCurve:
+    """Measure the softmax information curve (SIC) alone; arguments, work and source are those of `information_curves`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    >>> brightness = lambda x: torch.stack([100 * x.mean((1, 2, 3)) - 40, torch.zeros(len(x))], 1)
+    >>> softmax_information_curve(brightness, images, attributions=images, target=0).areas().shape
+    torch.Size([2])
+    """
+    return information_curves(
+        forward_func,
+        inputs,
+        attributions,
+        target,
+        information,
+        thresholds,
+        min_score,
+        reveal_fraction,
+        internal_batch_size,
+        seed,
+    ).curve("softmax")
 
 
-def interpolate_hidden(picture: Picture, revealed: Mask) -> Picture:
-    """Fill the hidden pixels linearly from the revealed ones, on their Delaunay triangulation.
+def accuracy_information_curve(
+    forward_func: Callable[[Tensor], Tensor],
+    inputs: Tensor,
+    attributions: Tensor,
+    target: Sequence[int] | Tensor | int,
+    information: Information = "webp",
+    thresholds: Sequence[float] = THRESHOLDS,
+    min_score: float = 0.8,
+    reveal_fraction: float = 0.01,
+    internal_batch_size: int | None = None,
+    seed: int = 0,
+) -> InformationCurve:
+    """Measure the accuracy information curve (AIC) alone; arguments, work and source are those of `information_curves`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    >>> brightness = lambda x: torch.stack([100 * x.mean((1, 2, 3)) - 40, torch.zeros(len(x))], 1)
+    >>> accuracy_information_curve(brightness, images, attributions=images, target=0).areas().shape
+    torch.Size([2])
+    """
+    return information_curves(
+        forward_func,
+        inputs,
+        attributions,
+        target,
+        information,
+        thresholds,
+        min_score,
+        reveal_fraction,
+        internal_batch_size,
+        seed,
+    ).curve("accuracy")
+
+
+@dataclass(frozen=True)
+class _Classifier:
+    """The model as a function of pictures in 8 bits.
 
     Parameters
     ----------
-    picture
-        Shape (H, W, C).
-    revealed
-        Shape (H, W), with the corners.
+    forward_func
+        From pictures in [0, 1] to logits.
+    like
+        A tensor of the dtype and on the device that the model takes.
+    internal_batch_size
+        The most pictures that go through the model at once.
     """
-    if revealed.all():
-        return picture
-    # One triangulation serves all channels.
-    interpolate = LinearNDInterpolator(np.argwhere(revealed), picture[revealed].astype(np.float64))
-    filled: Picture = picture.copy()
-    filled[~revealed] = np.round(interpolate(np.argwhere(~revealed))).astype(np.uint8)
-    return filled
+
+    forward_func: Callable[[Tensor], Tensor]
+    like: Tensor
+    internal_batch_size: int | None
+
+    def scores(self, pictures: Sequence[Picture], target: int) -> dict[CurveName, Values]:
+        """Return the target's probability in each picture, and whether it is the predicted class (0 or 1)."""
+        batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).to(self.like) / 255
+        rows = len(batch)
+        if self.internal_batch_size is not None:
+            rows = positive_integer("internal_batch_size", self.internal_batch_size, "the most pictures at once")
+        logits = torch.cat([self.forward_func(part) for part in batch.split(rows)])
+        if logits.dim() != 2 or logits.shape[0] != len(batch):
+            raise InvalidArgumentError(f"forward_func returned shape {tuple(logits.shape)}: give logits, (N, classes).")
+        if not -logits.shape[1] <= target < logits.shape[1]:
+            raise InvalidArgumentError(f"target {target} is out of range for {logits.shape[1]} classes.")
+        probabilities = logits.double().softmax(1)[:, target]
+        correct = logits.argmax(1) == target % logits.shape[1]
+        return {"softmax": probabilities.cpu().numpy(), "accuracy": correct.double().cpu().numpy()}
 
 
-def _revealed_versions(
-    picture: Picture, importance: Curve, revealed: Mask, thresholds: Sequence[float]
-) -> list[Picture]:
-    """Return the picture with random pixels only, at each threshold, and whole."""
-    masks = [revealed, *(revealed | (importance >= np.quantile(importance, 1 - share)) for share in thresholds)]
-    with ThreadPoolExecutor() as pool:  # SciPy triangulates without holding the interpreter
-        versions = list(pool.map(lambda mask: interpolate_hidden(picture, mask), masks))
-    return [*versions, picture]
-
-
-def _scores(
-    forward_func: Callable[[Tensor], Tensor],
-    versions: list[Picture],
+def _picture_curves(
+    classifier: _Classifier,
+    picture: Picture,
     target: int,
-    like: Tensor,
-    internal_batch_size: int | None,
-) -> tuple[Curve, Curve]:
-    """Return the target's probability in each version, and whether it is the predicted class."""
-    batch = torch.from_numpy(np.stack(versions)).permute(0, 3, 1, 2).to(like) / 255
-    logits = torch.cat([forward_func(part) for part in batch.split(internal_batch_size or len(batch))])
-    if logits.dim() != 2 or logits.shape[0] != len(batch):
-        raise InvalidArgumentError(f"forward_func returned shape {tuple(logits.shape)}: give logits, (N, classes).")
-    if not -logits.shape[1] <= target < logits.shape[1]:
-        raise InvalidArgumentError(f"target {target} is out of range for {logits.shape[1]} classes.")
-    probabilities = logits.double().softmax(1)[:, target]
-    correct = logits.argmax(1) == target % logits.shape[1]
-    return probabilities.cpu().numpy(), correct.double().cpu().numpy()
+    masks: Sequence[Mask],
+    information: Information,
+    min_score: float,
+) -> tuple[dict[CurveName, Values], dict[CurveName, str]]:
+    """Return the curves for which one picture qualifies, and the reasons why it does not for the others."""
+    with ThreadPoolExecutor() as pool:  # SciPy and Pillow work without holding the interpreter
+        ends = [interpolate_hidden(picture, masks[0]), picture]
+        end_scores, end_information = classifier.scores(ends, target), information_of(ends, information, pool)
+        reasons = _refusals(end_scores, end_information, min_score)
+        if len(reasons) == len(CURVES):
+            return {}, reasons
+        versions = list(pool.map(interpolate_hidden, [picture] * (len(masks) - 1), masks[1:]))
+        scores = classifier.scores(versions, target)
+        shares = _between(information_of([*versions, picture], information, pool)[:-1], end_information)
+    qualified = [name for name in CURVES if name not in reasons]
+    return {name: _curve(shares, _between(scores[name], end_scores[name])) for name in qualified}, reasons
 
 
-def _refusal(probabilities: Curve, min_score: float) -> str | None:
-    if probabilities[-1] < min_score:
-        return f"the whole picture scores {probabilities[-1]:.3f}, below min_score={min_score:g}"
-    if probabilities[0] >= probabilities[-1]:
-        return f"random pixels alone score {probabilities[0]:.3f}, no less than the whole picture"
-    return None
+def _refusals(scores: dict[CurveName, Values], information: Values, min_score: float) -> dict[CurveName, str]:
+    """Return why a picture, given by its random pixels alone and as a whole, does not qualify."""
+    probability, correct = scores["softmax"], scores["accuracy"]
+    if probability[1] < min_score:
+        return dict.fromkeys(CURVES, f"the whole picture scores {probability[1]:.3f}, below min_score={min_score:g}")
+    if information[0] >= information[1]:
+        return dict.fromkeys(CURVES, "random pixels alone hold as much information as the whole picture")
+    reasons: dict[CurveName, str] = {}
+    if probability[0] >= probability[1]:
+        reasons["softmax"] = f"random pixels alone score {probability[0]:.3f}, no less than the whole picture"
+    if not correct[1]:
+        reasons["accuracy"] = "the whole picture is not recognised as the target"
+    elif correct[0]:
+        reasons["accuracy"] = "random pixels alone are recognised as the target"
+    return reasons
 
 
-def _information_shares(versions: list[Picture], information: Information) -> Curve:
-    measure = _webp_sizes if information == "webp" else _similarities
-    return _normalised(measure(versions))
+def _told(reasons: dict[CurveName, str]) -> str:
+    if len(reasons) == len(CURVES) and len(set(reasons.values())) == 1:
+        return next(iter(reasons.values()))
+    return "; ".join(f"{name} curve: {reason}" for name, reason in reasons.items())
 
 
-def _webp_sizes(versions: list[Picture]) -> Curve:
-    return np.array([_webp_size(version) for version in versions], dtype=np.float64)
-
-
-def _webp_size(picture: Picture) -> int:
-    buffer = io.BytesIO()
-    Image.fromarray(picture.squeeze(-1) if picture.shape[2] == 1 else picture).save(
-        buffer, format="webp", lossless=True, quality=100
-    )
-    return buffer.tell()
-
-
-def _similarities(versions: list[Picture]) -> Curve:
-    stack = torch.from_numpy(np.stack(versions)).permute(0, 3, 1, 2).float() / 255
-    whole = stack[-1:].expand_as(stack)
-    similarity = multiscale_structural_similarity_index_measure(stack, whole, data_range=1.0, reduction="none")
-    return np.asarray(similarity.double().numpy())
-
-
-def _normalised(values: Curve) -> Curve:
-    """Scale from the first value at 0 to the last at 1, and clip."""
-    scaled: Curve = np.clip((values - values[0]) / (values[-1] - values[0]), 0.0, 1.0)
+def _between(values: Values, ends: Values) -> Values:
+    """Scale from the first end at 0 to the second at 1, and clip."""
+    scaled: Values = np.clip((values - ends[0]) / (ends[1] - ends[0]), 0.0, 1.0)
     return scaled
 
 
-def _curve(shares: Curve, scores: Curve) -> Tensor:
-    """Join the corners (0, 0) and (1, 1) and the inner points, each with the best score up to its threshold."""
-    x = np.concatenate([[0.0], shares[1:-1], [1.0]])
-    y = np.concatenate([[0.0], np.maximum.accumulate(scores[1:-1]), [1.0]])
+def _curve(shares: Values, scores: Values) -> Values:
+    """Join the points, each with the best score up to its threshold, and the corners (0, 0) and (1, 1)."""
+    x = np.concatenate([shares, [0.0, 1.0]])
+    y = np.concatenate([np.maximum.accumulate(scores), [0.0, 1.0]])
+    # Corners come after points at the same place, as published: without information there is no score.
     order = np.argsort(x, kind="stable")
-    grid = np.linspace(0.0, 1.0, N_CURVE_POINTS)
-    return torch.from_numpy(np.interp(grid, x[order], y[order]))
+    curve: Values = np.interp(np.linspace(0.0, 1.0, N_CURVE_POINTS), x[order], y[order])
+    return curve
 
 
 def _check(
-    inputs: Tensor, attributions: Tensor, information: str, thresholds: Sequence[float], reveal_fraction: float
+    inputs: Tensor,
+    attributions: Tensor,
+    information: str,
+    thresholds: Sequence[float],
+    min_score: float,
+    reveal_fraction: float,
 ) -> None:
     n_examples = check_inputs((inputs,))
     if inputs.dim() != 4 or inputs.shape[1] not in (1, 3):
@@ -266,5 +391,7 @@ def _check(
         )
     if list(thresholds) != sorted(set(thresholds)) or not thresholds or not 0 < thresholds[0] <= thresholds[-1] < 1:
         raise InvalidArgumentError(f"thresholds={list(thresholds)} was given: they must grow, in (0, 1).")
+    if not 0 <= min_score <= 1:
+        raise InvalidArgumentError(f"min_score={min_score!r} was given: it is a probability, from 0 to 1.")
     if not 0 <= reveal_fraction < 1:
         raise InvalidArgumentError(f"reveal_fraction={reveal_fraction!r} was given: it must be in [0, 1).")

@@ -97,7 +97,7 @@ def test_internal_batch_size_bounds_the_rows_and_not_the_result(model, pictures,
     ).curves
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
     assert max(rows) <= internal_batch_size
-    assert sum(rows) == 2 * 51
+    assert sum(rows) == 2 * 43  # 42 pixels: of 50 steps, 8 change none
 
 
 def test_batch_equals_one_by_one_with_additional_arguments(model, pictures, attributions):
@@ -136,8 +136,8 @@ def test_model_and_global_generator_come_back_untouched(pictures, attributions):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"inputs": torch.rand(2, 7)}, "takes pictures"),
-        ({"attributions": torch.rand(2, 3, 6, 7)}, "same shape"),
+        ({"inputs": torch.rand(2, 7, 3, 2, 2)}, r"give pictures \(N, C, H, W\)"),
+        ({"attributions": torch.rand(2, 3, 6, 7)}, r"give \(2, 3, 7, 6\) or \(2, 1, 7, 6\)"),
         ({"attributions": torch.full((2, 3, 7, 6), torch.nan)}, "no rank"),
         ({"n_steps": 0}, "n_steps=0"),
         ({"internal_batch_size": 0}, "internal_batch_size=0"),
@@ -152,6 +152,7 @@ def test_bad_input_is_refused_with_what_was_given(model, pictures, attributions,
         insertion(model, **arguments)
 
 
-def test_whole_picture_that_scores_zero_is_refused(pictures, attributions):
-    with pytest.raises(ValueError, match="example 0 scores 0"):
-        insertion(lambda x: 0 * x.sum((1, 2, 3)), pictures, attributions)
+def test_only_the_normalised_area_is_missing_where_the_whole_scores_zero(pictures, attributions):
+    score = insertion(lambda x: x[:, 0, 0, 0] * torch.tensor([0.0, 1.0]), pictures, attributions, internal_batch_size=2)
+    assert score.normalized_areas.isnan().tolist() == [True, False]
+    assert score.areas[0] == 0

@@ -1,0 +1,55 @@
+"""Pictures of which some pixels are revealed and all others are interpolated between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy.interpolate import LinearNDInterpolator
+
+Picture = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+Importance = npt.NDArray[np.float64]
+
+
+def random_mask(height: int, width: int, fraction: float, seed: int) -> Mask:
+    """Draw the pixels that are revealed from the beginning; the corners are always among them.
+
+    Examples
+    --------
+    >>> int(random_mask(20, 20, 0.0, seed=0).sum())
+    4
+    """
+    mask = np.zeros((height, width), dtype=np.bool_)
+    chosen = np.random.default_rng(seed).choice(mask.size, size=int(mask.size * fraction), replace=False)
+    mask.flat[chosen] = True
+    mask[[0, 0, -1, -1], [0, -1, 0, -1]] = True
+    return mask
+
+
+def revealed_at_thresholds(importance: Importance, revealed: Mask, thresholds: Sequence[float]) -> list[Mask]:
+    """Return the first mask, and one for each threshold t that reveals the share t of the most important pixels too.
+
+    Pixels as important as the last of a share are revealed with it.
+    """
+    return [revealed, *(revealed | (importance >= np.quantile(importance, 1 - share)) for share in thresholds)]
+
+
+def interpolate_hidden(picture: Picture, revealed: Mask) -> Picture:
+    """Fill the hidden pixels linearly from the revealed ones, on their Delaunay triangulation.
+
+    Parameters
+    ----------
+    picture
+        Shape (H, W, C).
+    revealed
+        Shape (H, W), with the corners.
+    """
+    if revealed.all():
+        return picture
+    # One triangulation serves all channels.
+    interpolate = LinearNDInterpolator(np.argwhere(revealed), picture[revealed].astype(np.float64))
+    filled: Picture = picture.copy()
+    filled[~revealed] = np.round(interpolate(np.argwhere(~revealed))).astype(np.uint8)
+    return filled
