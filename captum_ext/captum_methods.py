@@ -61,8 +61,11 @@ class GradCam(GradientAttribution):
         with untouched(self.forward_func, inputs):
             maps = LayerGradCam(self.forward_func, layer).attribute(inputs, target, relu_attributions=True)
         if not isinstance(maps, Tensor) or maps.dim() != 4:
-            raise InvalidArgumentError(f"layer {self.layer!r} returns no maps of shape (N, C, H, W), as Grad-CAM needs.")
-        return LayerAttribution.interpolate(maps.detach(), tuple(inputs.shape[2:]), "bilinear")
+            raise InvalidArgumentError(
+                f"layer {self.layer!r} returns no maps of shape (N, C, H, W), as Grad-CAM needs."
+            )
+        enlarged: Tensor = LayerAttribution.interpolate(maps.detach(), tuple(inputs.shape[2:]), "bilinear")
+        return enlarged
 
 
 class GuidedGradCam(GradientAttribution):
@@ -108,7 +111,7 @@ class GuidedGradCam(GradientAttribution):
         with untouched(self.forward_func, inputs), warnings.catch_warnings():
             # Captum says at every call that it sets hooks and takes them off again.
             warnings.filterwarnings("ignore", message="Setting backward hooks on ReLU")
-            attributions = CaptumGuidedGradCam(self.forward_func, layer).attribute(
+            attributions: Tensor = CaptumGuidedGradCam(self.forward_func, layer).attribute(
                 inputs, target, interpolate_mode="bilinear"
             )
         return attributions.detach()

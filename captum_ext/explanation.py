@@ -212,7 +212,13 @@ def explain_image(
     results = {}
     for name in settings.methods:
         results[name] = run_method(
-            method_named(name), model, seen.inputs, seen.baselines, target.index, settings.n_steps, settings.internal_batch_size
+            method_named(name),
+            model,
+            seen.inputs,
+            seen.baselines,
+            target.index,
+            settings.n_steps,
+            settings.internal_batch_size,
         )
         on_result(name, results[name])
     return Explanation(seen.image, target, top, results)

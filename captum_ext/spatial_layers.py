@@ -37,7 +37,7 @@ def named_layer(model: nn.Module, name: str) -> nn.Module:
         raise InvalidArgumentError(f"the model has no layer {name!r}; its last ones are {', '.join(known)}.")
     if len(found) > 1 and found[0].count(".") == found[1].count("."):
         raise InvalidArgumentError(f"several layers are called {name!r}: give one of {', '.join(found[:5])}.")
-    return modules[found[0]]
+    return model.get_submodule(found[0])
 
 
 def last_spatial_layer(model: nn.Module, inputs: Tensor) -> nn.Module:

@@ -53,7 +53,9 @@ def explain(
     console = Console(highlight=False)
     with refusals(console):
         settings = Settings(parse_method_names(method), target, output, baseline, n_steps, internal_batch_size)
-        check_absent([file for name in output_names(images) for file in output_files(out, name, settings.methods)], force)
+        check_absent(
+            [file for name in output_names(images) for file in output_files(out, name, settings.methods)], force
+        )
         where = device_named(device)
         classifier = load_classifier(model, weights, where)
     failed = _explain_all(console, classifier, images, settings, where, out)

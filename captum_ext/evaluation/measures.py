@@ -146,7 +146,9 @@ def _score(
     )
     value = curves.normalized_areas.item()
     if math.isnan(value):
-        return Measurement(value, None, "the whole picture has the probability 0, which nothing can be measured against")
+        return Measurement(
+            value, None, "the whole picture has the probability 0, which nothing can be measured against"
+        )
     # Of the whole picture's score, so that curves of pictures that the model is more or less sure of can be averaged.
     whole = curves.curves[0, -1 if name == "insertion" else 0]
     return Measurement(value, (curves.curves[0] / whole).float().cpu().numpy())
@@ -171,7 +173,7 @@ def _information(
         seen.image[None],
         attributions,
         target,
-        information=settings.information,
+        information=settings.information.value,
         min_score=settings.min_score,
         internal_batch_size=internal_batch_size,
         seed=settings.seed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -100,16 +101,28 @@ class PictureResult:
         return [self._row(method, metric) for method in methods for metric in settings.metrics]
 
     def _row(self, method: str, metric: str) -> Row:
-        seen, part = self.part.seen_class, self.methods.get(method)
-        about = (None, None, None) if seen is None else (seen.index, seen.name, seen.probability)
-        if part is None or self.part.error is not None:
-            return Row(self.name, *about, method, metric, None, None, "failed", self.part.error)
-        if part.error is not None:
-            return Row(self.name, *about, method, metric, None, None, "failed", part.error)
+        part = self.methods.get(method)
+        error = self.part.error if part is None or self.part.error is not None else part.error
+        if part is None or error is not None:
+            return self._about(method, metric, status="failed", reason=error)
         found = part.measurements[metric]
         if math.isnan(found.value):
-            return Row(self.name, *about, method, metric, None, part.seconds, "refused", found.refusal)
-        return Row(self.name, *about, method, metric, found.value, part.seconds, "ok", None)
+            return self._about(method, metric, seconds=part.seconds, status="refused", reason=found.refusal)
+        return self._about(method, metric, value=found.value, seconds=part.seconds)
+
+    def _about(
+        self,
+        method: str,
+        metric: str,
+        value: float | None = None,
+        seconds: float | None = None,
+        status: str = "ok",
+        reason: str | None = None,
+    ) -> Row:
+        seen = self.part.seen_class
+        if seen is None:
+            return Row(self.name, None, None, None, method, metric, value, seconds, status, reason)
+        return Row(self.name, seen.index, seen.name, seen.probability, method, metric, value, seconds, status, reason)
 
 
 def load_result(store: ResultStore, picture: str, methods: Sequence[str]) -> PictureResult | None:
@@ -144,6 +157,35 @@ def csv_text(columns: Sequence[str], records: Sequence[Mapping[str, object]]) ->
     writer.writeheader()
     writer.writerows(records)
     return text.getvalue()
+
+
+class GrowingTables:
+    """Tables that are written while an evaluation runs, but not at every picture.
+
+    Parameters
+    ----------
+    directory
+        Where the tables go.
+    settings
+        Of the evaluation.
+    pause
+        Seconds between two versions at least; more where writing takes long.
+    """
+
+    def __init__(self, directory: Path, settings: EvaluationSettings, pause: float = 10.0) -> None:
+        self._directory, self._settings, self._pause = directory, settings, pause
+        self._rows: dict[str, list[Row]] = {}
+        self._next = time.monotonic()
+
+    def add(self, result: PictureResult) -> None:
+        """Take a picture's results, in place of what was known of it, and write the tables if it is time to."""
+        self._rows[result.name] = result.rows(self._settings)
+        begin = time.monotonic()
+        if begin >= self._next:
+            write_tables(self._directory, [row for rows in self._rows.values() for row in rows])
+            end = time.monotonic()
+            # At most a twentieth of the time goes into tables, however many rows there are.
+            self._next = end + max(self._pause, 20 * (end - begin))
 
 
 Curves = dict[str, npt.NDArray[np.float32]]

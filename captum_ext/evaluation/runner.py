@@ -18,7 +18,7 @@ from captum_ext.method_names import method_named, run_method
 from captum_ext.models import Classifier
 from captum_ext.visualization import scaled_map
 
-# What a picture, a method or a metric can refuse, and memory that runs out; anything else is a defect and stops the run.
+# What a picture, a method or a metric can refuse, and memory that runs out; anything else stops the run.
 _FAILURES = (ValueError, RuntimeError, OSError, IndexError, NotImplementedError)
 
 

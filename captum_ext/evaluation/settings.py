@@ -6,13 +6,20 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from captum_ext.evaluation.dataset import ClassFrom
 from captum_ext.explanation import Output
 from captum_ext.image_baselines import ImageBaseline
-from captum_ext.metrics.information_curves import Information
+
+
+class InformationMeasure(str, Enum):
+    """How the information in a picture is measured, see `captum_ext.metrics.information_curves`."""
+
+    WEBP = "webp"
+    MS_SSIM = "ms-ssim"
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,7 @@ class EvaluationSettings:
     insertion_baseline: ImageBaseline = ImageBaseline.BLUR
     deletion_baseline: ImageBaseline = ImageBaseline.MEAN
     curve_steps: int = 50
-    information: Information = "webp"
+    information: InformationMeasure = InformationMeasure.WEBP
     min_score: float = 0.8
     seed: int = 0
     limit: int | None = None

@@ -133,8 +133,8 @@ class ResultStore:
                 file.write((json.dumps(asked, indent=2) + "\n").encode())
         elif found := differences(stored, asked):
             raise StoreError(
-                f"{self.directory} holds an evaluation with other settings ({'; '.join(found)}): give another --out, or "
-                "--force to start anew."
+                f"{self.directory} holds an evaluation with other settings ({'; '.join(found)}): give another --out, "
+                "or --force to start anew."
             )
 
     def _stored_settings(self) -> dict[str, Any] | None:
@@ -176,7 +176,9 @@ class ResultStore:
         """Write what a method found on a picture."""
         values = {name: (found.value, found.refusal) for name, found in part.measurements.items()}
         record = {"seconds": part.seconds, "limit": part.limit, "error": part.error, "measurements": values}
-        arrays = {f"curve:{name}": found.curve for name, found in part.measurements.items() if found.curve is not None}
+        arrays: dict[str, npt.NDArray[Any]] = {
+            f"curve:{name}": found.curve for name, found in part.measurements.items() if found.curve is not None
+        }
         if part.map is not None:
             arrays["map"] = part.map
         _write(self._method_file(picture, method), record, arrays)
