@@ -23,9 +23,11 @@ from captum_ext.cli.console import (
     refusals,
 )
 from captum_ext.evaluation.dataset import ClassFrom, LabelledPicture, labelled_pictures
+from captum_ext.evaluation.figures import write_curve_figures
 from captum_ext.evaluation.measures import METRICS, parse_metric_names
 from captum_ext.evaluation.ranks import Rank, ranks
-from captum_ext.evaluation.results import GrowingTables, load_result, write_curves, write_tables
+from captum_ext.evaluation.report import Findings, write_report
+from captum_ext.evaluation.results import CSV, GrowingTables, load_result, write_curves, write_tables
 from captum_ext.evaluation.runner import Runner
 from captum_ext.evaluation.settings import EvaluationSettings, InformationMeasure
 from captum_ext.evaluation.statistics import Estimate, Summary, summarize
@@ -130,11 +132,14 @@ def _conclude(
     write_tables(store.directory, rows)
     write_curves(store.directory, results, settings)
     summaries = summarize(rows, settings.methods, settings.metrics, settings.seed)
+    curves = write_curve_figures(store.directory, results, settings)
+    report = write_report(store.directory, Findings(settings, results, rows, summaries, curves))
     for metric in settings.metrics:
         console.print(_table(metric, [summary for summary in summaries if summary.metric == metric]))
     reasons = {row.picture: row.reason for row in rows if row.status == "failed"}
     for picture, reason in reasons.items():
         console.print(f"[bold red]Failed:[/] {escape(f'{picture}: {reason}')}", soft_wrap=True)
+    console.print(f"report {escape(str(report))}, table {escape(str(store.directory / CSV))}", soft_wrap=True)
     return len(reasons)
 
 

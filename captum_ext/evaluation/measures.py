@@ -33,20 +33,23 @@ class Metric:
         What a value is.
     higher_is_better
         False where a good map has a small value.
+    has_joint_area
+        Whether papers give the area under the median curve of all pictures, too.
     """
 
     title: str
     about: str
     higher_is_better: bool = True
+    has_joint_area: bool = False
 
 
 METRICS: dict[str, Metric] = {
     "insertion": Metric("Insertion", "area under the probability as pixels enter, by that of the whole picture"),
     "deletion": Metric("Deletion", "area under the probability as pixels leave, by that of the whole picture", False),
-    "aic": Metric("AIC", "area under the accuracy against the information in what is revealed"),
-    "sic": Metric("SIC", "area under the normalised probability against the information in what is revealed"),
+    "aic": Metric("AIC", "area under the accuracy against the information in what is revealed", has_joint_area=True),
+    "sic": Metric("SIC", "area under the normalised probability against the information in what is revealed", has_joint_area=True),
 }
-_INFORMATION_CURVES: dict[str, CurveName] = {"aic": "accuracy", "sic": "softmax"}
+INFORMATION_CURVES: dict[str, CurveName] = {"aic": "accuracy", "sic": "softmax"}
 _SCORE_CURVES: dict[str, Callable[..., ScoreCurves]] = {"insertion": insertion, "deletion": deletion}
 
 
@@ -119,7 +122,7 @@ def measure(
     for name in settings.metrics:
         if name in _SCORE_CURVES:
             found[name] = _score(name, classifier, seen, attributions, target, settings, internal_batch_size)
-    asked = {name: which for name, which in _INFORMATION_CURVES.items() if name in settings.metrics}
+    asked = {name: which for name, which in INFORMATION_CURVES.items() if name in settings.metrics}
     if asked:
         found |= _information(asked, classifier, seen, attributions, target, settings, internal_batch_size)
     return {name: found[name] for name in settings.metrics}

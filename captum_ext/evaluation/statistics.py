@@ -6,10 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from captum_ext.evaluation.measures import METRICS
-from captum_ext.evaluation.results import Row
+from captum_ext.evaluation.results import PictureResult, Row, curves_of
+from captum_ext.evaluation.settings import EvaluationSettings
 from captum_ext.metrics import bootstrap_interval
 
 LEVEL = 0.95
@@ -123,3 +125,14 @@ def _compare(ours: Mapping[str, float], first: Mapping[str, float], metric: str,
 def _estimate(values: Sequence[float], seed: int) -> Estimate:
     low, high = bootstrap_interval(torch.tensor(values, dtype=torch.float64), level=LEVEL, seed=seed)
     return Estimate(math.fsum(values) / len(values), low, high)
+
+
+def joint_area(
+    results: Sequence[PictureResult], settings: EvaluationSettings, method: str, metric: str
+) -> float | None:
+    """Return the area under the median of a method's curves, as papers give it; None where it has no curve."""
+    curves = curves_of(results, settings, metric).get(method)
+    if curves is None:
+        return None
+    curve = np.nanmedian(curves.astype(np.float64), axis=0)
+    return float(torch.trapezoid(torch.from_numpy(curve), dx=1 / (len(curve) - 1)))
