@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
-from captum.attr import DeepLift, InputXGradient, IntegratedGradients
+from captum.attr import (
+    DeepLift,
+    FeatureAblation,
+    InputXGradient,
+    IntegratedGradients,
+    LayerIntegratedGradients,
+    Saliency,
+    ShapleyValueSampling,
+)
 
-from captum_ext import IDGI
+from captum_ext import IDGI, FullGrad, LayerIDGI
 from captum_ext.metrics import completeness
-from tests.small_models import TwoInputs, pictures, smooth_cnn
+from tests.small_models import TokenClassifier, TwoInputs, pictures, smooth_cnn
 
 
 @pytest.mark.parametrize("method", [IntegratedGradients, DeepLift, IDGI], ids=lambda m: m.__name__)
@@ -26,16 +36,38 @@ def test_relative_delta_by_hand():
     torch.testing.assert_close(found.relative, torch.tensor([0.2, 0.0]))
 
 
-def test_tuples_of_inputs():
-    model = TwoInputs()
+@pytest.mark.parametrize(
+    ("method", "complete"),
+    [
+        (IntegratedGradients, True),
+        (ShapleyValueSampling, True),
+        (IDGI, True),
+        (FullGrad, True),
+        (InputXGradient, False),
+        (Saliency, False),
+        (FeatureAblation, False),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_tells_complete_methods_from_others_for_tuples_of_inputs(method, complete):
+    model, baselines = TwoInputs(), (0.1, 0.1)
     inputs = (torch.randn(3, 4).double(), torch.randn(3, 2, 3).double())
-    attributions = IDGI(model).attribute(inputs, target=1, n_steps=3)
-    assert completeness(model, inputs, attributions, target=1).relative.max() < 1e-10
-    assert (
-        completeness(model, inputs, InputXGradient(model).attribute(inputs, target=1), target=1).relative.max() > 0.01
-    )
+    accepted = inspect.signature(method.attribute).parameters
+    keywords = {"baselines": baselines} if "baselines" in accepted else {}
+    attributions = method(model).attribute(inputs, target=1, **keywords)
+    found = completeness(model, inputs, attributions, baselines, target=1)
+    assert found.relative.shape == (3,)
+    # Captum's sampled Shapley values come in float32.
+    assert (found.relative.max() < 1e-5) == complete
+
+
+def test_layer_attributions_of_a_text():
+    model, tokens = TokenClassifier(), torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
+    for method in (LayerIntegratedGradients, LayerIDGI):
+        attributions = method(model, model.embedding).attribute(tokens, 7 * torch.ones_like(tokens), target=2)
+        assert completeness(model, tokens, attributions, 7, target=2).relative.max() < 1e-5
 
 
 def test_refuses_attributions_of_another_shape():
-    with pytest.raises(ValueError, match="give the same"):
+    with pytest.raises(ValueError, match="one row for each of the 3 examples"):
         completeness(smooth_cnn(), pictures(3), pictures(2), target=1)

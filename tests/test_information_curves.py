@@ -8,13 +8,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.interpolate import griddata
+from scipy.interpolate import griddata, interp1d
 from torch import nn
 from torchmetrics.image import MultiScaleStructuralSimilarityIndexMeasure
 
-from captum_ext.metrics import information_curves
+from captum_ext.metrics import (
+    InformationCurve,
+    accuracy_information_curve,
+    information_curves,
+    softmax_information_curve,
+)
 from captum_ext.metrics.information_curves import THRESHOLDS
 from captum_ext.metrics.revealed_pixels import interpolate_hidden, random_mask
+from tests.small_models import EvaluationCounter
 
 
 def landscape(n: int = 3, size: int = 24, channels: int = 3, sharpness: float = 40) -> torch.Tensor:
@@ -36,6 +42,10 @@ def spot_finder() -> nn.Module:
     return Model()
 
 
+def grey_levels(image: torch.Tensor) -> np.ndarray:
+    return (image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+
+
 def naive_fill(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
     filled = picture.astype(float)
     for channel in range(picture.shape[2]):
@@ -44,58 +54,78 @@ def naive_fill(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.round(filled).astype(np.uint8)
 
 
-def naive_curves(model, image, saliency, target, mask, information):
-    """SIC and AIC of one picture, step by step as published; returns the areas."""
-    picture = (image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+def naive_information(version: np.ndarray, whole: np.ndarray, information: str) -> float:
+    if information == "ms-ssim":
+        metric = MultiScaleStructuralSimilarityIndexMeasure(data_range=1.0)
+        return float(
+            metric(*(torch.from_numpy(p.copy()).permute(2, 0, 1)[None].float() / 255 for p in (version, whole)))
+        )
+    buffer = io.BytesIO()
+    Image.fromarray(version).save(buffer, "webp", lossless=True, quality=100)
+    return len(buffer.getvalue())
 
-    def size_of(version):
-        if information == "ms-ssim":
-            metric = MultiScaleStructuralSimilarityIndexMeasure(data_range=1.0)
-            pair = [torch.from_numpy(p.copy()).permute(2, 0, 1)[None].float() / 255 for p in (version, picture)]
-            return float(metric(*pair))
-        buffer = io.BytesIO()
-        Image.fromarray(version).save(buffer, "webp", lossless=True, quality=100)
-        return len(buffer.getvalue())
 
-    def score_of(version):
-        with torch.no_grad():
-            logits = model(torch.from_numpy(version.copy()).permute(2, 0, 1)[None].float() / 255)[0]
-        return float(logits.double().softmax(0)[target]), float(logits.argmax() == target)
+def naive_scores(model, version: np.ndarray, target: int) -> np.ndarray:
+    with torch.no_grad():
+        logits = model(torch.from_numpy(version.copy()).permute(2, 0, 1)[None].float() / 255)[0]
+    return np.array([float(logits.double().softmax(0)[target]), float(logits.argmax() == target)])
 
+
+def naive_curves(model, image, saliency, target, mask, information="webp", thresholds=THRESHOLDS):
+    """SIC and AIC of one picture, step by step as published; two curves of 1001 points."""
+    picture = grey_levels(image)
     blurred = naive_fill(picture, mask)
-    size_0, size_1 = size_of(blurred), size_of(picture)
-    score_0, score_1 = score_of(blurred)[0], score_of(picture)[0]
-    points = {"softmax": [(0.0, 0.0)], "accuracy": [(0.0, 0.0)]}
-    best = {"softmax": 0.0, "accuracy": 0.0}
-    for threshold in THRESHOLDS:
+    told_0, told_1 = (naive_information(version, picture, information) for version in (blurred, picture))
+    score_0, score_1 = naive_scores(model, blurred, target), naive_scores(model, picture, target)
+    shares, scores, best = [], [], np.zeros(2)
+    for threshold in thresholds:
         version = naive_fill(picture, mask | (saliency >= np.quantile(saliency, 1 - threshold)))
-        share = np.clip((size_of(version) - size_0) / (size_1 - size_0), 0, 1)
-        softmax, correct = score_of(version)
-        for name, value in (("softmax", (softmax - score_0) / (score_1 - score_0)), ("accuracy", correct)):
-            best[name] = max(best[name], float(np.clip(value, 0, 1)))
-            points[name].append((share, best[name]))
-    areas = []
-    for name in ("softmax", "accuracy"):
-        x, y = np.array(sorted([*points[name], (1.0, 1.0)], key=lambda p: p[0])).T
-        grid = np.linspace(0, 1, 5001)
-        areas.append(np.trapezoid(np.interp(grid, x, y), grid))
-    return areas
+        share = (naive_information(version, picture, information) - told_0) / (told_1 - told_0)
+        best = np.maximum(best, np.clip((naive_scores(model, version, target) - score_0) / (score_1 - score_0), 0, 1))
+        shares.append(np.clip(share, 0, 1))
+        scores.append(best)
+    # The corners come last, and interp1d sorts by x with a stable sort.
+    x, y = [*shares, 0.0, 1.0], np.array([*scores, np.zeros(2), np.ones(2)])
+    curves = [interp1d(x, column)(np.linspace(0, 1, 1000, endpoint=False)) for column in y.T]
+    return [np.append(curve, 1.0) for curve in curves]
 
 
-@pytest.mark.parametrize(("information", "size", "n", "sharpness"), [("webp", 24, 3, 40), ("ms-ssim", 176, 1, 4000)])
-def test_agrees_with_the_naive_version(information, size, n, sharpness):
-    if not hasattr(np, "trapezoid"):
-        pytest.skip("NumPy 1 spells it trapz")
+@pytest.mark.parametrize(
+    ("information", "size", "n", "sharpness", "thresholds"),
+    [("webp", 24, 3, 40, THRESHOLDS), ("ms-ssim", 176, 1, 4000, (0.01, 0.05, 0.2))],
+    ids=["webp", "ms-ssim"],
+)
+def test_agrees_with_the_naive_version(information, size, n, sharpness, thresholds):
     model, images = spot_finder(), landscape(n, size, sharpness=sharpness)
     attributions = images * torch.randn_like(images)
-    found = information_curves(model, images, attributions, 0, information=information, min_score=0.6, seed=5)
+    found = information_curves(model, images, attributions, 0, information, thresholds, min_score=0.6, seed=5)
     assert not found.refused
     mask = random_mask(size, size, 0.01, seed=5)
     for i in range(n):
         saliency = attributions[i].double().abs().sum(0).numpy()
-        expected = naive_curves(model, images[i], saliency, 0, mask, information)
-        areas = [float(torch.trapezoid(curve[i], dx=1e-3)) for curve in (found.softmax, found.accuracy)]
-        np.testing.assert_allclose(areas, expected, atol=1e-3)
+        expected = naive_curves(model, images[i], saliency, 0, mask, information, thresholds)
+        for curve, by_hand in zip((found.softmax[i], found.accuracy[i]), expected, strict=True):
+            np.testing.assert_allclose(curve.numpy(), by_hand, atol=1e-3)
+
+
+def test_score_without_information_counts_for_nothing():
+    # The left is flat but for the pixels that are always revealed, so that with its flat pixels the picture tells less
+    # than without.
+    mask = random_mask(24, 24, 0.01, seed=0)
+    image = torch.full((1, 3, 24, 24), 0.25)
+    image[..., 8:] = torch.rand(3, 24, 16)
+    image[0, :, torch.from_numpy(mask)] = torch.rand(3, int(mask.sum()))
+
+    def flatness(x: torch.Tensor) -> torch.Tensor:
+        flat = ((x[..., :8] - 0.25).abs() < 0.01).float().mean((1, 2, 3))
+        return torch.stack([8 * flat, torch.full_like(flat, 4.0)], 1)
+
+    left = torch.zeros(1, 1, 24, 24)
+    left[..., :8] = 1 + torch.rand(24, 8)
+    found = information_curves(flatness, image, left, 0)
+    expected, _ = naive_curves(flatness, image[0], left[0, 0].double().numpy(), 0, mask)
+    assert found.softmax[0, 0] == 0
+    np.testing.assert_allclose(found.softmax[0].numpy(), expected, atol=1e-3)
 
 
 def test_a_map_that_knows_the_spot_beats_its_opposite():
@@ -120,11 +150,84 @@ def test_pictures_that_do_not_qualify_are_named_with_the_reason():
     found = information_curves(spot_finder(), images, torch.rand(3, 1, 24, 24), 0, min_score=0.6)
     assert list(found.refused) == [1]
     assert "below min_score=0.6" in found.refused[1]
-    assert found.softmax[1].isnan().all()
-    assert not found.softmax[[0, 2]].isnan().any()
+    for which in ("softmax", "accuracy"):
+        assert found.areas(which).isnan().tolist() == [False, True, False]
+        assert found.curve(which).refused == found.refused
     nothing = information_curves(spot_finder(), images[1:2], torch.rand(1, 1, 24, 24), 0)
     with pytest.raises(ValueError, match="no picture qualifies"):
         nothing.area("softmax")
+
+
+def sure(x: torch.Tensor) -> torch.Tensor:
+    """The same probability of 0.9, give or take, for everything."""
+    return torch.stack([2.2 + 0.1 * x.mean((1, 2, 3)), torch.zeros(len(x))], 1)
+
+
+def fond_of_smooth_pictures(x: torch.Tensor) -> torch.Tensor:
+    """A probability of more than a half that noise lowers."""
+    return torch.stack([2 - 2 * x.diff(dim=3).abs().mean((1, 2, 3)), torch.zeros(len(x))], 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "image", "target", "reasons"),
+    [
+        (sure, torch.full((3, 24, 24), 0.5), 0, {"softmax": "as much information", "accuracy": "as much information"}),
+        (sure, torch.rand(3, 24, 24), 1, {"softmax": "below min_score", "accuracy": "below min_score"}),
+        (
+            fond_of_smooth_pictures,
+            torch.rand(3, 24, 24),
+            0,
+            {"softmax": "random pixels alone score", "accuracy": "random pixels alone are recognised"},
+        ),
+        (
+            lambda x: 0.1 * fond_of_smooth_pictures(x),
+            torch.rand(3, 24, 24),
+            1,
+            {"accuracy": "the whole picture is not recognised"},
+        ),
+    ],
+    ids=["no information", "low score", "smooth", "another class"],
+)
+def test_each_curve_has_its_own_reasons(model, image, target, reasons):
+    arguments = {"attributions": torch.rand(1, 1, 24, 24), "target": target, "min_score": 0.4}
+    for which, curve in (("softmax", softmax_information_curve), ("accuracy", accuracy_information_curve)):
+        found = curve(model, image[None], **arguments)
+        assert list(found.refused) == ([0] if which in reasons else [])
+        assert found.areas().isnan().item() == (which in reasons)
+        if which in reasons:
+            assert reasons[which] in found.refused[0]
+
+
+def test_single_curves_are_those_of_both():
+    images, maps = landscape(), torch.rand(3, 1, 24, 24)
+    both = information_curves(spot_finder(), images, maps, 0, min_score=0.6, seed=3)
+    for which, measure in (("softmax", softmax_information_curve), ("accuracy", accuracy_information_curve)):
+        single = measure(spot_finder(), images, maps, 0, min_score=0.6, seed=3)
+        torch.testing.assert_close(single.curve, getattr(both, which))
+        torch.testing.assert_close(single.areas(), both.areas(which))
+        assert single.area("mean") == pytest.approx(both.areas(which).mean().item())
+
+
+def test_areas_by_hand():
+    line = torch.linspace(0, 1, 1001, dtype=torch.float64)
+    missing = torch.full_like(line, torch.nan)
+    curves = InformationCurve(torch.stack([line, torch.ones_like(line), missing, torch.zeros_like(line)]), {2: "dark"})
+    torch.testing.assert_close(curves.areas(), torch.tensor([0.5, 1.0, torch.nan, 0.0]).double(), equal_nan=True)
+    assert curves.area("median") == pytest.approx(0.5)
+    assert curves.area("mean") == pytest.approx(0.5)
+    # The median of two curves lies in their middle.
+    assert InformationCurve(curves.curve[:2]).area("median") == pytest.approx(0.75)
+    with pytest.raises(ValueError, match="'median' and 'mean'"):
+        curves.area("max")
+
+
+def test_a_refused_picture_costs_two_evaluations():
+    model = EvaluationCounter(spot_finder())
+    information_curves(model, torch.full((1, 3, 24, 24), 0.1), torch.rand(1, 1, 24, 24), 0)
+    assert model.forward_rows == 2
+    information_curves(model, landscape(1), torch.rand(1, 1, 24, 24), 0, min_score=0.6, internal_batch_size=4)
+    assert model.forward_rows == 2 + len(THRESHOLDS) + 2
+    assert model.most_rows <= 4
 
 
 def test_interpolation_restores_a_plane_from_its_corners():
@@ -162,6 +265,8 @@ def test_grey_pictures():
         ({"thresholds": [0.5, 0.1]}, "must grow"),
         ({"thresholds": []}, "must grow"),
         ({"reveal_fraction": 1.0}, "reveal_fraction"),
+        ({"min_score": 80}, "min_score=80"),
+        ({"internal_batch_size": 0}, "internal_batch_size=0"),
         ({"target": 2}, "out of range for 2 classes"),
         ({"forward_func": lambda x: x.sum((1, 2, 3))}, "give logits"),
     ],

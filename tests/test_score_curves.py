@@ -1,4 +1,4 @@
-"""Promises of the insertion score, against values worked by hand and a loop written from the definition."""
+"""Promises of insertion and deletion, against values worked by hand and a loop written from the definition."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from captum_ext.image_baselines import blur_within_borders
-from captum_ext.metrics import insertion
+from captum_ext.metrics import ScoreCurves, deletion, insertion
+from tests.small_models import TokenClassifier
+
+both_directions = pytest.mark.parametrize("measure", [insertion, deletion], ids=lambda measure: measure.__name__)
 
 
 @pytest.fixture
@@ -33,16 +36,16 @@ def attributions() -> Tensor:
     return torch.randn(2, 3, 7, 6, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
 
 
-def naive_curve(model: nn.Module, picture: Tensor, attribution: Tensor, absent: Tensor, target: int, n: int) -> Tensor:
-    """Enter pixel by pixel in Python, on one picture."""
-    _, height, width = picture.shape
+def naive_curve(model: nn.Module, start: Tensor, end: Tensor, attribution: Tensor, target: int, n: int) -> Tensor:
+    """Change one picture to another, pixel by pixel in Python."""
+    _, height, width = start.shape
     pixels = [(row, column) for row in range(height) for column in range(width)]
     pixels.sort(key=lambda at: -sum(abs(float(attribution[c, at[0], at[1]])) for c in range(3)))
     scores = []
     for step in range(n + 1):
-        canvas = absent.clone()
+        canvas = start.clone()
         for row, column in pixels[: round(step * len(pixels) / n)]:
-            canvas[:, row, column] = picture[:, row, column]
+            canvas[:, row, column] = end[:, row, column]
         scores.append(model(canvas[None])[0, target].item())
     return torch.tensor(scores, dtype=torch.float64)
 
@@ -56,21 +59,137 @@ def test_hand_worked_score_of_four_pixels():
     assert score.normalized_areas.item() == pytest.approx(0.625)
 
 
+def test_hand_worked_deletion_of_four_pixels():
+    # Leaving 4, 3, 2, 1: 10, 6, 3, 1, 0, and trapezoids (8 + 4.5 + 2 + 0.5) / 4.
+    picture = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+    score = deletion(lambda x: x.sum((1, 2, 3)), picture, picture, baselines=0, n_steps=4)
+    assert score.curves.tolist() == [[10.0, 6.0, 3.0, 1.0, 0.0]]
+    assert score.areas.item() == pytest.approx(3.75)
+    assert score.normalized_areas.item() == pytest.approx(0.375)
+
+
+@both_directions
 @pytest.mark.parametrize("n_steps", [1, 5, 42, 50])
-def test_curves_equal_a_naive_loop_for_each_example(model, pictures, attributions, n_steps):
-    score = insertion(model, pictures, attributions, baselines=0.25, target=[2, 0], n_steps=n_steps)
+def test_curves_equal_a_naive_loop_for_each_example(model, pictures, attributions, measure, n_steps):
+    score = measure(model, pictures, attributions, baselines=0.25, target=[2, 0], n_steps=n_steps)
     for example, target in enumerate([2, 0]):
-        expected = naive_curve(
-            model, pictures[example], attributions[example], torch.full_like(pictures[0], 0.25), target, n_steps
-        )
+        ends = [torch.full_like(pictures[0], 0.25), pictures[example]]
+        whole = -1
+        if measure is deletion:
+            ends, whole = ends[::-1], 0
+        expected = naive_curve(model, *ends, attributions[example], target, n_steps)
         torch.testing.assert_close(score.curves[example], expected, rtol=0, atol=1e-12)
         area = sum((expected[k] + expected[k + 1]) / 2 / n_steps for k in range(n_steps))
-        torch.testing.assert_close(score.normalized_areas[example], area / expected[-1])
+        torch.testing.assert_close(score.normalized_areas[example], area / expected[whole])
+
+
+def test_deletion_is_insertion_in_the_opposite_order_backwards(model, pictures, attributions):
+    arguments = {"target": 1, "n_steps": 42, "channel_reduction": "sum"}
+    leaving = deletion(model, pictures, attributions, **arguments).curves
+    entering = insertion(model, pictures, -attributions, **arguments).curves
+    torch.testing.assert_close(leaving, entering.flip(1), rtol=0, atol=1e-12)
 
 
 def test_sign_of_an_attribution_does_not_matter(model, pictures, attributions):
     curves = insertion(model, pictures, attributions, target=0).curves
     torch.testing.assert_close(insertion(model, pictures, -attributions, target=0).curves, curves)
+
+
+def entering_order(score: ScoreCurves) -> list[int]:
+    """Digits entered at each step, where feature k of the input is 10**k and the score is the sum."""
+    return [round(float(step)) for step in score.curves[0].diff()]
+
+
+@pytest.mark.parametrize(
+    ("channel_reduction", "order"),
+    [
+        ("abs_sum", [1, 10, 100]),  # 6, 5, 4
+        ("sum", [100, 1, 10]),  # 4, 0, -5
+        ("max_abs", [10, 100, 1]),  # 5, 4, 3
+        (lambda by_feature: -by_feature[:, :, 0], [10, 1, 100]),  # -3, 0, -4 with the sign changed: 0, -3, -4
+    ],
+)
+def test_channel_reductions_rank_by_hand(channel_reduction, order):
+    picture = torch.tensor([[[[1.0, 10.0, 100.0]], [[0.0, 0.0, 0.0]]]])
+    attributions = torch.tensor([[[[3.0, 0.0, 4.0]], [[-3.0, -5.0, 0.0]]]])
+    score = insertion(
+        lambda x: x.sum((1, 2, 3)), picture, attributions, 0, n_steps=3, channel_reduction=channel_reduction
+    )
+    assert entering_order(score) == order
+
+
+def test_equal_importance_keeps_the_order_of_the_rows():
+    picture = torch.tensor([[[[1.0, 10.0], [100.0, 1000.0]]]])
+    score = insertion(lambda x: x.sum((1, 2, 3)), picture, torch.ones_like(picture), 0, n_steps=4)
+    assert entering_order(score) == [1, 10, 100, 1000]
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 1, 1), (2, 1, 1, 4), (2, 1, 4, 1)])
+@both_directions
+def test_pictures_one_pixel_wide_or_high(measure, shape):
+    picture = torch.rand(shape, dtype=torch.float64)
+    curves = measure(lambda x: x.sum((1, 2, 3)), picture, picture).curves
+    whole = curves[:, -1] if measure is insertion else curves[:, 0]
+    assert curves.shape == (shape[0], 51)
+    torch.testing.assert_close(whole, picture.sum((1, 2, 3)))
+
+
+def test_steps_beyond_one_for_each_feature_repeat_points_and_cost_nothing():
+    rows = []
+    score = insertion(
+        lambda x: rows.append(len(x)) or x.sum(1), torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 2.0]]), 0, n_steps=5
+    )
+    assert score.curves.tolist() == [[0.0, 0.0, 2.0, 2.0, 3.0, 3.0]]  # round(0.4 k) features: 0 0 1 1 2 2
+    assert sum(rows) == 3
+
+
+def test_rows_of_a_table_by_hand():
+    # Columns enter in the order 1, 2, 0 from the baseline (5, 5, 5).
+    score = insertion(
+        lambda x: x[:, 0] + 10 * x[:, 1] + 100 * x[:, 2],
+        torch.tensor([[1.0, 2.0, 3.0]]),
+        torch.tensor([[0.1, -0.9, 0.5]]),
+        baselines=torch.tensor([[5.0, 5.0, 5.0]]),
+        n_steps=3,
+    )
+    assert score.curves.tolist() == [[555.0, 525.0, 325.0, 321.0]]
+
+
+@pytest.mark.parametrize("embedded", [False, True], ids=["tokens", "embeddings"])
+@pytest.mark.parametrize("by_dimension", [False, True], ids=["(N, T)", "(N, T, E)"])
+@both_directions
+def test_text_equals_a_naive_loop_token_by_token(measure, embedded, by_dimension):
+    model, padding = TokenClassifier(), 7
+    tokens = torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
+    attributions = torch.randn(2, 5, 4, dtype=torch.float64)
+    importance = attributions.abs().sum(2)
+    head = nn.Sequential(nn.Flatten(), model.hidden, nn.Tanh(), model.head)
+    score = measure(
+        head if embedded else model,
+        model.embedding(tokens) if embedded else tokens,
+        attributions if by_dimension else importance,
+        model.embedding.weight[None, padding : padding + 1].expand(1, 5, -1) if embedded else padding,
+        target=2,
+        n_steps=5,
+    )
+    for example in range(2):
+        order = sorted(range(5), key=lambda place: -importance[example, place])
+        expected = []
+        for step in range(6):
+            moved = order[:step]
+            inside = moved if measure is insertion else [place for place in range(5) if place not in moved]
+            line = [int(tokens[example, place]) if place in inside else padding for place in range(5)]
+            expected.append(model(torch.tensor([line]))[0, 2].item())
+        assert score.curves[example].tolist() == pytest.approx(expected, abs=1e-12)
+
+
+@both_directions
+def test_inputs_that_ask_for_gradients_come_back_as_they_were(model, pictures, attributions, measure):
+    before = pictures.clone()
+    score = measure(model, pictures.requires_grad_(), attributions.requires_grad_(), target=0)
+    assert not score.curves.requires_grad
+    assert pictures.grad is None
+    assert torch.equal(pictures, before)
 
 
 def test_default_start_is_the_picture_blurred_with_sigma_20():
@@ -125,10 +244,11 @@ def test_maps_without_channels_are_taken(model, pictures, attributions):
     torch.testing.assert_close(insertion(model, pictures, summed, target=0).curves, expected)
 
 
-def test_model_and_global_generator_come_back_untouched(pictures, attributions):
+@both_directions
+def test_model_and_global_generator_come_back_untouched(pictures, attributions, measure):
     model = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(), nn.Flatten(), nn.Linear(126, 2), nn.Softmax(1)).double()
     before, state = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
-    insertion(model, pictures, attributions, target=0)
+    measure(model, pictures, attributions, target=0)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
@@ -139,6 +259,18 @@ def test_model_and_global_generator_come_back_untouched(pictures, attributions):
         ({"inputs": torch.rand(2, 7, 3, 2, 2)}, r"give pictures \(N, C, H, W\)"),
         ({"attributions": torch.rand(2, 3, 6, 7)}, r"give \(2, 3, 7, 6\) or \(2, 1, 7, 6\)"),
         ({"attributions": torch.full((2, 3, 7, 6), torch.nan)}, "no rank"),
+        ({"inputs": torch.rand(2, 3), "attributions": torch.rand(2, 3)}, "only pictures can be blurred"),
+        (
+            {"inputs": torch.rand(2, 3, 4), "attributions": torch.rand(2, 4), "baselines": 0},
+            r"give \(2, 3, 4\) or \(2, 3\)",
+        ),
+        (
+            {"inputs": torch.ones(2, 3, dtype=torch.long), "attributions": torch.rand(2, 3), "baselines": 0.5},
+            "index of the padding token",
+        ),
+        ({"inputs": torch.ones(2, 3, 7, 6, dtype=torch.uint8)}, "convert pictures with .float"),
+        ({"channel_reduction": "mean"}, "known are 'abs_sum', 'sum', 'max_abs'"),
+        ({"channel_reduction": lambda by_feature: by_feature}, r"channel_reduction returned shape \(2, 42, 3\)"),
         ({"n_steps": 0}, "n_steps=0"),
         ({"internal_batch_size": 0}, "internal_batch_size=0"),
         ({"baselines": torch.rand(2, 1, 3, 3)}, r"baselines\[0\] has shape"),
@@ -146,10 +278,11 @@ def test_model_and_global_generator_come_back_untouched(pictures, attributions):
         ({"target": None}, "give a target"),
     ],
 )
-def test_bad_input_is_refused_with_what_was_given(model, pictures, attributions, changes, message):
+@both_directions
+def test_bad_input_is_refused_with_what_was_given(model, pictures, attributions, measure, changes, message):
     arguments = {"inputs": pictures, "attributions": attributions, "target": 0, **changes}
     with pytest.raises((ValueError, IndexError), match=message):
-        insertion(model, **arguments)
+        measure(model, **arguments)
 
 
 def test_only_the_normalised_area_is_missing_where_the_whole_scores_zero(pictures, attributions):

@@ -107,8 +107,11 @@ class TargetFunction:
 
 
 def _leaves(points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    # A tensor made in inference mode cannot ask for a gradient, its copy can.
-    return tuple((tensor.clone() if tensor.is_inference() else tensor.detach()).requires_grad_() for tensor in points)
+    # A tensor made in inference mode cannot ask for a gradient, its copy can; integers have none.
+    return tuple(
+        (tensor.clone() if tensor.is_inference() else tensor.detach()).requires_grad_(tensor.is_floating_point())
+        for tensor in points
+    )
 
 
 def _check_one_target_per_example(target: TargetType, n_examples: int) -> None:

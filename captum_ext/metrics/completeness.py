@@ -54,9 +54,10 @@ def completeness(
     forward_func
         What was explained.
     inputs
-        Tensor or tuple of tensors of shape (N, ...).
+        Tensor or tuple of tensors of shape (N, ...); integers too.
     attributions
-        Of the shapes of ``inputs``.
+        Tensor or tuple of tensors with a row for each example, of the shapes of ``inputs`` or, for methods that explain
+        a layer, of that layer.
     baselines
         Where the explanation starts; None takes zeros. For a blur path give the blurred picture.
     target, additional_forward_args
@@ -77,11 +78,11 @@ def completeness(
     """
     tensors = format_tensor_into_tuples(inputs)
     parts = format_tensor_into_tuples(attributions)
-    n_examples = check_inputs(tensors)
-    if [part.shape for part in parts] != [tensor.shape for tensor in tensors]:
+    n_examples = check_inputs(tensors, integers_allowed=True)
+    if not parts or any(part.dim() == 0 or part.shape[0] != n_examples for part in parts):
         raise InvalidArgumentError(
             f"attributions has shapes {[tuple(part.shape) for part in parts]} for inputs of shapes "
-            f"{[tuple(tensor.shape) for tensor in tensors]}: give the same."
+            f"{[tuple(tensor.shape) for tensor in tensors]}: give one row for each of the {n_examples} examples."
         )
     function = TargetFunction(forward_func, target, format_additional_forward_args(additional_forward_args), n_examples)
     with untouched(forward_func, *tensors):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -315,7 +316,8 @@ def _picture_curves(
         reasons = _refusals(end_scores, end_information, min_score)
         if len(reasons) == len(CURVES):
             return {}, reasons
-        versions = list(pool.map(interpolate_hidden, [picture] * (len(masks) - 1), masks[1:]))
+        # The fullest mask takes longest: first, so that no thread is left with it alone.
+        versions = list(pool.map(partial(interpolate_hidden, picture), masks[:0:-1]))[::-1]
         scores = classifier.scores(versions, target)
         shares = _between(information_of([*versions, picture], information, pool)[:-1], end_information)
     qualified = [name for name in CURVES if name not in reasons]

@@ -43,6 +43,17 @@ class ScoreCurves:
     areas: Tensor
     normalized_areas: Tensor
 
+    def normalized_curves(self) -> Tensor:
+        """Return the curves divided by the score of the whole input; shape (N, n_steps + 1), NaN where areas have none.
+
+        Examples
+        --------
+        >>> import torch
+        >>> ScoreCurves(torch.tensor([[0.0, 4.0]]), torch.tensor([2.0]), torch.tensor([0.5])).normalized_curves()
+        tensor([[0., 1.]])
+        """
+        return self.curves * (self.normalized_areas / self.areas)[:, None]
+
 
 def insertion(
     forward_func: Callable[..., Any],
