@@ -104,7 +104,7 @@ def test_models_without_maps_and_layers_without_the_name_are_refused():
         found_by("gradcam:stem", small_cnn(), pictures(), [0, 1])
     with pytest.raises(InvalidArgumentError, match="returns no maps"):
         found_by("gradcam:7", small_cnn(), pictures(), [0, 1])
-    with pytest.raises(InvalidArgumentError, match="give a torch.nn.Module"):
+    with pytest.raises(InvalidArgumentError, match=r"give a torch\.nn\.Module"):
         run_method(METHODS["gradcam"], lambda x: x, pictures(), pictures(), 0)
     with pytest.raises(InvalidArgumentError, match="'ig:conv' is unknown"):
         parse_method_names("ig:conv")
@@ -132,7 +132,7 @@ def test_gradient_shap_is_captums_under_its_seed_and_its_delta_is_measured():
     inputs, model, black = pictures(), small_cnn(), torch.zeros(2, 3, 12, 12)
     shap = METHODS["gradientshap"]
     result = run_method(shap, model, inputs, black, torch.tensor([3, 1]), n_steps=6, seed=5)
-    np.random.seed(5)
+    np.random.seed(5)  # noqa: NPY002
     torch.manual_seed(5)
     expected = GradientShap(model).attribute(inputs, black, n_samples=6, target=[3, 1])
     torch.testing.assert_close(result.attributions, expected)
@@ -148,13 +148,15 @@ def test_model_and_global_generators_come_back_untouched(name):
     inputs, model = pictures(), small_cnn(inplace=True).requires_grad_(False)
     given, before = inputs.clone(), copy.deepcopy(model.state_dict())
     hooks = [(len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for m in model.modules()]
-    states = torch.get_rng_state(), np.random.get_state()[1].copy()
+    states = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     found_by(name, model, inputs, [3, 1])
     assert torch.equal(inputs, given)
     assert not inputs.requires_grad
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-    assert hooks == [(len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for m in model.modules()]
+    assert hooks == [
+        (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for m in model.modules()
+    ]
     assert not any(p.requires_grad for p in model.parameters())
     assert all(m.inplace for m in model.modules() if isinstance(m, nn.ReLU))
     assert torch.equal(torch.get_rng_state(), states[0])
-    assert np.array_equal(np.random.get_state()[1], states[1])
+    assert np.array_equal(np.random.get_state()[1], states[1])  # noqa: NPY002

@@ -20,6 +20,7 @@ from captum_ext.method_names import METHODS
 from captum_ext.whole_files import whole_file
 from tests.tiny_classifier import CLASSES, tiny
 
+
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     noise = np.random.default_rng(0).integers(0, 256, (2, 12, 12, 3), dtype=np.uint8)

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from captum_ext import IDGI
 from captum_ext.cli import app
 from captum_ext.metrics import deletion, information_curves, insertion
-from tests.tiny_classifier import CLASSES, MEAN, SIDE, STD, to_tensor, tiny
+from tests.tiny_classifier import CLASSES, MEAN, SIDE, STD, tiny, to_tensor
 
 ROOT = Path(__file__).resolve().parent.parent
 METHODS, METRICS = ("ig", "idgi", "gradcam"), ("insertion", "deletion", "aic", "sic")

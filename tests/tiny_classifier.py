@@ -1,7 +1,7 @@
 """A tiny classifier in a module of its own, as people's own models are named on the command line.
 
-``COUNT_FILE`` in the environment names a file that gets a line for each forward pass; with ``KILL_AT`` the process kills
-itself, as ``kill -9`` does, before it makes so many.
+``COUNT_FILE`` in the environment names a file that gets a line for each forward pass; with ``KILL_AT`` the process
+kills itself, as ``kill -9`` does, before it makes so many.
 """
 
 import os

@@ -23,7 +23,7 @@ from captum_ext.cli.console import (
     refusals,
 )
 from captum_ext.evaluation.dataset import ClassFrom, LabelledPicture, labelled_pictures
-from captum_ext.evaluation.figures import write_curve_figures
+from captum_ext.evaluation.figures import write_figures
 from captum_ext.evaluation.measures import METRICS, parse_metric_names
 from captum_ext.evaluation.ranks import Rank, ranks
 from captum_ext.evaluation.report import Findings, write_report
@@ -132,8 +132,8 @@ def _conclude(
     write_tables(store.directory, rows)
     write_curves(store.directory, results, settings)
     summaries = summarize(rows, settings.methods, settings.metrics, settings.seed)
-    curves = write_curve_figures(store.directory, results, settings)
-    report = write_report(store.directory, Findings(settings, results, rows, summaries, curves))
+    figures = write_figures(store.directory, results, summaries, settings)
+    report = write_report(store.directory, Findings(settings, results, rows, summaries, figures))
     for metric in settings.metrics:
         console.print(_table(metric, [summary for summary in summaries if summary.metric == metric]))
     reasons = {row.picture: row.reason for row in rows if row.status == "failed"}

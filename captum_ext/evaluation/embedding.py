@@ -8,7 +8,6 @@ import io
 import matplotlib
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
 from PIL import Image
 
 from captum_ext.visualization import COLOUR_MAP
@@ -47,11 +46,9 @@ def map_uri(strength: npt.NDArray[np.uint8], longest_side: int) -> str:
     return jpeg_uri(np.ascontiguousarray(colours), longest_side)
 
 
-def figure_uri(figure: Figure, dpi: int = 130) -> str:
-    """Return a figure as a PNG in a data URI."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
-    return _uri("image/png", buffer.getvalue())
+def png_uri(content: bytes) -> str:
+    """Return a PNG file's content as a data URI."""
+    return _uri("image/png", content)
 
 
 def _uri(media_type: str, content: bytes) -> str:

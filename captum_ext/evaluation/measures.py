@@ -47,7 +47,9 @@ METRICS: dict[str, Metric] = {
     "insertion": Metric("Insertion", "area under the probability as pixels enter, by that of the whole picture"),
     "deletion": Metric("Deletion", "area under the probability as pixels leave, by that of the whole picture", False),
     "aic": Metric("AIC", "area under the accuracy against the information in what is revealed", has_joint_area=True),
-    "sic": Metric("SIC", "area under the normalised probability against the information in what is revealed", has_joint_area=True),
+    "sic": Metric(
+        "SIC", "area under the normalised probability against the information in what is revealed", has_joint_area=True
+    ),
 }
 INFORMATION_CURVES: dict[str, CurveName] = {"aic": "accuracy", "sic": "softmax"}
 _SCORE_CURVES: dict[str, Callable[..., ScoreCurves]] = {"insertion": insertion, "deletion": deletion}

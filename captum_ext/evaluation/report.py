@@ -16,10 +16,9 @@ import jinja2
 import matplotlib
 import numpy as np
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
 
-from captum_ext.evaluation.embedding import figure_uri, jpeg_uri, map_uri
-from captum_ext.evaluation.figures import interval_figure
+from captum_ext.evaluation.embedding import jpeg_uri, map_uri, png_uri
+from captum_ext.evaluation.figures import MEANS
 from captum_ext.evaluation.measures import METRICS
 from captum_ext.evaluation.results import PictureResult, Row
 from captum_ext.evaluation.settings import EvaluationSettings
@@ -49,15 +48,15 @@ class Findings:
         Of all pictures.
     summaries
         For each method and metric.
-    curves
-        From a metric's name to the figure of its curves.
+    figures
+        What `captum_ext.evaluation.figures.write_figures` returned.
     """
 
     settings: EvaluationSettings
     results: Sequence[PictureResult]
     rows: Sequence[Row]
     summaries: Sequence[Summary]
-    curves: Mapping[str, Figure]
+    figures: Mapping[str, bytes]
 
 
 def write_report(directory: Path, findings: Findings) -> Path:
@@ -86,17 +85,17 @@ def write_report(directory: Path, findings: Findings) -> Path:
 
 def _context(findings: Findings) -> dict[str, Any]:
     settings, results = findings.settings, findings.results
-    measured = any(summary.value is not None for summary in findings.summaries)
     return {
         "title": f"Attribution methods on {settings.model}",
         "subtitle": f"{len(results)} pictures of {settings.data.name}, {len(settings.methods)} methods; "
         f"explained is the {settings.output.value} of the class.",
         "first": _title(settings.methods[0]),
         "overview": _overview(findings),
-        "intervals": figure_uri(interval_figure(findings.summaries, settings)) if measured else None,
+        "means": png_uri(findings.figures[MEANS]) if MEANS in findings.figures else None,
         "curves": [
-            {"title": METRICS[name].title, "about": METRICS[name].about, "uri": figure_uri(figure)}
-            for name, figure in findings.curves.items()
+            {"title": METRICS[name].title, "about": METRICS[name].about, "uri": png_uri(content)}
+            for name, content in findings.figures.items()
+            if name in METRICS
         ],
         "metrics": [_metric(name, findings) for name in settings.metrics],
         "pictures": [_picture(result, settings) for result in results[:MAX_PICTURES]],
