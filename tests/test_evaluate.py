@@ -41,6 +41,8 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Image.fromarray(pixels).save(path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
+    # Figures have tests of their own, and take longer than everything else here.
+    monkeypatch.setattr("captum_ext.cli.evaluate.write_figures", lambda *_: {})
     return tmp_path / "data"
 
 

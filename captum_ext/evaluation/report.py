@@ -21,8 +21,9 @@ from captum_ext.evaluation.embedding import jpeg_uri, map_uri, png_uri
 from captum_ext.evaluation.figures import MEANS
 from captum_ext.evaluation.measures import METRICS
 from captum_ext.evaluation.results import PictureResult, Row
-from captum_ext.evaluation.settings import EvaluationSettings
+from captum_ext.evaluation.settings import EvaluationSettings, InformationMeasure
 from captum_ext.evaluation.statistics import Estimate, Summary, joint_area
+from captum_ext.image_baselines import ImageBaseline
 from captum_ext.method_names import method_named
 from captum_ext.visualization import COLOUR_MAP
 from captum_ext.whole_files import whole_file
@@ -31,6 +32,16 @@ REPORT = "report.html"
 MAX_PICTURES = 200
 """The first so many pictures are shown; thousands would make a page that no browser opens."""
 _MAP_PIXELS = 150
+_ABSENT = {
+    ImageBaseline.BLACK: "black",
+    ImageBaseline.WHITE: "white",
+    ImageBaseline.MEAN: "of the mean colour of the training data",
+    ImageBaseline.BLUR: "blurred",
+}
+_INFORMATION = {
+    InformationMeasure.WEBP: "its size as lossless WebP",
+    InformationMeasure.MS_SSIM: "its MS-SSIM to the whole picture",
+}
 _PACKAGES = ("captum-ext", "captum", "torch", "torchvision", "numpy")
 
 
@@ -189,16 +200,16 @@ def _definition(name: str, settings: EvaluationSettings) -> str:
         kind = settings.insertion_baseline if name == "insertion" else settings.deletion_baseline
         moves = "enter the picture" if name == "insertion" else "leave the picture"
         return (
-            f"pixels {moves} in the order of the map, in {settings.curve_steps} steps (other pixels: {kind.value}). The "
-            "value is the area under the probability of the class, divided by that of the whole picture (Petsiuk et "
-            "al., RISE, 2018; normalised as in Yang et al., IDGI, 2023)."
+            f"pixels {moves} in the order of the map, in {settings.curve_steps} steps; those that are out are "
+            f"{_ABSENT[kind]}. The value is the area under the probability of the class, divided by that of the whole "
+            "picture (Petsiuk et al., RISE, 2018; normalised as in Yang et al., IDGI, 2023)."
         )
     follows = "whether the class is the predicted one" if name == "aic" else "the normalised probability of the class"
     return (
         "pixels are revealed in the order of the map on top of 1 % random ones, the others are interpolated. The value "
-        f"is the area under {follows} against the information in the picture, measured by {settings.information.value} "
-        f"(Kapishnikov et al., XRAI, 2019). Pictures whose class has a probability below {settings.min_score:g} do not "
-        "qualify."
+        f"is the area under {follows} against the information in the picture, "
+        f"{_INFORMATION[settings.information]} (Kapishnikov et al., XRAI, 2019). Pictures whose class has a "
+        f"probability below {settings.min_score:g} do not qualify."
     )
 
 
@@ -212,7 +223,7 @@ def _picture(result: PictureResult, settings: EvaluationSettings) -> dict[str, A
     return {
         "name": result.name,
         "about": about,
-        "uri": "" if thumbnail is None else jpeg_uri(thumbnail, 2 * _MAP_PIXELS),
+        "uri": None if thumbnail is None else jpeg_uri(thumbnail, 2 * _MAP_PIXELS),
         "maps": [] if thumbnail is None else [_map(method, result, settings) for method in result.methods],
     }
 
