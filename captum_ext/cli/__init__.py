@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from captum_ext.cli.demo import demo
-from captum_ext.cli.evaluate import evaluate
-from captum_ext.cli.explain import explain
+from captum_ext.cli import demo, evaluate, explain
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Attribution methods that Captum lacks.")
-for command in (explain, evaluate, demo):
+for command in (explain.explain, evaluate.evaluate, demo.demo):
     app.command()(command)

@@ -27,7 +27,7 @@ from captum_ext.evaluation.figures import write_figures
 from captum_ext.evaluation.measures import METRICS, parse_metric_names
 from captum_ext.evaluation.ranks import Rank, ranks
 from captum_ext.evaluation.report import Findings, write_report
-from captum_ext.evaluation.results import CSV, GrowingTables, load_result, write_curves, write_tables
+from captum_ext.evaluation.results import CSV, GrowingTables, load_results, write_curves, write_tables
 from captum_ext.evaluation.runner import Runner
 from captum_ext.evaluation.settings import EvaluationSettings, InformationMeasure
 from captum_ext.evaluation.statistics import Estimate, Summary, summarize
@@ -99,7 +99,7 @@ def evaluate(
             store = ResultStore(out)
             rank.once(lambda: store.open(settings, force))
         runner = Runner(classifier, settings, store, where, internal_batch_size)
-        _run(console, runner, pictures[rank.index :: rank.count], rank)
+        _run(console, runner, pictures, rank)
         rank.wait()
         failed = _conclude(console, store, settings, pictures) if rank.is_first else 0
     if failed:
@@ -108,26 +108,25 @@ def evaluate(
 
 
 def _run(console: Console, runner: Runner, pictures: list[LabelledPicture], rank: Rank) -> None:
-    """Compute what is missing of this process's pictures, and keep the tables up to date as it goes."""
-    tables = GrowingTables(runner.store.directory, runner.settings)
+    """Compute what is missing of this process's pictures; the first process keeps the tables up to date."""
+    tables = GrowingTables(runner.store, [picture.name for picture in pictures], runner.settings)
+    own = pictures[rank.index :: rank.count]
     with progress_bar(console, hidden=not rank.is_first) as progress:
-        bar = progress.add_task("", total=len(pictures) * len(runner.settings.methods))
+        bar = progress.add_task("", total=len(own) * len(runner.settings.methods))
 
         def on_method(picture: LabelledPicture, method: str) -> None:
             progress.update(bar, advance=1, description=f"{escape(picture.name)}: {escape(method)}")
-            result = load_result(runner.store, picture.name, runner.settings.methods)
-            if rank.is_first and result is not None:
-                tables.add(result)
+            if rank.is_first:
+                tables.update()
 
-        runner.run(pictures, on_method)
+        runner.run(own, on_method)
 
 
 def _conclude(
     console: Console, store: ResultStore, settings: EvaluationSettings, pictures: list[LabelledPicture]
 ) -> int:
     """Merge what all processes found, show it, and return how many pictures failed."""
-    loaded = [load_result(store, picture.name, settings.methods) for picture in pictures]
-    results = [result for result in loaded if result is not None]
+    results = load_results(store, [picture.name for picture in pictures], settings)
     rows = [row for result in results for row in result.rows(settings)]
     write_tables(store.directory, rows)
     write_curves(store.directory, results, settings)

@@ -125,13 +125,16 @@ class PictureResult:
         return Row(self.name, seen.index, seen.name, seen.probability, method, metric, value, seconds, status, reason)
 
 
-def load_result(store: ResultStore, picture: str, methods: Sequence[str]) -> PictureResult | None:
-    """Return what is stored of a picture; None if nothing."""
-    part = store.load_picture(picture)
-    if part is None:
-        return None
-    found = {method: store.load_method(picture, method) for method in methods}
-    return PictureResult(picture, part, {method: result for method, result in found.items() if result is not None})
+def load_results(store: ResultStore, pictures: Sequence[str], settings: EvaluationSettings) -> list[PictureResult]:
+    """Return what is stored of pictures, in their order; those of which nothing is stored are left out."""
+    results = []
+    for name in pictures:
+        part = store.load_picture(name)
+        if part is not None:
+            found = {method: store.load_method(name, method) for method in settings.methods}
+            methods = {method: result for method, result in found.items() if result is not None}
+            results.append(PictureResult(name, part, methods))
+    return results
 
 
 def write_tables(directory: Path, rows: Sequence[Row]) -> None:
@@ -160,29 +163,32 @@ def csv_text(columns: Sequence[str], records: Sequence[Mapping[str, object]]) ->
 
 
 class GrowingTables:
-    """Tables that are written while an evaluation runs, but not at every picture.
+    """Tables that are written while an evaluation runs, but not at every result.
 
     Parameters
     ----------
-    directory
-        Where the tables go.
+    store
+        Results, also those of other processes.
+    pictures
+        Names of all pictures.
     settings
         Of the evaluation.
     pause
         Seconds between two versions at least; more where writing takes long.
     """
 
-    def __init__(self, directory: Path, settings: EvaluationSettings, pause: float = 10.0) -> None:
-        self._directory, self._settings, self._pause = directory, settings, pause
-        self._rows: dict[str, list[Row]] = {}
+    def __init__(
+        self, store: ResultStore, pictures: Sequence[str], settings: EvaluationSettings, pause: float = 10.0
+    ) -> None:
+        self._store, self._pictures, self._settings, self._pause = store, pictures, settings, pause
         self._next = time.monotonic()
 
-    def add(self, result: PictureResult) -> None:
-        """Take a picture's results, in place of what was known of it, and write the tables if it is time to."""
-        self._rows[result.name] = result.rows(self._settings)
+    def update(self) -> None:
+        """Write the tables anew if it is time to."""
         begin = time.monotonic()
         if begin >= self._next:
-            write_tables(self._directory, [row for rows in self._rows.values() for row in rows])
+            results = load_results(self._store, self._pictures, self._settings)
+            write_tables(self._store.directory, [row for result in results for row in result.rows(self._settings)])
             end = time.monotonic()
             # At most a twentieth of the time goes into tables, however many rows there are.
             self._next = end + max(self._pause, 20 * (end - begin))
