@@ -206,29 +206,23 @@ def test_file_that_breaks_off_leaves_what_was_there(tmp_path: Path):
     assert (tmp_path / "map.npy").read_bytes() == b"old"
 
 
-def test_demo_prints_its_table_and_where_the_figure_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr("captum_ext.demo.N_TEST", 100)
-    monkeypatch.setattr("captum_ext.demo.N_STEPS", 2)
-    monkeypatch.setattr("captum_ext.demo.EPOCHS", 2)
-    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "out")])
-    assert result.exit_code == 0, result.output
-    assert re.search(r"recognises \d+\.\d% of the test digits", result.output)
-    assert "IDGI (guided)" in result.output
-    assert str(tmp_path / "out" / "digits.png") in result.output
-
-
-def test_demo_replaces_files_only_with_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_demo_asks_before_it_replaces_and_prints_its_table_and_where_the_figure_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("COLUMNS", "200")
     (tmp_path / "digits.csv").write_text("mine")
-    monkeypatch.setattr("captum_ext.demo.train_classifier", lambda *_: pytest.fail("was computed before asking"))
-    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path)])
+    with monkeypatch.context() as patch:
+        patch.setattr("captum_ext.demo.train_classifier", lambda *_: pytest.fail("was computed before asking"))
+        result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path)])
     assert result.exit_code == 2
     assert "digits.csv exists already: give --force" in result.output
     assert (tmp_path / "digits.csv").read_text() == "mine"
-    monkeypatch.undo()
-    monkeypatch.setattr("captum_ext.demo.N_TEST", 60)
-    monkeypatch.setattr("captum_ext.demo.N_STEPS", 1)
-    monkeypatch.setattr("captum_ext.demo.EPOCHS", 1)
-    assert CliRunner().invoke(app, ["demo", "--out", str(tmp_path), "--force"]).exit_code == 0
+    monkeypatch.setattr("captum_ext.demo.N_TEST", 100)
+    monkeypatch.setattr("captum_ext.demo.N_STEPS", 2)
+    monkeypatch.setattr("captum_ext.demo.EPOCHS", 2)
+    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path), "--force"])
+    assert result.exit_code == 0, result.output
+    assert re.search(r"recognises \d+\.\d% of the test digits", result.output)
+    assert "IDGI (guided)" in result.output
+    assert str(tmp_path / "digits.png") in result.output
     assert (tmp_path / "digits.csv").read_text() != "mine"
