@@ -85,6 +85,12 @@ def test_blur_path_takes_neither_baselines_nor_what_is_not_an_image(model, metho
         method(lambda x: x.sum(1)).attribute(torch.rand(2, 5))
 
 
+@pytest.mark.parametrize("power", [0, -1.0, math.inf, math.nan])
+def test_power_of_a_blur_path_is_finite_and_positive(power):
+    with pytest.raises(ValueError, match="power="):
+        BlurPath(power=power)
+
+
 @pytest.mark.parametrize("max_sigma", [0, -1.0, math.inf, math.nan])
 def test_max_sigma_is_finite_and_positive(model, max_sigma):
     for make in (lambda: BlurPath(max_sigma), lambda: BlurIG(model, max_sigma)):

@@ -33,7 +33,7 @@ def test_agrees_with_scipy(how, level):
         **{seeded: np.random.default_rng(2)},
     ).confidence_interval
     spread = expected.high - expected.low
-    assert bootstrap_interval(values, level, how=how) == pytest.approx(tuple(expected), abs=0.08 * spread)
+    assert bootstrap_interval(values, level, how=how) == pytest.approx(tuple(expected), abs=0.04 * spread)
 
 
 def test_seed_decides_and_the_global_generators_do_not():

@@ -33,11 +33,11 @@ def scipy_blur(x: np.ndarray, sigma: float) -> np.ndarray:
     return np.stack([ndimage.gaussian_filter(channel, sigma, mode="constant") for channel in x])
 
 
-def naive_blur_ig(x: np.ndarray, gradient, max_sigma: float, n_steps: int) -> np.ndarray:
+def naive_blur_ig(x: np.ndarray, gradient, max_sigma: float, power: float, n_steps: int) -> np.ndarray:
     total = np.zeros_like(x)
     for j in range(n_steps):
-        here = scipy_blur(x, max_sigma * (1 - j / n_steps))
-        there = scipy_blur(x, max_sigma * (1 - (j + 1) / n_steps))
+        here = scipy_blur(x, max_sigma * (1 - j / n_steps) ** power)
+        there = scipy_blur(x, max_sigma * (1 - (j + 1) / n_steps) ** power)
         total += gradient(here) * (there - here)
     return total
 
@@ -94,11 +94,12 @@ def test_gaussian_blur_of_bfloat16_is_rounded_once():
     assert differs.double().mean() < 0.01
 
 
-def test_blur_ig_equals_the_naive_version_on_a_batch():
+@pytest.mark.parametrize("power", [1.0, 2.0, 0.5])
+def test_blur_ig_equals_the_naive_version_on_a_batch(power):
     model, x = smooth_cnn(), pictures(3)
-    found = BlurIG(model, max_sigma=4.0).attribute(x, target=[0, 1, 2], n_steps=20, internal_batch_size=9)
+    found = BlurIG(model, max_sigma=4.0, power=power).attribute(x, target=[0, 1, 2], n_steps=20, internal_batch_size=9)
     for i in range(3):
-        expected = naive_blur_ig(x[i].numpy(), gradient_of(model, i), 4.0, 20)
+        expected = naive_blur_ig(x[i].numpy(), gradient_of(model, i), 4.0, power, 20)
         np.testing.assert_allclose(found[i].numpy(), expected, rtol=0, atol=1e-6 * np.abs(expected).max())
 
 
@@ -110,6 +111,15 @@ def test_blur_ig_approaches_the_integral_as_one_over_n():
     # Halved with each doubling; the reference's own error, 1/2000, adds up to a tenth.
     assert 1.7 < errors[50] / errors[100] < 2.4
     assert 1.7 < errors[100] / errors[200] < 2.6
+
+
+def test_power_changes_the_steps_and_not_the_integral():
+    model, x = smooth_cnn(), pictures(1)
+    linear, quadratic = (BlurIG(model, max_sigma=4.0, power=power) for power in (1.0, 2.0))
+    reference = linear.attribute(x, target=1, n_steps=2000)
+    fine = quadratic.attribute(x, target=1, n_steps=2000)
+    coarse = quadratic.attribute(x, target=1, n_steps=50)
+    assert (fine - reference).abs().max() < 0.1 * (coarse - reference).abs().max()
 
 
 def test_blur_ig_delta_is_measured_from_the_blurred_picture():
@@ -214,4 +224,5 @@ def test_input_equal_to_baseline_gets_zero():
 
 def test_path_objects_say_what_they_are():
     assert BlurIG(nn.Identity(), 7.0).path == BlurPath(max_sigma=7.0)
+    assert BlurIG(nn.Identity(), power=2.0).path == BlurPath(power=2.0)
     assert repr(GuidedIG(nn.Identity()).path) == "GuidedPath(fraction=0.25, max_dist=0.02)"

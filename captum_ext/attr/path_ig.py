@@ -101,11 +101,14 @@ class BlurIG(PathIG):
         The model, or any function of it that returns one row for each example.
     max_sigma
         Standard deviation of the strongest blur, in pixels.
+    power
+        1 for steps of equal sigma, as published; 2 for smaller steps where the blur is small, which brings the delta
+        down. See `captum_ext.attr.BlurPath`.
 
     Raises
     ------
     InvalidArgumentError
-        ``max_sigma`` is not finite and above 0.
+        ``max_sigma`` or ``power`` is not finite and above 0.
 
     Examples
     --------
@@ -117,8 +120,8 @@ class BlurIG(PathIG):
     torch.Size([2, 3, 8, 8])
     """
 
-    def __init__(self, forward_func: Callable[..., Tensor], max_sigma: float = 50.0) -> None:
-        super().__init__(forward_func, BlurPath(max_sigma))
+    def __init__(self, forward_func: Callable[..., Tensor], max_sigma: float = 50.0, power: float = 1.0) -> None:
+        super().__init__(forward_func, BlurPath(max_sigma, power))
 
 
 class GuidedIG(PathIG):

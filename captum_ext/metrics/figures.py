@@ -30,7 +30,8 @@ Result = TypeVar("Result")
 
 _PANEL_INCHES = (4.6, 3.4)
 _LEGEND_LINE_INCHES = 0.19
-_BAND_SHADE = 0.15
+_BAND_SHADES = {True: 0.15, False: 0.07}
+"""With few lines and with many, where bands lie on each other."""
 _BAND_POINTS = 201
 
 
@@ -193,7 +194,7 @@ def completeness_figure(
     axes.set_xscale("log")
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
-    _finish(axes, ("|sum of attributions − change of the output| / |change|", ""), title)
+    _finish(axes, ("|completeness delta| / |change of the output|", "method: median"), title)
     return figure
 
 
@@ -212,18 +213,27 @@ def _line(name: str, curves: Tensor, how: Aggregate, level: float, n_resamples: 
 def _curves_figure(lines: list[_Line], axis_labels: tuple[str, str], title: str) -> Figure:
     width, height = _PANEL_INCHES
     columns = 2 if len(lines) > 1 else 1
-    legend_height = _LEGEND_LINE_INCHES * -(-len(lines) // columns) + 0.15
+    legend_height = _LEGEND_LINE_INCHES * (1 + -(-len(lines) // columns)) + 0.15
     figure = Figure(figsize=(width, height + legend_height), dpi=150, layout="constrained")
     axes = figure.add_subplot()
+    shade = _BAND_SHADES[len(lines) <= 4]
     for place, line in enumerate(lines):
         colour, style = _look(place)
         shares = np.linspace(0, 1, len(line.middle))
-        axes.fill_between(shares, line.lower, line.upper, color=colour, alpha=_BAND_SHADE, linewidth=0)
+        axes.fill_between(shares, line.lower, line.upper, color=colour, alpha=shade, linewidth=0)
         axes.plot(shares, line.middle, color=colour, linestyle=style, linewidth=1.6, label=line.label)
     axes.set_xlim(0, 1)
     axes.set_ylim(bottom=min(0.0, *(float(line.lower.min()) for line in lines)))
     _finish(axes, axis_labels, title)
-    figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=8, handlelength=3.2)
+    figure.legend(
+        title="area under the curve",
+        title_fontsize=8,
+        fontsize=8,
+        loc="outside lower center",
+        ncols=columns,
+        handlelength=3.2,
+        frameon=False,
+    )
     return figure
 
 

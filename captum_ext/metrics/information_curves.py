@@ -312,14 +312,16 @@ def _picture_curves(
     """Return the curves for which one picture qualifies, and the reasons why it does not for the others."""
     with ThreadPoolExecutor() as pool:  # SciPy and Pillow work without holding the interpreter
         ends = [interpolate_hidden(picture, masks[0]), picture]
-        end_scores, end_information = classifier.scores(ends, target), information_of(ends, information, pool)
+        told = information_of(ends, information, pool)
+        end_scores, end_information = classifier.scores(ends, target), np.array([*told])
         reasons = _refusals(end_scores, end_information, min_score)
         if len(reasons) == len(CURVES):
             return {}, reasons
         # The fullest mask takes longest: first, so that no thread is left with it alone.
         versions = list(pool.map(partial(interpolate_hidden, picture), masks[:0:-1]))[::-1]
+        told = information_of([*versions, picture], information, pool)
         scores = classifier.scores(versions, target)
-        shares = _between(information_of([*versions, picture], information, pool)[:-1], end_information)
+        shares = _between(np.array([*told])[:-1], end_information)
     qualified = [name for name in CURVES if name not in reasons]
     return {name: _curve(shares, _between(scores[name], end_scores[name])) for name in qualified}, reasons
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
@@ -37,10 +36,10 @@ def webp_size(picture: Picture) -> int:
     return buffer.tell()
 
 
-def information_of(
-    pictures: Sequence[Picture], information: Information, pool: ThreadPoolExecutor
-) -> npt.NDArray[np.float64]:
-    """Measure each of several versions of a picture, the last of which is whole.
+def information_of(pictures: Sequence[Picture], information: Information, pool: ThreadPoolExecutor) -> Iterable[float]:
+    """Begin to measure each of several versions of a picture, the last of which is whole.
+
+    Threads compress on while the caller does something else, and the numbers come when they are asked for.
 
     Parameters
     ----------
@@ -52,8 +51,8 @@ def information_of(
         Threads that compress.
     """
     if information == "webp":
-        return np.array([*pool.map(webp_size, pictures)], dtype=np.float64)
+        return pool.map(webp_size, pictures)
     stack = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
     whole = stack[-1:].expand_as(stack)
     similarity = multiscale_structural_similarity_index_measure(stack, whole, data_range=1.0, reduction="none")
-    return np.asarray(similarity.double().numpy())
+    return [float(one) for one in similarity]
