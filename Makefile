@@ -15,7 +15,7 @@ $(INSTALLED): pyproject.toml
 	touch $@
 
 demo: $(INSTALLED)
-	$(BIN)/captum-ext demo --out demo-output
+	$(BIN)/captum-ext demo --out demo-output --force
 	$(BIN)/hdr demo --out demo-output --force
 
 # One thread for each worker: with more, small models wait for each other.

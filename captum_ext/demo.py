@@ -56,7 +56,7 @@ class MethodSummary:
     title
         Name of the method.
     delta
-        Mean absolute convergence delta.
+        Mean absolute convergence delta; None where the attributions sum to nothing.
     path_residual
         Mean absolute path residual; None where the method has none.
     insertion
@@ -66,7 +66,7 @@ class MethodSummary:
     """
 
     title: str
-    delta: float
+    delta: float | None
     path_residual: float | None
     insertion: float
     milliseconds: float
@@ -168,18 +168,26 @@ def _summary(title: str, model: nn.Module, digits: Digits, result: MethodResult)
         target=digits.labels,
         n_steps=digits.images[0].numel(),
     )
-    residual = result.path_residual
     return MethodSummary(
         title,
-        result.delta.abs().mean().item(),
-        None if residual is None else residual.abs().mean().item(),
+        _mean_magnitude(result.delta),
+        _mean_magnitude(result.path_residual),
         score.normalized_areas.mean().item(),
         1000 * result.seconds / len(digits.images),
     )
 
 
+def _mean_magnitude(values: Tensor | None) -> float | None:
+    return None if values is None else values.abs().mean().item()
+
+
+def output_files(directory: Path) -> tuple[Path, Path]:
+    """Return where the figure and the table of the demonstration go."""
+    return directory / "digits.png", directory / "digits.csv"
+
+
 def run_demo(directory: Path, on_method: Callable[[str], None] = lambda title: None) -> DemoReport:
-    """Train, explain, measure, and write ``digits.png`` and ``digits.csv``.
+    """Train, explain, measure, and write the files of `output_files`; the same names are replaced.
 
     Parameters
     ----------
@@ -194,7 +202,7 @@ def run_demo(directory: Path, on_method: Callable[[str], None] = lambda title: N
     recognised = Digits(test.images[correct], test.labels[correct])
     found = compare_methods(model, recognised, on_method)
     rows = [summary for _, summary in found.values()]
-    figure, table = directory / "digits.png", directory / "digits.csv"
+    figure, table = output_files(directory)
     _write_figure(figure, recognised, {DEMO_METHODS[name].title: result for name, (result, _) in found.items()})
     _write_table(table, rows)
     return DemoReport(correct.float().mean().item(), rows, figure, table)

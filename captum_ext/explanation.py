@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from captum_ext.image_baselines import ImageBaseline, image_baseline
-from captum_ext.method_names import METHODS, MethodResult, run_method
+from captum_ext.method_names import MethodResult, method_named, run_method
 from captum_ext.models import Classifier
 from captum_ext.visualization import attribution_figure
 from captum_ext.whole_files import whole_file
@@ -96,24 +96,34 @@ class Explanation:
         """Draw the picture and each method's map and overlay."""
         return attribution_figure(
             self.image,
-            {METHODS[name].title: result.attributions[0] for name, result in self.results.items()},
+            {method_named(name).title: result.attributions[0] for name, result in self.results.items()},
             title=f"{title}: {self.target}",
         )
 
     def save(self, directory: Path, name: str) -> list[Path]:
-        """Write ``NAME.png``, and ``NAME.METHOD.npy`` with the raw attributions of shape (C, H, W) for each method.
+        """Write the files of `output_files`: the figure, and the raw attributions of shape (C, H, W) for each method.
 
-        Files are whole or not there; the same names are replaced. A colon in a method's name becomes a hyphen.
+        Files are whole or not there; the same names are replaced.
         """
-        figure_path = directory / f"{name}.png"
+        figure_path, *paths = output_files(directory, name, list(self.results))
         with whole_file(figure_path) as file:
             self.figure(name).savefig(file, format="png")
-        paths = [figure_path]
-        for method, result in self.results.items():
-            paths.append(directory / f"{name}.{method.replace(':', '-')}.npy")
-            with whole_file(paths[-1]) as file:
+        for path, result in zip(paths, self.results.values(), strict=True):
+            with whole_file(path) as file:
                 np.save(file, result.attributions[0].cpu().numpy())
-        return paths
+        return [figure_path, *paths]
+
+
+def output_files(directory: Path, name: str, methods: Sequence[str]) -> list[Path]:
+    """Return the files that an explanation is saved as; a colon in a method's name becomes a hyphen.
+
+    Examples
+    --------
+    >>> [path.name for path in output_files(Path("out"), "cat", ["ig", "idgi:blur"])]
+    ['cat.png', 'cat.ig.npy', 'cat.idgi-blur.npy']
+    """
+    arrays = [directory / f"{name}.{method.replace(':', '-')}.npy" for method in methods]
+    return [directory / f"{name}.png", *arrays]
 
 
 class Probabilities(nn.Module):
@@ -133,6 +143,40 @@ class Probabilities(nn.Module):
         """Return probabilities of shape (N, classes)."""
         scores: Tensor = self.logits(inputs)
         return scores.softmax(1)
+
+
+@dataclass(frozen=True)
+class SeenPicture:
+    """A picture as a model sees it.
+
+    Parameters
+    ----------
+    image
+        Before normalisation; shape (C, H, W), values in [0, 1].
+    inputs
+        After it; shape (1, C, H, W).
+    baselines
+        Where paths to the picture start, after normalisation; shape (1, C, H, W).
+    """
+
+    image: Tensor
+    inputs: Tensor
+    baselines: Tensor
+
+
+def seen_picture(
+    classifier: Classifier, picture: Image.Image, baseline: ImageBaseline, device: torch.device | str
+) -> SeenPicture:
+    """Bring a picture into the form in which a model takes it, with its baseline."""
+    preprocessing = classifier.preprocessing
+    image = preprocessing.to_tensor(picture).to(device)
+    start = image_baseline(baseline, image[None], preprocessing.mean)
+    return SeenPicture(image, preprocessing.normalize(image[None]), preprocessing.normalize(start))
+
+
+def explained_model(classifier: Classifier, output: Output) -> nn.Module:
+    """Return the model whose output is explained: the classifier, or its softmax."""
+    return Probabilities(classifier.model) if output is Output.PROBABILITY else classifier.model
 
 
 def explain_image(
@@ -162,19 +206,22 @@ def explain_image(
     ModelError
         The target is not a class of the model.
     """
-    preprocessing = classifier.preprocessing
-    image = preprocessing.to_tensor(picture).to(device)
-    start = image_baseline(settings.baseline, image[None], preprocessing.mean)
-    inputs, baselines = preprocessing.normalize(image[None]), preprocessing.normalize(start)
-    target, top = _predict(classifier, inputs, settings.target)
-    model = Probabilities(classifier.model) if settings.output is Output.PROBABILITY else classifier.model
+    seen = seen_picture(classifier, picture, settings.baseline, device)
+    target, top = _predict(classifier, seen.inputs, settings.target)
+    model = explained_model(classifier, settings.output)
     results = {}
     for name in settings.methods:
         results[name] = run_method(
-            METHODS[name], model, inputs, baselines, target.index, settings.n_steps, settings.internal_batch_size
+            method_named(name),
+            model,
+            seen.inputs,
+            seen.baselines,
+            target.index,
+            settings.n_steps,
+            settings.internal_batch_size,
         )
         on_result(name, results[name])
-    return Explanation(image, target, top, results)
+    return Explanation(seen.image, target, top, results)
 
 
 def _predict(

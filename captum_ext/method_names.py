@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from captum.attr import Attribution, IntegratedGradients
+from captum.attr import Attribution, InputXGradient, IntegratedGradients, Saliency
 from torch import Tensor
 
-from captum_ext.attr import IDGI, BlurIG, FullGrad, GuidedIG
+from captum_ext.attr import IDGI, BlurIG, FullGrad, GuidedIG, SimpleFullGrad, SmoothFullGrad
+from captum_ext.attr.batch_norm_guard import batch_norm_guard
 from captum_ext.attr.validation import InvalidArgumentError
+from captum_ext.captum_methods import GradCam, GuidedGradCam, SeededGradientShap
+from captum_ext.metrics.completeness import completeness
 
 
 @dataclass(frozen=True)
@@ -27,12 +31,25 @@ class Method:
     build
         Makes the method for a model.
     takes_baselines
-        False where the method has a baseline of its own, such as the blurred picture.
+        False where the method has a baseline of its own, such as the blurred picture, or none.
+    is_complete
+        Whether the attributions should sum to a change of the output, so that there is a delta.
+    arguments
+        Further arguments of ``attribute``.
     """
 
     title: str
     build: Callable[[Callable[..., Any]], Attribution]
     takes_baselines: bool = True
+    is_complete: bool = True
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _saliency(
+    title: str, build: Callable[[Callable[..., Any]], Attribution], arguments: Mapping[str, Any] | None = None
+) -> Method:
+    """Return a method that says where the model looks, and sums to nothing."""
+    return Method(title, build, takes_baselines=False, is_complete=False, arguments=arguments or {})
 
 
 METHODS: dict[str, Method] = {
@@ -43,7 +60,17 @@ METHODS: dict[str, Method] = {
     "idgi:blur": Method("IDGI (blur)", lambda model: IDGI(model, path="blur"), takes_baselines=False),
     "idgi:guided": Method("IDGI (guided)", lambda model: IDGI(model, path="guided")),
     "fullgrad": Method("FullGrad", FullGrad),
+    "fullgrad:paper": _saliency("FullGrad (paper)", FullGrad, {"postprocess": "paper"}),
+    "simple-fullgrad": _saliency("Simple FullGrad", SimpleFullGrad),
+    "smooth-fullgrad": _saliency("Smooth FullGrad", SmoothFullGrad),
+    "saliency": _saliency("Saliency", Saliency),
+    "input-x-gradient": _saliency("Input x gradient", InputXGradient),
+    "gradientshap": Method("Gradient SHAP", SeededGradientShap),
+    "gradcam": _saliency("Grad-CAM", GradCam),
+    "guided-gradcam": _saliency("Guided Grad-CAM", GuidedGradCam),
 }
+TAKE_A_LAYER: dict[str, Callable[..., Attribution]] = {"gradcam": GradCam, "guided-gradcam": GuidedGradCam}
+"""Methods that may be followed by a colon and the name of a layer."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +80,9 @@ class MethodResult:
     Parameters
     ----------
     attributions
-        Of the shape of the inputs.
+        Of the shape of the inputs, or (N, 1, H, W) for maps without channels.
     delta
-        Convergence delta; shape (N,).
+        Convergence delta; shape (N,). None where the attributions sum to nothing.
     path_residual
         Shape (N,); None where the method has none, because its delta says the same.
     seconds
@@ -63,14 +90,41 @@ class MethodResult:
     """
 
     attributions: Tensor
-    delta: Tensor
+    delta: Tensor | None
     path_residual: Tensor | None
     seconds: float
 
     @property
-    def change(self) -> Tensor:
-        """Change of the output that the attributions should sum to; shape (N,)."""
-        return self.attributions.flatten(1).sum(1) - self.delta
+    def change(self) -> Tensor | None:
+        """Change of the output that the attributions should sum to; shape (N,). None where they sum to nothing."""
+        return None if self.delta is None else self.attributions.flatten(1).sum(1) - self.delta
+
+
+def method_named(name: str) -> Method:
+    """Return a method by its name.
+
+    Parameters
+    ----------
+    name
+        A key of `METHODS`, or one of `TAKE_A_LAYER` with a layer, such as ``gradcam:layer4``.
+
+    Raises
+    ------
+    InvalidArgumentError
+        The name is not known.
+
+    Examples
+    --------
+    >>> method_named("gradcam:layer4").title
+    'Grad-CAM (layer4)'
+    """
+    if name in METHODS:
+        return METHODS[name]
+    base, _, layer = name.partition(":")
+    if base not in TAKE_A_LAYER or not layer:
+        raise InvalidArgumentError(f"method {name!r} is unknown: known are {', '.join(METHODS)}, gradcam:LAYER.")
+    build = TAKE_A_LAYER[base]
+    return _saliency(f"{METHODS[base].title} ({layer})", lambda model: build(model, layer))
 
 
 def parse_method_names(names: str) -> list[str]:
@@ -87,10 +141,10 @@ def parse_method_names(names: str) -> list[str]:
     ['ig', 'idgi:blur']
     """
     given = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
-    unknown = [name for name in given if name not in METHODS]
-    if unknown or not given:
-        what = f"method {', '.join(map(repr, unknown))} is unknown" if unknown else "no method was given"
-        raise InvalidArgumentError(f"{what}: known are {', '.join(METHODS)}.")
+    if not given:
+        raise InvalidArgumentError(f"no method was given: known are {', '.join(METHODS)}.")
+    for name in given:
+        method_named(name)  # refuses what is unknown
     return given
 
 
@@ -102,6 +156,7 @@ def run_method(
     target: int | Tensor,
     n_steps: int = 50,
     internal_batch_size: int | None = None,
+    seed: int = 0,
 ) -> MethodResult:
     """Attribute with a method, passing on the arguments that it takes.
 
@@ -121,6 +176,8 @@ def run_method(
         Steps from baseline to input, where the method takes them.
     internal_batch_size
         The most rows that go through the model at once.
+    seed
+        Of methods that draw random numbers.
 
     Examples
     --------
@@ -132,20 +189,35 @@ def run_method(
     """
     attribution = method.build(forward_func)
     accepted = inspect.signature(attribution.attribute).parameters
-    keywords: dict[str, Any] = {"n_steps": n_steps, "internal_batch_size": internal_batch_size}
-    if method.takes_baselines:
-        keywords["baselines"] = baselines
-    if "return_path_residual" in accepted:
-        keywords["return_path_residual"] = True
-    keywords = {name: value for name, value in keywords.items() if name in accepted}
+    offered: dict[str, Any] = {
+        "n_steps": n_steps,
+        "internal_batch_size": internal_batch_size,
+        "seed": seed,
+        "return_convergence_delta": True,
+        "return_path_residual": True,
+        "baselines": baselines,
+    }
+    refused = set() if method.takes_baselines else {"baselines"}
+    if not method.is_complete:
+        refused.add("return_convergence_delta")
+    keywords = {name: value for name, value in offered.items() if name in accepted and name not in refused}
     _wait_for(inputs.device)
     begin = time.perf_counter()
-    attributions, delta, *residual = attribution.attribute(
-        inputs, target=target, return_convergence_delta=True, **keywords
-    )
+    with batch_norm_guard(inputs), warnings.catch_warnings():
+        # Captum says so of every input, and puts the flag back.
+        warnings.filterwarnings("ignore", message=".*required_grads has been set automatically")
+        found = attribution.attribute(inputs, target=target, **keywords, **method.arguments)
     _wait_for(inputs.device)
     seconds = time.perf_counter() - begin
-    return MethodResult(attributions.detach(), delta.detach(), residual[0].detach() if residual else None, seconds)
+    attributions, delta, residual = (*found, None, None)[:3] if isinstance(found, tuple) else (found, None, None)
+    attributions = attributions.detach()
+    if method.is_complete and delta is None:
+        delta = completeness(forward_func, inputs, attributions, baselines, target).delta
+    return MethodResult(attributions, _detached(delta), _detached(residual), seconds)
+
+
+def _detached(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach()
 
 
 def _wait_for(device: torch.device) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -37,6 +37,31 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+class ExistingFileError(ValueError):
+    """A file would be replaced without having been asked for; the message names it."""
+
+
+def check_absent(paths: Sequence[Path], force: bool = False) -> None:
+    """Check that no file would be replaced, before anything is computed.
+
+    Parameters
+    ----------
+    paths
+        What will be written.
+    force
+        Whether existing files may be replaced.
+
+    Raises
+    ------
+    ExistingFileError
+        A file is there, and ``force`` is False.
+    """
+    there = [path for path in paths if path.exists()]
+    if there and not force:
+        others = f" and {len(there) - 1} more" if len(there) > 1 else ""
+        raise ExistingFileError(f"{there[0]}{others} exists already: give --force to replace, or another --out.")
 
 
 def _umask() -> int:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,33 +18,16 @@ from captum_ext import IDGI, BlurIG
 from captum_ext.cli import app
 from captum_ext.method_names import METHODS
 from captum_ext.whole_files import whole_file
-
-MODEL = """
-import torch
-from torch import nn
-from torchvision.transforms.v2 import functional
-from captum_ext.models import Classifier, Preprocessing
-
-def tiny():
-    generator = torch.Generator().manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Softplus(), nn.Flatten(), nn.Linear(4 * 10 * 10, 3))
-    for parameter in model.parameters():
-        parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
-    to_tensor = lambda picture: functional.to_dtype(functional.pil_to_tensor(picture), torch.float32, scale=True)
-    return Classifier(model, Preprocessing(to_tensor, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)), ["cat", "dog", "bird"])
-"""
+from tests.tiny_classifier import CLASSES, tiny
 
 
 @pytest.fixture
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    (tmp_path / "tiny_models.py").write_text(MODEL)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     noise = np.random.default_rng(0).integers(0, 256, (2, 12, 12, 3), dtype=np.uint8)
     for name, pixels in zip(("one.png", "two.png"), noise, strict=True):
         Image.fromarray(pixels).save(tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    yield tmp_path
-    sys.modules.pop("tiny_models", None)
+    return tmp_path
 
 
 Explain = Callable[..., Any]
@@ -54,7 +36,7 @@ Explain = Callable[..., Any]
 @pytest.fixture
 def explain(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Explain:
     monkeypatch.setenv("COLUMNS", "200")
-    arguments = ["--model", "tiny_models:tiny", "--out", "out", "--n-steps", "7", "--device", "cpu"]
+    arguments = ["--model", "tests.tiny_classifier:tiny", "--out", "out", "--n-steps", "7", "--device", "cpu"]
     return lambda *extra: CliRunner().invoke(app, ["explain", *arguments, *extra])
 
 
@@ -66,9 +48,7 @@ def expected_inputs(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def tiny_model() -> torch.nn.Module:
-    names: dict[str, object] = {}
-    exec(MODEL, names)
-    return names["tiny"]().model  # type: ignore[operator]
+    return tiny().model
 
 
 def test_raw_attributions_are_those_of_the_methods_called_by_hand(directory: Path, explain: Explain):
@@ -105,7 +85,7 @@ def test_screen_shows_classes_delta_residual_and_what_they_mean(directory: Path,
     )
     output = explain("one.png", "--method", "idgi").output
     probability = scores.softmax(0)[best]
-    assert f"one.png: {['cat', 'dog', 'bird'][best]} {100 * probability:.1f} %" in output
+    assert f"one.png: {CLASSES[best]} {100 * probability:.1f} %" in output
     (row,) = [line for line in output.splitlines() if line.startswith("│ IDGI")]
     change, shown_delta, shown_residual = (float(cell) for cell in re.findall(r"[+-][\d.e+-]+", row)[:3])
     assert change == pytest.approx((scores[best] - model(black)[0, best]).item(), abs=1e-3)
@@ -157,7 +137,7 @@ def test_picture_that_the_model_cannot_take_is_named(directory: Path, explain: E
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--method", "idgi,gradcam"], "method 'gradcam' is unknown: known are ig, blur-ig"),
+        (["--method", "idgi,gradcan"], "method 'gradcan' is unknown: known are ig, blur-ig"),
         (["--method", ","], "no method was given"),
         (["--model", "resnet51"], "'resnet51' is not known"),
         (["--weights", "none.pth"], "none.pth: there is no such file"),
@@ -182,6 +162,28 @@ def test_unknown_target_fails_with_the_reason(explain: Explain):
     assert "'fish' is not the name of a class" in result.output
 
 
+def test_existing_files_are_replaced_only_with_force_and_nothing_is_computed_before_asking(
+    directory: Path, explain: Explain, monkeypatch: pytest.MonkeyPatch
+):
+    (directory / "out").mkdir()
+    (directory / "out" / "two.idgi-blur.npy").write_bytes(b"precious")
+    monkeypatch.setenv("COUNT_FILE", str(directory / "passes"))
+    result = explain("one.png", "two.png", "--method", "ig,idgi:blur")
+    assert result.exit_code == 2
+    assert "out/two.idgi-blur.npy exists already: give --force" in result.output
+    assert not (directory / "passes").exists()
+    assert [path.name for path in (directory / "out").iterdir()] == ["two.idgi-blur.npy"]
+    assert explain("one.png", "two.png", "--method", "ig,idgi:blur", "--force").exit_code == 0
+    assert (directory / "out" / "two.idgi-blur.npy").read_bytes() != b"precious"
+
+
+def test_methods_that_sum_to_nothing_have_no_delta_in_the_table(directory: Path, explain: Explain):
+    output = explain("one.png", "--method", "saliency,gradcam:0").output
+    for title in ("Saliency", "Grad-CAM (0)"):
+        (row,) = [line for line in output.splitlines() if line.startswith(f"│ {title} ")]
+        assert [cell.strip() for cell in row.split("│")][2:5] == ["-", "-", "-"]
+
+
 def test_pictures_of_the_same_name_get_files_of_their_own(directory: Path, explain: Explain):
     (directory / "other").mkdir()
     (directory / "two.png").rename(directory / "other" / "one.png")
@@ -204,13 +206,23 @@ def test_file_that_breaks_off_leaves_what_was_there(tmp_path: Path):
     assert (tmp_path / "map.npy").read_bytes() == b"old"
 
 
-def test_demo_prints_its_table_and_where_the_figure_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_demo_asks_before_it_replaces_and_prints_its_table_and_where_the_figure_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "digits.csv").write_text("mine")
+    with monkeypatch.context() as patch:
+        patch.setattr("captum_ext.demo.train_classifier", lambda *_: pytest.fail("was computed before asking"))
+        result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "digits.csv exists already: give --force" in result.output
+    assert (tmp_path / "digits.csv").read_text() == "mine"
     monkeypatch.setattr("captum_ext.demo.N_TEST", 100)
     monkeypatch.setattr("captum_ext.demo.N_STEPS", 2)
     monkeypatch.setattr("captum_ext.demo.EPOCHS", 2)
-    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "out")])
+    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path), "--force"])
     assert result.exit_code == 0, result.output
     assert re.search(r"recognises \d+\.\d% of the test digits", result.output)
     assert "IDGI (guided)" in result.output
-    assert str(tmp_path / "out" / "digits.png") in result.output
+    assert str(tmp_path / "digits.png") in result.output
+    assert (tmp_path / "digits.csv").read_text() != "mine"

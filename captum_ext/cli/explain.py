@@ -1,0 +1,128 @@
+"""``captum-ext explain``: figures and raw attributions of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from captum_ext.cli.console import (
+    ABOUT_DELTA,
+    Baseline,
+    DeviceName,
+    ExplainedOutput,
+    Force,
+    InternalBatchSize,
+    ModelName,
+    Steps,
+    Weights,
+    device_named,
+    naming,
+    progress_bar,
+    refusals,
+)
+from captum_ext.explanation import Explanation, Output, Settings, explain_image, output_files
+from captum_ext.image_baselines import ImageBaseline
+from captum_ext.images import read_image
+from captum_ext.method_names import METHODS, MethodResult, method_named, parse_method_names
+from captum_ext.models import Classifier, load_classifier
+from captum_ext.whole_files import check_absent
+
+
+def explain(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures.", show_default=False)],
+    model: ModelName = "resnet50",
+    weights: Weights = None,
+    method: Annotated[str, typer.Option(help=f"Any of {','.join(METHODS)}, gradcam:LAYER, with commas.")] = "ig,idgi",
+    target: Annotated[str | None, typer.Option(metavar="CLASS", help="Index or name; else the predicted one.")] = None,
+    output: ExplainedOutput = Output.LOGIT,
+    baseline: Baseline = ImageBaseline.BLACK,
+    n_steps: Steps = 50,
+    internal_batch_size: InternalBatchSize = 10,
+    device: DeviceName = "auto",
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where figures and attributions go.")] = Path("explanations"),
+    force: Force = False,
+) -> None:
+    """Explain what a classifier sees in pictures: figures, raw attributions, and how far to trust them."""
+    console = Console(highlight=False)
+    with refusals(console):
+        settings = Settings(parse_method_names(method), target, output, baseline, n_steps, internal_batch_size)
+        check_absent(
+            [file for name in output_names(images) for file in output_files(out, name, settings.methods)], force
+        )
+        where = device_named(device)
+        classifier = load_classifier(model, weights, where)
+    failed = _explain_all(console, classifier, images, settings, where, out)
+    console.print(f"[dim]{ABOUT_DELTA}[/]")
+    if failed:
+        console.print(f"[bold red]{failed} of {len(images)} pictures failed.[/]")
+        raise typer.Exit(1)
+
+
+def _explain_all(
+    console: Console,
+    classifier: Classifier,
+    images: Sequence[Path],
+    settings: Settings,
+    device: torch.device,
+    out: Path,
+) -> int:
+    """Explain picture by picture, and return how many failed."""
+    failed = 0
+    with progress_bar(console) as progress:
+        bar = progress.add_task("", total=len(images) * len(settings.methods))
+        for done, (path, name) in enumerate(zip(images, output_names(images), strict=True), start=1):
+            progress.update(bar, description=escape(path.name))
+            try:
+                explanation = explain_image(
+                    classifier, read_image(path), settings, device, on_result=lambda *_: progress.advance(bar)
+                )
+                files = explanation.save(out, name)
+                _report(console, path, explanation, files)
+            except (ValueError, RuntimeError, OSError) as error:
+                failed += 1
+                console.print(f"[bold red]Failed:[/] {naming(path, error)}", soft_wrap=True)
+            progress.update(bar, completed=done * len(settings.methods))
+    return failed
+
+
+def _report(console: Console, path: Path, explanation: Explanation, files: Sequence[Path]) -> None:
+    console.print(f"\n[bold]{escape(str(path))}[/]: {escape(', '.join(map(str, explanation.top)))}", soft_wrap=True)
+    table = Table(title=f"explained: {escape(str(explanation.target))}", title_justify="left")
+    for heading in ("method", "change of output", "delta", "path residual", "seconds"):
+        table.add_column(heading, justify="left" if heading == "method" else "right")
+    for name, result in explanation.results.items():
+        table.add_row(method_named(name).title, *_numbers(result))
+    console.print(table)
+    console.print(f"figure {escape(str(files[0]))}, attributions {escape(str(files[0].with_suffix('')))}.*.npy")
+
+
+def _numbers(result: MethodResult) -> tuple[str, ...]:
+    change = "-" if result.change is None else f"{result.change.item():+.3f}"
+    delta = "-" if result.delta is None else f"{result.delta.item():+.2g}"
+    residual = "-" if result.path_residual is None else f"{result.path_residual.item():+.2g}"
+    return change, delta, residual, f"{result.seconds:.1f}"
+
+
+def output_names(images: Sequence[Path]) -> list[str]:
+    """Return the stem of each picture, numbered where several have the same.
+
+    Examples
+    --------
+    >>> output_names([Path("a/cat.jpg"), Path("b/cat.png"), Path("dog.jpg")])
+    ['cat', 'cat-2', 'dog']
+    """
+    names: list[str] = []
+    for image in images:
+        number, name = 1, image.stem
+        while name in names:
+            number += 1
+            name = f"{image.stem}-{number}"
+        names.append(name)
+    return names

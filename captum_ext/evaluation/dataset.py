@@ -1,0 +1,217 @@
+"""The pictures of an evaluation and the class of each."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from PIL import Image
+
+from captum_ext.models import Classifier, ModelError
+
+_WNID = re.compile(r"n\d{8}")
+
+
+class DatasetError(ValueError):
+    """A folder or a table of labels cannot be used; the message says why."""
+
+
+class ClassFrom(str, Enum):
+    """Where the class of a picture comes from, if there is no table."""
+
+    AUTO = "auto"
+    """The folder, where all pictures lie in subfolders, else the prediction."""
+    FOLDER = "folder"
+    """Name of the folder that the picture lies in."""
+    FILE_NAME = "file-name"
+    """The number that the file's name begins with, as in ``027_eft.jpg``."""
+    PREDICTION = "prediction"
+    """The most probable class."""
+
+
+@dataclass(frozen=True)
+class LabelledPicture:
+    """A picture of the evaluation.
+
+    Parameters
+    ----------
+    path
+        The file.
+    name
+        Its path inside of the folder, with slashes; no two pictures have the same.
+    label
+        Index or name of the class; None takes the predicted one.
+    problem
+        Why the class is not known, where it should be.
+    """
+
+    path: Path
+    name: str
+    label: str | None = None
+    problem: str | None = None
+
+
+def find_pictures(data: Path, leave_out: Path | None = None) -> list[Path]:
+    """Return the pictures in a folder and its subfolders, in alphabetical order; hidden ones are left out.
+
+    Parameters
+    ----------
+    data
+        The folder.
+    leave_out
+        A folder whose pictures do not count, such as that of the results.
+
+    Raises
+    ------
+    DatasetError
+        It is no folder, or holds no picture.
+
+    Examples
+    --------
+    >>> find_pictures(Path("no-such-folder"))
+    Traceback (most recent call last):
+    captum_ext.evaluation.dataset.DatasetError: no-such-folder: is not a folder; give one with pictures.
+    """
+    if not data.is_dir():
+        raise DatasetError(f"{data}: is not a folder; give one with pictures.")
+    known = Image.registered_extensions()
+    without = leave_out.resolve() if leave_out is not None else None
+    found = sorted(
+        path
+        for path in data.rglob("*")
+        if path.suffix.lower() in known
+        and not any(part.startswith(".") for part in path.relative_to(data).parts)
+        and not (without is not None and path.resolve().is_relative_to(without))
+    )
+    if not found:
+        raise DatasetError(f"{data}: holds no picture (.jpg, .png, .webp ...).")
+    return found
+
+
+def labelled_pictures(
+    data: Path, class_from: ClassFrom, labels: Path | None = None, leave_out: Path | None = None
+) -> list[LabelledPicture]:
+    """Return the pictures of a folder with their labels.
+
+    Parameters
+    ----------
+    data
+        The folder.
+    class_from
+        Where labels come from, if ``labels`` is None.
+    labels
+        A table, see `read_labels`.
+    leave_out
+        A folder whose pictures do not count.
+
+    Raises
+    ------
+    DatasetError
+        There is no picture, or the table is unusable or names files that are not there.
+    """
+    paths = find_pictures(data, leave_out)
+    names = [path.relative_to(data).as_posix() for path in paths]
+    if labels is not None:
+        label_of = _from_table(labels, names)
+    else:
+        if class_from is ClassFrom.AUTO:
+            all_in_folders = all("/" in name for name in names)
+            class_from = ClassFrom.FOLDER if all_in_folders else ClassFrom.PREDICTION
+        label_of = _LABELS[class_from]
+    return [LabelledPicture(path, name, *label_of(name)) for path, name in zip(paths, names, strict=True)]
+
+
+Label = tuple[str | None, str | None]
+"""A label or None, and the reason why there is none or None."""
+
+
+def _folder_label(name: str) -> Label:
+    *folders, _ = name.split("/")
+    return (folders[-1], None) if folders else (None, "lies in no subfolder that could name its class")
+
+
+def _file_name_label(name: str) -> Label:
+    found = re.match(r"\d+", name.rsplit("/", 1)[-1])
+    return (found[0], None) if found else (None, "has a name that does not begin with the number of a class")
+
+
+def _predicted_label(name: str) -> Label:
+    return None, None
+
+
+_LABELS: dict[ClassFrom, Callable[[str], Label]] = {
+    ClassFrom.FOLDER: _folder_label,
+    ClassFrom.FILE_NAME: _file_name_label,
+    ClassFrom.PREDICTION: _predicted_label,
+}
+
+
+def read_labels(path: Path) -> dict[str, str]:
+    """Read a table with the columns ``file`` (path inside of the folder) and ``class`` (index or name).
+
+    Raises
+    ------
+    DatasetError
+        The file cannot be read, lacks a column, or gives a file two classes.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{path}: cannot be read as a table ({error}).") from error
+    if not rows or not {"file", "class"} <= rows[0].keys():
+        found = ", ".join(rows[0]) if rows else "no row"
+        raise DatasetError(f"{path}: has {found}; give the columns file and class, with a header.")
+    labels: dict[str, str] = {}
+    for row in rows:
+        name, label = row["file"].strip(), (row["class"] or "").strip()
+        if labels.setdefault(name, label) != label:
+            raise DatasetError(f"{path}: gives {name} the classes {labels[name]!r} and {label!r}.")
+    return labels
+
+
+def _from_table(path: Path, names: Sequence[str]) -> Callable[[str], Label]:
+    labels = read_labels(path)
+    missing = [name for name in labels if name not in set(names)]
+    if missing:
+        raise DatasetError(f"{path}: names {len(missing)} files that are not in the folder, the first is {missing[0]}.")
+    return lambda name: (labels[name], None) if labels.get(name) else (None, f"has no class in {path.name}")
+
+
+def class_of_label(classifier: Classifier, label: str, n_classes: int) -> int:
+    """Return the class that a label stands for: an index, a name (underscores for spaces), or an ImageNet wnid.
+
+    Raises
+    ------
+    ModelError
+        The label is none of these.
+    """
+    wnid = label.strip()
+    if _WNID.fullmatch(wnid):
+        known = _imagenet_classes()
+        if n_classes != len(known) or wnid not in known:
+            raise ModelError(
+                f"label {label!r} is an ImageNet wnid, and which class it is for a model with {n_classes} classes is "
+                "not known (timm lists the wnids of the usual 1000): give a table of numbers with --labels."
+            )
+        return known[wnid]
+    try:
+        return classifier.class_index(label, n_classes)
+    except ModelError:
+        if "_" not in label:
+            raise
+        return classifier.class_index(label.replace("_", " "), n_classes)
+
+
+def _imagenet_classes() -> Mapping[str, int]:
+    """Return the index of each wnid among ImageNet's 1000 classes; empty without timm, which lists them."""
+    try:
+        info = importlib.import_module("timm.data").ImageNetInfo("imagenet-1k")
+    except ImportError:
+        return {}
+    return {wnid: index for index, wnid in enumerate(info.label_names())}

@@ -1,0 +1,193 @@
+"""The metrics of an evaluation by name, and one call that measures an attribution with all that are asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from captum_ext.attr.validation import InvalidArgumentError
+from captum_ext.evaluation.settings import EvaluationSettings
+from captum_ext.explanation import Probabilities, SeenPicture
+from captum_ext.image_baselines import ImageBaseline, image_baseline
+from captum_ext.metrics import ScoreCurves, deletion, information_curves, insertion
+from captum_ext.metrics.information_curves import CurveName
+from captum_ext.models import Classifier
+
+Curve = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric as it is offered by name.
+
+    Parameters
+    ----------
+    title
+        Name for people.
+    about
+        What a value is.
+    higher_is_better
+        False where a good map has a small value.
+    has_joint_area
+        Whether papers give the area under the median curve of all pictures, too.
+    """
+
+    title: str
+    about: str
+    higher_is_better: bool = True
+    has_joint_area: bool = False
+
+
+METRICS: dict[str, Metric] = {
+    "insertion": Metric("Insertion", "area under the probability as pixels enter, by that of the whole picture"),
+    "deletion": Metric("Deletion", "area under the probability as pixels leave, by that of the whole picture", False),
+    "aic": Metric("AIC", "area under the accuracy against the information in what is revealed", has_joint_area=True),
+    "sic": Metric(
+        "SIC", "area under the normalised probability against the information in what is revealed", has_joint_area=True
+    ),
+}
+INFORMATION_CURVES: dict[str, CurveName] = {"aic": "accuracy", "sic": "softmax"}
+_SCORE_CURVES: dict[str, Callable[..., ScoreCurves]] = {"insertion": insertion, "deletion": deletion}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a metric says about one attribution.
+
+    Parameters
+    ----------
+    value
+        NaN where the picture does not qualify.
+    curve
+        The curve that the value is the area of; None where the picture does not qualify.
+    refusal
+        Why it does not qualify.
+    """
+
+    value: float
+    curve: Curve | None
+    refusal: str | None = None
+
+
+def parse_metric_names(names: str) -> list[str]:
+    """Split a list of names at its commas; a name that comes twice counts once.
+
+    Raises
+    ------
+    InvalidArgumentError
+        A name is not known, or there is none.
+
+    Examples
+    --------
+    >>> parse_metric_names("insertion, sic")
+    ['insertion', 'sic']
+    """
+    given = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+    unknown = [name for name in given if name not in METRICS]
+    if unknown or not given:
+        what = f"metric {', '.join(map(repr, unknown))} is unknown" if unknown else "no metric was given"
+        raise InvalidArgumentError(f"{what}: known are {', '.join(METRICS)}.")
+    return given
+
+
+def measure(
+    classifier: Classifier,
+    seen: SeenPicture,
+    attributions: Tensor,
+    target: int,
+    settings: EvaluationSettings,
+    internal_batch_size: int | None = None,
+) -> dict[str, Measurement]:
+    """Measure the attributions of one picture with every metric of the settings.
+
+    Parameters
+    ----------
+    classifier
+        The model.
+    seen
+        The picture.
+    attributions
+        Shape (1, C, H, W) or (1, 1, H, W).
+    target
+        The class that was explained.
+    settings
+        Which metrics, and how.
+    internal_batch_size
+        The most rows that go through the model at once.
+    """
+    found: dict[str, Measurement] = {}
+    for name in settings.metrics:
+        if name in _SCORE_CURVES:
+            found[name] = _score(name, classifier, seen, attributions, target, settings, internal_batch_size)
+    asked = {name: which for name, which in INFORMATION_CURVES.items() if name in settings.metrics}
+    if asked:
+        found |= _information(asked, classifier, seen, attributions, target, settings, internal_batch_size)
+    return {name: found[name] for name in settings.metrics}
+
+
+def _score(
+    name: str,
+    classifier: Classifier,
+    seen: SeenPicture,
+    attributions: Tensor,
+    target: int,
+    settings: EvaluationSettings,
+    internal_batch_size: int | None,
+) -> Measurement:
+    kind = settings.insertion_baseline if name == "insertion" else settings.deletion_baseline
+    curves = _SCORE_CURVES[name](
+        Probabilities(classifier.model),
+        seen.inputs,
+        attributions,
+        baselines=_absent(classifier, seen, kind),
+        target=target,
+        n_steps=settings.curve_steps,
+        internal_batch_size=internal_batch_size,
+    )
+    value = curves.normalized_areas.item()
+    if math.isnan(value):
+        return Measurement(
+            value, None, "the whole picture has the probability 0, which nothing can be measured against"
+        )
+    # Of the whole picture's score, so that curves of pictures that the model is more or less sure of can be averaged.
+    whole = curves.curves[0, -1 if name == "insertion" else 0]
+    return Measurement(value, (curves.curves[0] / whole).float().cpu().numpy())
+
+
+def _absent(classifier: Classifier, seen: SeenPicture, kind: ImageBaseline) -> Tensor:
+    preprocessing = classifier.preprocessing
+    return preprocessing.normalize(image_baseline(kind, seen.image[None], preprocessing.mean))
+
+
+def _information(
+    asked: Mapping[str, CurveName],
+    classifier: Classifier,
+    seen: SeenPicture,
+    attributions: Tensor,
+    target: int,
+    settings: EvaluationSettings,
+    internal_batch_size: int | None,
+) -> dict[str, Measurement]:
+    curves = information_curves(
+        lambda images: classifier.model(classifier.preprocessing.normalize(images)),
+        seen.image[None],
+        attributions,
+        target,
+        information=settings.information.value,
+        min_score=settings.min_score,
+        internal_batch_size=internal_batch_size,
+        seed=settings.seed,
+    )
+    found = {}
+    for name, which in asked.items():
+        curve = curves.curve(which)
+        if 0 in curve.refused:
+            found[name] = Measurement(math.nan, None, curve.refused[0])
+        else:
+            found[name] = Measurement(curve.areas().item(), curve.curve[0].float().cpu().numpy())
+    return found

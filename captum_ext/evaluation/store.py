@@ -1,0 +1,218 @@
+"""Results on disk, one whole file for each picture and method, so that a run that was killed can go on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from captum_ext.evaluation.measures import Measurement
+from captum_ext.evaluation.settings import EvaluationSettings, differences
+from captum_ext.whole_files import whole_file
+
+SETTINGS = "settings.json"
+PARTS = "parts"
+OUTPUTS = ("results.csv", "results.parquet", "summary.csv", "report.html", "curves", "figures")
+_PICTURE = "picture.npz"
+
+
+class StoreError(ValueError):
+    """A folder of results cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class SeenClass:
+    """What a model says of a picture.
+
+    Parameters
+    ----------
+    index, name
+        The class that is explained.
+    probability
+        The model's, in [0, 1].
+    predicted
+        Name of the most probable class.
+    """
+
+    index: int
+    name: str
+    probability: float
+    predicted: str
+
+
+@dataclass(frozen=True)
+class PicturePart:
+    """What is stored of a picture.
+
+    Parameters
+    ----------
+    seen_class
+        The class; None where the picture failed.
+    thumbnail
+        The picture as the model sees it; shape (H, W, C), 0 to 255. None where the picture failed.
+    error
+        Why it failed.
+    """
+
+    seen_class: SeenClass | None
+    thumbnail: npt.NDArray[np.uint8] | None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class MethodPart:
+    """What is stored of a method on a picture.
+
+    Parameters
+    ----------
+    measurements
+        From a metric's name to what it says; empty where the method failed.
+    seconds
+        Of the attribution.
+    map
+        Strength of the attribution, 255 at ``limit``; shape (H, W). None where the method failed.
+    limit
+        Sum of the absolute attributions over the channels that is drawn brightest.
+    error
+        Why it failed.
+    """
+
+    measurements: Mapping[str, Measurement]
+    seconds: float
+    map: npt.NDArray[np.uint8] | None
+    limit: float = 0.0
+    error: str | None = None
+
+
+class ResultStore:
+    """The folder of one evaluation.
+
+    Parameters
+    ----------
+    directory
+        Made where it is missing.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def open(self, settings: EvaluationSettings, force: bool = False) -> None:
+        """Begin an evaluation, or go on with one of the same settings.
+
+        Parameters
+        ----------
+        settings
+            What will be computed.
+        force
+            Whether an evaluation with other settings, and files of the names that an evaluation writes, are removed.
+
+        Raises
+        ------
+        StoreError
+            There is an evaluation with other settings, or files that would be replaced; nothing was changed.
+        """
+        asked = settings.as_json()
+        if force:
+            self._clear()
+        stored = self._stored_settings()
+        if stored is None:
+            there = [name for name in (PARTS, *OUTPUTS) if (self.directory / name).exists()]
+            if there:
+                raise StoreError(
+                    f"{self.directory} holds {', '.join(there)} of unknown settings: give another --out, or --force to "
+                    "replace them."
+                )
+            with whole_file(self.directory / SETTINGS) as file:
+                file.write((json.dumps(asked, indent=2) + "\n").encode())
+        elif found := differences(stored, asked):
+            raise StoreError(
+                f"{self.directory} holds an evaluation with other settings ({'; '.join(found)}): give another --out, "
+                "or --force to start anew."
+            )
+
+    def _stored_settings(self) -> dict[str, Any] | None:
+        path = self.directory / SETTINGS
+        if not path.exists():
+            return None
+        try:
+            stored = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path}: cannot be read ({error}); --force starts anew.") from error
+        if not isinstance(stored, dict):
+            raise StoreError(f"{path}: does not hold the settings of an evaluation; --force starts anew.")
+        return stored
+
+    def _clear(self) -> None:
+        for name in (SETTINGS, PARTS, *OUTPUTS):
+            path = self.directory / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def save_picture(self, picture: str, part: PicturePart) -> None:
+        """Write what is known of a picture."""
+        seen = None if part.seen_class is None else asdict(part.seen_class)
+        arrays = {} if part.thumbnail is None else {"thumbnail": part.thumbnail}
+        _write(self._folder(picture) / _PICTURE, {"seen_class": seen, "error": part.error}, arrays)
+
+    def load_picture(self, picture: str) -> PicturePart | None:
+        """Return what is known of a picture; None if nothing."""
+        found = _read(self._folder(picture) / _PICTURE)
+        if found is None:
+            return None
+        record, arrays = found
+        seen = record["seen_class"]
+        return PicturePart(None if seen is None else SeenClass(**seen), arrays.get("thumbnail"), record["error"])
+
+    def save_method(self, picture: str, method: str, part: MethodPart) -> None:
+        """Write what a method found on a picture."""
+        values = {name: (found.value, found.refusal) for name, found in part.measurements.items()}
+        record = {"seconds": part.seconds, "limit": part.limit, "error": part.error, "measurements": values}
+        arrays: dict[str, npt.NDArray[Any]] = {
+            f"curve:{name}": found.curve for name, found in part.measurements.items() if found.curve is not None
+        }
+        if part.map is not None:
+            arrays["map"] = part.map
+        _write(self._method_file(picture, method), record, arrays)
+
+    def load_method(self, picture: str, method: str) -> MethodPart | None:
+        """Return what a method found on a picture; None if nothing is stored."""
+        found = _read(self._method_file(picture, method))
+        if found is None:
+            return None
+        record, arrays = found
+        measurements = {
+            name: Measurement(value, arrays.get(f"curve:{name}"), refusal)
+            for name, (value, refusal) in record["measurements"].items()
+        }
+        return MethodPart(measurements, record["seconds"], arrays.get("map"), record["limit"], record["error"])
+
+    def _folder(self, picture: str) -> Path:
+        return self.directory / PARTS / picture
+
+    def _method_file(self, picture: str, method: str) -> Path:
+        return self._folder(picture) / f"method-{method.replace(':', '-').replace('/', '-')}.npz"
+
+
+def _write(path: Path, record: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    with whole_file(path) as file:
+        np.savez_compressed(file, record=np.array(json.dumps(record)), **arrays)  # type: ignore[arg-type]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]] | None:
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, BadZipFile) as error:
+        raise StoreError(f"{path}: is damaged ({error}); remove it, and it will be computed again.") from error
+    return json.loads(str(arrays.pop("record"))), arrays

@@ -1,0 +1,298 @@
+"""Promises of ``captum-ext evaluate``, on a tiny model and tiny pictures: what is written, and that nothing is lost."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from captum_ext import IDGI
+from captum_ext.cli import app
+from captum_ext.metrics import deletion, information_curves, insertion
+from tests.tiny_classifier import CLASSES, MEAN, SIDE, STD, tiny, to_tensor
+
+ROOT = Path(__file__).resolve().parent.parent
+METHODS, METRICS = ("ig", "idgi", "gradcam"), ("insertion", "deletion", "aic", "sic")
+OPTIONS = [
+    *("--model", "tests.tiny_classifier:tiny", "--methods", ",".join(METHODS), "--metrics", ",".join(METRICS)),
+    *("--n-steps", "3", "--curve-steps", "4", "--min-score", "0", "--device", "cpu"),
+]
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    noise = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
+    for number, pixels in enumerate(noise):
+        path = tmp_path / "data" / f"{number:03d}_noise.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    # Figures have tests of their own, and take longer than everything else here.
+    monkeypatch.setattr("captum_ext.cli.evaluate.write_figures", lambda *_: {})
+    return tmp_path / "data"
+
+
+Evaluate = Callable[..., Any]
+
+
+@pytest.fixture
+def evaluate(data: Path) -> Evaluate:
+    return lambda *extra, out="out": CliRunner().invoke(app, ["evaluate", "data", *OPTIONS, "--out", out, *extra])
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    with (out / "results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def without_times(out: Path) -> list[dict[str, str]]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows(out)]
+
+
+def python(arguments: Sequence[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=300)
+
+
+def test_each_value_is_that_of_the_metric_called_by_hand(data: Path, evaluate: Evaluate):
+    assert evaluate("--output", "probability").exit_code == 0
+    found = {(row["picture"], row["method"], row["metric"]): row for row in rows(Path("out"))}
+    assert list(found) == [
+        (picture.name, method, metric) for picture in sorted(data.iterdir()) for method in METHODS for metric in METRICS
+    ]
+    model, (mean, std) = tiny().model, (torch.tensor(x).reshape(1, 3, 1, 1) for x in (MEAN, STD))
+    for picture in data.iterdir():
+        image = to_tensor(Image.open(picture))[None]
+        inputs, target = (image - mean) / std, int(model((image - mean) / std).argmax())
+        score = lambda x: model(x).softmax(1)  # noqa: E731
+        attributions = IDGI(score).attribute(inputs, -mean / std * torch.ones_like(image), target, n_steps=3)
+        curves = information_curves(lambda x: model((x - mean) / std), image, attributions, target, min_score=0)
+        expected = {
+            "insertion": insertion(score, inputs, attributions, target=target, n_steps=4).normalized_areas.item(),
+            "deletion": deletion(score, inputs, attributions, 0, target, n_steps=4).normalized_areas.item(),
+            "aic": curves.areas("accuracy").item(),
+            "sic": curves.areas("softmax").item(),
+        }
+        for metric, value in expected.items():
+            row = found[picture.name, "idgi", metric]
+            if math.isnan(value):
+                assert (row["value"], row["status"]) == ("", "refused")
+                assert row["reason"] == curves.refused[0]
+            else:
+                assert float(row["value"]) == pytest.approx(value, abs=1e-4)
+                assert row["status"] == "ok"
+            assert row["class_name"] == CLASSES[target]
+            assert float(row["probability"]) == pytest.approx(score(inputs)[0, target].item(), abs=1e-5)
+
+
+def test_csv_and_parquet_hold_the_same_and_curves_have_the_values_as_areas(data: Path, evaluate: Evaluate):
+    evaluate()
+    columns = pq.read_table("out/results.parquet").to_pylist()
+    assert [{name: "" if x is None else str(x) for name, x in row.items()} for row in columns] == rows(Path("out"))
+    for metric in METRICS:
+        with np.load(f"out/curves/{metric}.npz") as archive:
+            assert list(archive["pictures"]) == sorted(path.name for path in data.iterdir())
+            for picture, curve in zip(archive["pictures"], archive["idgi"], strict=True):
+                (row,) = [r for r in columns if (r["picture"], r["method"], r["metric"]) == (picture, "idgi", metric)]
+                area = np.trapezoid(curve, dx=1 / (len(curve) - 1))
+                assert math.isnan(area) if row["value"] is None else area == pytest.approx(row["value"], abs=1e-5)
+
+
+def test_run_that_was_killed_goes_on_and_computes_nothing_twice(data: Path, evaluate: Evaluate, tmp_path, monkeypatch):
+    monkeypatch.setenv("COUNT_FILE", str(tmp_path / "whole"))
+    evaluate("--metrics", "insertion", out="whole-run")
+    command = ["-m", "captum_ext.cli", "evaluate", "data", *OPTIONS, "--metrics", "insertion", "--out", "out"]
+    n_whole = len((tmp_path / "whole").read_text().splitlines())
+    killed = python(command, COUNT_FILE=str(tmp_path / "first"), KILL_AT=str(n_whole // 2))
+    assert killed.returncode == -signal.SIGKILL
+    stored = {path: path.read_bytes() for path in Path("out").rglob("method-*.npz")}
+    assert 0 < len(stored) < 9
+    monkeypatch.setenv("COUNT_FILE", str(tmp_path / "second"))
+    assert evaluate("--metrics", "insertion").exit_code == 0
+    assert all(path.read_bytes() == content for path, content in stored.items())
+    assert without_times(Path("out")) == without_times(Path("whole-run"))
+    whole, first, second = ((tmp_path / name).read_text().splitlines() for name in ("whole", "first", "second"))
+    assert first == whole[: len(first)]
+    # Only the one result that was under way is computed again, from its beginning.
+    n_again = len(first) + len(second) - len(whole)
+    assert second == whole[len(whole) - len(second) :]
+    assert 0 <= n_again < len(whole) / 9 * 2
+    monkeypatch.setenv("COUNT_FILE", str(tmp_path / "third"))
+    assert evaluate("--metrics", "insertion").exit_code == 0
+    assert not (tmp_path / "third").exists()
+
+
+def test_two_processes_find_what_one_does(data: Path, evaluate: Evaluate, tmp_path: Path):
+    evaluate()
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    result = python([*launch, "-m", "captum_ext.cli", "evaluate", "data", *OPTIONS, "--out", "two"])
+    assert result.returncode == 0, result.stderr
+    assert without_times(Path("two")) == without_times(Path("out"))
+    assert result.stdout.count("Insertion: ") == 1
+    for metric in METRICS:
+        with np.load(f"two/curves/{metric}.npz") as two, np.load(f"out/curves/{metric}.npz") as one:
+            assert all(np.array_equal(two[name], one[name], equal_nan=name != "pictures") for name in one.files)
+
+
+def test_other_settings_are_refused_by_name_and_force_starts_anew(data: Path, evaluate: Evaluate):
+    evaluate("--metrics", "insertion")
+    before = {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
+    result = evaluate("--metrics", "insertion", "--n-steps", "5", "--baseline", "white")
+    assert result.exit_code == 2
+    assert "baseline was black and is white; n_steps was 3 and is 5" in result.output
+    assert {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()} == before
+    Path("out/notes.txt").write_text("mine")
+    assert evaluate("--metrics", "sic", "--methods", "idgi", "--force").exit_code == 0
+    assert {(row["method"], row["metric"]) for row in rows(Path("out"))} == {("idgi", "sic")}
+    assert not Path("out/curves/insertion.npz").exists()
+    assert Path("out/notes.txt").read_text() == "mine"
+
+
+def test_other_labels_in_a_file_of_the_same_name_are_other_settings(data: Path, evaluate: Evaluate):
+    Path("labels.csv").write_text("file,class\n000_noise.png,0\n")
+    evaluate("--labels", "labels.csv", "--metrics", "insertion", "--methods", "gradcam")
+    Path("labels.csv").write_text("file,class\n000_noise.png,1\n")
+    result = evaluate("--labels", "labels.csv", "--metrics", "insertion", "--methods", "gradcam")
+    assert result.exit_code == 2
+    assert "labels_sha256 was" in result.output
+
+
+def test_size_of_batches_may_change_when_a_run_goes_on(data: Path, evaluate: Evaluate):
+    assert evaluate("--metrics", "insertion", "--internal-batch-size", "3").exit_code == 0
+    assert evaluate("--metrics", "insertion", "--internal-batch-size", "2").exit_code == 0
+
+
+def test_files_of_unknown_settings_are_replaced_only_with_force(data: Path, evaluate: Evaluate):
+    Path("out").mkdir()
+    Path("out/results.csv").write_text("mine")
+    result = evaluate("--metrics", "insertion")
+    assert result.exit_code == 2
+    assert "out holds results.csv of unknown settings" in result.output
+    assert Path("out/results.csv").read_text() == "mine"
+    assert evaluate("--metrics", "insertion", "--force").exit_code == 0
+
+
+def test_picture_that_fails_is_named_the_others_are_done_and_it_is_tried_again(data: Path, evaluate: Evaluate):
+    picture = data / "001_noise.png"
+    content = picture.read_bytes()
+    picture.write_text("no picture")
+    result = evaluate("--metrics", "insertion")
+    assert result.exit_code == 1
+    assert "Failed: 001_noise.png: " in result.output
+    assert "is not a picture" in result.output
+    assert "1 of 3 pictures failed" in result.output
+    found = rows(Path("out"))
+    assert [row["status"] for row in found] == ["ok"] * 3 + ["failed"] * 3 + ["ok"] * 3
+    assert "is not a picture" in found[3]["reason"]
+    picture.write_bytes(content)
+    assert evaluate("--metrics", "insertion").exit_code == 0
+    assert {row["status"] for row in rows(Path("out"))} == {"ok"}
+
+
+def test_method_that_the_model_cannot_have_fails_alone(data: Path, evaluate: Evaluate):
+    result = evaluate("--methods", "ig,gradcam:nowhere", "--metrics", "insertion")
+    assert result.exit_code == 1
+    assert [row["status"] for row in rows(Path("out"))] == ["ok", "failed"] * 3
+    assert "no layer 'nowhere'" in rows(Path("out"))[1]["reason"]
+
+
+def test_pictures_that_do_not_qualify_are_named_and_are_no_failure(data: Path, evaluate: Evaluate):
+    result = evaluate("--min-score", "1", "--metrics", "insertion,sic")
+    assert result.exit_code == 0
+    refused = [row for row in rows(Path("out")) if row["metric"] == "sic"]
+    assert {row["status"] for row in refused} == {"refused"}
+    assert all("below min_score=1" in row["reason"] for row in refused)
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "classes"),
+    [
+        ({"2/a.png": 0, "sea_bird/b.png": 1, "dog/c.png": 2}, [], [2, 2, 1]),
+        ({"2/a.png": 0, "b.png": 1}, [], None),
+        ({"2/a.png": 0, "1/b.png": 1}, ["--class-from", "prediction"], None),
+        ({"000_x.png": 0, "1-y.png": 1, "2.png": 2}, ["--class-from", "file-name"], [0, 1, 2]),
+        ({"a.png": 0, "x/b.png": 1}, ["--labels", "labels.csv"], [1, 2]),
+    ],
+    ids=["folders", "mixed", "prediction", "file names", "table"],
+)
+def test_classes_come_from_folders_names_tables_or_the_model(data: Path, evaluate, files, options, classes):
+    pixels = [path.read_bytes() for path in sorted(data.iterdir())]
+    for path in data.iterdir():
+        path.unlink()
+    for name, index in files.items():
+        (data / name).parent.mkdir(exist_ok=True)
+        (data / name).write_bytes(pixels[index])
+    Path("labels.csv").write_text("file,class\na.png,dog\nx/b.png,sea bird\n")
+    result = evaluate("--methods", "gradcam", "--metrics", "insertion", *options)
+    assert result.exit_code == 0, result.output
+    found = {row["picture"]: int(row["class_index"]) for row in rows(Path("out"))}
+    if classes is None:
+        mean, std = (torch.tensor(x).reshape(3, 1, 1) for x in (MEAN, STD))
+        seen = {name: (to_tensor(Image.open(data / name)) - mean) / std for name in files}
+        assert found == {name: int(tiny().model(inputs[None]).argmax()) for name, inputs in seen.items()}
+    else:
+        assert found == dict(zip(files, classes, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--class-from", "folder"], "000_noise.png: lies in no subfolder"),
+        (["--class-from", "file-name", "--labels", "labels.csv"], "001_noise.png: has no class in labels.csv"),
+        (["--labels", "wrong.csv"], "000_noise.png: label 'n01440764' is an ImageNet wnid"),
+    ],
+)
+def test_picture_without_a_class_fails_with_the_reason(data: Path, evaluate: Evaluate, options, message):
+    Path("labels.csv").write_text("file,class\n000_noise.png,0\n")
+    Path("wrong.csv").write_text("file,class\n000_noise.png,n01440764\n001_noise.png,0\n002_noise.png,1\n")
+    result = evaluate("--methods", "gradcam", "--metrics", "insertion", *options)
+    assert result.exit_code == 1
+    assert message in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--metrics", "insertion,beauty"], "metric 'beauty' is unknown: known are insertion"),
+        (["--methods", "ig,idgy"], "method 'idgy' is unknown"),
+        (["--labels", "none.csv"], "none.csv: cannot be read"),
+        (["--labels", "columns.csv"], "columns.csv: has a, b; give the columns file and class"),
+        (["--labels", "other.csv"], "other.csv: names 1 files that are not in the folder, the first is x.png"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_anything_is_written(data: Path, evaluate, options, message):
+    Path("columns.csv").write_text("a,b\n1,2\n")
+    Path("other.csv").write_text("file,class\nx.png,2\n")
+    result = evaluate(*options)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert not Path("out").exists()
+
+
+def test_folder_without_pictures_is_refused(data: Path):
+    Path("empty").mkdir()
+    for name, message in (("empty", "empty: holds no picture"), ("nowhere", "nowhere: is not a folder")):
+        result = CliRunner().invoke(app, ["evaluate", name, *OPTIONS, "--out", "out"])
+        assert result.exit_code == 2
+        assert message in result.output
+
+
+def test_results_inside_of_the_folder_are_no_pictures(data: Path, evaluate: Evaluate):
+    for _ in range(2):
+        assert evaluate("--methods", "gradcam", "--metrics", "insertion", out="data/out").exit_code == 0
+    assert len(rows(data / "out")) == 3
