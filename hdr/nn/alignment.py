@@ -102,8 +102,7 @@ class DeformableConv(nn.Module):
     @torch.no_grad()
     def _start_as_identity(self, channels: int) -> None:
         """Pass the central tap on, so that aligned features can be compared with the reference's from the beginning."""
-        nn.init.zeros_(self.mix.bias)
-        nn.init.zeros_(self.mix.weight)
+        zero_initialise(self.mix)
         nn.init.eye_(self.mix.weight.view(channels, channels, self.taps)[:, :, self.taps // 2])
 
     def forward(self, features: Tensor, offsets: Tensor) -> Tensor:
