@@ -17,6 +17,7 @@ import matplotlib
 import numpy as np
 from matplotlib.colors import to_hex
 
+import captum_ext
 from captum_ext.evaluation.embedding import jpeg_uri, map_uri, png_uri
 from captum_ext.evaluation.figures import MEANS
 from captum_ext.evaluation.measures import METRICS
@@ -42,7 +43,7 @@ _INFORMATION = {
     InformationMeasure.WEBP: "its size as lossless WebP",
     InformationMeasure.MS_SSIM: "its MS-SSIM to the whole picture",
 }
-_PACKAGES = ("captum-ext", "captum", "torch", "torchvision", "numpy")
+_PACKAGES = ("captum", "torch", "torchvision", "numpy")
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,13 @@ def _context(findings: Findings) -> dict[str, Any]:
         "left_out": _left_out(findings.rows, settings),
         "settings": _settings(settings),
         "command": command_line(settings),
-        "versions": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES),
+        "versions": ", ".join([f"captum-ext {captum_ext.__version__}", *map(_version, _PACKAGES)]),
         "scale": _css_scale(),
     }
+
+
+def _version(package: str) -> str:
+    return f"{package} {importlib.metadata.version(package)}"
 
 
 def _title(method: str) -> str:
