@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from captum_ext.attr.model_state import untouched
@@ -310,7 +311,9 @@ def _picture_curves(
     min_score: float,
 ) -> tuple[dict[CurveName, Values], dict[CurveName, str]]:
     """Return the curves for which one picture qualifies, and the reasons why it does not for the others."""
-    with ThreadPoolExecutor() as pool:  # SciPy and Pillow work without holding the interpreter
+    # SciPy and Pillow work without holding the interpreter. SciPy calls BLAS for every triangle, whose threads would only
+    # compete with these.
+    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor() as pool:
         ends = [interpolate_hidden(picture, masks[0]), picture]
         told = information_of(ends, information, pool)
         end_scores, end_information = classifier.scores(ends, target), np.array([*told])
