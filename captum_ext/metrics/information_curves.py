@@ -311,8 +311,8 @@ def _picture_curves(
     min_score: float,
 ) -> tuple[dict[CurveName, Values], dict[CurveName, str]]:
     """Return the curves for which one picture qualifies, and the reasons why it does not for the others."""
-    # SciPy and Pillow work without holding the interpreter. SciPy calls BLAS for every triangle, whose threads would only
-    # compete with these.
+    # SciPy and Pillow work without holding the interpreter. SciPy calls BLAS for every triangle, whose threads would
+    # only compete with these.
     with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor() as pool:
         ends = [interpolate_hidden(picture, masks[0]), picture]
         told = information_of(ends, information, pool)
