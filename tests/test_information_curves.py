@@ -221,12 +221,12 @@ def test_areas_by_hand():
         curves.area("max")
 
 
-def test_a_refused_picture_costs_two_evaluations():
+def test_a_picture_that_is_not_recognised_costs_one_evaluation():
     model = EvaluationCounter(spot_finder())
     information_curves(model, torch.full((1, 3, 24, 24), 0.1), torch.rand(1, 1, 24, 24), 0)
-    assert model.forward_rows == 2
+    assert model.forward_rows == 1
     information_curves(model, landscape(1), torch.rand(1, 1, 24, 24), 0, min_score=0.6, internal_batch_size=4)
-    assert model.forward_rows == 2 + len(THRESHOLDS) + 2
+    assert model.forward_rows == 1 + len(THRESHOLDS) + 2
     assert model.most_rows <= 4
 
 

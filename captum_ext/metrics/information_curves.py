@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from captum_ext.attr.model_state import untouched
 from captum_ext.attr.validation import InvalidArgumentError, check_inputs, positive_integer
-from captum_ext.metrics.picture_information import SMALLEST_SIDE_MS_SSIM, Information, information_of
+from captum_ext.metrics.picture_information import SMALLEST_SIDE_MS_SSIM, Information, information_in
 from captum_ext.metrics.revealed_pixels import Mask, Picture, interpolate_hidden, random_mask, revealed_at_thresholds
 
 CurveName = Literal["softmax", "accuracy"]
@@ -311,37 +310,59 @@ def _picture_curves(
     min_score: float,
 ) -> tuple[dict[CurveName, Values], dict[CurveName, str]]:
     """Return the curves for which one picture qualifies, and the reasons why it does not for the others."""
+    whole_scores = classifier.scores([picture], target)
+    probability = whole_scores["softmax"][0]
+    if probability < min_score:
+        reason = f"the whole picture scores {probability:.3f}, below min_score={min_score:g}"
+        return {}, dict.fromkeys(CURVES, reason)
+    scores, told = _scores_and_information(classifier, picture, target, masks, information)
+    ends: dict[CurveName, Values] = {name: np.array([scores[name][0], whole_scores[name][0]]) for name in CURVES}
+    reasons = _refusals(ends, told)
+    if len(reasons) == len(CURVES):
+        return {}, reasons
+    shares = _between(told[1:-1], told[[0, -1]])
+    qualified = [name for name in CURVES if name not in reasons]
+    return {name: _curve(shares, _between(scores[name][1:], ends[name])) for name in qualified}, reasons
+
+
+def _scores_and_information(
+    classifier: _Classifier, picture: Picture, target: int, masks: Sequence[Mask], information: Information
+) -> tuple[dict[CurveName, Values], Values]:
+    """Return the scores of the picture behind each mask, and the information in each and, last, in the whole one."""
     # SciPy and Pillow work without holding the interpreter. SciPy calls BLAS for every triangle, whose threads would
     # only compete with these.
     with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor() as pool:
-        ends = [interpolate_hidden(picture, masks[0]), picture]
-        told = information_of(ends, information, pool)
-        end_scores, end_information = classifier.scores(ends, target), np.array([*told])
-        reasons = _refusals(end_scores, end_information, min_score)
-        if len(reasons) == len(CURVES):
-            return {}, reasons
+
+        def reveal(mask: Mask) -> tuple[Picture, Future[float]]:
+            version = interpolate_hidden(picture, mask)
+            return version, pool.submit(information_in, version, picture, information)
+
         # The fullest mask takes longest: first, so that no thread is left with it alone.
-        versions = list(pool.map(partial(interpolate_hidden, picture), masks[:0:-1]))[::-1]
-        told = information_of([*versions, picture], information, pool)
-        scores = classifier.scores(versions, target)
-        shares = _between(np.array([*told])[:-1], end_information)
-    qualified = [name for name in CURVES if name not in reasons]
-    return {name: _curve(shares, _between(scores[name], end_scores[name])) for name in qualified}, reasons
+        versions, told = zip(*reversed([*pool.map(reveal, masks[::-1])]), strict=True)
+        told_by_whole = pool.submit(information_in, picture, picture, information)
+        scores = classifier.scores(versions, target)  # while the pool measures information
+        return scores, np.array([future.result() for future in (*told, told_by_whole)])
 
 
-def _refusals(scores: dict[CurveName, Values], information: Values, min_score: float) -> dict[CurveName, str]:
-    """Return why a picture, given by its random pixels alone and as a whole, does not qualify."""
-    probability, correct = scores["softmax"], scores["accuracy"]
-    if probability[1] < min_score:
-        return dict.fromkeys(CURVES, f"the whole picture scores {probability[1]:.3f}, below min_score={min_score:g}")
-    if information[0] >= information[1]:
+def _refusals(ends: dict[CurveName, Values], information: Values) -> dict[CurveName, str]:
+    """Return why a picture that is recognised does not qualify.
+
+    Parameters
+    ----------
+    ends
+        Scores of its random pixels alone and of the whole picture.
+    information
+        From random pixels alone to the whole picture.
+    """
+    if information[0] >= information[-1]:
         return dict.fromkeys(CURVES, "random pixels alone hold as much information as the whole picture")
+    (random, whole), (random_correct, whole_correct) = ends["softmax"], ends["accuracy"]
     reasons: dict[CurveName, str] = {}
-    if probability[0] >= probability[1]:
-        reasons["softmax"] = f"random pixels alone score {probability[0]:.3f}, no less than the whole picture"
-    if not correct[1]:
+    if random >= whole:
+        reasons["softmax"] = f"random pixels alone score {random:.3f}, no less than the whole picture"
+    if not whole_correct:
         reasons["accuracy"] = "the whole picture is not recognised as the target"
-    elif correct[0]:
+    elif random_correct:
         reasons["accuracy"] = "random pixels alone are recognised as the target"
     return reasons
 

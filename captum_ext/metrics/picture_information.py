@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import numpy as np
@@ -36,23 +34,17 @@ def webp_size(picture: Picture) -> int:
     return buffer.tell()
 
 
-def information_of(pictures: Sequence[Picture], information: Information, pool: ThreadPoolExecutor) -> Iterable[float]:
-    """Begin to measure each of several versions of a picture, the last of which is whole.
-
-    Threads compress on while the caller does something else, and the numbers come when they are asked for.
+def information_in(version: Picture, whole: Picture, information: Information) -> float:
+    """Return how much a version of a picture tells.
 
     Parameters
     ----------
-    pictures
-        Versions of shape (H, W, C), C 1 or 3; for MS-SSIM of 176 pixels or more on each side.
+    version, whole
+        Shape (H, W, C), C 1 or 3; for MS-SSIM of 176 pixels or more on each side.
     information
-        ``"webp"`` for bytes, ``"ms-ssim"`` for the similarity to the last version, at most 1.
-    pool
-        Threads that compress.
+        ``"webp"`` for the version's bytes, ``"ms-ssim"`` for its similarity to the whole picture, at most 1.
     """
     if information == "webp":
-        return pool.map(webp_size, pictures)
-    stack = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
-    whole = stack[-1:].expand_as(stack)
-    similarity = multiscale_structural_similarity_index_measure(stack, whole, data_range=1.0, reduction="none")
-    return [float(one) for one in similarity]
+        return webp_size(version)
+    stack = torch.from_numpy(np.stack([version, whole])).permute(0, 3, 1, 2).float() / 255
+    return float(multiscale_structural_similarity_index_measure(stack[:1], stack[1:], data_range=1.0))
