@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from captum_ext.metrics import bootstrap_interval
+from captum_ext.metrics import bootstrap, bootstrap_interval
 from captum_ext.metrics.bootstrap import bootstrap_band
 
 
@@ -55,6 +55,15 @@ def test_a_band_is_the_interval_at_each_point():
     for point in range(3):
         expected = bootstrap_interval(curves[:, point], n_resamples=50, seed=4, how="median")
         assert (lower[point], upper[point]) == expected
+
+
+@pytest.mark.parametrize("how", ["mean", "median"])
+def test_how_many_draws_are_made_at_once_does_not_matter(how, monkeypatch):
+    curves = torch.rand(12, 3, dtype=torch.float64)
+    together = bootstrap_band(curves, n_resamples=50, seed=4, how=how)
+    monkeypatch.setattr(bootstrap, "_NUMBERS_AT_ONCE", 1)
+    one_by_one = bootstrap_band(curves, n_resamples=50, seed=4, how=how)
+    np.testing.assert_allclose(together, one_by_one, rtol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from captum_ext.attr.validation import InvalidArgumentError, positive_integer
 
 Array = npt.NDArray[np.float64]
 AGGREGATES = ("mean", "median")
+_NUMBERS_AT_ONCE = 1 << 20
 
 
 def bootstrap_interval(
@@ -93,9 +94,10 @@ def bootstrap_band(
     n_resamples = positive_integer("n_resamples", n_resamples, "how often the examples are drawn")
     generator = np.random.default_rng(seed)
     aggregate = np.mean if how == "mean" else np.median
-    # One draw at a time: all draws of N curves together would not fit into memory.
     draws = generator.integers(len(data), size=(n_resamples, len(data)))
-    resampled = np.stack([aggregate(data[draw], axis=0) for draw in draws])
+    # All draws of N curves together would not fit into memory.
+    parts = np.array_split(draws, -(-draws.shape[0] * data.size // _NUMBERS_AT_ONCE))
+    resampled = np.concatenate([aggregate(data[part], axis=1) for part in parts])
     lower, upper = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return lower, upper
 
