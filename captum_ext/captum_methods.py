@@ -19,7 +19,28 @@ from captum_ext.attr.validation import InvalidArgumentError
 from captum_ext.spatial_layers import check_relu_modules, last_spatial_layer, named_layer
 
 
-class GradCam(GradientAttribution):
+class _LayerMethod(GradientAttribution):
+    """A method that starts from the maps of one layer of a module; see its subclasses."""
+
+    def __init__(self, forward_func: Callable[..., Any], layer: str | None = None) -> None:
+        if not isinstance(forward_func, nn.Module):
+            raise InvalidArgumentError(
+                f"{type(self).__name__} was given a {type(forward_func).__name__}: give a torch.nn.Module."
+            )
+        super().__init__(forward_func)
+        self.layer = layer
+
+    def _find_layer(self, inputs: Tensor) -> nn.Module:
+        if inputs.dim() != 4:
+            raise InvalidArgumentError(
+                f"inputs has shape {tuple(inputs.shape)}: {type(self).__name__} takes pictures, (N, C, H, W)."
+            )
+        if self.layer is None:
+            return last_spatial_layer(self.forward_func, inputs)
+        return named_layer(self.forward_func, self.layer)
+
+
+class GradCam(_LayerMethod):
     """Grad-CAM on one layer, brought to the size of the input.
 
     Source: Selvaraju et al., Grad-CAM, ICCV 2017, by ``captum.attr.LayerGradCam``.
@@ -38,10 +59,6 @@ class GradCam(GradientAttribution):
     torch.Size([2, 1, 8, 8])
     """
 
-    def __init__(self, forward_func: Callable[..., Any], layer: str | None = None) -> None:
-        super().__init__(_module(forward_func, "Grad-CAM"))
-        self.layer = layer
-
     def attribute(self, inputs: Tensor, target: TargetType = None) -> Tensor:
         """Return the map of shape (N, 1, H, W), not negative, enlarged bilinearly.
 
@@ -57,7 +74,7 @@ class GradCam(GradientAttribution):
         InvalidArgumentError
             The model has no layer with maps, or none of the given name.
         """
-        layer = _layer(self.forward_func, self.layer, inputs)
+        layer = self._find_layer(inputs)
         with untouched(self.forward_func, inputs):
             maps = LayerGradCam(self.forward_func, layer).attribute(inputs, target, relu_attributions=True)
         if not isinstance(maps, Tensor) or maps.dim() != 4:
@@ -68,7 +85,7 @@ class GradCam(GradientAttribution):
         return enlarged
 
 
-class GuidedGradCam(GradientAttribution):
+class GuidedGradCam(_LayerMethod):
     """Guided backpropagation times Grad-CAM.
 
     Source: Selvaraju et al., Grad-CAM, ICCV 2017, section 3.2, by ``captum.attr.GuidedGradCam``.
@@ -87,10 +104,6 @@ class GuidedGradCam(GradientAttribution):
     torch.Size([2, 3, 8, 8])
     """
 
-    def __init__(self, forward_func: Callable[..., Any], layer: str | None = None) -> None:
-        super().__init__(_module(forward_func, "Guided Grad-CAM"))
-        self.layer = layer
-
     def attribute(self, inputs: Tensor, target: TargetType = None) -> Tensor:
         """Return attributions of the shape of the inputs, which sum to nothing.
 
@@ -106,7 +119,7 @@ class GuidedGradCam(GradientAttribution):
         InvalidArgumentError
             The model has no layer with maps or none of the given name, or calls ReLU as a function.
         """
-        layer = _layer(self.forward_func, self.layer, inputs)
+        layer = self._find_layer(inputs)
         check_relu_modules(self.forward_func, inputs)
         with untouched(self.forward_func, inputs), warnings.catch_warnings():
             # Captum says at every call that it sets hooks and takes them off again.
@@ -167,18 +180,6 @@ class SeededGradientShap(GradientAttribution):
                 n_samples = min(at_once, n_steps - first)
                 total += n_samples * shap.attribute(inputs, baselines, n_samples=n_samples, target=target).detach()
         return total / n_steps
-
-
-def _module(forward_func: Callable[..., Any], method: str) -> nn.Module:
-    if not isinstance(forward_func, nn.Module):
-        raise InvalidArgumentError(f"{method} was given a {type(forward_func).__name__}: give a torch.nn.Module.")
-    return forward_func
-
-
-def _layer(model: nn.Module, name: str | None, inputs: Tensor) -> nn.Module:
-    if inputs.dim() != 4:
-        raise InvalidArgumentError(f"inputs has shape {tuple(inputs.shape)}: Grad-CAM takes pictures, (N, C, H, W).")
-    return last_spatial_layer(model, inputs) if name is None else named_layer(model, name)
 
 
 @contextmanager
