@@ -18,6 +18,7 @@ from captum_ext.attr.batch_norm_guard import batch_norm_guard
 from captum_ext.attr.validation import InvalidArgumentError
 from captum_ext.captum_methods import GradCam, GuidedGradCam, SeededGradientShap
 from captum_ext.metrics.completeness import completeness
+from captum_ext.names import split_names
 
 
 @dataclass(frozen=True)
@@ -140,9 +141,7 @@ def parse_method_names(names: str) -> list[str]:
     >>> parse_method_names("ig, idgi:blur")
     ['ig', 'idgi:blur']
     """
-    given = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
-    if not given:
-        raise InvalidArgumentError(f"no method was given: known are {', '.join(METHODS)}.")
+    given = split_names(names, "method", METHODS)
     for name in given:
         method_named(name)  # refuses what is unknown
     return given

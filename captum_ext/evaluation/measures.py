@@ -1,9 +1,9 @@
-"""The metrics of an evaluation by name, and one call that measures an attribution with all that are asked for."""
+"""The metrics of an evaluation by name, and what measures an attribution with all that are asked for."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +13,11 @@ from torch import Tensor
 from captum_ext.attr.validation import InvalidArgumentError
 from captum_ext.evaluation.settings import EvaluationSettings
 from captum_ext.explanation import Probabilities, SeenPicture
-from captum_ext.image_baselines import ImageBaseline, image_baseline
-from captum_ext.metrics import ScoreCurves, deletion, information_curves, insertion
+from captum_ext.image_baselines import image_baseline
+from captum_ext.metrics import InformationCurve, ScoreCurves, deletion, information_curves, insertion
 from captum_ext.metrics.information_curves import CurveName
 from captum_ext.models import Classifier
+from captum_ext.names import split_names
 
 Curve = npt.NDArray[np.float32]
 
@@ -87,107 +88,94 @@ def parse_metric_names(names: str) -> list[str]:
     >>> parse_metric_names("insertion, sic")
     ['insertion', 'sic']
     """
-    given = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+    given = split_names(names, "metric", METRICS)
     unknown = [name for name in given if name not in METRICS]
-    if unknown or not given:
-        what = f"metric {', '.join(map(repr, unknown))} is unknown" if unknown else "no metric was given"
-        raise InvalidArgumentError(f"{what}: known are {', '.join(METRICS)}.")
+    if unknown:
+        raise InvalidArgumentError(
+            f"metric {', '.join(map(repr, unknown))} is unknown: known are {', '.join(METRICS)}."
+        )
     return given
 
 
-def measure(
-    classifier: Classifier,
-    seen: SeenPicture,
-    attributions: Tensor,
-    target: int,
-    settings: EvaluationSettings,
-    internal_batch_size: int | None = None,
-) -> dict[str, Measurement]:
-    """Measure the attributions of one picture with every metric of the settings.
+@dataclass(frozen=True)
+class Meter:
+    """Measures the attributions of pictures with every metric of an evaluation.
 
     Parameters
     ----------
     classifier
         The model.
-    seen
-        The picture.
-    attributions
-        Shape (1, C, H, W) or (1, 1, H, W).
-    target
-        The class that was explained.
     settings
         Which metrics, and how.
     internal_batch_size
         The most rows that go through the model at once.
     """
-    found: dict[str, Measurement] = {}
-    for name in settings.metrics:
-        if name in _SCORE_CURVES:
-            found[name] = _score(name, classifier, seen, attributions, target, settings, internal_batch_size)
-    asked = {name: which for name, which in INFORMATION_CURVES.items() if name in settings.metrics}
-    if asked:
-        found |= _information(asked, classifier, seen, attributions, target, settings, internal_batch_size)
-    return {name: found[name] for name in settings.metrics}
 
+    classifier: Classifier
+    settings: EvaluationSettings
+    internal_batch_size: int | None = None
 
-def _score(
-    name: str,
-    classifier: Classifier,
-    seen: SeenPicture,
-    attributions: Tensor,
-    target: int,
-    settings: EvaluationSettings,
-    internal_batch_size: int | None,
-) -> Measurement:
-    kind = settings.insertion_baseline if name == "insertion" else settings.deletion_baseline
-    curves = _SCORE_CURVES[name](
-        Probabilities(classifier.model),
-        seen.inputs,
-        attributions,
-        baselines=_absent(classifier, seen, kind),
-        target=target,
-        n_steps=settings.curve_steps,
-        internal_batch_size=internal_batch_size,
-    )
-    value = curves.normalized_areas.item()
-    if math.isnan(value):
-        return Measurement(
-            value, None, "the whole picture has the probability 0, which nothing can be measured against"
+    def measure(self, seen: SeenPicture, attributions: Tensor, target: int) -> dict[str, Measurement]:
+        """Return what each metric says of one picture's attributions.
+
+        Parameters
+        ----------
+        seen
+            The picture.
+        attributions
+            Shape (1, C, H, W) or (1, 1, H, W).
+        target
+            The class that was explained.
+        """
+        metrics = self.settings.metrics
+        found = {
+            name: self._score(name, seen, attributions, target) for name in metrics if name not in INFORMATION_CURVES
+        }
+        if len(found) < len(metrics):
+            found |= self._information(seen, attributions, target)
+        return {name: found[name] for name in metrics}
+
+    def _score(self, name: str, seen: SeenPicture, attributions: Tensor, target: int) -> Measurement:
+        """Measure insertion or deletion."""
+        settings, preprocessing = self.settings, self.classifier.preprocessing
+        kind = settings.insertion_baseline if name == "insertion" else settings.deletion_baseline
+        curves = _SCORE_CURVES[name](
+            Probabilities(self.classifier.model),
+            seen.inputs,
+            attributions,
+            baselines=preprocessing.normalize(image_baseline(kind, seen.image[None], preprocessing.mean)),
+            target=target,
+            n_steps=settings.curve_steps,
+            internal_batch_size=self.internal_batch_size,
         )
-    # Of the whole picture's score, so that curves of pictures that the model is more or less sure of can be averaged.
-    whole = curves.curves[0, -1 if name == "insertion" else 0]
-    return Measurement(value, (curves.curves[0] / whole).float().cpu().numpy())
+        value = curves.normalized_areas.item()
+        if math.isnan(value):
+            return Measurement(
+                value, None, "the whole picture has the probability 0, which nothing can be measured against"
+            )
+        # Of the whole picture's score, so that curves of pictures that the model is more or less sure of can be
+        # averaged.
+        whole = curves.curves[0, -1 if name == "insertion" else 0]
+        return Measurement(value, (curves.curves[0] / whole).float().cpu().numpy())
+
+    def _information(self, seen: SeenPicture, attributions: Tensor, target: int) -> dict[str, Measurement]:
+        """Measure AIC and SIC, which are one piece of work."""
+        settings, classifier = self.settings, self.classifier
+        curves = information_curves(
+            lambda images: classifier.model(classifier.preprocessing.normalize(images)),
+            seen.image[None],
+            attributions,
+            target,
+            information=settings.information.value,
+            min_score=settings.min_score,
+            internal_batch_size=self.internal_batch_size,
+            seed=settings.seed,
+        )
+        return {name: _single(curves.curve(which)) for name, which in INFORMATION_CURVES.items()}
 
 
-def _absent(classifier: Classifier, seen: SeenPicture, kind: ImageBaseline) -> Tensor:
-    preprocessing = classifier.preprocessing
-    return preprocessing.normalize(image_baseline(kind, seen.image[None], preprocessing.mean))
-
-
-def _information(
-    asked: Mapping[str, CurveName],
-    classifier: Classifier,
-    seen: SeenPicture,
-    attributions: Tensor,
-    target: int,
-    settings: EvaluationSettings,
-    internal_batch_size: int | None,
-) -> dict[str, Measurement]:
-    curves = information_curves(
-        lambda images: classifier.model(classifier.preprocessing.normalize(images)),
-        seen.image[None],
-        attributions,
-        target,
-        information=settings.information.value,
-        min_score=settings.min_score,
-        internal_batch_size=internal_batch_size,
-        seed=settings.seed,
-    )
-    found = {}
-    for name, which in asked.items():
-        curve = curves.curve(which)
-        if 0 in curve.refused:
-            found[name] = Measurement(math.nan, None, curve.refused[0])
-        else:
-            found[name] = Measurement(curve.areas().item(), curve.curve[0].float().cpu().numpy())
-    return found
+def _single(curve: InformationCurve) -> Measurement:
+    """Return the measurement of the only picture of a curve."""
+    if curve.refused:
+        return Measurement(math.nan, None, curve.refused[0])
+    return Measurement(curve.areas().item(), curve.curve[0].float().cpu().numpy())

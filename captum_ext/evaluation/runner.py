@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from captum_ext.evaluation.dataset import DatasetError, LabelledPicture, class_of_label
-from captum_ext.evaluation.measures import measure
+from captum_ext.evaluation.measures import Meter
 from captum_ext.evaluation.settings import EvaluationSettings
 from captum_ext.evaluation.store import MethodPart, PicturePart, ResultStore, SeenClass
 from captum_ext.explanation import Probabilities, SeenPicture, explained_model, seen_picture
@@ -111,7 +111,9 @@ class Runner:
                 settings.seed,
             )
             found = scaled_map(result.attributions[0])  # refuses maps that are not finite
-            values = measure(self.classifier, seen, result.attributions, target, settings, self.internal_batch_size)
+            values = Meter(self.classifier, settings, self.internal_batch_size).measure(
+                seen, result.attributions, target
+            )
         except _FAILURES as error:
             return MethodPart({}, 0.0, None, error=str(error) or type(error).__name__)
         return MethodPart(values, result.seconds, (found.values * 255).round().astype(np.uint8), found.limit)
