@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,8 @@ from captum_ext.metrics.revealed_pixels import Mask, Picture, interpolate_hidden
 CurveName = Literal["softmax", "accuracy"]
 Aggregate = Literal["median", "mean"]
 Values = npt.NDArray[np.float64]
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 CURVES: tuple[CurveName, ...] = ("softmax", "accuracy")
 THRESHOLDS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.10, 0.13, 0.21, 0.34, 0.5, 0.75)
@@ -195,18 +198,21 @@ def information_curves(
     return InformationCurves(**curves, refused=refused)
 
 
-def softmax_information_curve(
-    forward_func: Callable[[Tensor], Tensor],
-    inputs: Tensor,
-    attributions: Tensor,
-    target: Sequence[int] | Tensor | int,
-    information: Information = "webp",
-    thresholds: Sequence[float] = THRESHOLDS,
-    min_score: float = 0.8,
-    reveal_fraction: float = 0.01,
-    internal_batch_size: int | None = None,
-    seed: int = 0,
-) -> InformationCurve:
+def _with_arguments_of(
+    source: Callable[Arguments, object],
+) -> Callable[[Callable[..., Result]], Callable[Arguments, Result]]:
+    """Decorate a function that hands its arguments on, so that it is seen to have those of ``source``."""
+
+    def decorate(function: Callable[..., Result]) -> Callable[Arguments, Result]:
+        returned = inspect.signature(function).return_annotation
+        function.__signature__ = inspect.signature(source).replace(return_annotation=returned)  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+@_with_arguments_of(information_curves)
+def softmax_information_curve(*args: Any, **kwargs: Any) -> InformationCurve:
     """Measure the softmax information curve (SIC) alone; arguments, work and source are those of `information_curves`.
 
     Examples
@@ -217,32 +223,11 @@ def softmax_information_curve(
     >>> softmax_information_curve(brightness, images, attributions=images, target=0).areas().shape
     torch.Size([2])
     """
-    return information_curves(
-        forward_func,
-        inputs,
-        attributions,
-        target,
-        information,
-        thresholds,
-        min_score,
-        reveal_fraction,
-        internal_batch_size,
-        seed,
-    ).curve("softmax")
+    return information_curves(*args, **kwargs).curve("softmax")
 
 
-def accuracy_information_curve(
-    forward_func: Callable[[Tensor], Tensor],
-    inputs: Tensor,
-    attributions: Tensor,
-    target: Sequence[int] | Tensor | int,
-    information: Information = "webp",
-    thresholds: Sequence[float] = THRESHOLDS,
-    min_score: float = 0.8,
-    reveal_fraction: float = 0.01,
-    internal_batch_size: int | None = None,
-    seed: int = 0,
-) -> InformationCurve:
+@_with_arguments_of(information_curves)
+def accuracy_information_curve(*args: Any, **kwargs: Any) -> InformationCurve:
     """Measure the accuracy information curve (AIC) alone; arguments, work and source are those of `information_curves`.
 
     Examples
@@ -253,18 +238,7 @@ def accuracy_information_curve(
     >>> accuracy_information_curve(brightness, images, attributions=images, target=0).areas().shape
     torch.Size([2])
     """
-    return information_curves(
-        forward_func,
-        inputs,
-        attributions,
-        target,
-        information,
-        thresholds,
-        min_score,
-        reveal_fraction,
-        internal_batch_size,
-        seed,
-    ).curve("accuracy")
+    return information_curves(*args, **kwargs).curve("accuracy")
 
 
 @dataclass(frozen=True)
