@@ -77,10 +77,26 @@ def test_information_curves_show_their_areas(which, how):
     assert is_png(figure)
 
 
-def test_no_two_of_many_methods_look_the_same():
-    figure = score_curves_figure({f"method {k}": scores(power=1 + k) for k in range(12)}, n_resamples=2)
-    looks = {(line.get_color(), str(line._dash_pattern)) for line in figure.axes[0].lines}
-    assert len(looks) == 12
+def test_no_two_methods_in_one_panel_look_the_same():
+    figure = score_curves_figure({f"method {k}": scores(power=1 + k) for k in range(6)}, n_resamples=2)
+    (axes,) = figure.axes
+    assert len({(line.get_color(), str(line._dash_pattern)) for line in axes.lines}) == 6
+
+
+def test_each_of_many_methods_has_a_panel_with_its_band():
+    methods = {f"method {k}": scores(power=1 + k) for k in range(9)}
+    figure = score_curves_figure(methods, title="Insertion", n_resamples=50, seed=3)
+    assert len(figure.axes) == len(methods)
+    for axes, (name, score) in zip(figure.axes, methods.items(), strict=True):
+        normalised = (score.curves / score.curves[:, -1:])[:-1]
+        assert axes.get_title() == f"{name}: {score.normalized_areas[:-1].mean():.3f}"
+        np.testing.assert_allclose(axes.lines[-1].get_ydata(), normalised.mean(0))
+        lower, upper = bootstrap_band(normalised, n_resamples=50, seed=3)
+        drawn = axes.collections[0].get_paths()[0].vertices[:, 1]
+        assert (drawn.min(), drawn.max()) == pytest.approx((lower.min(), upper.max()))
+        assert len(axes.lines) == len(methods) + 1
+    assert figure.get_suptitle() == "Insertion, area under each curve"
+    assert is_png(figure)
 
 
 def test_completeness_shows_every_example_and_the_median():

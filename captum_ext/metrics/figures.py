@@ -33,6 +33,10 @@ _LEGEND_LINE_INCHES = 0.19
 _BAND_SHADES = {True: 0.15, False: 0.07}
 """With few lines and with many, where bands lie on each other."""
 _BAND_POINTS = 201
+_MOST_IN_ONE_PANEL = 6
+"""Bands of more methods cannot be told apart."""
+_SMALL_PANEL_INCHES = (2.0, 1.75)
+_COLUMNS = 4
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,8 @@ def score_curves_figure(
     Returns
     -------
     Figure
-        To be saved with ``figure.savefig(FILE)``. The legend gives the area under each curve.
+        To be saved with ``figure.savefig(FILE)``. The legend gives the area under each curve. More than six methods
+        get a panel each, with the curves of the others in grey.
 
     Raises
     ------
@@ -120,7 +125,8 @@ def information_curves_figure(
     Returns
     -------
     Figure
-        To be saved with ``figure.savefig(FILE)``. The legend gives the area under each curve.
+        To be saved with ``figure.savefig(FILE)``. The legend gives the area under each curve. More than six methods
+        get a panel each, with the curves of the others in grey.
 
     Raises
     ------
@@ -211,6 +217,11 @@ def _line(name: str, curves: Tensor, how: Aggregate, level: float, n_resamples: 
 
 
 def _curves_figure(lines: list[_Line], axis_labels: tuple[str, str], title: str) -> Figure:
+    draw = _one_panel if len(lines) <= _MOST_IN_ONE_PANEL else _panel_for_each
+    return draw(lines, axis_labels, title)
+
+
+def _one_panel(lines: list[_Line], axis_labels: tuple[str, str], title: str) -> Figure:
     width, height = _PANEL_INCHES
     columns = 2 if len(lines) > 1 else 1
     legend_height = _LEGEND_LINE_INCHES * (1 + -(-len(lines) // columns)) + 0.15
@@ -218,12 +229,8 @@ def _curves_figure(lines: list[_Line], axis_labels: tuple[str, str], title: str)
     axes = figure.add_subplot()
     shade = _BAND_SHADES[len(lines) <= 4]
     for place, line in enumerate(lines):
-        colour, style = _look(place)
-        shares = np.linspace(0, 1, len(line.middle))
-        axes.fill_between(shares, line.lower, line.upper, color=colour, alpha=shade, linewidth=0)
-        axes.plot(shares, line.middle, color=colour, linestyle=style, linewidth=1.6, label=line.label)
-    axes.set_xlim(0, 1)
-    axes.set_ylim(bottom=min(0.0, *(float(line.lower.min()) for line in lines)))
+        _draw(axes, line, *_look(place), shade)
+    _set_limits(axes, lines)
     _finish(axes, axis_labels, title)
     figure.legend(
         title="area under the curve",
@@ -235,6 +242,39 @@ def _curves_figure(lines: list[_Line], axis_labels: tuple[str, str], title: str)
         frameon=False,
     )
     return figure
+
+
+def _panel_for_each(lines: list[_Line], axis_labels: tuple[str, str], title: str) -> Figure:
+    """Draw each line with its band in a panel of its own, before all others in grey."""
+    width, height = _SMALL_PANEL_INCHES
+    rows = -(-len(lines) // _COLUMNS)
+    figure = Figure(figsize=(_COLUMNS * width, rows * height + 0.6), dpi=150, layout="constrained")
+    panels = [*figure.subplots(rows, _COLUMNS, sharex=True, sharey=True, squeeze=False).flat]
+    for place, (axes, line) in enumerate(zip(panels, lines, strict=False)):
+        for other in lines:
+            axes.plot(np.linspace(0, 1, len(other.middle)), other.middle, color="0.82", linewidth=0.6)
+        _draw(axes, line, _look(place)[0], "-", _BAND_SHADES[True])
+        _set_limits(axes, lines)
+        _finish(axes, ("", ""), line.label)
+        # Where the row below has no panel, the axis is labelled here.
+        axes.tick_params(labelbottom=place + _COLUMNS >= len(lines))
+    for axes in panels[len(lines) :]:
+        axes.remove()
+    figure.supxlabel(axis_labels[0], fontsize=9)
+    figure.supylabel(axis_labels[1], fontsize=9)
+    figure.suptitle(f"{title}, area under each curve" if title else "area under each curve", fontsize=10)
+    return figure
+
+
+def _draw(axes: Axes, line: _Line, colour: str, style: LineStyle, shade: float) -> None:
+    shares = np.linspace(0, 1, len(line.middle))
+    axes.fill_between(shares, line.lower, line.upper, color=colour, alpha=shade, linewidth=0)
+    axes.plot(shares, line.middle, color=colour, linestyle=style, linewidth=1.6, label=line.label)
+
+
+def _set_limits(axes: Axes, lines: list[_Line]) -> None:
+    axes.set_xlim(0, 1)
+    axes.set_ylim(bottom=min(0.0, *(float(line.lower.min()) for line in lines)))
 
 
 def _look(place: int) -> tuple[str, LineStyle]:
