@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 
 import numpy as np
@@ -18,6 +19,8 @@ SIGNED_COLOUR_MAP = "RdBu_r"
 _BAR_INCHES = 0.16
 _BARS_INCHES = 5.5
 _PANEL_INCHES = 2.2
+_TITLE_CHARACTERS = 32
+_TITLE_LINE_INCHES = 0.15
 
 
 def layer_figure(
@@ -70,7 +73,10 @@ def layer_figure(
     strongest = sorted(maps, key=lambda name: -abs(totals[name]))[: max(0, n_maps)]
     panels = len(strongest) + (image is not None)
     columns = max(1, -(-panels // 2))
-    height = max(2 * (_PANEL_INCHES + 0.6), _BAR_INCHES * len(layers) + 1.0)
+    titles = {name: _in_lines(name) for name in strongest}
+    title_lines = max((text.count("\n") + 2 for text in titles.values()), default=0)
+    panel_height = _PANEL_INCHES + 0.3 + _TITLE_LINE_INCHES * title_lines
+    height = max(2 * panel_height, _BAR_INCHES * len(layers) + 1.0)
     figure = Figure(figsize=(_BARS_INCHES + columns * _PANEL_INCHES, height), dpi=110, layout="constrained")
     widths = [_BARS_INCHES, columns * _PANEL_INCHES]
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=widths)[0]
@@ -80,7 +86,7 @@ def layer_figure(
         picture = image.detach().cpu().double().clamp(0, 1).permute(1, 2, 0).numpy()
         draw_picture(next(panels_left), picture, "picture")
     for name, axes in zip(strongest, panels_left, strict=True):
-        _draw_signed_map(axes, maps[name], f"{name}\n{totals[name]:+.3g}")
+        _draw_signed_map(axes, maps[name], f"{titles[name]}\n{totals[name]:+.3g}")
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
@@ -93,12 +99,18 @@ def _draw_bars(axes: Axes, totals: Mapping[str, float]) -> None:
     bars = axes.barh(places, list(totals.values()), color=colours)
     # With the numbers, since one layer can dwarf all others.
     axes.bar_label(bars, fmt="%+.2g", fontsize=6 if len(totals) > 25 else 8, padding=2)
-    axes.margins(x=0.12)
+    axes.margins(x=0.18)
     axes.set_yticks(places, list(totals), fontsize=7 if len(totals) > 25 else 9)
     axes.set_ylim(len(totals) - 0.4, -0.6)
     axes.axvline(0.0, color="black", linewidth=0.8)
     axes.set_xlabel(f"contribution to the output, in all {sum(totals.values()):.4g}", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _in_lines(name: str) -> str:
+    """Break the name of a module before a dot, where it is wider than a map."""
+    lines = textwrap.wrap(name.replace(".", " ."), _TITLE_CHARACTERS)
+    return "\n".join(line.replace(" .", ".") for line in lines)
 
 
 def _draw_signed_map(axes: Axes, map: Tensor, title: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import warnings
 
 import pytest
@@ -13,6 +15,7 @@ from torch import nn
 
 from captum_ext.attr.full_grad import FullGrad
 from captum_ext.attr.full_grad_saliency import SimpleFullGrad, SmoothFullGrad
+from captum_ext.attr.layer_totals import LayerAttribution
 from captum_ext.attr.validation import InvalidArgumentError, TargetOutOfRangeError
 from captum_ext.full_grad_figure import layer_figure
 from tests.naive_full_grad import naive_full_grad, naive_smooth_full_grad
@@ -253,6 +256,18 @@ def test_figure_shows_a_signed_bar_for_each_layer_and_the_maps_of_the_top_ones()
     titled = [ax for ax in maps if ax.get_title()]
     strongest = sorted((name for name in layers if layers[name].map is not None), key=lambda name: -abs(totals[name]))
     assert [ax.get_title().splitlines()[0] for ax in titled] == strongest[:2]
+
+
+def test_figure_has_room_for_long_names():
+    found = LayerAttribution(torch.tensor([1.0]), torch.ones(1, 1, 8, 8))
+    layers = {f"encoder.layers.encoder_layer_{k}.self_attention": found for k in range(4)}
+    figure = layer_figure(layers, image=torch.rand(3, 8, 8), n_maps=4)
+    figure.savefig(io.BytesIO())  # lays it out
+    _, _, *maps = figure.axes
+    assert maps[0].get_title() == "encoder.layers.encoder_layer_0\n.self_attention\n+1"
+    titles = [axes.title.get_window_extent() for axes in maps]
+    pictures_and_titles = [*titles, *(axes.get_window_extent() for axes in maps)]
+    assert not any(box.overlaps(other) for box, other in itertools.combinations(pictures_and_titles, 2))
 
 
 # ---- inside Captum ----

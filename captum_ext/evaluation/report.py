@@ -26,6 +26,7 @@ from captum_ext.evaluation.settings import EvaluationSettings, InformationMeasur
 from captum_ext.evaluation.statistics import Estimate, Summary, joint_area
 from captum_ext.image_baselines import ImageBaseline
 from captum_ext.method_names import method_named
+from captum_ext.metrics.figures import MOST_IN_ONE_PANEL
 from captum_ext.visualization import COLOUR_MAP
 from captum_ext.whole_files import whole_file
 
@@ -109,6 +110,7 @@ def _context(findings: Findings) -> dict[str, Any]:
             for name, content in findings.figures.items()
             if name in METRICS
         ],
+        "wide_curves": len(settings.methods) > MOST_IN_ONE_PANEL,
         "metrics": [_metric(name, findings) for name in settings.metrics],
         "pictures": [_picture(result, settings) for result in results[:MAX_PICTURES]],
         "n_left_out": max(0, len(results) - MAX_PICTURES),

@@ -26,6 +26,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 LineStyle = str | tuple[float, tuple[float, ...]]
 LINE_STYLES: tuple[LineStyle, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
 
+MOST_IN_ONE_PANEL = 6
+"""Bands of more methods cannot be told apart."""
+
 Result = TypeVar("Result")
 
 _PANEL_INCHES = (4.6, 3.4)
@@ -33,8 +36,6 @@ _LEGEND_LINE_INCHES = 0.19
 _BAND_SHADES = {True: 0.15, False: 0.07}
 """With few lines and with many, where bands lie on each other."""
 _BAND_POINTS = 201
-_MOST_IN_ONE_PANEL = 6
-"""Bands of more methods cannot be told apart."""
 _SMALL_PANEL_INCHES = (2.0, 1.75)
 _COLUMNS = 4
 
@@ -217,7 +218,7 @@ def _line(name: str, curves: Tensor, how: Aggregate, level: float, n_resamples: 
 
 
 def _curves_figure(lines: list[_Line], axis_labels: tuple[str, str], title: str) -> Figure:
-    draw = _one_panel if len(lines) <= _MOST_IN_ONE_PANEL else _panel_for_each
+    draw = _one_panel if len(lines) <= MOST_IN_ONE_PANEL else _panel_for_each
     return draw(lines, axis_labels, title)
 
 
