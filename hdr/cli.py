@@ -195,6 +195,7 @@ def train(
     workers: Annotated[int, typer.Option(min=0, help="Processes that make scenes.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the initial weights and the order of scenes.")] = 0,
     validate_every: Annotated[int, typer.Option(min=1, help="Updates from one validation to the next.")] = 500,
+    validation_scenes: Annotated[int | None, typer.Option(min=1, help="The most scenes in one validation.")] = None,
     checkpoint_minutes: Annotated[float, typer.Option(min=0, help="Minutes from one checkpoint to the next.")] = 5.0,
     skip_broken: SkipBroken = False,
 ) -> None:
@@ -228,6 +229,7 @@ def train(
                 workers=workers,
                 seed=seed,
                 validate_every=validate_every,
+                validation_scenes=validation_scenes,
                 checkpoint_minutes=checkpoint_minutes,
                 skip_broken=skip_broken,
             )

@@ -284,6 +284,7 @@ def train(
     workers: int = 1,
     seed: int = 0,
     validate_every: int = 500,
+    validation_scenes: int | None = None,
     checkpoint_minutes: float = 5.0,
     accelerator: str = "auto",
     num_nodes: int = 1,
@@ -326,6 +327,8 @@ def train(
         Of the initial weights and of the order of scenes.
     validate_every
         Updates from one validation to the next.
+    validation_scenes
+        How many of the validation's scenes are merged each time; None for all.
     checkpoint_minutes
         Minutes from one ``last.ckpt`` to the next.
     skip_broken
@@ -355,7 +358,7 @@ def train(
     checkpoint = _checkpoint_to_resume(out, resume)
     _check_crop(crop)
     training_scenes = open_scenes(data, "train", crop, skip_broken=skip_broken)
-    validation_scenes = open_scenes(data, "validation", skip_broken=skip_broken)
+    held_out = open_scenes(data, "validation", skip_broken=skip_broken)
     if checkpoint is None:
         L.seed_everything(seed)
         settings = TrainingSettings(
@@ -377,6 +380,7 @@ def train(
         max_time=max_time,
         max_epochs=math.ceil(steps / per_round),
         num_sanity_val_steps=0,
+        limit_val_batches=validation_scenes,
         use_distributed_sampler=False,
         log_every_n_steps=50,
         **_records(out, timedelta(minutes=checkpoint_minutes)),
@@ -389,7 +393,7 @@ def train(
     trainer.fit(
         module,
         DataLoader(training_scenes, batch_size, sampler=sampler, **loaders),  # type: ignore[arg-type]
-        DataLoader(validation_scenes),
+        DataLoader(held_out),
         ckpt_path=checkpoint,
         weights_only=False,
     )

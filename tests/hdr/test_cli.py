@@ -254,6 +254,8 @@ def test_train_passes_its_options_on(tmp_path, monkeypatch):
             "7",
             "--validate-every",
             "400",
+            "--validation-scenes",
+            "6",
             "--checkpoint-minutes",
             "2.5",
             "--skip-broken",
@@ -264,7 +266,7 @@ def test_train_passes_its_options_on(tmp_path, monkeypatch):
     assert (seen["resume"], seen["devices"], seen["precision"]) == (True, 2, "bf16-mixed")
     assert (seen["num_nodes"], seen["accelerator"], seen["weights"]) == (3, "gpu", "mine.safetensors")
     assert (seen["max_time"], seen["steps"]) == ("00:01:00:00", 7)
-    assert (seen["validate_every"], seen["checkpoint_minutes"]) == (400, 2.5)
+    assert (seen["validate_every"], seen["validation_scenes"], seen["checkpoint_minutes"]) == (400, 6, 2.5)
     assert seen["skip_broken"] is True
 
 
