@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from captum.attr import GradientAttribution
@@ -87,9 +86,6 @@ class FullGrad(GradientAttribution):
     >>> [(layer, found.total.shape) for layer, found in FullGrad(model).layer_attributions(images, target=3).items()]
     [('(input)', torch.Size([2])), ('0', torch.Size([2])), ('1', torch.Size([2])), ('3', torch.Size([2]))]
     """
-
-    def __init__(self, forward_func: Callable[..., Any]) -> None:
-        super().__init__(forward_func)
 
     @log_usage()
     def attribute(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from captum.attr import GradientAttribution
@@ -71,9 +70,6 @@ class SimpleFullGrad(GradientAttribution):
     torch.Size([2, 1, 8, 8])
     """
 
-    def __init__(self, forward_func: Callable[..., Any]) -> None:
-        super().__init__(forward_func)
-
     @log_usage()
     def attribute(
         self,
@@ -125,9 +121,6 @@ class SmoothFullGrad(GradientAttribution):
     >>> SmoothFullGrad(model).attribute(torch.rand(2, 3, 8, 8), target=1, n_samples=3).shape
     torch.Size([2, 1, 8, 8])
     """
-
-    def __init__(self, forward_func: Callable[..., Any]) -> None:
-        super().__init__(forward_func)
 
     @log_usage()
     def attribute(
