@@ -14,9 +14,9 @@ from torch import Tensor
 
 from hdr.exposure import exposures_from_ev, exposures_from_exif, read_exposure_file, warn_if_camera_disagrees
 from hdr.io import check_not_raw, read_ldr
+from hdr.nn.generator import SMALLEST_SIDE
 from hdr.radiometry import GAMMA, ldr_to_linear, relative_exposures
 
-SMALLEST_SIDE = 16
 SMALLEST_RATIO = 1.1
 TRAINED_RATIOS = (2.0, 8.0)
 _RATIO_TOLERANCE = 1.1  # a nominal 1/60 s is 1/64 s, and exposures of 3 EV must pass as 8

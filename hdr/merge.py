@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from hdr.bracket import SMALLEST_SIDE, Bracket
-from hdr.nn.generator import Generator
+from hdr.bracket import Bracket
+from hdr.nn.generator import SMALLEST_SIDE, Generator, round_up
 from hdr.radiometry import exposure_stack, inverse_mu_law, ldr_to_linear
 from hdr.weights import load_generator
 
@@ -86,10 +86,10 @@ class Merger:
         generator = copy.deepcopy(weights) if isinstance(weights, Generator) else load_generator(weights)
         self.generator = generator.to(self.device, torch.float32).requires_grad_(False).eval()
         self.precision = precision
-        self.tile = _round_up(tile, generator.stride)
+        self.tile = round_up(tile, generator.stride)
         context_and_blend = 2 * generator.halo + BLEND if overlap is None else overlap
         # The last square is wider than the overlap, and the generator takes none that are smaller.
-        self.overlap = _round_up(max(context_and_blend, SMALLEST_SIDE), generator.stride)
+        self.overlap = round_up(max(context_and_blend, SMALLEST_SIDE), generator.stride)
 
     def __call__(self, bracket: Bracket, *, progress: bool = False) -> Tensor:
         """Merge a bracket.
@@ -190,7 +190,3 @@ def _choose_device(device: str | torch.device) -> torch.device:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {device!r} cannot be used here ({reason}); use 'auto' or 'cpu'") from error
     return chosen
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple

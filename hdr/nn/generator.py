@@ -151,7 +151,7 @@ class Generator(nn.Module):
         self.refinement = nn.Sequential(
             ConvBlock(EXPOSURES * CHANNELS_PER_EXPOSURE + finest, finest), ConvBlock(finest, finest), _head(finest)
         )
-        self.halo = _round_up(self._reach(), self.stride)
+        self.halo = round_up(self._reach(), self.stride)
         self.receptive_field = 2 * self.halo + 1
 
     @classmethod
@@ -212,7 +212,7 @@ class Generator(nn.Module):
 
     def _pad(self, exposures: Tensor) -> Tensor:
         height, width = exposures.shape[-2:]
-        missing = (0, _round_up(width, self.stride) - width, 0, _round_up(height, self.stride) - height)
+        missing = (0, round_up(width, self.stride) - width, 0, round_up(height, self.stride) - height)
         if not any(missing):
             return exposures
         return torch.unflatten(F.pad(exposures.flatten(1, 2), missing, mode="replicate"), 1, exposures.shape[1:3])
@@ -308,7 +308,8 @@ def _blend(head: Tensor, images: Tensor) -> Tensor:
     return (weights * images[:, :, 3:]).sum(dim=1) + head[:, EXPOSURES - 1 :]
 
 
-def _round_up(value: int, multiple: int) -> int:
+def round_up(value: int, multiple: int) -> int:
+    """Return the least multiple that is not below a value."""
     return -(-value // multiple) * multiple
 
 
