@@ -204,6 +204,45 @@ def test_picture_that_fails_is_named_the_others_are_done_and_it_is_tried_again(d
     assert {row["status"] for row in rows(Path("out"))} == {"ok"}
 
 
+def test_picture_whose_part_was_removed_is_seen_again(data: Path, evaluate: Evaluate):
+    evaluate("--metrics", "insertion")
+    before = rows(Path("out"))
+    Path("out/parts/001_noise.png/picture.npz").unlink()
+    assert evaluate("--metrics", "insertion").exit_code == 0
+    assert rows(Path("out")) == before
+
+
+@pytest.mark.parametrize("part", ["picture", "method-ig"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: b"garbage",
+        lambda content: b"",
+        lambda content: content.replace(content[60:90], bytes(30)),
+        lambda content: content[:-40] + bytes(40),
+    ],
+    ids=["truncated", "garbage", "empty", "other bytes", "no end"],
+)
+def test_damaged_part_is_named_and_computed_again(data: Path, evaluate: Evaluate, part: str, damage):
+    options = ["--metrics", "insertion", "--methods", "ig"]
+    evaluate(*options)
+    before, file = without_times(Path("out")), Path(f"out/parts/001_noise.png/{part}.npz")
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.warns(UserWarning, match=rf"001_noise.png/{part}.npz: is damaged"):
+        assert evaluate(*options).exit_code == 0
+    assert without_times(Path("out")) == before
+
+
+def test_results_that_cannot_be_written_are_refused_in_one_line(data: Path, evaluate: Evaluate):
+    evaluate("--metrics", "insertion", "--methods", "ig")
+    Path("out/results.csv").unlink()
+    Path("out/results.csv").mkdir()
+    result = evaluate("--metrics", "insertion", "--methods", "ig")
+    assert result.exit_code == 2
+    assert "Refused: " in result.output
+
+
 def test_method_that_the_model_cannot_have_fails_alone(data: Path, evaluate: Evaluate):
     result = evaluate("--methods", "ig,gradcam:nowhere", "--metrics", "insertion")
     assert result.exit_code == 1

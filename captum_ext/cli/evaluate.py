@@ -99,9 +99,11 @@ def evaluate(
             store = ResultStore(out)
             rank.once(lambda: store.open(settings, force))
         runner = Runner(classifier, settings, store, where, internal_batch_size)
-        _run(console, runner, pictures, rank)
-        rank.wait()
-        failed = _conclude(console, store, settings, pictures) if rank.is_first else 0
+        # Each process has pictures and so refusals of its own, which must be heard.
+        with refusals(Console(highlight=False)):
+            _run(console, runner, pictures, rank)
+            rank.wait()
+            failed = _conclude(console, store, settings, pictures) if rank.is_first else 0
     if failed:
         console.print(f"[bold red]{failed} of {len(pictures)} pictures failed.[/]")
         raise typer.Exit(1)

@@ -62,11 +62,15 @@ class Runner:
         """
         for picture in pictures:
             missing = [method for method in self.settings.methods if not self._is_stored(picture, method)]
-            seen = self._see(picture) if missing else None
+            seen = self._see(picture) if missing or not self._is_seen(picture) else None
             for method in self.settings.methods:
                 if seen is not None and method in missing:
                     self.store.save_method(picture.name, method, self._part(method, *seen))
                 on_method(picture, method)
+
+    def _is_seen(self, picture: LabelledPicture) -> bool:
+        part = self.store.load_picture(picture.name)
+        return part is not None and part.error is None
 
     def _is_stored(self, picture: LabelledPicture, method: str) -> bool:
         part = self.store.load_method(picture.name, method)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,10 @@ SETTINGS = "settings.json"
 PARTS = "parts"
 OUTPUTS = ("results.csv", "results.parquet", "summary.csv", "report.html", "curves", "figures")
 _PICTURE = "picture.npz"
+
+Record = dict[str, Any]
+Arrays = dict[str, npt.NDArray[Any]]
+Part = TypeVar("Part")
 
 
 class StoreError(ValueError):
@@ -164,13 +169,8 @@ class ResultStore:
         _write(self._folder(picture) / _PICTURE, {"seen_class": seen, "error": part.error}, arrays)
 
     def load_picture(self, picture: str) -> PicturePart | None:
-        """Return what is known of a picture; None if nothing."""
-        found = _read(self._folder(picture) / _PICTURE)
-        if found is None:
-            return None
-        record, arrays = found
-        seen = record["seen_class"]
-        return PicturePart(None if seen is None else SeenClass(**seen), arrays.get("thumbnail"), record["error"])
+        """Return what is known of a picture; None if nothing, or if the file is damaged."""
+        return _read(self._folder(picture) / _PICTURE, _picture_part)
 
     def save_method(self, picture: str, method: str, part: MethodPart) -> None:
         """Write what a method found on a picture."""
@@ -184,16 +184,8 @@ class ResultStore:
         _write(self._method_file(picture, method), record, arrays)
 
     def load_method(self, picture: str, method: str) -> MethodPart | None:
-        """Return what a method found on a picture; None if nothing is stored."""
-        found = _read(self._method_file(picture, method))
-        if found is None:
-            return None
-        record, arrays = found
-        measurements = {
-            name: Measurement(value, arrays.get(f"curve:{name}"), refusal)
-            for name, (value, refusal) in record["measurements"].items()
-        }
-        return MethodPart(measurements, record["seconds"], arrays.get("map"), record["limit"], record["error"])
+        """Return what a method found on a picture; None if nothing is stored, or if the file is damaged."""
+        return _read(self._method_file(picture, method), _method_part)
 
     def _folder(self, picture: str) -> Path:
         return self.directory / PARTS / picture
@@ -207,12 +199,29 @@ def _write(path: Path, record: Mapping[str, Any], arrays: Mapping[str, npt.NDArr
         np.savez_compressed(file, record=np.array(json.dumps(record)), **arrays)  # type: ignore[arg-type]
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]] | None:
-    if not path.exists():
+def _read(path: Path, decode: Callable[[Record, Arrays], Part]) -> Part | None:
+    """Return what a file holds; None where there is none, or, with a warning, where it does not hold a part."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
         return None
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, BadZipFile) as error:
-        raise StoreError(f"{path}: is damaged ({error}); remove it, and it will be computed again.") from error
-    return json.loads(str(arrays.pop("record"))), arrays
+        return decode(json.loads(str(arrays.pop("record"))), arrays)
+    except Exception as error:  # damaged bytes raise nearly anything: zlib.error, EOFError, struct.error, TypeError ...
+        warnings.warn(f"{path}: is damaged ({error}) and counts as missing, so it is computed again.", stacklevel=2)
+        return None
+
+
+def _picture_part(record: Record, arrays: Arrays) -> PicturePart:
+    seen = record["seen_class"]
+    return PicturePart(None if seen is None else SeenClass(**seen), arrays.get("thumbnail"), record["error"])
+
+
+def _method_part(record: Record, arrays: Arrays) -> MethodPart:
+    measurements = {
+        name: Measurement(value, arrays.get(f"curve:{name}"), refusal)
+        for name, (value, refusal) in record["measurements"].items()
+    }
+    return MethodPart(measurements, record["seconds"], arrays.get("map"), record["limit"], record["error"])
