@@ -134,6 +134,17 @@ def test_picture_that_the_model_cannot_take_is_named(directory: Path, explain: E
     assert (directory / "out" / "one.png").exists()
 
 
+def test_model_that_raises_something_odd_fails_with_type_and_message(directory: Path, explain: Explain, monkeypatch):
+    def refuse(self, inputs):
+        raise KeyError("logits")
+
+    monkeypatch.setattr("tests.tiny_classifier.Counted.forward", refuse)
+    result = explain("one.png", "two.png")
+    assert result.exit_code == 1
+    assert "Failed: one.png: KeyError: 'logits'" in result.output
+    assert "2 of 2 pictures failed" in result.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

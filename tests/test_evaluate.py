@@ -21,8 +21,9 @@ from typer.testing import CliRunner
 
 from captum_ext import IDGI
 from captum_ext.cli import app
+from captum_ext.evaluation.figures import write_figures
 from captum_ext.metrics import deletion, information_curves, insertion
-from tests.tiny_classifier import CLASSES, MEAN, SIDE, STD, tiny, to_tensor
+from tests.tiny_classifier import CLASSES, MEAN, SIDE, STD, Counted, tiny, to_tensor
 
 ROOT = Path(__file__).resolve().parent.parent
 METHODS, METRICS = ("ig", "idgi", "gradcam"), ("insertion", "deletion", "aic", "sic")
@@ -241,6 +242,56 @@ def test_results_that_cannot_be_written_are_refused_in_one_line(data: Path, eval
     result = evaluate("--metrics", "insertion", "--methods", "ig")
     assert result.exit_code == 2
     assert "Refused: " in result.output
+
+
+def test_metric_that_fails_leaves_the_others_and_is_tried_again(data: Path, evaluate: Evaluate, monkeypatch):
+    def refuse(*_: Any, **__: Any) -> None:
+        raise TypeError("no such sum")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("captum_ext.evaluation.measures.information_curves", refuse)
+        result = evaluate("--metrics", "sic,insertion", "--methods", "ig")
+    assert result.exit_code == 1
+    assert "Failed: 000_noise.png: TypeError: no such sum" in result.output
+    found = rows(Path("out"))
+    assert [(row["metric"], row["status"]) for row in found] == [("sic", "failed"), ("insertion", "ok")] * 3
+    assert found[0]["reason"] == "TypeError: no such sum"
+    assert evaluate("--metrics", "sic,insertion", "--methods", "ig").exit_code == 0
+    assert "failed" not in {row["status"] for row in rows(Path("out"))}
+
+
+@pytest.mark.parametrize("error", [AssertionError, TypeError("no tensor"), KeyError("logits")])
+def test_whatever_is_raised_on_a_picture_is_a_failure_of_its_own(data: Path, evaluate: Evaluate, monkeypatch, error):
+    forward = Counted.forward
+
+    def refuse_one(self: Counted, inputs: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled():
+            raise error
+        return forward(self, inputs)
+
+    monkeypatch.setattr(Counted, "forward", refuse_one)
+    result = evaluate("--metrics", "insertion", "--methods", "ig")
+    assert result.exit_code == 1
+    name = getattr(error, "__name__", type(error).__name__)
+    assert all(row["reason"].startswith(name) for row in rows(Path("out")))
+
+
+def test_values_that_are_not_finite_are_refused_and_the_report_is_written(data: Path, evaluate: Evaluate, monkeypatch):
+    monkeypatch.setattr("captum_ext.cli.evaluate.write_figures", write_figures)
+
+    def nearly_sure(self: Counted, inputs: torch.Tensor) -> torch.Tensor:
+        # Of noise the second class has the probability exp(-100), which float32 only just holds; of plain colour 1/3.
+        contrast = inputs.std((2, 3)).mean(1, keepdim=True).clamp(max=0.5)
+        return 200 * contrast * torch.tensor([[1.0, 0.0, 0.0]])
+
+    monkeypatch.setattr(Counted, "forward", nearly_sure)
+    Path("labels.csv").write_text("file,class\n000_noise.png,1\n001_noise.png,0\n002_noise.png,0\n")
+    result = evaluate("--metrics", "insertion,deletion", "--methods", "ig", "--labels", "labels.csv")
+    assert result.exit_code == 0, result.output
+    found = {(row["picture"][:3], row["metric"]): row["status"] for row in rows(Path("out"))}
+    assert found["000", "deletion"] == "refused"
+    assert found["001", "deletion"] == found["002", "deletion"] == "ok"
+    assert Path("out/report.html").exists()
 
 
 def test_method_that_the_model_cannot_have_fails_alone(data: Path, evaluate: Evaluate):

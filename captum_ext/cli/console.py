@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from captum_ext.explanation import Output
+from captum_ext.failures import described
 from captum_ext.image_baselines import ImageBaseline
 
 ModelName = Annotated[str, typer.Option(help="torchvision's NAME, timm:NAME or package.module:function.")]
@@ -59,5 +60,5 @@ def progress_bar(console: Console, *, hidden: bool = False) -> Progress:
 
 def naming(path: Path, error: Exception) -> str:
     """Return an error's message with the file that it is about, for the console."""
-    message = str(error)
+    message = described(error)
     return escape(message if str(path) in message else f"{path}: {message}")

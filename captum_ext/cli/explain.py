@@ -85,7 +85,7 @@ def _explain_all(
                 )
                 files = explanation.save(out, name)
                 _report(console, path, explanation, files)
-            except (ValueError, RuntimeError, OSError) as error:
+            except Exception as error:  # people's own models raise anything, and the other pictures go on
                 failed += 1
                 console.print(f"[bold red]Failed:[/] {naming(path, error)}", soft_wrap=True)
             progress.update(bar, completed=done * len(settings.methods))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from torch import Tensor
 from captum_ext.attr.validation import InvalidArgumentError
 from captum_ext.evaluation.settings import EvaluationSettings
 from captum_ext.explanation import Probabilities, SeenPicture
+from captum_ext.failures import described
 from captum_ext.image_baselines import image_baseline
 from captum_ext.metrics import InformationCurve, ScoreCurves, deletion, information_curves, insertion
 from captum_ext.metrics.information_curves import CurveName
@@ -63,16 +65,36 @@ class Measurement:
     Parameters
     ----------
     value
-        NaN where the picture does not qualify.
+        NaN where the picture does not qualify, and where the metric failed.
     curve
-        The curve that the value is the area of; None where the picture does not qualify.
+        The curve that the value is the area of; None where there is no value.
     refusal
-        Why it does not qualify.
+        Why the picture does not qualify.
+    error
+        Why the metric failed.
     """
 
     value: float
     curve: Curve | None
     refusal: str | None = None
+    error: str | None = None
+
+
+def measurement(value: float, curve: Curve) -> Measurement:
+    """Return a measurement; one that is refused where a number is not finite, as means and figures cannot have it.
+
+    Examples
+    --------
+    >>> measurement(math.inf, np.ones(3, np.float32)).refusal
+    'the value or its curve is not finite, as where the probability that it is measured against is nearly 0'
+    """
+    if math.isfinite(value) and np.isfinite(curve).all():
+        return Measurement(value, curve)
+    return Measurement(
+        math.nan,
+        None,
+        "the value or its curve is not finite, as where the probability that it is measured against is nearly 0",
+    )
 
 
 def parse_metric_names(names: str) -> list[str]:
@@ -116,7 +138,7 @@ class Meter:
     internal_batch_size: int | None = None
 
     def measure(self, seen: SeenPicture, attributions: Tensor, target: int) -> dict[str, Measurement]:
-        """Return what each metric says of one picture's attributions.
+        """Return what each metric says of one picture's attributions; one that fails leaves the others alone.
 
         Parameters
         ----------
@@ -128,14 +150,17 @@ class Meter:
             The class that was explained.
         """
         metrics = self.settings.metrics
-        found = {
-            name: self._score(name, seen, attributions, target) for name in metrics if name not in INFORMATION_CURVES
-        }
-        if len(found) < len(metrics):
-            found |= self._information(seen, attributions, target)
+        found: dict[str, Measurement] = {}
+        for name in metrics:
+            if name not in found:
+                measure = self._information if name in INFORMATION_CURVES else partial(self._score, name)
+                try:
+                    found |= measure(seen, attributions, target)
+                except Exception as error:  # models raise anything, and one metric is no reason to lose the others
+                    found[name] = Measurement(math.nan, None, error=described(error))
         return {name: found[name] for name in metrics}
 
-    def _score(self, name: str, seen: SeenPicture, attributions: Tensor, target: int) -> Measurement:
+    def _score(self, name: str, seen: SeenPicture, attributions: Tensor, target: int) -> dict[str, Measurement]:
         """Measure insertion or deletion."""
         settings, preprocessing = self.settings, self.classifier.preprocessing
         kind = settings.insertion_baseline if name == "insertion" else settings.deletion_baseline
@@ -150,13 +175,12 @@ class Meter:
         )
         value = curves.normalized_areas.item()
         if math.isnan(value):
-            return Measurement(
-                value, None, "the whole picture has the probability 0, which nothing can be measured against"
-            )
+            refusal = "the whole picture has the probability 0, or nearly, which nothing can be measured against"
+            return {name: Measurement(value, None, refusal)}
         # Of the whole picture's score, so that curves of pictures that the model is more or less sure of can be
         # averaged.
         whole = curves.curves[0, -1 if name == "insertion" else 0]
-        return Measurement(value, (curves.curves[0] / whole).float().cpu().numpy())
+        return {name: measurement(value, (curves.curves[0] / whole).float().cpu().numpy())}
 
     def _information(self, seen: SeenPicture, attributions: Tensor, target: int) -> dict[str, Measurement]:
         """Measure AIC and SIC, which are one piece of work."""
@@ -178,4 +202,4 @@ def _single(curve: InformationCurve) -> Measurement:
     """Return the measurement of the only picture of a curve."""
     if curve.refused:
         return Measurement(math.nan, None, curve.refused[0])
-    return Measurement(curve.areas().item(), curve.curve[0].float().cpu().numpy())
+    return measurement(curve.areas().item(), curve.curve[0].float().cpu().numpy())

@@ -13,13 +13,11 @@ from captum_ext.evaluation.measures import Meter
 from captum_ext.evaluation.settings import EvaluationSettings
 from captum_ext.evaluation.store import MethodPart, PicturePart, ResultStore, SeenClass
 from captum_ext.explanation import Probabilities, SeenPicture, explained_model, seen_picture
+from captum_ext.failures import described
 from captum_ext.images import read_image
 from captum_ext.method_names import method_named, run_method
 from captum_ext.models import Classifier
 from captum_ext.visualization import scaled_map
-
-# What a picture, a method or a metric can refuse, and memory that runs out; anything else stops the run.
-_FAILURES = (ValueError, RuntimeError, OSError, IndexError, NotImplementedError)
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class Runner:
 
     def _is_stored(self, picture: LabelledPicture, method: str) -> bool:
         part = self.store.load_method(picture.name, method)
-        return part is not None and part.error is None
+        return part is not None and not part.has_failed
 
     def _see(self, picture: LabelledPicture) -> tuple[SeenPicture, int] | None:
         """Return a picture and its class, which is stored; None where it fails, with the reason stored."""
@@ -86,8 +84,8 @@ class Runner:
             if stored is not None and stored.seen_class is not None:
                 return seen, stored.seen_class.index
             found = self._classify(seen, picture.label)
-        except _FAILURES as error:
-            self.store.save_picture(picture.name, PicturePart(None, None, str(error)))
+        except Exception as error:  # people's own models raise anything, and the other pictures go on
+            self.store.save_picture(picture.name, PicturePart(None, None, described(error)))
             return None
         thumbnail = (seen.image * 255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
         self.store.save_picture(picture.name, PicturePart(found, thumbnail))
@@ -118,6 +116,6 @@ class Runner:
             values = Meter(self.classifier, settings, self.internal_batch_size).measure(
                 seen, result.attributions, target
             )
-        except _FAILURES as error:
-            return MethodPart({}, 0.0, None, error=str(error) or type(error).__name__)
+        except Exception as error:  # as in _see
+            return MethodPart({}, 0.0, None, error=described(error))
         return MethodPart(values, result.seconds, (found.values * 255).round().astype(np.uint8), found.limit)

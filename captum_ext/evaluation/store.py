@@ -95,6 +95,11 @@ class MethodPart:
     limit: float = 0.0
     error: str | None = None
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the method or one of its metrics failed, so that it should be tried again."""
+        return self.error is not None or any(found.error is not None for found in self.measurements.values())
+
 
 class ResultStore:
     """The folder of one evaluation.
@@ -174,7 +179,7 @@ class ResultStore:
 
     def save_method(self, picture: str, method: str, part: MethodPart) -> None:
         """Write what a method found on a picture."""
-        values = {name: (found.value, found.refusal) for name, found in part.measurements.items()}
+        values = {name: (found.value, found.refusal, found.error) for name, found in part.measurements.items()}
         record = {"seconds": part.seconds, "limit": part.limit, "error": part.error, "measurements": values}
         arrays: dict[str, npt.NDArray[Any]] = {
             f"curve:{name}": found.curve for name, found in part.measurements.items() if found.curve is not None
@@ -221,7 +226,7 @@ def _picture_part(record: Record, arrays: Arrays) -> PicturePart:
 
 def _method_part(record: Record, arrays: Arrays) -> MethodPart:
     measurements = {
-        name: Measurement(value, arrays.get(f"curve:{name}"), refusal)
-        for name, (value, refusal) in record["measurements"].items()
+        name: Measurement(value, arrays.get(f"curve:{name}"), *reasons)
+        for name, (value, *reasons) in record["measurements"].items()
     }
     return MethodPart(measurements, record["seconds"], arrays.get("map"), record["limit"], record["error"])
