@@ -43,8 +43,8 @@ class ExistingFileError(ValueError):
     """A file would be replaced without having been asked for; the message names it."""
 
 
-def check_absent(paths: Sequence[Path], force: bool = False) -> None:
-    """Check that no file would be replaced, before anything is computed.
+def check_absent(paths: Sequence[Path], force: bool = False, inputs: Sequence[Path] = ()) -> None:
+    """Check that files can be written and none would be replaced, before anything is computed.
 
     Parameters
     ----------
@@ -52,12 +52,22 @@ def check_absent(paths: Sequence[Path], force: bool = False) -> None:
         What will be written.
     force
         Whether existing files may be replaced.
+    inputs
+        Files that are read, and so never replaced.
 
     Raises
     ------
     ExistingFileError
-        A file is there, and ``force`` is False.
+        A file is there, and ``force`` is False; it is one of the inputs; or a directory would be where a file is.
     """
+    for parent in dict.fromkeys(path.parent for path in paths):
+        first = next(folder for folder in (parent, *parent.parents) if folder.exists())
+        if not first.is_dir():
+            raise ExistingFileError(f"{first}: is no folder; give another --out.")
+    read = {path.resolve() for path in inputs}
+    replaced = [path for path in paths if path.resolve() in read]
+    if replaced:
+        raise ExistingFileError(f"{replaced[0]} is read as an input and would be replaced: give another --out.")
     there = [path for path in paths if path.exists()]
     if there and not force:
         others = f" and {len(there) - 1} more" if len(there) > 1 else ""

@@ -188,6 +188,32 @@ def test_existing_files_are_replaced_only_with_force_and_nothing_is_computed_bef
     assert (directory / "out" / "two.idgi-blur.npy").read_bytes() != b"precious"
 
 
+def test_input_picture_is_never_replaced(directory: Path, explain: Explain):
+    before = (directory / "one.png").read_bytes()
+    for out in (".", "../" + directory.name):
+        result = explain("two.png", "one.png", "--out", out, "--force")
+        assert result.exit_code == 2
+        assert "two.png is read as an input and would be replaced: give another --out" in result.output
+    assert (directory / "one.png").read_bytes() == before
+
+
+def test_folder_for_results_that_is_a_file_is_refused_before_computing(directory: Path, explain: Explain, monkeypatch):
+    monkeypatch.setenv("COUNT_FILE", str(directory / "passes"))
+    (directory / "file").write_text("mine")
+    for out in ("file", "file/below"):
+        result = explain("one.png", "--out", out, "--force")
+        assert result.exit_code == 2
+        assert "file: is no folder; give another --out" in result.output
+    assert not (directory / "passes").exists()
+
+
+def test_names_of_files_are_shown_as_they_are(directory: Path, explain: Explain):
+    (directory / "one.png").rename(directory / "a:smile:b.png")
+    result = explain("a:smile:b.png", "none:cat:.png", "--method", "idgi")
+    assert "a:smile:b.png: " in result.output
+    assert "none:cat:.png" in result.output
+
+
 def test_methods_that_sum_to_nothing_have_no_delta_in_the_table(directory: Path, explain: Explain):
     output = explain("one.png", "--method", "saliency,gradcam:0").output
     for title in ("Saliency", "Grad-CAM (0)"):

@@ -20,7 +20,7 @@ def demo(
     force: Force = False,
 ) -> None:
     """Train a small network on scanned digits, explain it with IG and IDGI, and compare."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     with refusals(console):
         check_absent(output_files(out), force)
     with console.status("training on scikit-learn's scanned digits") as status:

@@ -72,7 +72,7 @@ def evaluate(
     Killed and started again it goes on where it was. torchrun splits the pictures among its processes.
     """
     with ranks() as rank:
-        console = Console(highlight=False, quiet=not rank.is_first)
+        console = Console(highlight=False, emoji=False, quiet=not rank.is_first)
         with refusals(console):
             settings = EvaluationSettings(
                 data=data,
@@ -100,7 +100,7 @@ def evaluate(
             rank.once(lambda: store.open(settings, force))
         runner = Runner(classifier, settings, store, where, internal_batch_size)
         # Each process has pictures and so refusals of its own, which must be heard.
-        with refusals(Console(highlight=False)):
+        with refusals(Console(highlight=False, emoji=False)):
             _run(console, runner, pictures, rank)
             rank.wait()
             failed = _conclude(console, store, settings, pictures) if rank.is_first else 0

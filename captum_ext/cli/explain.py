@@ -50,12 +50,11 @@ def explain(
     force: Force = False,
 ) -> None:
     """Explain what a classifier sees in pictures: figures, raw attributions, and how far to trust them."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     with refusals(console):
         settings = Settings(parse_method_names(method), target, output, baseline, n_steps, internal_batch_size)
-        check_absent(
-            [file for name in output_names(images) for file in output_files(out, name, settings.methods)], force
-        )
+        files = [file for name in output_names(images) for file in output_files(out, name, settings.methods)]
+        check_absent(files, force, inputs=images)
         where = device_named(device)
         classifier = load_classifier(model, weights, where)
     failed = _explain_all(console, classifier, images, settings, where, out)
