@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from captum_ext.model_weights import load_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+_INDEX = re.compile(r"-?[0-9]+")
 
 
 class ModelError(ValueError):
@@ -101,7 +103,7 @@ class Classifier:
         ModelError
             The index is out of range, the name is not known, or several classes have it.
         """
-        if target.strip().lstrip("-").isdigit():
+        if _INDEX.fullmatch(target.strip()):
             index = int(target)
             if not -n_classes <= index < n_classes:
                 raise ModelError(f"target {index} is out of range: the model has the classes 0 to {n_classes - 1}.")
@@ -251,7 +253,12 @@ def _from_function(name: str, weights: Path | None) -> Classifier:
         function = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise ModelError(f"{name} cannot be imported: {error}.") from error
-    made = function() if callable(function) and not isinstance(function, nn.Module) else function
+    except Exception as error:  # whatever a module of one's own does when it is imported
+        raise ModelError(f"{name} cannot be imported: {type(error).__name__}: {error}.") from error
+    try:
+        made = function() if callable(function) and not isinstance(function, nn.Module) else function
+    except Exception as error:
+        raise ModelError(f"{name} cannot be made: {type(error).__name__}: {error}.") from error
     classifier = Classifier(made, imagenet_preprocessing()) if isinstance(made, nn.Module) else made
     if not isinstance(classifier, Classifier):
         raise ModelError(

@@ -109,6 +109,8 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "def bare(): return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
         "def full(): return Classifier(bare(), Preprocessing(None, (0.5,), (0.25,)), ['cat', 'dog', 'Dog'])\n"
         "def wrong(): return 3\n"
+        "def needy(path): return bare()\n"
+        "def broken(): raise KeyError('depth')\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
@@ -123,6 +125,16 @@ def test_own_function_may_return_a_module_or_a_classifier(own_module: str):
     assert load_classifier(f"{own_module}:full").class_name(1) == "dog"
     with pytest.raises(ModelError, match="gave a int: it must return"):
         load_classifier(f"{own_module}:wrong")
+
+
+def test_own_function_that_raises_is_named_with_type_and_message(own_module: str, tmp_path: Path):
+    with pytest.raises(ModelError, match=r"my_models:broken cannot be made: KeyError: 'depth'"):
+        load_classifier(f"{own_module}:broken")
+    with pytest.raises(ModelError, match=r"my_models:needy cannot be made: TypeError: .*'path'"):
+        load_classifier(f"{own_module}:needy")
+    (tmp_path / "half_models.py").write_text("def whole(: pass\n")
+    with pytest.raises(ModelError, match=r"half_models:whole cannot be imported: SyntaxError: "):
+        load_classifier("half_models:whole")
 
 
 @pytest.mark.parametrize("wrap", [lambda x: SimpleNamespace(logits=x), lambda x: {"logits": x}, lambda x: x])
@@ -156,6 +168,9 @@ def test_targets_are_indices_or_names():
         classifier.class_index("shark", 4)
     with pytest.raises(ModelError, match="out of range: the model has the classes 0 to 3"):
         classifier.class_index("4", 4)
+    for strange in ("²", "--5", "-", "٣"):
+        with pytest.raises(ModelError, match="is not the name of a class"):
+            classifier.class_index(strange, 4)
 
 
 @pytest.mark.parametrize(
