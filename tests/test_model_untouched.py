@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import threading
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from captum_ext import IDGI, BlurIG, GuidedIG, LayerIDGI
+from captum_ext.attr.model_state import untouched
 from tests.small_models import CLASSES, pictures
 
 
@@ -99,3 +101,130 @@ def test_second_call_gives_the_same_as_the_first():
     first = method.attribute(x, target=1, n_steps=4)
     method.attribute(x[:1] * 0.5, target=0, n_steps=2)
     assert torch.equal(method.attribute(x, target=1, n_steps=4), first)
+
+
+class Averaging(nn.Module):
+    """A model in training mode that puts a new tensor in the place of its buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("average", torch.zeros(3))
+        self.register_buffer("first", None)
+        self.head = nn.Linear(3, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        means = x.mean((0, 2, 3)).detach()
+        self.first = means if self.first is None else self.first
+        self.average = 0.9 * self.average + 0.1 * means
+        return self.head(x.mean((2, 3)) - self.average.to(x))
+
+
+class Holder:
+    """Something other than a module that holds one."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.through_self = lambda x: self.model(x)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+    def logits(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+
+GLOBAL: dict[str, nn.Module] = {}
+
+
+def through_another_function(model: nn.Module):
+    def logits(x: Tensor) -> Tensor:
+        return model(x)
+
+    return lambda x: logits(x).softmax(1)
+
+
+def in_a_comprehension(model: nn.Module):
+    GLOBAL["model"] = model
+    return lambda x: torch.stack([GLOBAL["model"](x) for _ in range(2)]).mean(0)
+
+
+WAYS = {
+    "another function": through_another_function,
+    "attribute of self": lambda model: Holder(model).through_self,
+    "callable object": Holder,
+    "bound method of another object": lambda model: Holder(model).logits,
+    "dictionary": lambda model: lambda x, models={"m": model}: models["m"](x),
+    "nested functions": lambda model: lambda x: (lambda y: (lambda z: model(z))(y))(x),
+    "comprehension": in_a_comprehension,
+    "data parallel": lambda model: through_another_function(nn.DataParallel(model)),
+}
+
+
+@pytest.mark.parametrize("make", [Training, Averaging], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_model_is_untouched_wherever_the_function_has_it_from(way, make):
+    model, x = make().train(), pictures(2, torch.float32)
+    buffers, before = dict(model.named_buffers()), snapshot(model)
+    IDGI(way(model)).attribute(x, target=1, n_steps=4)
+    assert_same(before, snapshot(model))
+    assert all(buffer is buffers[name] for name, buffer in model.named_buffers())
+
+
+def test_buffers_that_two_modules_share_come_back():
+    first, second = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+    second._buffers = first._buffers
+    before = {name: value.clone() for name, value in first._buffers.items()}
+    head = nn.Linear(3, CLASSES)
+    IDGI(lambda x: head(second(first(x)).tanh().mean((2, 3)))).attribute(pictures(2, torch.float32), target=1)
+    assert all(torch.equal(value, before[name]) for name, value in first._buffers.items())
+
+
+def test_contexts_within_one_another_put_back_each_what_it_met():
+    model, x = Averaging().train(), pictures(2, torch.float32)
+    before = snapshot(model)
+    with untouched(lambda x: model(x)):
+        model(x)
+        between = snapshot(model)
+        with untouched(lambda x: model(x)):
+            model(x)
+        assert_same(between, snapshot(model))
+    assert_same(before, snapshot(model))
+
+
+def test_models_that_other_threads_train_are_left_alone():
+    explained, trained = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+
+    def forward(x: Tensor) -> Tensor:
+        thread = threading.Thread(target=trained, args=(x.detach(),))
+        thread.start()
+        thread.join()
+        return explained(x).mean((2, 3))
+
+    with untouched(Holder(forward)):
+        forward(pictures(2, torch.float32))
+    assert (explained.num_batches_tracked, trained.num_batches_tracked) == (0, 1)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("in_place", [False, True], ids=["compiled", "compiled in place"])
+@pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
+def test_compiled_models_come_back_and_keep_their_graph(in_place, training):
+    torch._dynamo.reset()
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph
+
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.Tanh(), nn.Flatten()).train(training)
+    compiled = torch.compile(model, backend=backend, fullgraph=True)
+    if in_place:
+        model.compile(backend=backend, fullgraph=True)
+        compiled = model
+    before = snapshot(model)
+    for _ in range(3):
+        # Compiled in place, a module runs no hooks, and is found by its name alone.
+        with untouched((lambda x: compiled(x)) if in_place else Holder(compiled)):
+            compiled(pictures(2, torch.float32))
+        assert_same(before, snapshot(model))
+    assert len(graphs) == 1
