@@ -37,11 +37,13 @@ app = typer.Typer(add_completion=False)
 console = Console()
 
 
-def measure(preset: str, width: int, height: int, device: str, tile: int, precision: str) -> dict[str, float]:
+def measure(
+    preset: str, width: int, height: int, device: str, tile: int, overlap: int | None, precision: str
+) -> dict[str, float]:
     """Merge one bracket of noise; seconds, seconds of CPU time, and peak memory in GiB of the process or of the GPU."""
     noise = torch.randint(0, 256, (3, 3, height, width), dtype=torch.uint8)
     bracket = Bracket(noise.float().div_(255), torch.tensor([1.0, 4.0, 16.0]))
-    merger = Merger(Generator.from_preset(preset), device, tile, precision=precision)  # type: ignore[arg-type]
+    merger = Merger(Generator.from_preset(preset), device, tile, overlap, precision)  # type: ignore[arg-type]
     seconds = cpu_seconds = 0.0
     for _ in range(2 if width * height <= _LARGEST_REPEATED else 1):
         begun, cpu_begun = time.perf_counter(), time.process_time()
@@ -70,6 +72,7 @@ def main(
         str, typer.Option(help="cpu, cuda, or both; cuda is left out where there is none.")
     ] = "cpu,cuda",
     tile: Annotated[int, typer.Option(help="As hdr merge takes it.")] = 512,
+    overlap: Annotated[int | None, typer.Option(help="As hdr merge takes it.")] = None,
     precision: Annotated[str, typer.Option(help="As hdr merge takes it.")] = "float32",
     out: Annotated[Path | None, typer.Option(help="Write the measurements as .json.")] = None,
     one: Annotated[bool, typer.Option("--one", hidden=True)] = False,
@@ -77,7 +80,7 @@ def main(
     """Measure all combinations and print them as a table."""
     if one:
         width, height = map(int, sizes.split("x"))
-        print(json.dumps(measure(presets, width, height, devices, tile, precision)))
+        print(json.dumps(measure(presets, width, height, devices, tile, overlap, precision)))
         return
     found = [name for name in devices.split(",") if name != "cuda" or torch.cuda.is_available()]
     rows: list[dict[str, Any]] = []
@@ -86,7 +89,7 @@ def main(
         operations = giga_operations(preset)
         for size in sizes.split(","):
             for device in found:
-                measured = _measure_alone(preset, size, device, tile, precision)
+                measured = _measure_alone(preset, size, device, tile, overlap, precision)
                 rows.append(
                     {"preset": preset, "10^6 weights": millions, "GFLOP": operations, "size": size, "device": device}
                     | measured
@@ -101,8 +104,12 @@ def main(
         out.write_text(json.dumps(rows, indent=1))
 
 
-def _measure_alone(preset: str, size: str, device: str, tile: int, precision: str) -> dict[str, float]:
+def _measure_alone(
+    preset: str, size: str, device: str, tile: int, overlap: int | None, precision: str
+) -> dict[str, float]:
     arguments = {"presets": preset, "sizes": size, "devices": device, "tile": str(tile), "precision": precision}
+    if overlap is not None:
+        arguments["overlap"] = str(overlap)
     options = [word for name, value in arguments.items() for word in (f"--{name}", value)]
     command = [sys.executable, __file__, "--one", *options]
     told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
