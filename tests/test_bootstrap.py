@@ -75,6 +75,9 @@ def test_how_many_draws_are_made_at_once_does_not_matter(how, monkeypatch):
         ({"level": 95}, "level=95"),
         ({"n_resamples": 0}, "n_resamples=0"),
         ({"how": "max"}, "'mean' and 'median'"),
+        ({"values": [1.0, 2.0]}, "values is a list: give a torch.Tensor"),
+        ({"values": np.ones(3)}, "values is a ndarray: give a torch.Tensor"),
+        ({"seed": -1}, "seed=-1 was given"),
     ],
 )
 def test_refusals(changes, message):

@@ -254,6 +254,32 @@ def test_grey_pictures():
     assert found.softmax.shape == (2, 1001)
 
 
+@pytest.mark.parametrize("as_given", [list, np.array, torch.tensor], ids=lambda given: given.__name__)
+def test_thresholds_are_taken_as_arrays_too(as_given):
+    model, images, maps = spot_finder(), landscape(1), torch.rand(1, 1, 24, 24)
+    expected = information_curves(model, images, maps, 0, thresholds=(0.25, 0.5), min_score=0.6)
+    found = information_curves(model, images, maps, 0, thresholds=as_given([0.25, 0.5]), min_score=0.6)
+    torch.testing.assert_close(found.softmax, expected.softmax)
+
+
+@pytest.mark.parametrize("target", [0, [0, 0], torch.tensor(0), torch.tensor([0]), np.array([0, 0])], ids=repr)
+def test_target_is_one_integer_or_one_for_each_picture(target):
+    images, maps = landscape(2), torch.rand(2, 1, 24, 24)
+    expected = information_curves(spot_finder(), images, maps, 0, min_score=0.6)
+    found = information_curves(spot_finder(), images, maps, target, min_score=0.6)
+    torch.testing.assert_close(found.softmax, expected.softmax)
+
+
+@pytest.mark.filterwarnings("error")
+def test_pictures_that_ask_for_gradients_and_overshoot_by_rounding_are_taken():
+    images, maps = landscape(1).clamp(0, 1), torch.rand(1, 1, 24, 24)
+    images[0, :, 0, :2] = torch.tensor([0.0, 1.0])
+    expected = information_curves(spot_finder(), images, maps, 0, min_score=0.6)
+    images[0, :, 0, :2] = torch.tensor([-2e-7, 1.0000002])
+    found = information_curves(spot_finder(), images.requires_grad_(), maps, 0, min_score=0.6)
+    torch.testing.assert_close(found.softmax, expected.softmax)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -269,6 +295,25 @@ def test_grey_pictures():
         ({"internal_batch_size": 0}, "internal_batch_size=0"),
         ({"target": 2}, "out of range for 2 classes"),
         ({"forward_func": lambda x: x.sum((1, 2, 3))}, "give logits"),
+        ({"forward_func": lambda x: (x, x)}, "forward_func returned a tuple: wrap the model"),
+        ({"forward_func": lambda x: {"logits": x}}, "forward_func returned a dict: wrap the model"),
+        ({"attributions": torch.full((3, 1, 24, 24), torch.nan)}, "no rank"),
+        ({"attributions": torch.full((3, 3, 24, 24), torch.inf)}, "no rank"),
+        ({"attributions": torch.rand(3, 2, 24, 24)}, r"give \(3, 3, 24, 24\) or \(3, 1, 24, 24\)"),
+        ({"attributions": np.ones((3, 1, 24, 24))}, "attributions is a ndarray: give a torch.Tensor"),
+        ({"attributions": (torch.rand(3, 1, 24, 24), torch.rand(3))}, "attributions is a tuple.*the first part"),
+        ({"inputs": torch.rand(3, 3, 1, 24), "attributions": torch.rand(3, 1, 1, 24)}, "2 pixels or more"),
+        ({"inputs": torch.rand(3, 3, 24, 1), "attributions": torch.rand(3, 1, 24, 1)}, "2 pixels or more"),
+        ({"inputs": torch.full((3, 3, 24, 24), 1.000015)}, r"values from 1\.000015 to 1\.000015"),
+        ({"target": [0, 1]}, r"target has shape \(2,\) for 3 pictures"),
+        ({"target": [0]}, r"target has shape \(1,\) for 3 pictures"),
+        ({"target": [[0], [1], [0]]}, r"target has shape \(3, 1\) for 3 pictures"),
+        ({"target": None}, "target=None was given"),
+        ({"target": 0.5}, "target=0.5 was given"),
+        ({"target": "cat"}, "target='cat' was given"),
+        ({"thresholds": np.array([0.1, np.nan, 0.5])}, "must grow"),
+        ({"thresholds": torch.tensor([0.5, 0.1])}, "must grow"),
+        ({"seed": -1}, "seed=-1 was given"),
     ],
     ids=lambda value: value if isinstance(value, str) else ",".join(value),
 )

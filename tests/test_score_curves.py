@@ -259,6 +259,8 @@ def test_model_and_global_generator_come_back_untouched(pictures, attributions, 
         ({"inputs": torch.rand(2, 7, 3, 2, 2)}, r"give pictures \(N, C, H, W\)"),
         ({"attributions": torch.rand(2, 3, 6, 7)}, r"give \(2, 3, 7, 6\) or \(2, 1, 7, 6\)"),
         ({"attributions": torch.full((2, 3, 7, 6), torch.nan)}, "no rank"),
+        ({"attributions": np.ones((2, 3, 7, 6))}, "attributions is a ndarray: give a torch.Tensor"),
+        ({"attributions": (torch.ones(2, 3, 7, 6), torch.ones(2))}, "attributions is a tuple.*the first part is meant"),
         ({"inputs": torch.rand(2, 3), "attributions": torch.rand(2, 3)}, "only pictures can be blurred"),
         (
             {"inputs": torch.rand(2, 3, 4), "attributions": torch.rand(2, 4), "baselines": 0},

@@ -55,6 +55,16 @@ def check_inputs(inputs: tuple[Tensor, ...], *, integers_allowed: bool = False) 
     return lengths[0]
 
 
+def check_is_tensor(name: str, value: object, shape: str) -> None:
+    """Raise `InvalidArgumentError` with the shape that is wanted if a result or a list of numbers is not a tensor."""
+    if isinstance(value, Tensor):
+        return
+    hint = "convert it with torch.as_tensor"
+    if isinstance(value, tuple):
+        hint = "methods that return a convergence delta too give it second, and the first part is meant"
+    raise InvalidArgumentError(f"{name} is a {type(value).__name__}: give a torch.Tensor of shape {shape}; {hint}.")
+
+
 def _check_tensor(name: str, tensor: Tensor, integers_allowed: bool) -> None:
     if not isinstance(tensor, Tensor):
         raise InvalidArgumentError(f"{name} is a {type(tensor).__name__}: give a torch.Tensor of shape (N, ...).")
@@ -160,10 +170,19 @@ def points_per_pass(internal_batch_size: int | None, n_examples: int, n_steps: i
 
 def positive_integer(name: str, number: int, meaning: str) -> int:
     """Return an argument as an ``int``, or raise `InvalidArgumentError` with its meaning if it is not 1 or more."""
+    return _integer(name, number, meaning, least=1)
+
+
+def check_seed(seed: int) -> int:
+    """Return a seed as an ``int``, or raise `InvalidArgumentError` if it is not 0 or more."""
+    return _integer("seed", seed, "what the random numbers start from", least=0)
+
+
+def _integer(name: str, number: int, meaning: str, least: int) -> int:
     try:
         integer = operator.index(number)
     except TypeError:
-        integer = 0
-    if integer < 1 or isinstance(number, bool):
-        raise InvalidArgumentError(f"{name}={number!r} was given: {name} is {meaning}, an integer of 1 or more.")
+        integer = least - 1
+    if integer < least or isinstance(number, bool):
+        raise InvalidArgumentError(f"{name}={number!r} was given: {name} is {meaning}, an integer of {least} or more.")
     return integer

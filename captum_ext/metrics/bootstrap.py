@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from captum_ext.attr.validation import InvalidArgumentError, positive_integer
+from captum_ext.attr.validation import InvalidArgumentError, check_is_tensor, check_seed, positive_integer
 
 Array = npt.NDArray[np.float64]
 AGGREGATES = ("mean", "median")
@@ -54,6 +54,7 @@ def bootstrap_interval(
     >>> round(low), round(high)
     (44, 55)
     """
+    check_is_tensor("values", values, "(N,)")
     if values.dim() != 1:
         raise InvalidArgumentError(f"values has shape {tuple(values.shape)}: give one number for each example, (N,).")
     lower, upper = bootstrap_band(values[:, None], level, n_resamples, seed, how)
@@ -92,7 +93,7 @@ def bootstrap_band(
     data = curves.detach().cpu().double().numpy()
     _check(data, level, how)
     n_resamples = positive_integer("n_resamples", n_resamples, "how often the examples are drawn")
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(check_seed(seed))
     aggregate = np.mean if how == "mean" else np.median
     draws = generator.integers(len(data), size=(n_resamples, len(data)))
     # All draws of N curves together would not fit into memory.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_ext.attr.path_rules import in_accumulation_dtype
-from captum_ext.attr.validation import InvalidArgumentError
+from captum_ext.attr.validation import InvalidArgumentError, check_is_tensor
 
 ChannelReduction = Literal["abs_sum", "sum", "max_abs"] | Callable[[Tensor], Tensor]
 
@@ -64,8 +64,10 @@ def _ranks_shape(inputs: Tensor) -> tuple[int, ...]:
 
 def _channels_last(attributions: Tensor, inputs: Tensor) -> Tensor:
     """Lay attributions out as (N, features, channels)."""
-    given, shape = tuple(attributions.shape), tuple(inputs.shape)
+    shape = tuple(inputs.shape)
     allowed = _allowed_shapes(shape)
+    check_is_tensor("attributions", attributions, " or ".join(map(str, allowed)))
+    given = tuple(attributions.shape)
     if given not in allowed and not (inputs.dim() == 2 and attributions.dim() == 3 and given[:2] == shape):
         raise InvalidArgumentError(
             f"attributions has shape {given} for inputs of shape {shape}: give {' or '.join(map(str, allowed))}."
@@ -95,6 +97,11 @@ def _importance(by_feature: Tensor, channel_reduction: ChannelReduction) -> Tens
             f"channel_reduction returned shape {tuple(importance.shape)} for {tuple(by_feature.shape)}: return "
             f"{tuple(by_feature.shape[:2])}."
         )
+    check_has_rank(importance)
+    return importance
+
+
+def check_has_rank(importance: Tensor) -> None:
+    """Raise `InvalidArgumentError` if a feature's importance is not finite."""
     if not bool(torch.isfinite(importance).all()):
         raise InvalidArgumentError("attributions holds NaN or infinite values, which have no rank.")
-    return importance

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal, ParamSpec, TypeVar
 
 import numpy as np
@@ -15,7 +16,14 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from captum_ext.attr.model_state import untouched
-from captum_ext.attr.validation import InvalidArgumentError, check_inputs, positive_integer
+from captum_ext.attr.validation import (
+    InvalidArgumentError,
+    check_inputs,
+    check_is_tensor,
+    check_seed,
+    positive_integer,
+)
+from captum_ext.metrics.feature_order import check_has_rank
 from captum_ext.metrics.picture_information import SMALLEST_SIDE_MS_SSIM, Information, information_in
 from captum_ext.metrics.revealed_pixels import Mask, Picture, interpolate_hidden, random_mask, revealed_at_thresholds
 
@@ -28,6 +36,8 @@ Result = TypeVar("Result")
 CURVES: tuple[CurveName, ...] = ("softmax", "accuracy")
 THRESHOLDS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.10, 0.13, 0.21, 0.34, 0.5, 0.75)
 N_CURVE_POINTS = 1001
+_ROUNDING = 1e-6
+"""How far pictures may be outside [0, 1], as resizing leaves them; they are clipped."""
 
 
 @dataclass(frozen=True)
@@ -146,11 +156,11 @@ def information_curves(
     forward_func
         From pictures with values in [0, 1] to logits of shape (N, classes); normalisation belongs in it.
     inputs
-        Pictures of shape (N, C, H, W) with 1 or 3 channels, values in [0, 1].
+        Pictures of shape (N, C, H, W) with 1 or 3 channels and 2 pixels or more on each side, values in [0, 1].
     attributions
         Shape (N, C, H, W) or (N, 1, H, W); a pixel's importance is the sum of absolute values over the channels.
     target
-        The class of each picture.
+        The class of each picture, or one integer for all.
     information
         ``"webp"``: size of the picture as lossless WebP. ``"ms-ssim"``: multi-scale structural similarity to the whole
         picture, for pictures of 176 pixels or more.
@@ -179,12 +189,14 @@ def information_curves(
     >>> found.softmax.shape, found.refused
     (torch.Size([2, 1001]), {...})
     """
-    _check(inputs, attributions, information, thresholds, min_score, reveal_fraction)
+    thresholds = [float(threshold) for threshold in thresholds]
+    _check_pictures(inputs, information)
+    _check_numbers(thresholds, min_score, reveal_fraction)
     classifier = _Classifier(forward_func, inputs, internal_batch_size)
-    targets = torch.as_tensor(target).expand(len(inputs)).tolist()
-    pictures = (inputs.detach().cpu() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    importance = attributions.detach().cpu().double().abs().sum(1).numpy()
-    revealed = random_mask(inputs.shape[2], inputs.shape[3], reveal_fraction, seed)
+    targets = _targets(target, len(inputs))
+    pictures = (inputs.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    importance = _importance(attributions, inputs)
+    revealed = random_mask(inputs.shape[2], inputs.shape[3], reveal_fraction, check_seed(seed))
     curves = {name: torch.full((len(inputs), N_CURVE_POINTS), torch.nan, dtype=torch.float64) for name in CURVES}
     refused: dict[int, str] = {}
     with torch.no_grad(), untouched(forward_func, inputs):
@@ -265,7 +277,7 @@ class _Classifier:
         rows = len(batch)
         if self.internal_batch_size is not None:
             rows = positive_integer("internal_batch_size", self.internal_batch_size, "the most pictures at once")
-        logits = torch.cat([self.forward_func(part) for part in batch.split(rows)])
+        logits = torch.cat([self._logits(part) for part in batch.split(rows)])
         if logits.dim() != 2 or logits.shape[0] != len(batch):
             raise InvalidArgumentError(f"forward_func returned shape {tuple(logits.shape)}: give logits, (N, classes).")
         if not -logits.shape[1] <= target < logits.shape[1]:
@@ -273,6 +285,15 @@ class _Classifier:
         probabilities = logits.double().softmax(1)[:, target]
         correct = logits.argmax(1) == target % logits.shape[1]
         return {"softmax": probabilities.cpu().numpy(), "accuracy": correct.double().cpu().numpy()}
+
+    def _logits(self, batch: Tensor) -> Tensor:
+        logits = self.forward_func(batch)
+        if not isinstance(logits, Tensor):
+            raise InvalidArgumentError(
+                f"forward_func returned a {type(logits).__name__}: wrap the model so that it returns logits, "
+                "(N, classes), for instance `lambda x: model(x).logits`."
+            )
+        return logits
 
 
 def _picture_curves(
@@ -363,26 +384,55 @@ def _curve(shares: Values, scores: Values) -> Values:
     return curve
 
 
-def _check(
-    inputs: Tensor,
-    attributions: Tensor,
-    information: str,
-    thresholds: Sequence[float],
-    min_score: float,
-    reveal_fraction: float,
-) -> None:
-    n_examples = check_inputs((inputs,))
+def _targets(target: Sequence[int] | Tensor | int, n_examples: int) -> list[int]:
+    """Return the class of each picture."""
+    try:
+        given = torch.as_tensor(target)
+    except (TypeError, ValueError, RuntimeError):
+        given = torch.empty(0)
+    if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
+        raise InvalidArgumentError(
+            f"target={target!r} was given: give the class of each picture, an integer or one for each."
+        )
+    one_for_all = given.dim() == 0 or (isinstance(target, Tensor) and given.numel() == 1)
+    if not one_for_all and given.shape != (n_examples,):
+        raise InvalidArgumentError(
+            f"target has shape {tuple(given.shape)} for {n_examples} pictures: give one integer, or one for each."
+        )
+    classes: list[int] = given.reshape(-1).expand(n_examples).tolist()
+    return classes
+
+
+def _importance(attributions: Tensor, inputs: Tensor) -> Values:
+    """Return the importance of each pixel; shape (N, H, W)."""
+    shape = tuple(inputs.shape)
+    allowed = [shape, (shape[0], 1, *shape[2:])]
+    wanted = " or ".join(map(str, dict.fromkeys(allowed)))
+    check_is_tensor("attributions", attributions, wanted)
+    if tuple(attributions.shape) not in allowed:
+        raise InvalidArgumentError(
+            f"attributions has shape {tuple(attributions.shape)} for inputs of shape {shape}: give {wanted}."
+        )
+    importance = attributions.detach().cpu().double().abs().sum(1)
+    check_has_rank(importance)
+    values: Values = importance.numpy()
+    return values
+
+
+def _check_pictures(inputs: Tensor, information: str) -> None:
+    check_inputs((inputs,))
     if inputs.dim() != 4 or inputs.shape[1] not in (1, 3):
         raise InvalidArgumentError(f"inputs has shape {tuple(inputs.shape)}: give (N, 1, H, W) or (N, 3, H, W).")
-    if float(inputs.min()) < 0 or float(inputs.max()) > 1:
+    if min(inputs.shape[2:]) < 2:
         raise InvalidArgumentError(
-            f"inputs has values from {float(inputs.min()):.3g} to {float(inputs.max()):.3g}: give pictures in [0, 1], "
-            "and put the normalisation into forward_func."
+            f"inputs has shape {tuple(inputs.shape)}: pixels are interpolated between those that are revealed, which "
+            "takes 2 pixels or more on each side."
         )
-    pixels = (n_examples, *inputs.shape[2:])
-    if attributions.dim() != 4 or (attributions.shape[0], *attributions.shape[2:]) != pixels:
+    lowest, highest = (float(end) for end in inputs.detach().aminmax())
+    if lowest < -_ROUNDING or highest > 1 + _ROUNDING:
         raise InvalidArgumentError(
-            f"attributions has shape {tuple(attributions.shape)} for inputs of shape {tuple(inputs.shape)}."
+            f"inputs has values from {lowest:.8g} to {highest:.8g}: give pictures in [0, 1], and put the normalisation "
+            "into forward_func."
         )
     if information not in ("webp", "ms-ssim"):
         raise InvalidArgumentError(f"information={information!r} was given: known are 'webp' and 'ms-ssim'.")
@@ -391,8 +441,12 @@ def _check(
             f"inputs has shape {tuple(inputs.shape)}: MS-SSIM needs at least {SMALLEST_SIDE_MS_SSIM} pixels on each "
             "side; take information='webp'."
         )
-    if list(thresholds) != sorted(set(thresholds)) or not thresholds or not 0 < thresholds[0] <= thresholds[-1] < 1:
-        raise InvalidArgumentError(f"thresholds={list(thresholds)} was given: they must grow, in (0, 1).")
+
+
+def _check_numbers(thresholds: list[float], min_score: float, reveal_fraction: float) -> None:
+    ends = [0.0, *thresholds, 1.0]
+    if not thresholds or not all(lower < upper for lower, upper in pairwise(ends)):
+        raise InvalidArgumentError(f"thresholds={thresholds} was given: they must grow, in (0, 1).")
     if not 0 <= min_score <= 1:
         raise InvalidArgumentError(f"min_score={min_score!r} was given: it is a probability, from 0 to 1.")
     if not 0 <= reveal_fraction < 1:
