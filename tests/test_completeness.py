@@ -68,6 +68,34 @@ def test_layer_attributions_of_a_text():
         assert completeness(model, tokens, attributions, 7, target=2).relative.max() < 1e-5
 
 
+@pytest.mark.parametrize("several", [False, True], ids=["one input", "two inputs"])
+def test_refuses_attributions_with_their_delta(several):
+    model = TwoInputs() if several else smooth_cnn()
+    inputs = (torch.randn(2, 4).double(), torch.randn(2, 2, 3).double()) if several else pictures(2)
+    attributions = IntegratedGradients(model).attribute(inputs, target=1, return_convergence_delta=True)
+    with pytest.raises(ValueError, match="delta"):
+        completeness(model, inputs, attributions, target=1)
+
+
+def test_takes_an_input_of_one_number_for_each_example():
+    inputs = (torch.rand(3, 2), torch.rand(3))
+    found = completeness(lambda x, y: x.sum(1) + y, inputs, inputs)
+    torch.testing.assert_close(found.delta, torch.zeros(3))
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_refuses_attributions_that_are_not_finite(wrong):
+    attributions = pictures(3)
+    attributions[1, 0, 2, 2] = wrong
+    with pytest.raises(ValueError, match="which have no sum"):
+        completeness(smooth_cnn(), pictures(3), attributions, target=1)
+
+
+def test_refuses_attributions_that_are_no_tensor():
+    with pytest.raises(ValueError, match="is a ndarray: give"):
+        completeness(smooth_cnn(), pictures(3), pictures(3).numpy(), target=1)
+
+
 def test_refuses_attributions_of_another_shape():
     with pytest.raises(ValueError, match="one row for each of the 3 examples"):
         completeness(smooth_cnn(), pictures(3), pictures(2), target=1)

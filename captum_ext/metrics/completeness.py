@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from captum_ext._captum import (
@@ -18,7 +19,7 @@ from captum_ext._captum import (
 from captum_ext.attr.model_state import untouched
 from captum_ext.attr.path_rules import in_accumulation_dtype, row_sum
 from captum_ext.attr.target_function import TargetFunction
-from captum_ext.attr.validation import InvalidArgumentError, check_inputs, expand_baselines
+from captum_ext.attr.validation import InvalidArgumentError, check_inputs, check_is_tensor, expand_baselines
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def completeness(
         Tensor or tuple of tensors of shape (N, ...); integers too.
     attributions
         Tensor or tuple of tensors with a row for each example, of the shapes of ``inputs`` or, for methods that explain
-        a layer, of that layer.
+        a layer, of that layer. All must be finite.
     baselines
         Where the explanation starts; None takes zeros. For a blur path give the blurred picture.
     target, additional_forward_args
@@ -66,7 +67,8 @@ def completeness(
     Raises
     ------
     InvalidArgumentError
-        Shapes do not fit, or what `captum_ext.IDGI.attribute` refuses.
+        Shapes do not fit, attributions are not finite or come with their delta, or what `captum_ext.IDGI.attribute`
+        refuses.
 
     Examples
     --------
@@ -77,16 +79,32 @@ def completeness(
     Completeness(delta=tensor([5.]), relative=tensor([1.]))
     """
     tensors = format_tensor_into_tuples(inputs)
-    parts = format_tensor_into_tuples(attributions)
+    parts = attributions if isinstance(attributions, tuple) else (attributions,)
     n_examples = check_inputs(tensors, integers_allowed=True)
-    if not parts or any(part.dim() == 0 or part.shape[0] != n_examples for part in parts):
-        raise InvalidArgumentError(
-            f"attributions has shapes {[tuple(part.shape) for part in parts]} for inputs of shapes "
-            f"{[tuple(tensor.shape) for tensor in tensors]}: give one row for each of the {n_examples} examples."
-        )
+    _check_attributions(parts, tensors, n_examples)
     function = TargetFunction(forward_func, target, format_additional_forward_args(additional_forward_args), n_examples)
     with untouched(forward_func, *tensors):
         end, start = function.value(tensors), function.value(expand_baselines(baselines, tensors))
     change = in_accumulation_dtype(end) - in_accumulation_dtype(start)
     delta = row_sum(tuple(part.detach() for part in parts), change.device) - change
     return Completeness(delta, delta.abs() / change.abs().clamp(min=1e-12))
+
+
+def _check_attributions(parts: tuple[Tensor, ...], inputs: tuple[Tensor, ...], n_examples: int) -> None:
+    for index, part in enumerate(parts):
+        check_is_tensor(f"attributions[{index}]", part, "(N, ...)")
+    given = f"attributions has shapes {_shapes(parts)} for inputs of shapes {_shapes(inputs)}"
+    if not parts or any(part.dim() == 0 or part.shape[0] != n_examples for part in parts):
+        raise InvalidArgumentError(f"{given}: give one row for each of the {n_examples} examples.")
+    # Its sum with the attributions is no delta of anything.
+    if len(parts) > 1 and parts[-1].dim() == 1 and (len(parts) > len(inputs) or inputs[-1].dim() > 1):
+        raise InvalidArgumentError(
+            f"{given}: the last looks like the convergence delta that methods return after their attributions; give "
+            "the attributions alone."
+        )
+    if not all(bool(torch.isfinite(part).all()) for part in parts):
+        raise InvalidArgumentError("attributions holds NaN or infinite values, which have no sum.")
+
+
+def _shapes(tensors: tuple[Tensor, ...]) -> list[tuple[int, ...]]:
+    return [tuple(tensor.shape) for tensor in tensors]
