@@ -17,7 +17,7 @@ from captum_ext.image_baselines import ImageBaseline, image_baseline
 from captum_ext.method_names import MethodResult, method_named, run_method
 from captum_ext.models import Classifier
 from captum_ext.visualization import attribution_figure
-from captum_ext.whole_files import whole_file
+from captum_ext.whole_files import printable, whole_file
 
 
 class Output(str, Enum):
@@ -107,7 +107,7 @@ class Explanation:
         """
         figure_path, *paths = output_files(directory, name, list(self.results))
         with whole_file(figure_path) as file:
-            self.figure(name).savefig(file, format="png")
+            self.figure(printable(name)).savefig(file, format="png")
         for path, result in zip(paths, self.results.values(), strict=True):
             with whole_file(path) as file:
                 np.save(file, result.attributions[0].cpu().numpy())

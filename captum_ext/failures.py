@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from captum_ext.whole_files import printable
+
 _SAY_ENOUGH = (ValueError, RuntimeError, OSError)
 
 
@@ -15,7 +17,7 @@ def described(error: Exception) -> str:
     >>> described(KeyError("logits"))
     "KeyError: 'logits'"
     """
-    message, kind = str(error), type(error).__name__
+    message, kind = printable(str(error)), type(error).__name__
     if not message:
         return kind
     return message if isinstance(error, _SAY_ENOUGH) else f"{kind}: {message}"

@@ -74,6 +74,17 @@ def check_absent(paths: Sequence[Path], force: bool = False, inputs: Sequence[Pa
         raise ExistingFileError(f"{there[0]}{others} exists already: give --force to replace, or another --out.")
 
 
+def printable(text: str | Path) -> str:
+    r"""Return a text with the bytes of file names that are not UTF-8 as backslash escapes, so that it can be written.
+
+    Examples
+    --------
+    >>> printable(os.fsdecode(b"caf\xe9.png"))
+    'caf\\udce9.png'
+    """
+    return str(text).encode("utf-8", "backslashreplace").decode()
+
+
 def _umask() -> int:
     current = os.umask(0)
     os.umask(current)

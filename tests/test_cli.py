@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -212,6 +214,16 @@ def test_names_of_files_are_shown_as_they_are(directory: Path, explain: Explain)
     result = explain("a:smile:b.png", "none:cat:.png", "--method", "idgi")
     assert "a:smile:b.png: " in result.output
     assert "none:cat:.png" in result.output
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_name_that_is_not_utf8_is_shown_with_escapes(directory: Path, explain: Explain):
+    (directory / "one.png").rename(directory / os.fsdecode(b"caf\xe9.png"))
+    result = explain(os.fsdecode(b"caf\xe9.png"), os.fsdecode(b"\xe9.png"), "--method", "idgi")
+    assert result.exit_code == 1
+    assert r"\udce9.png: there is no such file" in result.output
+    assert "1 of 2 pictures failed" in result.output
+    assert (directory / "out" / os.fsdecode(b"caf\xe9.png")).exists()
 
 
 def test_methods_that_sum_to_nothing_have_no_delta_in_the_table(directory: Path, explain: Explain):

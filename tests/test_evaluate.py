@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from captum_ext import IDGI
 from captum_ext.cli import app
+from captum_ext.evaluation.dataset import find_pictures
 from captum_ext.evaluation.figures import write_figures
 from captum_ext.metrics import deletion, information_curves, insertion
 from tests.tiny_classifier import CLASSES, MEAN, SIDE, STD, Counted, tiny, to_tensor
@@ -363,14 +364,27 @@ def test_picture_without_a_class_fails_with_the_reason(data: Path, evaluate: Eva
         (["--labels", "none.csv"], "none.csv: cannot be read"),
         (["--labels", "columns.csv"], "columns.csv: has a, b; give the columns file and class"),
         (["--labels", "other.csv"], "other.csv: names 1 files that are not in the folder, the first is x.png"),
+        (["--labels", "long.csv"], "long.csv, line 3: has more cells than the header"),
+        (["--labels", "long-first.csv"], "long-first.csv, line 2: has more cells than the header"),
+        (["--labels", "short.csv"], "short.csv, line 2: has fewer cells than the header"),
+        (["--labels", "no-columns.csv"], "no-columns.csv: has a, b; give the columns"),
     ],
 )
 def test_what_cannot_be_run_is_refused_before_anything_is_written(data: Path, evaluate, options, message):
     Path("columns.csv").write_text("a,b\n1,2\n")
     Path("other.csv").write_text("file,class\nx.png,2\n")
+    Path("long.csv").write_text("file,class\n000_noise.png,2\n001_noise.png,dog, big\n")
+    Path("long-first.csv").write_text("file,class\n001_noise.png,dog, big\n")
+    Path("short.csv").write_text("class,file\n2\n")
+    Path("no-columns.csv").write_text("a,b\n1,2,3\n")
     result = evaluate(*options)
     assert result.exit_code == 2
     assert message in result.output
+    assert not Path("out").exists()
+
+
+def test_negative_seed_is_refused_before_anything_is_written(data: Path, evaluate: Evaluate):
+    assert evaluate("--methods", "gradcam", "--metrics", "insertion", "--seed", "-1").exit_code == 2
     assert not Path("out").exists()
 
 
@@ -386,3 +400,52 @@ def test_results_inside_of_the_folder_are_no_pictures(data: Path, evaluate: Eval
     for _ in range(2):
         assert evaluate("--methods", "gradcam", "--metrics", "insertion", out="data/out").exit_code == 0
     assert len(rows(data / "out")) == 3
+
+
+def test_pictures_are_found_where_results_go_into_their_folder_or_above_it(data: Path, evaluate: Evaluate, monkeypatch):
+    monkeypatch.setattr("captum_ext.cli.evaluate.write_figures", write_figures)
+    for out in (".", "data"):
+        for _ in range(2):
+            result = evaluate("--methods", "gradcam", "--metrics", "insertion", out=out)
+            assert result.exit_code == 0, result.output
+        assert Path(out, "figures/means.png").exists()
+        assert len(rows(Path(out))) == 3
+
+
+def test_folders_links_and_formats_that_cannot_be_read_are_no_pictures_and_linked_folders_are_read(data: Path):
+    (data / "folder.png").mkdir()
+    (data / "paper.pdf").write_bytes(b"")
+    (data / "gone.png").symlink_to("nothing.png")
+    (data / "cat").symlink_to(data.parent / "elsewhere")
+    (data.parent / "elsewhere").mkdir()
+    (data / "002_noise.png").rename(data.parent / "elsewhere/a.png")
+    (data / "folder.png/loop").symlink_to(data)
+    found = [path.relative_to(data).as_posix() for path in find_pictures(data)]
+    assert found == ["000_noise.png", "001_noise.png", "cat/a.png"]
+
+
+def test_picture_that_changes_where_classes_come_from_makes_other_settings(data: Path, evaluate: Evaluate):
+    for number, path in enumerate(sorted(data.iterdir())):
+        (data / str(number)).mkdir()
+        path.rename(data / str(number) / path.name)
+    options = ["--methods", "gradcam", "--metrics", "insertion"]
+    assert evaluate(*options).exit_code == 0
+    (data / "0/000_noise.png").rename(data / "000_noise.png")
+    result = evaluate(*options)
+    assert result.exit_code == 2
+    assert "class_from was folder and is prediction" in result.output
+    assert evaluate(*options, "--class-from", "folder").exit_code == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_that_are_not_utf8_are_shown_with_escapes(data: Path, evaluate: Evaluate):
+    (data / "000_noise.png").rename(data / os.fsdecode(b"caf\xe9.png"))
+    (data / os.fsdecode(b"d\xe9j\xe0.png")).write_text("no picture")
+    command = ["-m", "captum_ext.cli", "evaluate", "data", *OPTIONS, "--methods", "gradcam", "--out", "out"]
+    result = python(command, PYTHONIOENCODING="utf-8")
+    assert result.returncode == 1, result.stderr
+    assert r"Failed: d\udce9j\udce0.png: data/d\udce9j\udce0.png: is not a picture" in result.stdout
+    assert {row["picture"] for row in rows(Path("out"))} == {
+        *("001_noise.png", "002_noise.png", r"caf\udce9.png", r"d\udce9j\udce0.png")
+    }
+    assert r"caf\udce9.png" in Path("out/report.html").read_text()

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from captum_ext.explanation import Output
 from captum_ext.failures import described
 from captum_ext.image_baselines import ImageBaseline
+from captum_ext.whole_files import printable
 
 ModelName = Annotated[str, typer.Option(help="torchvision's NAME, timm:NAME or package.module:function.")]
 Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="State dict, .safetensors or .pth.")]
@@ -38,7 +39,7 @@ def refusals(console: Console) -> Iterator[None]:
     try:
         yield
     except (ValueError, RuntimeError, OSError) as error:
-        console.print(f"[bold red]Refused:[/] {escape(str(error))}", soft_wrap=True)
+        console.print(f"[bold red]Refused:[/] {escape(described(error))}", soft_wrap=True)
         raise typer.Exit(2) from error
 
 
@@ -61,4 +62,4 @@ def progress_bar(console: Console, *, hidden: bool = False) -> Progress:
 def naming(path: Path, error: Exception) -> str:
     """Return an error's message with the file that it is about, for the console."""
     message = described(error)
-    return escape(message if str(path) in message else f"{path}: {message}")
+    return escape(message if printable(path) in message else f"{printable(path)}: {message}")

@@ -22,7 +22,7 @@ from captum_ext.cli.console import (
     progress_bar,
     refusals,
 )
-from captum_ext.evaluation.dataset import ClassFrom, LabelledPicture, labelled_pictures
+from captum_ext.evaluation.dataset import ClassFrom, LabelledPicture, labelled_pictures, resolved_class_from
 from captum_ext.evaluation.figures import write_figures
 from captum_ext.evaluation.measures import METRICS, parse_metric_names
 from captum_ext.evaluation.ranks import Rank, ranks
@@ -36,6 +36,7 @@ from captum_ext.explanation import Output
 from captum_ext.image_baselines import ImageBaseline
 from captum_ext.method_names import METHODS, method_named, parse_method_names
 from captum_ext.models import load_classifier
+from captum_ext.whole_files import printable
 
 
 def evaluate(
@@ -61,7 +62,7 @@ def evaluate(
         InformationMeasure, typer.Option(help="What AIC and SIC measure information by.")
     ] = InformationMeasure.WEBP,
     min_score: Annotated[float, typer.Option(min=0, max=1, help="Probability to qualify for AIC and SIC.")] = 0.8,
-    seed: Annotated[int, typer.Option(help="Of everything that is random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many pictures.")] = None,
     internal_batch_size: InternalBatchSize = 10,
     device: DeviceName = "auto",
@@ -80,7 +81,7 @@ def evaluate(
                 weights=weights,
                 methods=tuple(parse_method_names(methods)),
                 metrics=tuple(parse_metric_names(metrics)),
-                class_from=class_from,
+                class_from=class_from if labels is not None else resolved_class_from(data, class_from, out),
                 labels=labels,
                 output=output,
                 baseline=baseline,
@@ -93,7 +94,7 @@ def evaluate(
                 seed=seed,
                 limit=limit,
             )
-            pictures = labelled_pictures(data, class_from, labels, leave_out=out)[:limit]
+            pictures = labelled_pictures(data, settings.class_from, labels, leave_out=out)[:limit]
             where = device_named(device, rank.local)
             classifier = load_classifier(model, weights, where)
             store = ResultStore(out)
@@ -140,7 +141,9 @@ def _conclude(
     reasons = {row.picture: row.reason for row in rows if row.status == "failed"}
     for picture, reason in reasons.items():
         console.print(f"[bold red]Failed:[/] {escape(f'{picture}: {reason}')}", soft_wrap=True)
-    console.print(f"report {escape(str(report))}, table {escape(str(store.directory / CSV))}", soft_wrap=True)
+    console.print(
+        f"report {escape(printable(report))}, table {escape(printable(store.directory / CSV))}", soft_wrap=True
+    )
     return len(reasons)
 
 

@@ -32,7 +32,7 @@ from captum_ext.image_baselines import ImageBaseline
 from captum_ext.images import read_image
 from captum_ext.method_names import METHODS, MethodResult, method_named, parse_method_names
 from captum_ext.models import Classifier, load_classifier
-from captum_ext.whole_files import check_absent
+from captum_ext.whole_files import check_absent, printable
 
 
 def explain(
@@ -77,7 +77,7 @@ def _explain_all(
     with progress_bar(console) as progress:
         bar = progress.add_task("", total=len(images) * len(settings.methods))
         for done, (path, name) in enumerate(zip(images, output_names(images), strict=True), start=1):
-            progress.update(bar, description=escape(path.name))
+            progress.update(bar, description=escape(printable(path.name)))
             try:
                 explanation = explain_image(
                     classifier, read_image(path), settings, device, on_result=lambda *_: progress.advance(bar)
@@ -92,14 +92,17 @@ def _explain_all(
 
 
 def _report(console: Console, path: Path, explanation: Explanation, files: Sequence[Path]) -> None:
-    console.print(f"\n[bold]{escape(str(path))}[/]: {escape(', '.join(map(str, explanation.top)))}", soft_wrap=True)
+    console.print(
+        f"\n[bold]{escape(printable(path))}[/]: {escape(', '.join(map(str, explanation.top)))}", soft_wrap=True
+    )
     table = Table(title=f"explained: {escape(str(explanation.target))}", title_justify="left")
     for heading in ("method", "change of output", "delta", "path residual", "seconds"):
         table.add_column(heading, justify="left" if heading == "method" else "right")
     for name, result in explanation.results.items():
         table.add_row(method_named(name).title, *_numbers(result))
     console.print(table)
-    console.print(f"figure {escape(str(files[0]))}, attributions {escape(str(files[0].with_suffix('')))}.*.npy")
+    figure, arrays = (escape(printable(path)) for path in (files[0], files[0].with_suffix("")))
+    console.print(f"figure {figure}, attributions {arrays}.*.npy")
 
 
 def _numbers(result: MethodResult) -> tuple[str, ...]:

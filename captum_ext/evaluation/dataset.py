@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import importlib
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -13,7 +14,10 @@ from pathlib import Path
 from PIL import Image
 
 from captum_ext.models import Classifier, ModelError
+from captum_ext.whole_files import printable
 
+FIGURES = "figures"
+"""Subfolder of the results that holds figures."""
 _WNID = re.compile(r"n\d{8}")
 
 
@@ -43,7 +47,8 @@ class LabelledPicture:
     path
         The file.
     name
-        Its path inside of the folder, with slashes; no two pictures have the same.
+        Its path inside of the folder, with slashes, as `captum_ext.whole_files.printable` shows it; no two pictures
+        have the same.
     label
         Index or name of the class; None takes the predicted one.
     problem
@@ -64,7 +69,8 @@ def find_pictures(data: Path, leave_out: Path | None = None) -> list[Path]:
     data
         The folder.
     leave_out
-        A folder whose pictures do not count, such as that of the results.
+        The folder of the results, whose pictures do not count where it lies inside of ``data``; where it is ``data``
+        itself, those of its ``figures`` do not.
 
     Raises
     ------
@@ -79,18 +85,28 @@ def find_pictures(data: Path, leave_out: Path | None = None) -> list[Path]:
     """
     if not data.is_dir():
         raise DatasetError(f"{data}: is not a folder; give one with pictures.")
-    known = Image.registered_extensions()
-    without = leave_out.resolve() if leave_out is not None else None
-    found = sorted(
-        path
-        for path in data.rglob("*")
-        if path.suffix.lower() in known
-        and not any(part.startswith(".") for part in path.relative_to(data).parts)
-        and not (without is not None and path.resolve().is_relative_to(without))
-    )
+    known = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    own = () if leave_out is None else (leave_out.resolve(), (leave_out / FIGURES).resolve())
+    without = frozenset(folder for folder in own if data.resolve() in folder.parents)
+    found = sorted(path for path in _files(data, without) if path.suffix.lower() in known)
     if not found:
         raise DatasetError(f"{data}: holds no picture (.jpg, .png, .webp ...).")
     return found
+
+
+def _files(folder: Path, without: frozenset[Path]) -> Iterator[Path]:
+    """Yield the files in a folder and its subfolders, linked ones as well; a link into what it lies in ends there."""
+    real = folder.resolve()
+    if real in without:
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from _files(Path(entry.path), without | {real})
+            elif entry.is_file():
+                yield Path(entry.path)
 
 
 def labelled_pictures(
@@ -115,15 +131,35 @@ def labelled_pictures(
         There is no picture, or the table is unusable or names files that are not there.
     """
     paths = find_pictures(data, leave_out)
-    names = [path.relative_to(data).as_posix() for path in paths]
-    if labels is not None:
-        label_of = _from_table(labels, names)
-    else:
-        if class_from is ClassFrom.AUTO:
-            all_in_folders = all("/" in name for name in names)
-            class_from = ClassFrom.FOLDER if all_in_folders else ClassFrom.PREDICTION
-        label_of = _LABELS[class_from]
+    names = [printable(path.relative_to(data).as_posix()) for path in paths]
+    label_of = _LABELS[_resolved(class_from, names)] if labels is None else _from_table(labels, names)
     return [LabelledPicture(path, name, *label_of(name)) for path, name in zip(paths, names, strict=True)]
+
+
+def resolved_class_from(data: Path, class_from: ClassFrom, leave_out: Path | None = None) -> ClassFrom:
+    """Return where classes come from in a folder: `ClassFrom.AUTO` as what it stands for there.
+
+    Parameters
+    ----------
+    data
+        The folder.
+    class_from
+        What is asked for.
+    leave_out
+        A folder whose pictures do not count.
+
+    Raises
+    ------
+    DatasetError
+        There is no picture.
+    """
+    return _resolved(class_from, [path.relative_to(data).as_posix() for path in find_pictures(data, leave_out)])
+
+
+def _resolved(class_from: ClassFrom, names: Iterable[str]) -> ClassFrom:
+    if class_from is not ClassFrom.AUTO:
+        return class_from
+    return ClassFrom.FOLDER if all("/" in name for name in names) else ClassFrom.PREDICTION
 
 
 Label = tuple[str | None, str | None]
@@ -157,19 +193,28 @@ def read_labels(path: Path) -> dict[str, str]:
     Raises
     ------
     DatasetError
-        The file cannot be read, lacks a column, or gives a file two classes.
+        The file cannot be read, lacks a column or a cell, or gives a file two classes.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"{path}: cannot be read as a table ({error}).") from error
-    if not rows or not {"file", "class"} <= rows[0].keys():
-        found = ", ".join(rows[0]) if rows else "no row"
+    columns = reader.fieldnames or ()
+    if not rows or not {"file", "class"} <= set(columns):
+        found = ", ".join(columns) if rows else "no row"
         raise DatasetError(f"{path}: has {found}; give the columns file and class, with a header.")
     labels: dict[str, str] = {}
-    for row in rows:
-        name, label = row["file"].strip(), (row["class"] or "").strip()
+    for line, row in rows:
+        n_cells = sum(cell is not None for cell in row.values()) - (None in row)
+        if None in row or n_cells < len(columns):
+            how = "more" if None in row else "fewer"
+            raise DatasetError(
+                f"{path}, line {line}: has {how} cells than the header; give one for each column, in quotes where it "
+                "holds a comma."
+            )
+        name, label = row["file"].strip(), row["class"].strip()
         if labels.setdefault(name, label) != label:
             raise DatasetError(f"{path}: gives {name} the classes {labels[name]!r} and {label!r}.")
     return labels
@@ -177,7 +222,8 @@ def read_labels(path: Path) -> dict[str, str]:
 
 def _from_table(path: Path, names: Sequence[str]) -> Callable[[str], Label]:
     labels = read_labels(path)
-    missing = [name for name in labels if name not in set(names)]
+    there = set(names)
+    missing = [name for name in labels if name not in there]
     if missing:
         raise DatasetError(f"{path}: names {len(missing)} files that are not in the folder, the first is {missing[0]}.")
     return lambda name: (labels[name], None) if labels.get(name) else (None, f"has no class in {path.name}")

@@ -12,6 +12,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from captum_ext.evaluation.dataset import FIGURES
 from captum_ext.evaluation.measures import INFORMATION_CURVES, METRICS
 from captum_ext.evaluation.results import Curves, PictureResult, curves_of
 from captum_ext.evaluation.settings import EvaluationSettings
@@ -21,7 +22,6 @@ from captum_ext.metrics import InformationCurves, ScoreCurves
 from captum_ext.metrics.figures import COLOURS, information_curves_figure, score_curves_figure
 from captum_ext.whole_files import whole_file
 
-FIGURES = "figures"
 MEANS = "means"
 
 

@@ -28,7 +28,7 @@ from captum_ext.image_baselines import ImageBaseline
 from captum_ext.method_names import method_named
 from captum_ext.metrics.figures import MOST_IN_ONE_PANEL
 from captum_ext.visualization import COLOUR_MAP
-from captum_ext.whole_files import whole_file
+from captum_ext.whole_files import printable, whole_file
 
 REPORT = "report.html"
 MAX_PICTURES = 200
@@ -92,7 +92,7 @@ def write_report(directory: Path, findings: Findings) -> Path:
     html = environment.from_string(template).render(_context(findings))
     path = directory / REPORT
     with whole_file(path) as file:
-        file.write(html.encode())
+        file.write(printable(html).encode())
     return path
 
 
