@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from captum.attr import Attribution, InputXGradient, IntegratedGradients, Saliency
-from torch import Tensor
+from torch import Tensor, nn
 
 from captum_ext.attr import IDGI, BlurIG, FullGrad, GuidedIG, SimpleFullGrad, SmoothFullGrad
 from captum_ext.attr.batch_norm_guard import batch_norm_guard
@@ -19,6 +19,7 @@ from captum_ext.attr.validation import InvalidArgumentError
 from captum_ext.captum_methods import GradCam, GuidedGradCam, SeededGradientShap
 from captum_ext.metrics.completeness import completeness
 from captum_ext.names import split_names
+from captum_ext.spatial_layers import named_layer
 
 
 @dataclass(frozen=True)
@@ -121,11 +122,41 @@ def method_named(name: str) -> Method:
     """
     if name in METHODS:
         return METHODS[name]
-    base, _, layer = name.partition(":")
-    if base not in TAKE_A_LAYER or not layer:
+    base, layer = _with_layer(name)
+    if not layer:
         raise InvalidArgumentError(f"method {name!r} is unknown: known are {', '.join(METHODS)}, gradcam:LAYER.")
     build = TAKE_A_LAYER[base]
     return _saliency(f"{METHODS[base].title} ({layer})", lambda model: build(model, layer))
+
+
+def _with_layer(name: str) -> tuple[str, str]:
+    """Split a method's name from its layer, which is empty where it has none."""
+    base, _, layer = name.partition(":")
+    return (base, layer) if name not in METHODS and base in TAKE_A_LAYER else (name, "")
+
+
+def check_layers(names: Iterable[str], model: nn.Module) -> None:
+    """Check that a model has the layers that methods name, before anything is computed.
+
+    Parameters
+    ----------
+    names
+        Of methods, as for `method_named`.
+    model
+        What will be explained.
+
+    Raises
+    ------
+    InvalidArgumentError
+        The model has no layer of a name, or several.
+
+    Examples
+    --------
+    >>> check_layers(["ig", "idgi:blur", "gradcam:0"], nn.Sequential(nn.Conv2d(3, 4, 3)))
+    """
+    for _, layer in map(_with_layer, names):
+        if layer:
+            named_layer(model, layer)
 
 
 def parse_method_names(names: str) -> list[str]:

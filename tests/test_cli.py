@@ -152,6 +152,7 @@ def test_model_that_raises_something_odd_fails_with_type_and_message(directory: 
     [
         (["--method", "idgi,gradcan"], "method 'gradcan' is unknown: known are ig, blur-ig"),
         (["--method", ","], "no method was given"),
+        (["--method", "ig,gradcam:nowhere"], "the model has no layer 'nowhere'"),
         (["--model", "resnet51"], "'resnet51' is not known"),
         (["--weights", "none.pth"], "none.pth: there is no such file"),
         (["--device", "abacus"], "abacus"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import os
 import signal
@@ -174,6 +175,40 @@ def test_other_labels_in_a_file_of_the_same_name_are_other_settings(data: Path, 
     assert "labels_sha256 was" in result.output
 
 
+def test_methods_and_limit_may_change_when_a_run_goes_on(data: Path, evaluate: Evaluate, tmp_path, monkeypatch):
+    def found() -> set[tuple[str, str]]:
+        return {(row["picture"][:3], row["method"]) for row in rows(Path("out"))}
+
+    evaluate("--metrics", "insertion", "--methods", "gradcam", "--limit", "1")
+    assert found() == {("000", "gradcam")}
+    first = Path("out/parts/000_noise.png/method-gradcam.npz").read_bytes()
+    assert evaluate("--metrics", "insertion", "--methods", "ig,gradcam", "--limit", "2").exit_code == 0
+    assert found() == {(picture, method) for picture in ("000", "001") for method in ("ig", "gradcam")}
+    assert Path("out/parts/000_noise.png/method-gradcam.npz").read_bytes() == first
+    monkeypatch.setenv("COUNT_FILE", str(tmp_path / "passes"))
+    assert evaluate("--metrics", "insertion", "--methods", "gradcam", "--limit", "2").exit_code == 0
+    assert found() == {("000", "gradcam"), ("001", "gradcam")}
+    assert not (tmp_path / "passes").exists()
+    settings = json.loads(Path("out/settings.json").read_text())
+    assert (settings["methods"], settings["limit"]) == (["gradcam"], 2)
+
+
+def test_force_removes_only_files_that_an_evaluation_writes(data: Path, evaluate: Evaluate):
+    mine = [Path("out") / name for name in ("figures/holiday.png", "curves/road.csv", "parts/engine/bolt.stl")]
+    for path in mine:
+        path.parent.mkdir(parents=True)
+        path.write_text("mine")
+    Path("out/curves/aic.npz").write_text("old")
+    assert evaluate("--metrics", "insertion", "--methods", "gradcam").exit_code == 2
+    for metrics in ("insertion", "deletion"):
+        assert evaluate("--metrics", metrics, "--methods", "gradcam", "--force").exit_code == 0
+        Path("out/parts/000_noise.png/.picture.npz.x7").write_text("half")
+    assert evaluate("--metrics", "deletion", "--methods", "gradcam", "--force").exit_code == 0
+    assert {path.name for path in Path("out/parts/000_noise.png").iterdir()} == {"picture.npz", "method-gradcam.npz"}
+    assert all(path.read_text() == "mine" for path in mine)
+    assert {path.name for path in Path("out/curves").iterdir()} == {"road.csv", "deletion.npz"}
+
+
 def test_size_of_batches_may_change_when_a_run_goes_on(data: Path, evaluate: Evaluate):
     assert evaluate("--metrics", "insertion", "--internal-batch-size", "3").exit_code == 0
     assert evaluate("--metrics", "insertion", "--internal-batch-size", "2").exit_code == 0
@@ -296,10 +331,10 @@ def test_values_that_are_not_finite_are_refused_and_the_report_is_written(data: 
 
 
 def test_method_that_the_model_cannot_have_fails_alone(data: Path, evaluate: Evaluate):
-    result = evaluate("--methods", "ig,gradcam:nowhere", "--metrics", "insertion")
+    result = evaluate("--methods", "ig,gradcam:2", "--metrics", "insertion")
     assert result.exit_code == 1
     assert [row["status"] for row in rows(Path("out"))] == ["ok", "failed"] * 3
-    assert "no layer 'nowhere'" in rows(Path("out"))[1]["reason"]
+    assert "returns no maps" in rows(Path("out"))[1]["reason"]
 
 
 def test_pictures_that_do_not_qualify_are_named_and_are_no_failure(data: Path, evaluate: Evaluate):
@@ -361,6 +396,7 @@ def test_picture_without_a_class_fails_with_the_reason(data: Path, evaluate: Eva
     [
         (["--metrics", "insertion,beauty"], "metric 'beauty' is unknown: known are insertion"),
         (["--methods", "ig,idgy"], "method 'idgy' is unknown"),
+        (["--methods", "ig,gradcam:nowhere"], "the model has no layer 'nowhere'"),
         (["--labels", "none.csv"], "none.csv: cannot be read"),
         (["--labels", "columns.csv"], "columns.csv: has a, b; give the columns file and class"),
         (["--labels", "other.csv"], "other.csv: names 1 files that are not in the folder, the first is x.png"),

@@ -32,9 +32,9 @@ from captum_ext.evaluation.runner import Runner
 from captum_ext.evaluation.settings import EvaluationSettings, InformationMeasure
 from captum_ext.evaluation.statistics import Estimate, Summary, summarize
 from captum_ext.evaluation.store import ResultStore
-from captum_ext.explanation import Output
+from captum_ext.explanation import Output, explained_model
 from captum_ext.image_baselines import ImageBaseline
-from captum_ext.method_names import METHODS, method_named, parse_method_names
+from captum_ext.method_names import METHODS, check_layers, method_named, parse_method_names
 from captum_ext.models import load_classifier
 from captum_ext.whole_files import printable
 
@@ -66,11 +66,15 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many pictures.")] = None,
     internal_batch_size: InternalBatchSize = 10,
     device: DeviceName = "auto",
-    force: Annotated[bool, typer.Option("--force", help="Start anew; what is in DIR is removed.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Start anew; what evaluate wrote into DIR is removed.")
+    ] = False,
 ) -> None:
     """Measure attribution methods on a folder of pictures: tables, curves and a report.
 
-    Killed and started again it goes on where it was. torchrun splits the pictures among its processes.
+    Killed and started again it goes on where it was; --methods and --limit may then be others.
+
+    torchrun splits the pictures among its processes.
     """
     with ranks() as rank:
         console = Console(highlight=False, emoji=False, quiet=not rank.is_first)
@@ -97,6 +101,7 @@ def evaluate(
             pictures = labelled_pictures(data, settings.class_from, labels, leave_out=out)[:limit]
             where = device_named(device, rank.local)
             classifier = load_classifier(model, weights, where)
+            check_layers(settings.methods, explained_model(classifier, output))
             store = ResultStore(out)
             rank.once(lambda: store.open(settings, force))
         runner = Runner(classifier, settings, store, where, internal_batch_size)

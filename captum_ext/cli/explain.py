@@ -27,10 +27,10 @@ from captum_ext.cli.console import (
     progress_bar,
     refusals,
 )
-from captum_ext.explanation import Explanation, Output, Settings, explain_image, output_files
+from captum_ext.explanation import Explanation, Output, Settings, explain_image, explained_model, output_files
 from captum_ext.image_baselines import ImageBaseline
 from captum_ext.images import read_image
-from captum_ext.method_names import METHODS, MethodResult, method_named, parse_method_names
+from captum_ext.method_names import METHODS, MethodResult, check_layers, method_named, parse_method_names
 from captum_ext.models import Classifier, load_classifier
 from captum_ext.whole_files import check_absent, printable
 
@@ -57,6 +57,7 @@ def explain(
         check_absent(files, force, inputs=images)
         where = device_named(device)
         classifier = load_classifier(model, weights, where)
+        check_layers(settings.methods, explained_model(classifier, output))
     failed = _explain_all(console, classifier, images, settings, where, out)
     console.print(f"[dim]{ABOUT_DELTA}[/]")
     if failed:

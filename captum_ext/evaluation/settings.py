@@ -14,6 +14,9 @@ from captum_ext.evaluation.dataset import ClassFrom
 from captum_ext.explanation import Output
 from captum_ext.image_baselines import ImageBaseline
 
+MAY_CHANGE = frozenset({"methods", "limit"})
+"""Settings that may change when an evaluation goes on; what is stored is valid with any of them."""
+
 
 class InformationMeasure(str, Enum):
     """How the information in a picture is measured, see `captum_ext.metrics.information_curves`."""
@@ -92,14 +95,14 @@ def sha256(path: Path) -> str:
 
 
 def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """Say which settings differ.
+    """Say which settings differ; methods and the limit may, as results are kept for each picture and method.
 
     Examples
     --------
-    >>> differences({"n_steps": 50, "seed": 0}, {"n_steps": 20, "seed": 0})
+    >>> differences({"n_steps": 50, "seed": 0, "limit": 2}, {"n_steps": 20, "seed": 0, "limit": None})
     ['n_steps was 50 and is 20']
     """
-    names = list(dict.fromkeys([*stored, *asked]))
+    names = [name for name in dict.fromkeys([*stored, *asked]) if name not in MAY_CHANGE]
     return [
         f"{name} was {_shown(stored.get(name))} and is {_shown(asked.get(name))}"
         for name in names

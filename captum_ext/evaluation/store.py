@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,14 +13,22 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from captum_ext.evaluation.measures import Measurement
+from captum_ext.evaluation.dataset import FIGURES
+from captum_ext.evaluation.measures import METRICS, Measurement
 from captum_ext.evaluation.settings import EvaluationSettings, differences
 from captum_ext.whole_files import whole_file
 
 SETTINGS = "settings.json"
 PARTS = "parts"
-OUTPUTS = ("results.csv", "results.parquet", "summary.csv", "report.html", "curves", "figures")
 _PICTURE = "picture.npz"
+_OWN_FILES = (
+    SETTINGS,
+    *("results.csv", "results.parquet", "summary.csv", "report.html"),
+    *(f"curves/{metric}.npz" for metric in METRICS),
+    *(f"{FIGURES}/{name}.{suffix}" for name in ("means", *METRICS) for suffix in ("png", "pdf")),
+    *(f"{PARTS}/**/{name}" for part in (_PICTURE, "method-*.npz") for name in (part, f".{part}.*")),
+)
+"""Patterns of what an evaluation writes, also where it was killed meanwhile; nothing else is ever removed."""
 
 Record = dict[str, Any]
 Arrays = dict[str, npt.NDArray[Any]]
@@ -114,7 +121,7 @@ class ResultStore:
         self.directory = directory
 
     def open(self, settings: EvaluationSettings, force: bool = False) -> None:
-        """Begin an evaluation, or go on with one of the same settings.
+        """Begin an evaluation, or go on with one of the same settings; methods and the limit may be others.
 
         Parameters
         ----------
@@ -133,19 +140,20 @@ class ResultStore:
             self._clear()
         stored = self._stored_settings()
         if stored is None:
-            there = [name for name in (PARTS, *OUTPUTS) if (self.directory / name).exists()]
+            there = dict.fromkeys(path.relative_to(self.directory).parts[0] for path in self._own_files())
             if there:
                 raise StoreError(
                     f"{self.directory} holds {', '.join(there)} of unknown settings: give another --out, or --force to "
                     "replace them."
                 )
-            with whole_file(self.directory / SETTINGS) as file:
-                file.write((json.dumps(asked, indent=2) + "\n").encode())
         elif found := differences(stored, asked):
             raise StoreError(
                 f"{self.directory} holds an evaluation with other settings ({'; '.join(found)}): give another --out, "
                 "or --force to start anew."
             )
+        if stored != asked:
+            with whole_file(self.directory / SETTINGS) as file:
+                file.write((json.dumps(asked, indent=2) + "\n").encode())
 
     def _stored_settings(self) -> dict[str, Any] | None:
         path = self.directory / SETTINGS
@@ -159,13 +167,18 @@ class ResultStore:
             raise StoreError(f"{path}: does not hold the settings of an evaluation; --force starts anew.")
         return stored
 
+    def _own_files(self) -> Iterator[Path]:
+        """Yield the files that are there under names that an evaluation writes."""
+        for pattern in _OWN_FILES:
+            yield from (path for path in self.directory.glob(pattern) if not path.is_dir())
+
     def _clear(self) -> None:
-        for name in (SETTINGS, PARTS, *OUTPUTS):
-            path = self.directory / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        """Remove these files, and the folders that are empty without them."""
+        for path in list(self._own_files()):
+            path.unlink()
+            for folder in path.relative_to(self.directory).parents[:-1]:
+                if not any((self.directory / folder).iterdir()):
+                    (self.directory / folder).rmdir()
 
     def save_picture(self, picture: str, part: PicturePart) -> None:
         """Write what is known of a picture."""
