@@ -291,3 +291,34 @@ def test_only_the_normalised_area_is_missing_where_the_whole_scores_zero(picture
     score = insertion(lambda x: x[:, 0, 0, 0] * torch.tensor([0.0, 1.0]), pictures, attributions, internal_batch_size=2)
     assert score.normalized_areas.isnan().tolist() == [True, False]
     assert score.areas[0] == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+@both_directions
+def test_a_whole_that_scores_next_to_nothing_is_no_measure(measure, dtype):
+    # Each of two pixels scores 1 alone, and both together next to nothing.
+    pixels = torch.tensor([[[[1.0, 1.0]]]], dtype=dtype).expand(4, 1, 1, 2)
+    eps = torch.finfo(dtype).eps
+    rest = torch.tensor([torch.finfo(dtype).smallest_normal / 4, eps / 2, 2 * eps, 0.0]).double().to(dtype)
+
+    def score(x: Tensor) -> Tensor:
+        left, right = x[:, 0, 0].unbind(1)
+        return torch.where(left == right, left * rest.repeat(len(x) // 4), 1)
+
+    found = measure(score, pixels, torch.tensor([2.0, 1.0]).expand(4, 1, 1, 2), baselines=0, n_steps=2)
+    assert found.normalized_areas.isnan().tolist() == [True, True, False, True]
+    assert found.normalized_curves().isnan().all(1).tolist() == found.normalized_areas.isnan().tolist()
+    assert found.curves.isfinite().all()
+
+
+def test_scores_that_are_not_finite_have_no_normalised_area():
+    found = insertion(lambda x: 1 / (1 - x[:, 0]), torch.tensor([[1.0, 1.0]]), torch.rand(1, 2), baselines=0, n_steps=2)
+    assert found.normalized_areas.isnan().all()
+
+
+def test_normalised_curves_do_not_need_an_area():
+    # Scores of -1 without the pixels and 1 with them.
+    picture = torch.ones(1, 1, 1, 2)
+    found = insertion(lambda x: x.sum((1, 2, 3)) - 1, picture, picture, baselines=0, n_steps=2)
+    assert (found.areas.item(), found.normalized_areas.item()) == (0, 0)
+    assert found.normalized_curves().tolist() == [[-1, 0, 1]]

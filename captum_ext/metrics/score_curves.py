@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_ext._captum import BaselineType, TargetType, format_additional_forward_args
 from captum_ext.attr.model_state import untouched
+from captum_ext.attr.path_rules import in_accumulation_dtype
 from captum_ext.attr.target_function import TargetFunction
 from captum_ext.attr.validation import (
     InvalidArgumentError,
@@ -36,15 +37,21 @@ class ScoreCurves:
     normalized_areas
         ``areas`` divided by the score of the whole input; shape (N,). 0.5 where the score changes evenly. A good map
         has it near 1 for insertion and near 0 for deletion; above 1 is possible, since part of a picture may score
-        higher than the whole. NaN where the whole input scores exactly 0, since nothing can be measured against that.
+        higher than the whole. NaN where the whole input's score is 0 but for rounding, which is no measure: 0, or
+        less in size than the dtype's ``eps`` times the largest score on the curve; also where scores are not finite.
+    whole
+        Score of the whole input; shape (N,). None where it is not known.
     """
 
     curves: Tensor
     areas: Tensor
     normalized_areas: Tensor
+    whole: Tensor | None = None
 
     def normalized_curves(self) -> Tensor:
-        """Return the curves divided by the score of the whole input; shape (N, n_steps + 1), NaN where areas have none.
+        """Return the curves divided by the score of the whole input; shape (N, n_steps + 1).
+
+        NaN where ``normalized_areas`` is; without ``whole`` also where an area is 0, which tells nothing of it.
 
         Examples
         --------
@@ -52,7 +59,9 @@ class ScoreCurves:
         >>> ScoreCurves(torch.tensor([[0.0, 4.0]]), torch.tensor([2.0]), torch.tensor([0.5])).normalized_curves()
         tensor([[0., 1.]])
         """
-        return self.curves * (self.normalized_areas / self.areas)[:, None]
+        if self.whole is None:
+            return self.curves * (self.normalized_areas / self.areas)[:, None]
+        return _divided(self.curves, self.whole[:, None]).masked_fill(self.normalized_areas.isnan()[:, None], torch.nan)
 
 
 def insertion(
@@ -216,4 +225,11 @@ def _follow(
 
 def _measured(curves: Tensor, whole: Tensor) -> ScoreCurves:
     areas = torch.trapezoid(curves, dx=1 / (curves.shape[1] - 1), dim=1)
-    return ScoreCurves(curves, areas, torch.where(whole == 0, torch.nan, areas / whole))
+    largest = curves.abs().amax(1)
+    measurable = (whole != 0) & (whole.abs() >= torch.finfo(curves.dtype).eps * largest)
+    normalized = _divided(areas, whole)
+    return ScoreCurves(curves, areas, torch.where(measurable & normalized.isfinite(), normalized, torch.nan), whole)
+
+
+def _divided(scores: Tensor, whole: Tensor) -> Tensor:
+    return (in_accumulation_dtype(scores) / in_accumulation_dtype(whole)).to(scores.dtype)
