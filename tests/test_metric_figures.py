@@ -109,6 +109,22 @@ def test_completeness_shows_every_example_and_the_median():
     assert is_png(figure)
 
 
+@pytest.mark.parametrize("count", [2, 9], ids=["one panel", "a panel each"])
+@pytest.mark.parametrize("name", ["a $\\frac$ b", "$x", "_hidden", "_$_"])
+def test_any_name_is_drawn_as_it_is(name, count):
+    methods = {f"{name}{k}": scores() for k in range(count)}
+    escaped = name.replace("$", r"\$")
+    figure = score_curves_figure(methods, n_resamples=2)
+    titles = [axes.get_title() for axes in figure.axes]
+    drawn = [text.get_text() for text in figure.legends[0].get_texts()] if count == 2 else titles
+    assert [text.split(":")[0] for text in drawn] == [f"{escaped}{k}" for k in range(count)]
+    assert is_png(figure)
+    relative = torch.tensor([1e-3, 1e-2])
+    figure = completeness_figure({name: Completeness(relative, relative)}, n_resamples=2)
+    assert figure.axes[0].get_yticklabels()[0].get_text().startswith(f"{escaped}:")
+    assert is_png(figure)
+
+
 @pytest.mark.parametrize(
     ("draw", "results", "message"),
     [

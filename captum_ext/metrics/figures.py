@@ -197,7 +197,7 @@ def completeness_figure(
         middle = float(relative.quantile(0.5))
         axes.plot([lower, upper], [place, place], color=colour, linewidth=2.5, solid_capstyle="butt")
         axes.plot(middle, place, "|", color=colour, markersize=14, markeredgewidth=2)
-        labels.append(f"{name}: {middle:.2g}")
+        labels.append(f"{_plain(name)}: {middle:.2g}")
     axes.set_xscale("log")
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
@@ -214,7 +214,7 @@ def _line(name: str, curves: Tensor, how: Aggregate, level: float, n_resamples: 
     shown = torch.linspace(0, values.shape[1] - 1, min(values.shape[1], _BAND_POINTS)).round().long()
     lower, upper = bootstrap_band(values[:, shown], level, n_resamples, seed, how)
     area = float(torch.trapezoid(middle, dx=1 / (values.shape[1] - 1)))
-    return _Line(f"{name}: {area:.3f}", middle[shown], torch.from_numpy(lower), torch.from_numpy(upper))
+    return _Line(f"{_plain(name)}: {area:.3f}", middle[shown], torch.from_numpy(lower), torch.from_numpy(upper))
 
 
 def _curves_figure(lines: list[_Line], axis_labels: tuple[str, str], title: str) -> Figure:
@@ -233,7 +233,10 @@ def _one_panel(lines: list[_Line], axis_labels: tuple[str, str], title: str) -> 
         _draw(axes, line, *_look(place), shade)
     _set_limits(axes, lines)
     _finish(axes, axis_labels, title)
+    # Handed over, since Matplotlib leaves out by itself what has a label that begins with "_".
     figure.legend(
+        axes.lines,
+        [line.label for line in lines],
         title="area under the curve",
         title_fontsize=8,
         fontsize=8,
@@ -292,6 +295,11 @@ def _finish(axes: Axes, axis_labels: tuple[str, str], title: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     if title:
         axes.set_title(title, fontsize=10)
+
+
+def _plain(text: str) -> str:
+    """Escape the dollar signs, between which Matplotlib expects mathematics."""
+    return text.replace("$", r"\$")
 
 
 def _given(results: Mapping[str, Result]) -> Mapping[str, Result]:
