@@ -228,7 +228,9 @@ def _read(path: Path, decode: Callable[[Record, Arrays], Part]) -> Part | None:
             arrays = {name: archive[name] for name in archive.files}
         return decode(json.loads(str(arrays.pop("record"))), arrays)
     except Exception as error:  # damaged bytes raise nearly anything: zlib.error, EOFError, struct.error, TypeError ...
-        warnings.warn(f"{path}: is damaged ({error}) and counts as missing, so it is computed again.", stacklevel=2)
+        # The type alone: NumPy's message would advise to load whatever lies there as a pickle.
+        kind = type(error).__name__
+        warnings.warn(f"{path}: is damaged ({kind}) and counts as missing, so it is computed again.", stacklevel=2)
         return None
 
 
