@@ -216,8 +216,8 @@ def _with_arguments_of(
     """Decorate a function that hands its arguments on, so that it is seen to have those of ``source``."""
 
     def decorate(function: Callable[..., Result]) -> Callable[Arguments, Result]:
-        returned = inspect.signature(function).return_annotation
-        function.__signature__ = inspect.signature(source).replace(return_annotation=returned)  # type: ignore[attr-defined]
+        returned = inspect.signature(function, eval_str=True).return_annotation
+        function.__signature__ = inspect.signature(source, eval_str=True).replace(return_annotation=returned)  # type: ignore[attr-defined]
         return function
 
     return decorate
