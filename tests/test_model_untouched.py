@@ -228,3 +228,15 @@ def test_compiled_models_come_back_and_keep_their_graph(in_place, training):
             compiled(pictures(2, torch.float32))
         assert_same(before, snapshot(model))
     assert len(graphs) <= 1  # none where this PyTorch does not compile modules in place
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.parametrize("wrap", [lambda model: model, Holder], ids=["module", "object"])
+@pytest.mark.parametrize("compile_to", [torch.jit.script, lambda model: torch.jit.trace(model, pictures(2))])
+def test_scripted_models_come_back(compile_to, wrap):
+    x = pictures(2)
+    head = nn.Linear(x[0].numel(), CLASSES).double()
+    model = compile_to(nn.Sequential(nn.BatchNorm2d(3).double(), nn.Tanh(), nn.Flatten(), head))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    IDGI(wrap(model)).attribute(x, target=1, n_steps=4)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

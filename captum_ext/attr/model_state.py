@@ -71,7 +71,8 @@ class _SavedBuffers:
             for tensor, value in self._values.values():
                 tensor.copy_(value)
         for module, name, buffer in self._buffers:
-            if module._buffers.get(name) is not buffer:
+            # A scripted module's buffers are no dictionary, and have no get.
+            if name not in module._buffers or module._buffers[name] is not buffer:
                 module._buffers[name] = buffer
 
 
