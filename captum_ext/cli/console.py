@@ -27,11 +27,6 @@ InternalBatchSize = Annotated[int, typer.Option(min=1, help="Most pictures in on
 DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps ...")]
 Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 
-ABOUT_DELTA = (
-    "delta: sum of the attributions less the change of the output. IDGI's is 0 at any --n-steps, so it cannot tell "
-    "whether these are enough; its path residual can: raise --n-steps until the residual is small."
-)
-
 
 @contextmanager
 def refusals(console: Console) -> Iterator[None]:

@@ -10,16 +10,22 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from captum_ext.cli.console import ABOUT_DELTA, Force, refusals
+from captum_ext.cli.console import Force, refusals
 from captum_ext.demo import output_files, run_demo
 from captum_ext.whole_files import check_absent
+
+_ABOUT = (
+    "delta: sum of the attributions less the change of the output. IDGI's is 0 for any number of steps, so it cannot "
+    "tell whether these are enough; its path residual can, it falls with more steps. Insertion: the higher, the sooner "
+    "the network recognises the digit."
+)
 
 
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the figure and the table go.")] = Path("demo-output"),
     force: Force = False,
 ) -> None:
-    """Train a small network on scanned digits, explain it with IG and IDGI, and compare."""
+    """Train a small network on scanned digits, explain it with five methods, and compare."""
     console = Console(highlight=False, emoji=False)
     with refusals(console):
         check_absent(output_files(out), force)
@@ -34,5 +40,5 @@ def demo(
         residual = "-" if row.path_residual is None else f"{row.path_residual:.2g}"
         table.add_row(row.title, delta, residual, f"{row.insertion:.3f}", f"{row.milliseconds:.2f}")
     console.print(table)
-    console.print(f"[dim]{ABOUT_DELTA} Insertion: the higher, the sooner the network recognises the digit.[/]")
+    console.print(f"[dim]{_ABOUT}[/]")
     console.print(f"figure {escape(str(report.figure))}, table {escape(str(report.table))}")

@@ -13,7 +13,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from captum_ext.cli.console import (
-    ABOUT_DELTA,
     Baseline,
     DeviceName,
     ExplainedOutput,
@@ -33,6 +32,11 @@ from captum_ext.images import read_image
 from captum_ext.method_names import METHODS, MethodResult, check_layers, method_named, parse_method_names
 from captum_ext.models import Classifier, load_classifier
 from captum_ext.whole_files import check_absent, printable
+
+_ABOUT_DELTA = (
+    "delta: sum of the attributions less the change of the output. IDGI's is 0 at any --n-steps, so it cannot tell "
+    "whether these are enough; its path residual can: raise --n-steps until the residual is small."
+)
 
 
 def explain(
@@ -59,7 +63,7 @@ def explain(
         classifier = load_classifier(model, weights, where)
         check_layers(settings.methods, explained_model(classifier, output))
     failed = _explain_all(console, classifier, images, settings, where, out)
-    console.print(f"[dim]{ABOUT_DELTA}[/]")
+    console.print(f"[dim]{_ABOUT_DELTA}[/]")
     if failed:
         console.print(f"[bold red]{failed} of {len(images)} pictures failed.[/]")
         raise typer.Exit(1)

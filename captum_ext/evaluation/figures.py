@@ -98,7 +98,8 @@ def _present(curves: npt.NDArray[np.float32]) -> torch.Tensor:
 
 def _score_curves(curves: torch.Tensor) -> ScoreCurves:
     areas = torch.trapezoid(curves, dx=1 / (curves.shape[1] - 1), dim=1)
-    return ScoreCurves(curves, areas, areas)  # stored curves are parts of the whole picture's score
+    # Stored curves are parts of the whole picture's score.
+    return ScoreCurves(curves, areas, areas, torch.ones(len(curves)))
 
 
 def means_figure(summaries: Sequence[Summary], settings: EvaluationSettings) -> Figure:
