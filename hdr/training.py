@@ -289,6 +289,7 @@ def train(
     accelerator: str = "auto",
     num_nodes: int = 1,
     skip_broken: bool = False,
+    progress: bool = True,
     **architecture: Any,
 ) -> Path:
     """Train a generator, or go on training one.
@@ -333,6 +334,8 @@ def train(
         Minutes from one ``last.ckpt`` to the next.
     skip_broken
         As in :func:`hdr.data.source.open_scenes`.
+    progress
+        Whether to show a summary of the network and a progress bar.
     **architecture
         Constructor arguments of the generator that replace the preset's, for ablations.
 
@@ -383,6 +386,8 @@ def train(
         limit_val_batches=validation_scenes,
         use_distributed_sampler=False,
         log_every_n_steps=50,
+        enable_progress_bar=progress,
+        enable_model_summary=progress,
         **_records(out, timedelta(minutes=checkpoint_minutes)),
     )
     # Other scenes in every process, and other ones again after resuming.

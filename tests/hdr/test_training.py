@@ -47,6 +47,11 @@ def updates_in(checkpoint: Path) -> int:
     return int(torch.load(checkpoint, weights_only=False)["state_dict"]["updates"])
 
 
+def test_training_can_be_silent(data: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    train(data, "tiny", tmp_path / "run", steps=2, progress=False, **SMALL_RUN)
+    assert "generator" not in capfd.readouterr().out
+
+
 def test_validation_can_be_kept_to_a_few_scenes(data: str, tmp_path: Path) -> None:
     train(data, "tiny", tmp_path / "run", steps=2, validation_scenes=1, **SMALL_RUN)
     assert len(list((tmp_path / "run" / "samples").glob("0000002-*.png"))) == 1
