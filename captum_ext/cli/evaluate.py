@@ -22,7 +22,13 @@ from captum_ext.cli.console import (
     progress_bar,
     refusals,
 )
-from captum_ext.evaluation.dataset import ClassFrom, LabelledPicture, labelled_pictures, resolved_class_from
+from captum_ext.evaluation.dataset import (
+    ClassFrom,
+    LabelledPicture,
+    find_pictures,
+    labelled_pictures,
+    resolved_class_from,
+)
 from captum_ext.evaluation.figures import write_figures
 from captum_ext.evaluation.measures import METRICS, parse_metric_names
 from captum_ext.evaluation.ranks import Rank, ranks
@@ -79,13 +85,14 @@ def evaluate(
     with ranks() as rank:
         console = Console(highlight=False, emoji=False, quiet=not rank.is_first)
         with refusals(console):
+            paths = find_pictures(data, leave_out=out)
             settings = EvaluationSettings(
                 data=data,
                 model=model,
                 weights=weights,
                 methods=tuple(parse_method_names(methods)),
                 metrics=tuple(parse_metric_names(metrics)),
-                class_from=class_from if labels is not None else resolved_class_from(data, class_from, out),
+                class_from=class_from if labels is not None else resolved_class_from(data, paths, class_from),
                 labels=labels,
                 output=output,
                 baseline=baseline,
@@ -98,7 +105,7 @@ def evaluate(
                 seed=seed,
                 limit=limit,
             )
-            pictures = labelled_pictures(data, settings.class_from, labels, leave_out=out)[:limit]
+            pictures = labelled_pictures(data, paths, settings.class_from, labels)[:limit]
             where = device_named(device, rank.local)
             classifier = load_classifier(model, weights, where)
             check_layers(settings.methods, explained_model(classifier, output))

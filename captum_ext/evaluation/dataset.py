@@ -110,7 +110,7 @@ def _files(folder: Path, without: frozenset[Path]) -> Iterator[Path]:
 
 
 def labelled_pictures(
-    data: Path, class_from: ClassFrom, labels: Path | None = None, leave_out: Path | None = None
+    data: Path, paths: Sequence[Path], class_from: ClassFrom, labels: Path | None = None
 ) -> list[LabelledPicture]:
     """Return the pictures of a folder with their labels.
 
@@ -118,48 +118,35 @@ def labelled_pictures(
     ----------
     data
         The folder.
+    paths
+        The pictures in it, see `find_pictures`.
     class_from
-        Where labels come from, if ``labels`` is None.
+        Where labels come from, if ``labels`` is None; as `resolved_class_from` returns it.
     labels
         A table, see `read_labels`.
-    leave_out
-        A folder whose pictures do not count.
 
     Raises
     ------
     DatasetError
-        There is no picture, or the table is unusable or names files that are not there.
+        The table is unusable or names files that are not there.
     """
-    paths = find_pictures(data, leave_out)
     names = [printable(path.relative_to(data).as_posix()) for path in paths]
-    label_of = _LABELS[_resolved(class_from, names)] if labels is None else _from_table(labels, names)
+    label_of = _LABELS[class_from] if labels is None else _from_table(labels, names)
     return [LabelledPicture(path, name, *label_of(name)) for path, name in zip(paths, names, strict=True)]
 
 
-def resolved_class_from(data: Path, class_from: ClassFrom, leave_out: Path | None = None) -> ClassFrom:
-    """Return where classes come from in a folder: `ClassFrom.AUTO` as what it stands for there.
+def resolved_class_from(data: Path, paths: Iterable[Path], class_from: ClassFrom) -> ClassFrom:
+    """Return where the classes of pictures in a folder come from: `ClassFrom.AUTO` as what it stands for there.
 
-    Parameters
-    ----------
-    data
-        The folder.
-    class_from
-        What is asked for.
-    leave_out
-        A folder whose pictures do not count.
-
-    Raises
-    ------
-    DatasetError
-        There is no picture.
+    Examples
+    --------
+    >>> data = Path("pictures")
+    >>> resolved_class_from(data, [data / "cat" / "1.jpg", data / "dog" / "2.jpg"], ClassFrom.AUTO)
+    <ClassFrom.FOLDER: 'folder'>
     """
-    return _resolved(class_from, [path.relative_to(data).as_posix() for path in find_pictures(data, leave_out)])
-
-
-def _resolved(class_from: ClassFrom, names: Iterable[str]) -> ClassFrom:
     if class_from is not ClassFrom.AUTO:
         return class_from
-    return ClassFrom.FOLDER if all("/" in name for name in names) else ClassFrom.PREDICTION
+    return ClassFrom.FOLDER if all(path.parent != data for path in paths) else ClassFrom.PREDICTION
 
 
 Label = tuple[str | None, str | None]
