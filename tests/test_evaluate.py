@@ -24,6 +24,8 @@ from captum_ext import IDGI
 from captum_ext.cli import app
 from captum_ext.evaluation.dataset import find_pictures
 from captum_ext.evaluation.figures import write_figures
+from captum_ext.evaluation.measures import Measurement
+from captum_ext.evaluation.store import MethodPart, ResultStore
 from captum_ext.metrics import deletion, information_curves, insertion
 from tests.tiny_classifier import CLASSES, MEAN, SIDE, STD, Counted, tiny, to_tensor
 
@@ -485,3 +487,14 @@ def test_names_that_are_not_utf8_are_shown_with_escapes(data: Path, evaluate: Ev
         *("001_noise.png", "002_noise.png", r"caf\udce9.png", r"d\udce9j\udce0.png")
     }
     assert r"caf\udce9.png" in Path("out/report.html").read_text()
+
+
+def test_stored_value_that_is_not_finite_is_refused_when_it_is_read(tmp_path: Path):
+    store = ResultStore(tmp_path)
+    for value, points in ((math.inf, [0.0, 1.0]), (0.5, [0.0, math.inf])):
+        found = Measurement(value, np.array(points, np.float32))
+        store.save_method("a.png", "ig", MethodPart({"insertion": found}, 1.0, None))
+        read = store.load_method("a.png", "ig").measurements["insertion"]
+        assert math.isnan(read.value)
+        assert read.curve is None
+        assert "not finite" in read.refusal

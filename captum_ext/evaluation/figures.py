@@ -93,7 +93,7 @@ def curves_figure(metric: str, curves: Curves, seed: int = 0) -> Figure:
 
 
 def _present(curves: npt.NDArray[np.float32]) -> torch.Tensor:
-    return torch.from_numpy(curves[np.isfinite(curves).all(1)])
+    return torch.from_numpy(curves[~np.isnan(curves).any(1)])
 
 
 def _score_curves(curves: torch.Tensor) -> ScoreCurves:

@@ -177,10 +177,8 @@ class Meter:
         if math.isnan(value):
             refusal = "the whole picture has the probability 0, or nearly, which nothing can be measured against"
             return {name: Measurement(value, None, refusal)}
-        # Of the whole picture's score, so that curves of pictures that the model is more or less sure of can be
-        # averaged.
-        whole = curves.curves[0, -1 if name == "insertion" else 0]
-        return {name: measurement(value, (curves.curves[0] / whole).float().cpu().numpy())}
+        # Normalised, so that curves of pictures that the model is more or less sure of can be averaged.
+        return {name: measurement(value, curves.normalized_curves()[0].float().cpu().numpy())}
 
     def _information(self, seen: SeenPicture, attributions: Tensor, target: int) -> dict[str, Measurement]:
         """Measure AIC and SIC, which are one piece of work."""

@@ -242,7 +242,7 @@ def _map(method: str, result: PictureResult, settings: EvaluationSettings) -> di
         "title": _title(method),
         "uri": None if part.map is None else map_uri(part.map, _MAP_PIXELS),
         "scores": [
-            {"title": METRICS[name].title, "shown": f"{value:.3f}" if math.isfinite(value) else "-"}
+            {"title": METRICS[name].title, "shown": "-" if math.isnan(value) else f"{value:.3f}"}
             for name, value in values.items()
         ],
         "error": part.error,

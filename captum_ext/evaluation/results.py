@@ -108,9 +108,8 @@ class PictureResult:
         found = part.measurements[metric]
         if found.error is not None:
             return self._about(method, metric, seconds=part.seconds, status="failed", reason=found.error)
-        if not math.isfinite(found.value):
-            reason = found.refusal or "the value is not finite"
-            return self._about(method, metric, seconds=part.seconds, status="refused", reason=reason)
+        if math.isnan(found.value):
+            return self._about(method, metric, seconds=part.seconds, status="refused", reason=found.refusal)
         return self._about(method, metric, value=found.value, seconds=part.seconds)
 
     def _about(
@@ -229,11 +228,7 @@ def curves_of(results: Sequence[PictureResult], settings: EvaluationSettings, me
 
 def _curve(result: PictureResult, method: str, metric: str) -> npt.NDArray[np.float32] | None:
     part = result.methods.get(method)
-    if part is None or metric not in part.measurements:
-        return None
-    found = part.measurements[metric]
-    is_whole = found.curve is not None and math.isfinite(found.value) and bool(np.isfinite(found.curve).all())
-    return found.curve if is_whole else None
+    return None if part is None or metric not in part.measurements else part.measurements[metric].curve
 
 
 def write_curves(directory: Path, results: Sequence[PictureResult], settings: EvaluationSettings) -> None:

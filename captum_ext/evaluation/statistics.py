@@ -109,7 +109,7 @@ def _values(rows: Sequence[Row], method: str, metric: str) -> dict[str, float]:
     return {
         row.picture: row.value
         for row in rows
-        if row.method == method and row.metric == metric and row.value is not None and math.isfinite(row.value)
+        if row.method == method and row.metric == metric and row.value is not None
     }
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from captum_ext.evaluation.dataset import FIGURES
-from captum_ext.evaluation.measures import METRICS, Measurement
+from captum_ext.evaluation.measures import METRICS, Curve, Measurement, measurement
 from captum_ext.evaluation.settings import EvaluationSettings, differences
 from captum_ext.whole_files import whole_file
 
@@ -241,7 +241,13 @@ def _picture_part(record: Record, arrays: Arrays) -> PicturePart:
 
 def _method_part(record: Record, arrays: Arrays) -> MethodPart:
     measurements = {
-        name: Measurement(value, arrays.get(f"curve:{name}"), *reasons)
+        name: _measurement(arrays.get(f"curve:{name}"), value, *reasons)
         for name, (value, *reasons) in record["measurements"].items()
     }
     return MethodPart(measurements, record["seconds"], arrays.get("map"), record["limit"], record["error"])
+
+
+def _measurement(
+    curve: Curve | None, value: float, refusal: str | None = None, error: str | None = None
+) -> Measurement:
+    return Measurement(value, None, refusal, error) if curve is None else measurement(value, curve)

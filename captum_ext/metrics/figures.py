@@ -273,7 +273,7 @@ def _panel_for_each(lines: list[_Line], axis_labels: tuple[str, str], title: str
 def _draw(axes: Axes, line: _Line, colour: str, style: LineStyle, shade: float) -> None:
     shares = np.linspace(0, 1, len(line.middle))
     axes.fill_between(shares, line.lower, line.upper, color=colour, alpha=shade, linewidth=0)
-    axes.plot(shares, line.middle, color=colour, linestyle=style, linewidth=1.6, label=line.label)
+    axes.plot(shares, line.middle, color=colour, linestyle=style, linewidth=1.6)
 
 
 def _set_limits(axes: Axes, lines: list[_Line]) -> None:
