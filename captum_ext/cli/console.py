@@ -13,10 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from captum_ext.explanation import Output
-from captum_ext.failures import described
-from captum_ext.image_baselines import ImageBaseline
-from captum_ext.whole_files import printable
+from captum_ext._errors import described
+from captum_ext._files import printable
+from captum_ext.classifiers import ImageBaseline, Output
 
 ModelName = Annotated[str, typer.Option(help="torchvision's NAME, timm:NAME or package.module:function.")]
 Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="State dict, .safetensors or .pth.")]

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from captum_ext._files import check_absent
 from captum_ext.cli.console import Force, refusals
-from captum_ext.demo import output_files, run_demo
-from captum_ext.whole_files import check_absent
+from captum_ext.evaluation.demo import output_files, run_demo
 
 _ABOUT = (
     "delta: sum of the attributions less the change of the output. IDGI's is 0 for any number of steps, so it cannot "

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from captum_ext._files import printable
+from captum_ext.classifiers import ImageBaseline, Output, explained_model, load_classifier
 from captum_ext.cli.console import (
     Baseline,
     DeviceName,
@@ -38,11 +40,7 @@ from captum_ext.evaluation.runner import Runner
 from captum_ext.evaluation.settings import EvaluationSettings, InformationMeasure
 from captum_ext.evaluation.statistics import Estimate, Summary, summarize
 from captum_ext.evaluation.store import ResultStore
-from captum_ext.explanation import Output, explained_model
-from captum_ext.image_baselines import ImageBaseline
-from captum_ext.method_names import METHODS, check_layers, method_named, parse_method_names
-from captum_ext.models import load_classifier
-from captum_ext.whole_files import printable
+from captum_ext.methods import METHODS, check_layers, method_named, parse_method_names
 
 
 def evaluate(

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from captum_ext._files import check_absent, printable
+from captum_ext.classifiers import Classifier, ImageBaseline, Output, explained_model, load_classifier, read_image
 from captum_ext.cli.console import (
     Baseline,
     DeviceName,
@@ -26,12 +28,8 @@ from captum_ext.cli.console import (
     progress_bar,
     refusals,
 )
-from captum_ext.explanation import Explanation, Output, Settings, explain_image, explained_model, output_files
-from captum_ext.image_baselines import ImageBaseline
-from captum_ext.images import read_image
-from captum_ext.method_names import METHODS, MethodResult, check_layers, method_named, parse_method_names
-from captum_ext.models import Classifier, load_classifier
-from captum_ext.whole_files import check_absent, printable
+from captum_ext.evaluation.explain import Explanation, Settings, explain_image, output_files
+from captum_ext.methods import METHODS, MethodResult, check_layers, method_named, parse_method_names
 
 _ABOUT_DELTA = (
     "delta: sum of the attributions less the change of the output. IDGI's is 0 at any --n-steps, so it cannot tell "

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from captum_ext.models import Classifier, ModelError
-from captum_ext.whole_files import printable
+from captum_ext._files import printable
+from captum_ext.classifiers import Classifier, ModelError
 
 FIGURES = "figures"
 """Subfolder of the results that holds figures."""
@@ -47,7 +47,7 @@ class LabelledPicture:
     path
         The file.
     name
-        Its path inside of the folder, with slashes, as `captum_ext.whole_files.printable` shows it; no two pictures
+        Its path inside of the folder, with slashes, as `captum_ext._files.printable` shows it; no two pictures
         have the same.
     label
         Index or name of the class; None takes the predicted one.

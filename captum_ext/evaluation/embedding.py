@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from captum_ext.visualization import COLOUR_MAP
+from captum_ext.plot.attributions import COLOUR_MAP
 
 JPEG_QUALITY = 80
 

@@ -12,15 +12,16 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from captum_ext._files import atomic_write
 from captum_ext.evaluation.dataset import FIGURES
 from captum_ext.evaluation.measures import INFORMATION_CURVES, METRICS
 from captum_ext.evaluation.results import Curves, PictureResult, curves_of
 from captum_ext.evaluation.settings import EvaluationSettings
 from captum_ext.evaluation.statistics import Summary
-from captum_ext.method_names import method_named
+from captum_ext.methods import method_named
 from captum_ext.metrics import InformationCurves, ScoreCurves
-from captum_ext.metrics.figures import COLOURS, information_curves_figure, score_curves_figure
-from captum_ext.whole_files import whole_file
+from captum_ext.plot import information_curves_figure, score_curves_figure
+from captum_ext.plot.curves import COLOURS
 
 MEANS = "means"
 
@@ -54,11 +55,11 @@ def write_figures(
         if curves:
             figures[metric] = curves_figure(metric, curves, settings.seed)
     for name, figure in figures.items():
-        with whole_file(directory / FIGURES / f"{name}.pdf") as file:
+        with atomic_write(directory / FIGURES / f"{name}.pdf") as file:
             figure.savefig(file, format="pdf")
     pngs = {name: _png(figure) for name, figure in figures.items()}
     for name, content in pngs.items():
-        with whole_file(directory / FIGURES / f"{name}.png") as file:
+        with atomic_write(directory / FIGURES / f"{name}.png") as file:
             file.write(content)
     return pngs
 

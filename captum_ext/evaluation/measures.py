@@ -11,15 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from captum_ext.attr.validation import InvalidArgumentError
+from captum_ext._errors import InvalidArgumentError, described
+from captum_ext.classifiers import Classifier, Probabilities, SeenImage, image_baseline
 from captum_ext.evaluation.settings import EvaluationSettings
-from captum_ext.explanation import Probabilities, SeenPicture
-from captum_ext.failures import described
-from captum_ext.image_baselines import image_baseline
+from captum_ext.methods import split_names
 from captum_ext.metrics import InformationCurve, ScoreCurves, deletion, information_curves, insertion
 from captum_ext.metrics.information_curves import CurveName
-from captum_ext.models import Classifier
-from captum_ext.names import split_names
 
 Curve = npt.NDArray[np.float32]
 
@@ -137,7 +134,7 @@ class Meter:
     settings: EvaluationSettings
     internal_batch_size: int | None = None
 
-    def measure(self, seen: SeenPicture, attributions: Tensor, target: int) -> dict[str, Measurement]:
+    def measure(self, seen: SeenImage, attributions: Tensor, target: int) -> dict[str, Measurement]:
         """Return what each metric says of one picture's attributions; one that fails leaves the others alone.
 
         Parameters
@@ -160,7 +157,7 @@ class Meter:
                     found[name] = Measurement(math.nan, None, error=described(error))
         return {name: found[name] for name in metrics}
 
-    def _score(self, name: str, seen: SeenPicture, attributions: Tensor, target: int) -> dict[str, Measurement]:
+    def _score(self, name: str, seen: SeenImage, attributions: Tensor, target: int) -> dict[str, Measurement]:
         """Measure insertion or deletion."""
         settings, preprocessing = self.settings, self.classifier.preprocessing
         kind = settings.insertion_baseline if name == "insertion" else settings.deletion_baseline
@@ -180,7 +177,7 @@ class Meter:
         # Normalised, so that curves of pictures that the model is more or less sure of can be averaged.
         return {name: measurement(value, curves.normalized_curves()[0].float().cpu().numpy())}
 
-    def _information(self, seen: SeenPicture, attributions: Tensor, target: int) -> dict[str, Measurement]:
+    def _information(self, seen: SeenImage, attributions: Tensor, target: int) -> dict[str, Measurement]:
         """Measure AIC and SIC, which are one piece of work."""
         settings, classifier = self.settings, self.classifier
         curves = information_curves(

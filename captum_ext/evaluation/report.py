@@ -18,17 +18,17 @@ import numpy as np
 from matplotlib.colors import to_hex
 
 import captum_ext
+from captum_ext._files import atomic_write, printable
+from captum_ext.classifiers import ImageBaseline
 from captum_ext.evaluation.embedding import jpeg_uri, map_uri, png_uri
 from captum_ext.evaluation.figures import MEANS
 from captum_ext.evaluation.measures import METRICS
 from captum_ext.evaluation.results import PictureResult, Row
 from captum_ext.evaluation.settings import EvaluationSettings, InformationMeasure
 from captum_ext.evaluation.statistics import Estimate, Summary, joint_area
-from captum_ext.image_baselines import ImageBaseline
-from captum_ext.method_names import method_named
-from captum_ext.metrics.figures import MOST_IN_ONE_PANEL
-from captum_ext.visualization import COLOUR_MAP
-from captum_ext.whole_files import printable, whole_file
+from captum_ext.methods import method_named
+from captum_ext.plot.attributions import COLOUR_MAP
+from captum_ext.plot.curves import MOST_IN_ONE_PANEL
 
 REPORT = "report.html"
 MAX_PICTURES = 200
@@ -91,7 +91,7 @@ def write_report(directory: Path, findings: Findings) -> Path:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     html = environment.from_string(template).render(_context(findings))
     path = directory / REPORT
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(printable(html).encode())
     return path
 

@@ -15,9 +15,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from captum_ext._files import atomic_write
 from captum_ext.evaluation.settings import EvaluationSettings
 from captum_ext.evaluation.store import MethodPart, PicturePart, ResultStore
-from captum_ext.whole_files import whole_file
 
 CSV = "results.csv"
 PARQUET = "results.parquet"
@@ -142,9 +142,9 @@ def load_results(store: ResultStore, pictures: Sequence[str], settings: Evaluati
 def write_tables(directory: Path, rows: Sequence[Row]) -> None:
     """Write the rows as ``results.csv`` and ``results.parquet``; missing values are empty and null."""
     records = [asdict(row) for row in rows]
-    with whole_file(directory / CSV) as file:
+    with atomic_write(directory / CSV) as file:
         file.write(csv_text([field.name for field in fields(Row)], records).encode())
-    with whole_file(directory / PARQUET) as file:
+    with atomic_write(directory / PARQUET) as file:
         pq.write_table(pa.Table.from_pylist(records, _COLUMNS), file)
 
 
@@ -235,5 +235,5 @@ def write_curves(directory: Path, results: Sequence[PictureResult], settings: Ev
     """Write ``curves/METRIC.npz``: ``pictures`` with the names, and each method's curves of `curves_of`."""
     names = np.array([result.name for result in results])
     for metric in settings.metrics:
-        with whole_file(directory / CURVES / f"{metric}.npz") as file:
+        with atomic_write(directory / CURVES / f"{metric}.npz") as file:
             np.savez_compressed(file, pictures=names, **curves_of(results, settings, metric))  # type: ignore[arg-type]

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from captum_ext._errors import described
+from captum_ext.classifiers import Classifier, Probabilities, SeenImage, explained_model, read_image, seen_image
 from captum_ext.evaluation.dataset import DatasetError, LabelledPicture, class_of_label
 from captum_ext.evaluation.measures import Meter
 from captum_ext.evaluation.settings import EvaluationSettings
 from captum_ext.evaluation.store import MethodPart, PicturePart, ResultStore, SeenClass
-from captum_ext.explanation import Probabilities, SeenPicture, explained_model, seen_picture
-from captum_ext.failures import described
-from captum_ext.images import read_image
-from captum_ext.method_names import method_named, run_method
-from captum_ext.models import Classifier
-from captum_ext.visualization import scaled_map
+from captum_ext.methods import method_named, run_method
+from captum_ext.plot import scaled_map
 
 
 @dataclass(frozen=True)
@@ -74,12 +72,12 @@ class Runner:
         part = self.store.load_method(picture.name, method)
         return part is not None and not part.has_failed
 
-    def _see(self, picture: LabelledPicture) -> tuple[SeenPicture, int] | None:
+    def _see(self, picture: LabelledPicture) -> tuple[SeenImage, int] | None:
         """Return a picture and its class, which is stored; None where it fails, with the reason stored."""
         try:
             if picture.problem is not None:
                 raise DatasetError(picture.problem)
-            seen = seen_picture(self.classifier, read_image(picture.path), self.settings.baseline, self.device)
+            seen = seen_image(self.classifier, read_image(picture.path), self.settings.baseline, self.device)
             stored = self.store.load_picture(picture.name)
             if stored is not None and stored.seen_class is not None:
                 return seen, stored.seen_class.index
@@ -91,7 +89,7 @@ class Runner:
         self.store.save_picture(picture.name, PicturePart(found, thumbnail))
         return seen, found.index
 
-    def _classify(self, seen: SeenPicture, label: str | None) -> SeenClass:
+    def _classify(self, seen: SeenImage, label: str | None) -> SeenClass:
         with torch.no_grad():
             probabilities = Probabilities(self.classifier.model)(seen.inputs)[0]
         predicted = int(probabilities.argmax())
@@ -99,7 +97,7 @@ class Runner:
         names = self.classifier.class_name(index), self.classifier.class_name(predicted)
         return SeenClass(index, names[0], float(probabilities[index]), names[1])
 
-    def _part(self, method: str, seen: SeenPicture, target: int) -> MethodPart:
+    def _part(self, method: str, seen: SeenImage, target: int) -> MethodPart:
         settings = self.settings
         try:
             result = run_method(

@@ -10,9 +10,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from captum_ext.classifiers import ImageBaseline, Output
 from captum_ext.evaluation.dataset import ClassFrom
-from captum_ext.explanation import Output
-from captum_ext.image_baselines import ImageBaseline
 
 MAY_CHANGE = frozenset({"methods", "limit"})
 """Settings that may change when an evaluation goes on; what is stored is valid with any of them."""
@@ -34,9 +33,9 @@ class EvaluationSettings:
     data
         Folder of pictures.
     model, weights
-        As for `captum_ext.models.load_classifier`.
+        As for `captum_ext.classifiers.models.load_classifier`.
     methods
-        Names, see `captum_ext.method_names.method_named`; the others are compared with the first.
+        Names, see `captum_ext.methods.names.method_named`; the others are compared with the first.
     metrics
         Names from `captum_ext.evaluation.measures.METRICS`.
     class_from, labels

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from captum_ext._files import atomic_write
 from captum_ext.evaluation.dataset import FIGURES
 from captum_ext.evaluation.measures import METRICS, Curve, Measurement, measurement
 from captum_ext.evaluation.settings import EvaluationSettings, differences
-from captum_ext.whole_files import whole_file
 
 SETTINGS = "settings.json"
 PARTS = "parts"
@@ -152,7 +152,7 @@ class ResultStore:
                 "or --force to start anew."
             )
         if stored != asked:
-            with whole_file(self.directory / SETTINGS) as file:
+            with atomic_write(self.directory / SETTINGS) as file:
                 file.write((json.dumps(asked, indent=2) + "\n").encode())
 
     def _stored_settings(self) -> dict[str, Any] | None:
@@ -213,7 +213,7 @@ class ResultStore:
 
 
 def _write(path: Path, record: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         np.savez_compressed(file, record=np.array(json.dumps(record)), **arrays)  # type: ignore[arg-type]
 
 

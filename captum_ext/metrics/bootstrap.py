@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from captum_ext.attr.validation import InvalidArgumentError, check_is_tensor, check_seed, positive_integer
+from captum_ext._errors import InvalidArgumentError
+from captum_ext.attr._common.checks import check_is_tensor, check_seed, positive_integer
 
 Array = npt.NDArray[np.float64]
 AGGREGATES = ("mean", "median")

@@ -8,8 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from captum_ext.attr.path_rules import in_accumulation_dtype
-from captum_ext.attr.validation import InvalidArgumentError, check_is_tensor
+from captum_ext._errors import InvalidArgumentError
+from captum_ext.attr._common.checks import check_is_tensor
+from captum_ext.attr._common.sums import in_accumulation_dtype
 
 ChannelReduction = Literal["abs_sum", "sum", "max_abs"] | Callable[[Tensor], Tensor]
 

@@ -15,16 +15,11 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from captum_ext.attr.model_state import untouched
-from captum_ext.attr.validation import (
-    InvalidArgumentError,
-    check_inputs,
-    check_is_tensor,
-    check_seed,
-    positive_integer,
-)
+from captum_ext._errors import InvalidArgumentError
+from captum_ext.attr._common.checks import check_inputs, check_is_tensor, check_seed, positive_integer
+from captum_ext.attr._common.model_state import preserve_state
 from captum_ext.metrics.feature_order import check_has_rank
-from captum_ext.metrics.picture_information import SMALLEST_SIDE_MS_SSIM, Information, information_in
+from captum_ext.metrics.image_information import SMALLEST_SIDE_MS_SSIM, Information, information_in
 from captum_ext.metrics.revealed_pixels import Mask, Picture, interpolate_hidden, random_mask, revealed_at_thresholds
 
 CurveName = Literal["softmax", "accuracy"]
@@ -199,7 +194,7 @@ def information_curves(
     revealed = random_mask(inputs.shape[2], inputs.shape[3], reveal_fraction, check_seed(seed))
     curves = {name: torch.full((len(inputs), N_CURVE_POINTS), torch.nan, dtype=torch.float64) for name in CURVES}
     refused: dict[int, str] = {}
-    with torch.no_grad(), untouched(forward_func, inputs):
+    with torch.no_grad(), preserve_state(forward_func, inputs):
         for i, picture in enumerate(pictures):
             masks = revealed_at_thresholds(importance[i], revealed, thresholds)
             found, reasons = _picture_curves(classifier, picture, targets[i], masks, information, min_score)

@@ -1,0 +1,63 @@
+"""Scanned digits and a small classifier of them, both without a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+SEED = 0
+N_TEST = 450
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Pictures of digits with their classes 0 to 9; shapes (N, 1, 8, 8), values in [0, 1], and (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+
+def scanned_digits() -> tuple[Digits, Digits]:
+    """Return the training and the test digits, always the same.
+
+    Examples
+    --------
+    >>> train, test = scanned_digits()
+    >>> train.images.shape, len(test.labels)
+    (torch.Size([1347, 1, 8, 8]), 450)
+    """
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    images = torch.from_numpy(data.images).float().unsqueeze(1) / 16.0
+    labels = torch.from_numpy(data.target).long()
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SEED))
+    train, test = order[:-N_TEST], order[-N_TEST:]
+    return Digits(images[train], labels[train]), Digits(images[test], labels[test])
+
+
+def train_classifier(digits: Digits, epochs: int, batch_size: int = 32) -> nn.Module:
+    """Train a small convolutional network, in evaluation mode when it comes back; the global generator is untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        model = nn.Sequential(
+            nn.Conv2d(1, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(32, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(32 * 4 * 4, 10),
+        )
+        optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+        for _ in range(epochs):
+            for batch in torch.randperm(len(digits.images)).split(batch_size):
+                loss = nn.functional.cross_entropy(model(digits.images[batch]), digits.labels[batch])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+    return model.eval().requires_grad_(False)

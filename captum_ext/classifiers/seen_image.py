@@ -1,0 +1,41 @@
+"""An image in the form in which a model takes it, with the baseline that a path to it starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from captum_ext.classifiers.baselines import ImageBaseline, image_baseline
+from captum_ext.classifiers.models import Classifier
+
+
+@dataclass(frozen=True)
+class SeenImage:
+    """A picture as a model sees it.
+
+    Parameters
+    ----------
+    image
+        Before normalisation; shape (C, H, W), values in [0, 1].
+    inputs
+        After it; shape (1, C, H, W).
+    baselines
+        Where paths to the picture start, after normalisation; shape (1, C, H, W).
+    """
+
+    image: Tensor
+    inputs: Tensor
+    baselines: Tensor
+
+
+def seen_image(
+    classifier: Classifier, picture: Image.Image, baseline: ImageBaseline, device: torch.device | str
+) -> SeenImage:
+    """Bring a picture into the form in which a model takes it, with its baseline."""
+    preprocessing = classifier.preprocessing
+    image = preprocessing.to_tensor(picture).to(device)
+    start = image_baseline(baseline, image[None], preprocessing.mean)
+    return SeenImage(image, preprocessing.normalize(image[None]), preprocessing.normalize(start))
