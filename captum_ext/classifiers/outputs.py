@@ -7,8 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from captum_ext._errors import RefusedError
 
-class ModelError(ValueError):
+
+class ModelError(RefusedError):
     """A model cannot be made; the message says why and what to do."""
 
 
