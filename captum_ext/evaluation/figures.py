@@ -6,9 +6,6 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -19,7 +16,6 @@ from captum_ext.evaluation.results import Curves, PictureResult, curves_of
 from captum_ext.evaluation.settings import EvaluationSettings
 from captum_ext.evaluation.statistics import Summary
 from captum_ext.methods import method_named
-from captum_ext.metrics import InformationCurves, ScoreCurves
 from captum_ext.plot import information_curves_figure, score_curves_figure
 from captum_ext.plot.curves import COLOURS
 
@@ -83,24 +79,10 @@ def curves_figure(metric: str, curves: Curves, seed: int = 0) -> Figure:
         Of the bands.
     """
     title = METRICS[metric].title
-    tensors = {method_named(method).title: _present(of_method) for method, of_method in curves.items()}
+    titled = {method_named(method).title: of_method for method, of_method in curves.items()}
     if metric in INFORMATION_CURVES:
-        which = INFORMATION_CURVES[metric]
-        # Both curves are the same here, and only the one that is asked for is drawn.
-        pairs = {method: InformationCurves(curve, curve) for method, curve in tensors.items()}
-        return information_curves_figure(pairs, which=which, title=title, seed=seed)
-    scores = {method: _score_curves(curve) for method, curve in tensors.items()}
-    return score_curves_figure(scores, title=title, seed=seed)
-
-
-def _present(curves: npt.NDArray[np.float32]) -> torch.Tensor:
-    return torch.from_numpy(curves[~np.isnan(curves).any(1)])
-
-
-def _score_curves(curves: torch.Tensor) -> ScoreCurves:
-    areas = torch.trapezoid(curves, dx=1 / (curves.shape[1] - 1), dim=1)
-    # Stored curves are parts of the whole picture's score.
-    return ScoreCurves(curves, areas, areas, torch.ones(len(curves)))
+        return information_curves_figure(titled, which=INFORMATION_CURVES[metric], title=title, seed=seed)
+    return score_curves_figure(titled, title=title, seed=seed)
 
 
 def means_figure(summaries: Sequence[Summary], settings: EvaluationSettings) -> Figure:
