@@ -18,6 +18,7 @@ from captum_ext._captum import (
 )
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common.checks import check_inputs, expand_baselines
+from captum_ext.attr._common.complete_method import CompleteMethod
 from captum_ext.attr._common.model_state import preserve_state
 from captum_ext.attr.path.layer_substitution import LayerSubstitution
 from captum_ext.attr.path.paths import AdaptivePath, Path, resolve_path
@@ -25,7 +26,7 @@ from captum_ext.attr.path.rules import important_direction
 from captum_ext.attr.path.walk import attribute_along, prepare_walk, with_deltas
 
 
-class LayerIDGI(LayerAttribution, GradientAttribution):
+class LayerIDGI(CompleteMethod, LayerAttribution, GradientAttribution):
     """IDGI for the activation of a layer, or of several.
 
     The path leads from the layer's activation at the baselines to its activation at the inputs, and the model runs on
@@ -149,15 +150,6 @@ class LayerIDGI(LayerAttribution, GradientAttribution):
         layers = self.layer if isinstance(self.layer, list) else [self.layer]
         device_ids = self.device_ids or getattr(self.forward_func, "device_ids", None) or ()
         return LayerSubstitution(self.forward_func, layers, at_input, device_ids)
-
-    def has_convergence_delta(self) -> bool:
-        """Return True: the attributions sum to the change of the output."""
-        return True
-
-    @property
-    def multiplies_by_inputs(self) -> bool:
-        """True: attributions are in units of the output."""
-        return True
 
 
 def _check_batch_first(activations: list[tuple[Tensor, ...]], n_examples: int) -> None:

@@ -21,10 +21,9 @@ from torch import Tensor
 
 from captum_ext._captum import BaselineType
 from captum_ext._errors import InvalidArgumentError
+from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.blur import gaussian_blur
 from captum_ext.attr._common.checks import expand_baselines
-
-Tensors = tuple[Tensor, ...]
 
 
 @runtime_checkable

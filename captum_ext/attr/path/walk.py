@@ -18,11 +18,13 @@ from tqdm import tqdm
 
 from captum_ext._captum import BaselineType, TargetType, format_additional_forward_args
 from captum_ext._errors import InvalidArgumentError
+from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.checks import check_inputs, check_n_steps, points_per_pass
+from captum_ext.attr._common.complete_method import CompleteMethod
 from captum_ext.attr._common.forward import TargetFunction
 from captum_ext.attr._common.model_state import preserve_state
 from captum_ext.attr._common.sums import in_accumulation_dtype, row_sum
-from captum_ext.attr.path.paths import AdaptivePath, Path, Tensors, resolve_path
+from captum_ext.attr.path.paths import AdaptivePath, Path, resolve_path
 from captum_ext.attr.path.rules import EvaluatedPoint, Rule, riemann
 
 
@@ -214,7 +216,7 @@ def with_deltas(attributions: Any, found: PathAttributions, with_delta: bool) ->
     return (attributions, *extras) if extras else attributions
 
 
-class PathMethod(GradientAttribution):
+class PathMethod(CompleteMethod, GradientAttribution):
     """What the attribution methods along a path have in common.
 
     Parameters
@@ -242,12 +244,3 @@ class PathMethod(GradientAttribution):
         with preserve_state(self.forward_func, *inputs):
             walk = prepare_walk(self.path, self.forward_func, inputs, *arguments, progress_name=name)
             return attribute_along(walk, rule, with_residual=with_residual)
-
-    def has_convergence_delta(self) -> bool:
-        """Return True: the attributions are meant to sum to the change of the output."""
-        return True
-
-    @property
-    def multiplies_by_inputs(self) -> bool:
-        """True: attributions are in units of the output."""
-        return True
