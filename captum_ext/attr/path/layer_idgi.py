@@ -23,7 +23,7 @@ from captum_ext.attr._common.model_state import preserve_state
 from captum_ext.attr.path.layer_substitution import LayerSubstitution
 from captum_ext.attr.path.paths import AdaptivePath, Path, resolve_path
 from captum_ext.attr.path.rules import important_direction
-from captum_ext.attr.path.walk import attribute_along, prepare_walk, with_deltas
+from captum_ext.attr.path.walk import attribute_along, prepare_walk
 
 
 class LayerIDGI(CompleteMethod, LayerAttribution, GradientAttribution):
@@ -124,7 +124,9 @@ class LayerIDGI(CompleteMethod, LayerAttribution, GradientAttribution):
         n_examples = check_inputs(tensors, integers_allowed=True)
         arguments = format_additional_forward_args(additional_forward_args) or ()
         with preserve_state(self.forward_func, *tensors):
-            layers = self._substitution(attribute_to_layer_input)
+            modules = self.layer if isinstance(self.layer, list) else [self.layer]
+            device_ids = self.device_ids or getattr(self.forward_func, "device_ids", None) or ()
+            layers = LayerSubstitution(self.forward_func, modules, attribute_to_layer_input, device_ids)
             ends = layers.activations((*tensors, *arguments))
             starts = layers.activations((*expand_baselines(baselines, tensors), *arguments))
             _check_batch_first(ends, n_examples)
@@ -144,12 +146,7 @@ class LayerIDGI(CompleteMethod, LayerAttribution, GradientAttribution):
             found = attribute_along(walk, important_direction, with_residual=return_path_residual)
         remaining = iter(found.attributions)
         by_layer = [tuple(next(remaining) for _ in range(count)) for count in counts]
-        return with_deltas(format_outputs(isinstance(self.layer, list), by_layer), found, return_convergence_delta)
-
-    def _substitution(self, at_input: bool) -> LayerSubstitution:
-        layers = self.layer if isinstance(self.layer, list) else [self.layer]
-        device_ids = self.device_ids or getattr(self.forward_func, "device_ids", None) or ()
-        return LayerSubstitution(self.forward_func, layers, at_input, device_ids)
+        return found.returned(format_outputs(isinstance(self.layer, list), by_layer), return_convergence_delta)
 
 
 def _check_batch_first(activations: list[tuple[Tensor, ...]], n_examples: int) -> None:

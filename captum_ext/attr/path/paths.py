@@ -214,15 +214,19 @@ class GuidedPath:
             Share of the way that the step must reach.
         """
         lowest, highest = max(along - self.max_dist, 0.0), min(along + self.max_dist, 1.0)
+        # Whoever lags further behind the line than allowed is moved up first, whatever its gradient.
         progress = progress.clamp(min=lowest)
         movable = (progress < highest) & (distance > 0)
         gain = torch.where(movable, distance * (highest - progress), 0.0)
         needed = (distance * (along - progress)).sum(1)
 
+        # Published is a loop that moves one group after another and looks each time whether enough is gained. What a
+        # group gains does not depend on the groups before, so sorting once and adding up gives the same for a batch.
         order = torch.where(movable, gradient, torch.inf).argsort(1)
         gained = gain.gather(1, order).cumsum(1)
         first, end = self._last_group(gradient.gather(1, order), movable.sum(1), gained, needed)
         before, after = _up_to(gained, first), _up_to(gained, end)
+        # The last group would gain too much; all of its features go the same part of their ways.
         part = ((needed - before) / (after - before).clamp(min=torch.finfo(gained.dtype).tiny)).clamp(0.0, 1.0)
 
         rank = torch.arange(order.shape[1], device=order.device)
@@ -236,10 +240,13 @@ class GuidedPath:
         A group is the next ``fraction`` of all features in the order of their gradients, and those that tie with its
         last. Returned are the ranks where the group begins and where it ends, each of shape (N,).
         """
+        # The published threshold is a quantile of the gradients, taken at the lower of two neighbours.
         last = math.floor(self.fraction * (ranked.shape[1] - 1))
         keys = torch.where(torch.arange(ranked.shape[1], device=ranked.device) < movable[:, None], ranked, torch.inf)
         first = torch.zeros_like(movable)
         end = torch.zeros_like(movable)
+        # A loop over groups, not over features: 1 / fraction rounds at the most, for all examples together. The small
+        # factor is rounding, without which a step could begin a group for nothing.
         while bool((open_ := (end < movable) & (_up_to(gained, end) < needed * (1 - 1e-9))).any()):
             key = keys.gather(1, (end + last).clamp(max=keys.shape[1] - 1)[:, None])
             following = torch.searchsorted(keys, key, right=True)[:, 0].minimum(movable)
