@@ -13,7 +13,7 @@ N_TEST = 450
 
 @dataclass(frozen=True)
 class Digits:
-    """Pictures of digits with their classes 0 to 9; shapes (N, 1, 8, 8), values in [0, 1], and (N,)."""
+    """Images of digits with their classes 0 to 9; shapes (N, 1, 8, 8), values in [0, 1], and (N,)."""
 
     images: Tensor
     labels: Tensor

@@ -33,7 +33,7 @@ class _LayerMethod(GradientAttribution):
     def _find_layer(self, inputs: Tensor) -> nn.Module:
         if inputs.dim() != 4:
             raise InvalidArgumentError(
-                f"inputs has shape {tuple(inputs.shape)}: {type(self).__name__} takes pictures, (N, C, H, W)."
+                f"inputs has shape {tuple(inputs.shape)}: {type(self).__name__} takes images, (N, C, H, W)."
             )
         if self.layer is None:
             return last_spatial_layer(self.forward_func, inputs)
@@ -65,7 +65,7 @@ class GradCam(_LayerMethod):
         Parameters
         ----------
         inputs
-            Pictures of shape (N, C, H, W).
+            Images of shape (N, C, H, W).
         target
             As in ``captum.attr.LayerGradCam``.
 
@@ -110,7 +110,7 @@ class GuidedGradCam(_LayerMethod):
         Parameters
         ----------
         inputs
-            Pictures of shape (N, C, H, W).
+            Images of shape (N, C, H, W).
         target
             As in ``captum.attr.GuidedGradCam``.
 

@@ -26,7 +26,7 @@ class Method:
     build
         Makes the method for a model.
     takes_baselines
-        False where the method has a baseline of its own, such as the blurred picture, or none.
+        False where the method has a baseline of its own, such as the blurred image, or none.
     is_complete
         Whether the attributions should sum to a change of the output, so that there is a delta.
     arguments

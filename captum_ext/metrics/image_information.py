@@ -1,4 +1,4 @@
-"""How much a picture tells: its size as lossless WebP, or its similarity to the whole picture."""
+"""How much an image tells: its size as lossless WebP, or its similarity to the whole image."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch
 from PIL import Image
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
-from captum_ext.metrics.revealed_pixels import Picture
+from captum_ext.metrics.revealed_pixels import Pixels
 
 Information = Literal["webp", "ms-ssim"]
 SMALLEST_SIDE_MS_SSIM = 176
 """Five scales, the coarsest with room for the window of 11 pixels."""
 
 
-def webp_size(picture: Picture) -> int:
-    """Return the bytes of a picture of shape (H, W, C), 1 or 3 channels, as lossless WebP.
+def webp_size(image: Pixels) -> int:
+    """Return the bytes of an image of shape (H, W, C), 1 or 3 channels, as lossless WebP.
 
     Examples
     --------
@@ -28,21 +28,21 @@ def webp_size(picture: Picture) -> int:
     True
     """
     buffer = io.BytesIO()
-    Image.fromarray(picture.squeeze(-1) if picture.shape[2] == 1 else picture).save(
+    Image.fromarray(image.squeeze(-1) if image.shape[2] == 1 else image).save(
         buffer, format="webp", lossless=True, quality=100
     )
     return buffer.tell()
 
 
-def information_in(version: Picture, whole: Picture, information: Information) -> float:
-    """Return how much a version of a picture tells.
+def information_in(version: Pixels, whole: Pixels, information: Information) -> float:
+    """Return how much a version of an image tells.
 
     Parameters
     ----------
     version, whole
         Shape (H, W, C), C 1 or 3; for MS-SSIM of 176 pixels or more on each side.
     information
-        ``"webp"`` for the version's bytes, ``"ms-ssim"`` for its similarity to the whole picture, at most 1.
+        ``"webp"`` for the version's bytes, ``"ms-ssim"`` for its similarity to the whole image, at most 1.
     """
     if information == "webp":
         return webp_size(version)

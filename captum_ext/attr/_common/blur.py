@@ -10,14 +10,14 @@ BLUR_SIGMA = 20.0
 
 
 def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
-    """Blur pictures with a Gaussian cut at four sigma, with zeros outside, as ``scipy.ndimage`` does.
+    """Blur images with a Gaussian cut at four sigma, with zeros outside, as ``scipy.ndimage`` does.
 
     Parameters
     ----------
     images
         Shape (N, C, H, W).
     sigma
-        Standard deviation in pixels; 0 gives the pictures back.
+        Standard deviation in pixels; 0 gives the images back.
 
     Examples
     --------
@@ -28,21 +28,21 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
     radius = int(4.0 * sigma + 0.5)
     if radius == 0:
         return images
-    # Kornia before 0.9 convolves in the picture's own precision.
+    # Kornia before 0.9 convolves in the image's own precision.
     precise = images.to(torch.promote_types(images.dtype, torch.float32))
     blurred = gaussian_blur2d(precise, 2 * radius + 1, (sigma, sigma), border_type="constant")
     return blurred.to(images.dtype)
 
 
 def blur_within_borders(images: Tensor, sigma: float) -> Tensor:
-    """Blur pictures with a Gaussian that weighs only pixels inside the picture, so that borders do not darken.
+    """Blur images with a Gaussian that weighs only pixels inside the image, so that borders do not darken.
 
     Parameters
     ----------
     images
         Shape (N, C, H, W).
     sigma
-        Standard deviation in pixels; 0 gives the pictures back.
+        Standard deviation in pixels; 0 gives the images back.
 
     Examples
     --------

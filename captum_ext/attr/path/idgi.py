@@ -37,7 +37,7 @@ class IDGI(PathMethod):
     forward_func
         The model, or any function of it that returns one row for each example.
     path
-        ``"straight"`` from the baseline, ``"blur"`` from the blurred picture, ``"guided"`` along small gradients first,
+        ``"straight"`` from the baseline, ``"blur"`` from the blurred image, ``"guided"`` along small gradients first,
         or an object with the methods of `captum_ext.attr.Path` or `captum_ext.attr.AdaptivePath`, for instance
         ``BlurPath(max_sigma=20)``.
 

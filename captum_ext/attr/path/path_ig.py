@@ -84,9 +84,9 @@ class PathIG(PathMethod):
 
 
 class BlurIG(PathIG):
-    """Blur integrated gradients: from a blurred picture to the picture itself.
+    """Blur integrated gradients: from a blurred image to the image itself.
 
-    The blurred picture is the baseline, so ``baselines`` must be left out. At every scale the path adds the detail of
+    The blurred image is the baseline, so ``baselines`` must be left out. At every scale the path adds the detail of
     that scale, and no colour has to stand for "nothing".
 
     Source: Xu, Venugopalan and Sundararajan, Attribution in Scale and Space, CVPR 2020.

@@ -85,9 +85,9 @@ class StraightPath:
 
 @dataclass(frozen=True)
 class BlurPath:
-    """From the picture blurred with ``max_sigma`` to the picture itself, sigma_j = max_sigma (1 - j / n)^power.
+    """From the image blurred with ``max_sigma`` to the image itself, sigma_j = max_sigma (1 - j / n)^power.
 
-    The blur is Gaussian, cut at four sigma, with zeros outside the picture. The baseline is the blurred picture, so no
+    The blur is Gaussian, cut at four sigma, with zeros outside the image. The baseline is the blurred image, so no
     other can be given.
 
     Source: Xu, Venugopalan and Sundararajan, Attribution in Scale and Space, CVPR 2020.
@@ -97,7 +97,7 @@ class BlurPath:
     max_sigma
         Standard deviation of the strongest blur, in pixels.
     power
-        1 for steps of equal sigma, as published. Pictures change most while sigma is small, and 2 puts more steps
+        1 for steps of equal sigma, as published. Images change most while sigma is small, and 2 puts more steps
         there: with 50 steps from a sigma of 50, a last step from 0.02 pixels instead of one from 1 pixel, in which much
         of the output's change can lie. The path is the same, so more steps lead to the same BlurIG attributions.
 
@@ -128,21 +128,21 @@ class BlurPath:
             raise InvalidArgumentError(f"power={self.power!r} was given: it must be finite and above 0.")
 
     def start(self, inputs: Tensors, baselines: BaselineType) -> Tensors:
-        """Return the pictures blurred with ``max_sigma``."""
+        """Return the images blurred with ``max_sigma``."""
         if baselines is not None:
             raise InvalidArgumentError(
-                "baselines were given for a blur path, whose baseline is the blurred picture itself: leave baselines "
-                "out, or take path='straight' with a blurred picture as baseline."
+                "baselines were given for a blur path, whose baseline is the blurred image itself: leave baselines "
+                "out, or take path='straight' with a blurred image as baseline."
             )
         for index, tensor in enumerate(inputs):
             if tensor.dim() != 4:
                 raise InvalidArgumentError(
-                    f"inputs[{index}] has shape {tuple(tensor.shape)}: a blur path needs pictures, (N, C, H, W)."
+                    f"inputs[{index}] has shape {tuple(tensor.shape)}: a blur path needs images, (N, C, H, W)."
                 )
         return self.point(inputs, inputs, 0.0)
 
     def point(self, inputs: Tensors, start: Tensors, fraction: float) -> Tensors:
-        """Return the pictures blurred with ``max_sigma * (1 - fraction) ** power``."""
+        """Return the images blurred with ``max_sigma * (1 - fraction) ** power``."""
         sigma = self.max_sigma * (1.0 - fraction) ** self.power
         return tuple(gaussian_blur(tensor, sigma) for tensor in inputs)
 

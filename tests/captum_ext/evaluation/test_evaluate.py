@@ -240,11 +240,11 @@ def test_picture_that_fails_is_named_the_others_are_done_and_it_is_tried_again(d
     result = evaluate("--metrics", "insertion")
     assert result.exit_code == 1
     assert "Failed: 001_noise.png: " in result.output
-    assert "is not a picture" in result.output
+    assert "is not an image" in result.output
     assert "1 of 3 pictures failed" in result.output
     found = rows(Path("out"))
     assert [row["status"] for row in found] == ["ok"] * 3 + ["failed"] * 3 + ["ok"] * 3
-    assert "is not a picture" in found[3]["reason"]
+    assert "is not an image" in found[3]["reason"]
     picture.write_bytes(content)
     assert evaluate("--metrics", "insertion").exit_code == 0
     assert {row["status"] for row in rows(Path("out"))} == {"ok"}
@@ -489,7 +489,7 @@ def test_names_that_are_not_utf8_are_shown_with_escapes(data: Path, evaluate: Ev
     command = ["-m", "captum_ext.cli", "evaluate", "data", *OPTIONS, "--methods", "gradcam", "--out", "out"]
     result = python(command, PYTHONIOENCODING="utf-8")
     assert result.returncode == 1, result.stderr
-    assert r"Failed: d\udce9j\udce0.png: data/d\udce9j\udce0.png: is not a picture" in result.stdout
+    assert r"Failed: d\udce9j\udce0.png: data/d\udce9j\udce0.png: is not an image" in result.stdout
     assert {row["picture"] for row in rows(Path("out"))} == {
         *("001_noise.png", "002_noise.png", r"caf\udce9.png", r"d\udce9j\udce0.png")
     }

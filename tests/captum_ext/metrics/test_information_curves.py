@@ -154,7 +154,7 @@ def test_pictures_that_do_not_qualify_are_named_with_the_reason():
         assert found.areas(which).isnan().tolist() == [False, True, False]
         assert found.curve(which).refused == found.refused
     nothing = information_curves(spot_finder(), images[1:2], torch.rand(1, 1, 24, 24), 0)
-    with pytest.raises(ValueError, match="no picture qualifies"):
+    with pytest.raises(ValueError, match="no image qualifies"):
         nothing.area("softmax")
 
 
@@ -183,7 +183,7 @@ def fond_of_smooth_pictures(x: torch.Tensor) -> torch.Tensor:
             lambda x: 0.1 * fond_of_smooth_pictures(x),
             torch.rand(3, 24, 24),
             1,
-            {"accuracy": "the whole picture is not recognised"},
+            {"accuracy": "the whole image is not recognised"},
         ),
     ],
     ids=["no information", "low score", "smooth", "another class"],
@@ -305,9 +305,9 @@ def test_pictures_that_ask_for_gradients_and_overshoot_by_rounding_are_taken():
         ({"inputs": torch.rand(3, 3, 1, 24), "attributions": torch.rand(3, 1, 1, 24)}, "2 pixels or more"),
         ({"inputs": torch.rand(3, 3, 24, 1), "attributions": torch.rand(3, 1, 24, 1)}, "2 pixels or more"),
         ({"inputs": torch.full((3, 3, 24, 24), 1.000015)}, r"values from 1\.000015 to 1\.000015"),
-        ({"target": [0, 1]}, r"target has shape \(2,\) for 3 pictures"),
-        ({"target": [0]}, r"target has shape \(1,\) for 3 pictures"),
-        ({"target": [[0], [1], [0]]}, r"target has shape \(3, 1\) for 3 pictures"),
+        ({"target": [0, 1]}, r"target has shape \(2,\) for 3 images"),
+        ({"target": [0]}, r"target has shape \(1,\) for 3 images"),
+        ({"target": [[0], [1], [0]]}, r"target has shape \(3, 1\) for 3 images"),
         ({"target": None}, "target=None was given"),
         ({"target": 0.5}, "target=0.5 was given"),
         ({"target": "cat"}, "target='cat' was given"),
