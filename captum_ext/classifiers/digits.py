@@ -1,14 +1,21 @@
-"""Scanned digits and a small classifier of them, both without a network."""
+"""Scanned digits that come with the package, and a small classifier that is trained on them in seconds.
+
+The 1,797 digits of 8 x 8 pixels in ``digits.npz`` are the test part of Optical Recognition of Handwritten Digits by
+E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, 1998, https://doi.org/10.24432/C50P49, CC BY 4.0.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 SEED = 0
 N_TEST = 450
+_FILE = Path(__file__).with_name("digits.npz")
 
 
 @dataclass(frozen=True)
@@ -28,11 +35,9 @@ def scanned_digits() -> tuple[Digits, Digits]:
     >>> train.images.shape, len(test.labels)
     (torch.Size([1347, 1, 8, 8]), 450)
     """
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    images = torch.from_numpy(data.images).float().unsqueeze(1) / 16.0
-    labels = torch.from_numpy(data.target).long()
+    with np.load(_FILE) as data:
+        images = torch.from_numpy(data["images"]).float().unsqueeze(1) / 16.0
+        labels = torch.from_numpy(data["labels"]).long()
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SEED))
     train, test = order[:-N_TEST], order[-N_TEST:]
     return Digits(images[train], labels[train]), Digits(images[test], labels[test])

@@ -11,7 +11,7 @@ from torch import nn
 
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr import IDGI, BlurIG, FullGrad, GuidedIG, SimpleFullGrad, SmoothFullGrad
-from captum_ext.methods.captum_methods import GradCam, GuidedGradCam, SeededGradientShap
+from captum_ext.methods.captum_methods import SeededGradientShap, SpatialGradCam, SpatialGuidedGradCam
 from captum_ext.methods.spatial_layers import named_layer
 
 
@@ -61,10 +61,13 @@ METHODS: dict[str, Method] = {
     "saliency": _saliency("Saliency", Saliency),
     "input-x-gradient": _saliency("Input x gradient", InputXGradient),
     "gradientshap": Method("Gradient SHAP", SeededGradientShap),
-    "gradcam": _saliency("Grad-CAM", GradCam),
-    "guided-gradcam": _saliency("Guided Grad-CAM", GuidedGradCam),
+    "gradcam": _saliency("Grad-CAM", SpatialGradCam),
+    "guided-gradcam": _saliency("Guided Grad-CAM", SpatialGuidedGradCam),
 }
-TAKE_A_LAYER: dict[str, Callable[..., Attribution]] = {"gradcam": GradCam, "guided-gradcam": GuidedGradCam}
+TAKE_A_LAYER: dict[str, Callable[..., Attribution]] = {
+    "gradcam": SpatialGradCam,
+    "guided-gradcam": SpatialGuidedGradCam,
+}
 """Methods that may be followed by a colon and the name of a layer."""
 
 

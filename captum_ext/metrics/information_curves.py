@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +13,6 @@ from typing import Any, Literal, ParamSpec, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from captum_ext._errors import InvalidArgumentError
@@ -174,6 +174,8 @@ def information_curves(
     ------
     InvalidArgumentError
         Shapes, values or numbers do not fit.
+    ImportError
+        SciPy, which interpolates, or threadpoolctl is not installed.
 
     Examples
     --------
@@ -184,6 +186,9 @@ def information_curves(
     >>> found.softmax.shape, found.refused
     (torch.Size([2, 1001]), {...})
     """
+    missing = [name for name in ("scipy", "threadpoolctl") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(f"information curves need {' and '.join(missing)}: pip install {' '.join(missing)}.")
     thresholds = [float(threshold) for threshold in thresholds]
     _check_images(inputs, information)
     _check_numbers(thresholds, min_score, reveal_fraction)
@@ -319,6 +324,8 @@ def _scores_and_information(
     classifier: _Classifier, image: Pixels, target: int, masks: Sequence[Mask], information: Information
 ) -> tuple[dict[CurveName, Values], Values]:
     """Return the scores of the image behind each mask, and the information in each and, last, in the whole one."""
+    from threadpoolctl import threadpool_limits
+
     # SciPy and Pillow work without holding the interpreter. SciPy calls BLAS for every triangle, whose threads would
     # only compete with these.
     with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor() as pool:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.interpolate import LinearNDInterpolator
 
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -48,6 +47,8 @@ def interpolate_hidden(image: Pixels, revealed: Mask) -> Pixels:
     """
     if revealed.all():
         return image
+    from scipy.interpolate import LinearNDInterpolator
+
     # One triangulation serves all channels.
     interpolate = LinearNDInterpolator(np.argwhere(revealed), image[revealed].astype(np.float64))
     filled: Pixels = image.copy()

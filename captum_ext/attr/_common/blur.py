@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
 BLUR_SIGMA = 20.0
@@ -25,6 +24,8 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
     >>> gaussian_blur(torch.ones(1, 1, 3, 3), 1.0)[0, 0, 1].round(decimals=4)
     tensor([0.6135, 0.7795, 0.6135])
     """
+    from kornia.filters import gaussian_blur2d  # here: all of kornia comes with it, and most calls need no blur
+
     radius = int(4.0 * sigma + 0.5)
     if radius == 0:
         return images
