@@ -1,4 +1,4 @@
-"""Pictures without information, in image space: values in [0, 1], before a model's normalisation."""
+"""Images without information, in image space: values in [0, 1], before a model's normalisation."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from captum_ext.attr._common.blur import BLUR_SIGMA, blur_within_borders
 
 
 class ImageBaseline(str, Enum):
-    """Where a path to a picture starts."""
+    """Where a path to an image starts."""
 
     BLACK = "black"
     WHITE = "white"
     MEAN = "mean"
     """The mean colour of the training data, which normalisation maps to zero, Captum's default."""
     BLUR = "blur"
-    """The picture itself, blurred with sigma = 20 pixels."""
+    """The image itself, blurred with sigma = 20 pixels."""
 
 
 def image_baseline(kind: ImageBaseline, images: Tensor, mean: Sequence[float]) -> Tensor:
-    """Return the baseline of pictures, in their shape.
+    """Return the baseline of images, in their shape.
 
     Parameters
     ----------

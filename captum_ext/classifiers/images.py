@@ -1,4 +1,4 @@
-"""Reading pictures from files: upright, in eight-bit RGB, or a clear refusal."""
+"""Reading images from files: upright, in eight-bit RGB, or a clear refusal."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from captum_ext._errors import RefusedError
 
 MAX_ASPECT_RATIO = 100
-"""Thinner pictures are refused: resizing their short side to a model's size would take gigabytes."""
+"""Thinner images are refused: resizing their short side to a model's size would take gigabytes."""
 
 
 class ImageFileError(RefusedError):
-    """A file cannot be read as a picture; the message says which and why."""
+    """A file cannot be read as an image; the message says which and why."""
 
 
 def read_image(path: Path) -> Image.Image:
-    """Read a picture, turned as its EXIF orientation says, in mode RGB.
+    """Read an image, turned as its EXIF orientation says, in mode RGB.
 
     Transparency is laid on white, and of an animation the first frame is taken.
 
@@ -36,12 +36,12 @@ def read_image(path: Path) -> Image.Image:
 
     Examples
     --------
-    >>> read_image(Path("no-such-picture.jpg"))
+    >>> read_image(Path("no-such-image.jpg"))
     Traceback (most recent call last):
-    captum_ext.classifiers.images.ImageFileError: no-such-picture.jpg: there is no such file.
+    captum_ext.classifiers.images.ImageFileError: no-such-image.jpg: there is no such file.
     """
     if path.is_dir():
-        raise ImageFileError(f"{path}: is a directory; name the pictures in it, for instance {path}/*.jpg.")
+        raise ImageFileError(f"{path}: is a directory; name the images in it, for instance {path}/*.jpg.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -51,7 +51,7 @@ def read_image(path: Path) -> Image.Image:
     except FileNotFoundError:
         raise ImageFileError(f"{path}: there is no such file.") from None
     except UnidentifiedImageError:
-        raise ImageFileError(f"{path}: is not a picture in a format that Pillow reads (JPEG, PNG, WebP ...).") from None
+        raise ImageFileError(f"{path}: is not an image in a format that Pillow reads (JPEG, PNG, WebP ...).") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         # Pillow's own limit against files that unpack to gigabytes.
         raise ImageFileError(

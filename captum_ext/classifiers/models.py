@@ -29,12 +29,12 @@ _INDEX = re.compile(r"-?[0-9]+")
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """From a picture to a model's input in two stages, so that baselines can be chosen between them.
+    """From an image to a model's input in two stages, so that baselines can be chosen between them.
 
     Parameters
     ----------
     to_tensor
-        Resizes and crops an RGB picture; returns shape (C, H, W), values in [0, 1].
+        Resizes and crops an RGB image; returns shape (C, H, W), values in [0, 1].
     mean, std
         Normalisation of each channel.
     """
@@ -44,7 +44,7 @@ class Preprocessing:
     std: Sequence[float] = IMAGENET_STD
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Return pictures of shape (N, C, H, W), values in [0, 1], as the model takes them."""
+        """Return images of shape (N, C, H, W), values in [0, 1], as the model takes them."""
         normalized: Tensor = v2.functional.normalize(images, list(self.mean), list(self.std))
         return normalized
 
@@ -68,7 +68,7 @@ def imagenet_preprocessing() -> Preprocessing:
 
 @dataclass(frozen=True)
 class Classifier:
-    """A model with what is needed to feed it pictures and to name what it says.
+    """A model with what is needed to feed it images and to name what it says.
 
     A function named on the command line may return one of these, or only a module.
 
@@ -77,7 +77,7 @@ class Classifier:
     model
         Maps (N, C, H, W) to scores of shape (N, classes), or to an object with these as ``logits``.
     preprocessing
-        From a picture to the model's input.
+        From an image to the model's input.
     class_names
         One for each class; None where they are not known.
     """

@@ -1,6 +1,6 @@
 """A demonstration on real data without a network: IG against IDGI on scanned digits.
 
-The digits are scikit-learn's, 1,797 scans of 8 x 8 pixels; the classifier is trained on the spot, in seconds.
+The digits come with the package, 1,797 scans of 8 x 8 pixels; the classifier is trained on the spot, in seconds.
 """
 
 from __future__ import annotations

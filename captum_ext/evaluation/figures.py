@@ -6,15 +6,13 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from matplotlib.figure import Figure
 
 from captum_ext._files import atomic_write
 from captum_ext.evaluation.dataset import FIGURES
 from captum_ext.evaluation.measures import INFORMATION_CURVES
 from captum_ext.evaluation.table import Curves
-from captum_ext.metrics import InformationCurves, ScoreCurves
-from captum_ext.plot.curves import information_curves_figure, score_curves_figure
+from captum_ext.plot import information_curves_figure, score_curves_figure
 
 MEANS = "means"
 
@@ -44,12 +42,6 @@ def curves_figure(metric: str, title: str, curves: Mapping[str, Curves], seed: i
     seed
         Of the bands.
     """
-    tensors = {method: torch.from_numpy(of_method) for method, of_method in curves.items()}
     if metric in INFORMATION_CURVES:
-        # Both curves are the same here, and only the one that is asked for is drawn.
-        pairs = {method: InformationCurves(curve, curve) for method, curve in tensors.items()}
-        return information_curves_figure(pairs, which=INFORMATION_CURVES[metric], title=title, seed=seed)
-    areas = {method: torch.trapezoid(c, dx=1 / (c.shape[1] - 1), dim=1) for method, c in tensors.items()}
-    # Stored curves are parts of the whole image's score.
-    scores = {method: ScoreCurves(c, areas[method], areas[method], torch.ones(len(c))) for method, c in tensors.items()}
-    return score_curves_figure(scores, title=title, seed=seed)
+        return information_curves_figure(curves, which=INFORMATION_CURVES[metric], title=title, seed=seed)
+    return score_curves_figure(curves, title=title, seed=seed)

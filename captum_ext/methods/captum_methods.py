@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from captum.attr import GradientAttribution, GradientShap, LayerAttribution, LayerGradCam
-from captum.attr import GuidedGradCam as CaptumGuidedGradCam
+from captum.attr import GradientAttribution, GradientShap, GuidedGradCam, LayerAttribution, LayerGradCam
 from torch import Tensor, nn
 
 from captum_ext._captum import TargetType
@@ -19,8 +18,8 @@ from captum_ext.attr._common.model_state import preserve_state
 from captum_ext.methods.spatial_layers import check_relu_modules, last_spatial_layer, named_layer
 
 
-class _LayerMethod(GradientAttribution):
-    """A method that starts from the maps of one layer of a module; see its subclasses."""
+class _SpatialMethod(GradientAttribution):
+    """A method that starts from the maps of one layer of an image model; see its subclasses."""
 
     def __init__(self, forward_func: Callable[..., Any], layer: str | None = None) -> None:
         if not isinstance(forward_func, nn.Module):
@@ -30,20 +29,40 @@ class _LayerMethod(GradientAttribution):
         super().__init__(forward_func)
         self.layer = layer
 
-    def _find_layer(self, inputs: Tensor) -> nn.Module:
+    def attribute(self, inputs: Tensor, target: TargetType = None) -> Tensor:
+        """Return the map of images of shape (N, C, H, W).
+
+        Parameters
+        ----------
+        inputs
+            Images of shape (N, C, H, W).
+        target
+            As in ``captum.attr.LayerGradCam``.
+
+        Raises
+        ------
+        InvalidArgumentError
+            The model has no layer with maps or none of the given name, or is not made as the method needs it.
+        """
         if inputs.dim() != 4:
             raise InvalidArgumentError(
-                f"inputs has shape {tuple(inputs.shape)}: {type(self).__name__} takes pictures, (N, C, H, W)."
+                f"inputs has shape {tuple(inputs.shape)}: {type(self).__name__} takes images, (N, C, H, W)."
             )
         if self.layer is None:
-            return last_spatial_layer(self.forward_func, inputs)
-        return named_layer(self.forward_func, self.layer)
+            layer = last_spatial_layer(self.forward_func, inputs)
+        else:
+            layer = named_layer(self.forward_func, self.layer)
+        with preserve_state(self.forward_func, inputs):
+            return self._of_layer(layer, inputs, target).detach()
+
+    def _of_layer(self, layer: nn.Module, inputs: Tensor, target: TargetType) -> Tensor:
+        raise NotImplementedError
 
 
-class GradCam(_LayerMethod):
-    """Grad-CAM on one layer, brought to the size of the input.
+class SpatialGradCam(_SpatialMethod):
+    """Grad-CAM on one layer, brought to the size of the input; shape (N, 1, H, W), not negative.
 
-    Source: Selvaraju et al., Grad-CAM, ICCV 2017, by ``captum.attr.LayerGradCam``.
+    Source: Selvaraju et al., Grad-CAM, ICCV 2017, by ``captum.attr.LayerGradCam``; enlarged bilinearly.
 
     Parameters
     ----------
@@ -55,38 +74,22 @@ class GradCam(_LayerMethod):
     Examples
     --------
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
-    >>> GradCam(model).attribute(torch.rand(2, 3, 8, 8), target=1).shape
+    >>> SpatialGradCam(model).attribute(torch.rand(2, 3, 8, 8), target=1).shape
     torch.Size([2, 1, 8, 8])
     """
 
-    def attribute(self, inputs: Tensor, target: TargetType = None) -> Tensor:
-        """Return the map of shape (N, 1, H, W), not negative, enlarged bilinearly.
-
-        Parameters
-        ----------
-        inputs
-            Pictures of shape (N, C, H, W).
-        target
-            As in ``captum.attr.LayerGradCam``.
-
-        Raises
-        ------
-        InvalidArgumentError
-            The model has no layer with maps, or none of the given name.
-        """
-        layer = self._find_layer(inputs)
-        with preserve_state(self.forward_func, inputs):
-            maps = LayerGradCam(self.forward_func, layer).attribute(inputs, target, relu_attributions=True)
+    def _of_layer(self, layer: nn.Module, inputs: Tensor, target: TargetType) -> Tensor:
+        maps = LayerGradCam(self.forward_func, layer).attribute(inputs, target, relu_attributions=True)
         if not isinstance(maps, Tensor) or maps.dim() != 4:
             raise InvalidArgumentError(
                 f"layer {self.layer!r} returns no maps of shape (N, C, H, W), as Grad-CAM needs."
             )
-        enlarged: Tensor = LayerAttribution.interpolate(maps.detach(), tuple(inputs.shape[2:]), "bilinear")
+        enlarged: Tensor = LayerAttribution.interpolate(maps, tuple(inputs.shape[2:]), "bilinear")
         return enlarged
 
 
-class GuidedGradCam(_LayerMethod):
-    """Guided backpropagation times Grad-CAM.
+class SpatialGuidedGradCam(_SpatialMethod):
+    """Guided backpropagation times Grad-CAM; of the shape of the inputs, and summing to nothing.
 
     Source: Selvaraju et al., Grad-CAM, ICCV 2017, section 3.2, by ``captum.attr.GuidedGradCam``.
 
@@ -95,39 +98,24 @@ class GuidedGradCam(_LayerMethod):
     forward_func
         A module in which every ReLU is a ``torch.nn.ReLU``.
     layer
-        Name of the layer; None takes `captum_ext.methods.spatial_layers.last_spatial_layer`.
+        As for `SpatialGradCam`.
 
     Examples
     --------
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
-    >>> GuidedGradCam(model).attribute(torch.rand(2, 3, 8, 8), target=1).shape
+    >>> SpatialGuidedGradCam(model).attribute(torch.rand(2, 3, 8, 8), target=1).shape
     torch.Size([2, 3, 8, 8])
     """
 
-    def attribute(self, inputs: Tensor, target: TargetType = None) -> Tensor:
-        """Return attributions of the shape of the inputs, which sum to nothing.
-
-        Parameters
-        ----------
-        inputs
-            Pictures of shape (N, C, H, W).
-        target
-            As in ``captum.attr.GuidedGradCam``.
-
-        Raises
-        ------
-        InvalidArgumentError
-            The model has no layer with maps or none of the given name, or calls ReLU as a function.
-        """
-        layer = self._find_layer(inputs)
+    def _of_layer(self, layer: nn.Module, inputs: Tensor, target: TargetType) -> Tensor:
         check_relu_modules(self.forward_func, inputs)
-        with preserve_state(self.forward_func, inputs), warnings.catch_warnings():
+        with warnings.catch_warnings():
             # Captum says at every call that it sets hooks and takes them off again.
             warnings.filterwarnings("ignore", message="Setting backward hooks on ReLU")
-            attributions: Tensor = CaptumGuidedGradCam(self.forward_func, layer).attribute(
+            attributions: Tensor = GuidedGradCam(self.forward_func, layer).attribute(
                 inputs, target, interpolate_mode="bilinear"
             )
-        return attributions.detach()
+        return attributions
 
 
 class SeededGradientShap(GradientAttribution):

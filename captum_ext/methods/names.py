@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr import IDGI, BlurIG, FullGrad, GuidedIG, SimpleFullGrad, SmoothFullGrad
-from captum_ext.methods.captum_methods import GradCam, GuidedGradCam, SeededGradientShap
+from captum_ext.methods.captum_methods import SeededGradientShap, SpatialGradCam, SpatialGuidedGradCam
 from captum_ext.methods.spatial_layers import named_layer
 
 
@@ -110,10 +110,13 @@ METHODS: dict[str, Method] = {
         about="gradients at random points between baseline and image",
         source="Lundberg, Lee, NeurIPS 2017",
     ),
-    "gradcam": _saliency("Grad-CAM", GradCam, "maps of the last layer with maps, weighted", _SELVARAJU),
-    "guided-gradcam": _saliency("Guided Grad-CAM", GuidedGradCam, "guided backpropagation times Grad-CAM", _SELVARAJU),
+    "gradcam": _saliency("Grad-CAM", SpatialGradCam, "maps of the last layer with maps, weighted", _SELVARAJU),
+    "guided-gradcam": _saliency("Guided Grad-CAM", SpatialGuidedGradCam, "guided backpropagation times Grad-CAM", _SELVARAJU),
 }
-TAKE_A_LAYER: dict[str, Callable[..., Attribution]] = {"gradcam": GradCam, "guided-gradcam": GuidedGradCam}
+TAKE_A_LAYER: dict[str, Callable[..., Attribution]] = {
+    "gradcam": SpatialGradCam,
+    "guided-gradcam": SpatialGuidedGradCam,
+}
 """Methods that may be followed by a colon and the name of a layer."""
 
 

@@ -61,7 +61,7 @@ def completeness(
         Tensor or tuple of tensors with a row for each example, of the shapes of ``inputs`` or, for methods that explain
         a layer, of that layer. All must be finite.
     baselines
-        Where the explanation starts; None takes zeros. For a blur path give the blurred picture.
+        Where the explanation starts; None takes zeros. For a blur path give the blurred image.
     target, additional_forward_args
         As they were given to the method.
 

@@ -27,9 +27,9 @@ def feature_ranks(attributions: Tensor, inputs: Tensor, channel_reduction: Chann
     Parameters
     ----------
     attributions
-        Of the shape of ``inputs``; pictures (N, 1, H, W), tokens (N, T, E) and embeddings (N, T) too.
+        Of the shape of ``inputs``; images (N, 1, H, W), tokens (N, T, E) and embeddings (N, T) too.
     inputs
-        Pictures (N, C, H, W) with the pixels as features, rows (N, F), tokens (N, T) or embeddings (N, T, E) with the
+        Images (N, C, H, W) with the pixels as features, rows (N, F), tokens (N, T) or embeddings (N, T, E) with the
         tokens as features.
     channel_reduction
         How the attributions of one feature's channels make its importance: ``"abs_sum"``, ``"sum"``, ``"max_abs"`` or

@@ -31,7 +31,7 @@ class ScoreCurves:
         Area under each curve over the share of features, 0 to 1, by the trapezoidal rule; shape (N,).
     normalized_areas
         ``areas`` divided by the score of the whole input; shape (N,). 0.5 where the score changes evenly. A good map
-        has it near 1 for insertion and near 0 for deletion; above 1 is possible, since part of a picture may score
+        has it near 1 for insertion and near 0 for deletion; above 1 is possible, since part of an image may score
         higher than the whole. NaN where the whole input's score is 0 but for rounding, which is no measure: 0, or
         less in size than the dtype's ``eps`` times the largest score on the curve; also where scores are not finite.
     whole
@@ -72,7 +72,7 @@ def insertion(
 ) -> ScoreCurves:
     """Let the features with the largest attributions enter first, and follow the score.
 
-    Features are the pixels of a picture, the columns of a table or the tokens of a text. After step k the first
+    Features are the pixels of an image, the columns of a table or the tokens of a text. After step k the first
     round(k P / n_steps) of the P features come from the input, the others from the baseline. Features of equal
     importance keep their order in the input.
 
@@ -84,12 +84,12 @@ def insertion(
     forward_func
         The score: a model, or a function of one such as ``lambda x: model(x).softmax(1)`` for probabilities.
     inputs
-        Pictures (N, C, H, W), tabular rows (N, F) or embeddings (N, T, E), floating point; or tokens (N, T), integers.
+        Images (N, C, H, W), tabular rows (N, F) or embeddings (N, T, E), floating point; or tokens (N, T), integers.
     attributions
-        Of the shape of ``inputs``; also (N, 1, H, W) for pictures, (N, T) for embeddings, (N, T, E) for tokens.
+        Of the shape of ``inputs``; also (N, 1, H, W) for images, (N, T) for embeddings, (N, T, E) for tokens.
     baselines
         What features are while they are out: a number (for tokens the index of the padding or mask token) or a tensor
-        of the input's shape or of batch 1. None takes pictures blurred with sigma = 20 pixels; others need one.
+        of the input's shape or of batch 1. None takes images blurred with sigma = 20 pixels; others need one.
     target
         Which output of each example is the score, in any form that Captum takes.
     additional_forward_args
@@ -107,7 +107,7 @@ def insertion(
     Raises
     ------
     InvalidArgumentError
-        Shapes do not fit, numbers are out of range, attributions are not finite, or inputs other than pictures have no
+        Shapes do not fit, numbers are out of range, attributions are not finite, or inputs other than images have no
         baseline.
 
     Examples
@@ -115,8 +115,8 @@ def insertion(
     Only the left pixel counts, and the map knows it: the score is there with the first of two steps.
 
     >>> import torch
-    >>> picture = torch.tensor([[[[1.0, 1.0]]]])
-    >>> score = insertion(lambda x: x[:, 0, 0, 0], picture, torch.tensor([[[[2.0, 0.0]]]]), baselines=0, n_steps=2)
+    >>> image = torch.tensor([[[[1.0, 1.0]]]])
+    >>> score = insertion(lambda x: x[:, 0, 0, 0], image, torch.tensor([[[[2.0, 0.0]]]]), baselines=0, n_steps=2)
     >>> score.curves, score.normalized_areas
     (tensor([[0., 1., 1.]]), tensor([0.7500]))
     """
@@ -149,8 +149,8 @@ def deletion(
     The score goes with the pixel that holds it.
 
     >>> import torch
-    >>> picture = torch.tensor([[[[1.0, 1.0]]]])
-    >>> score = deletion(lambda x: x[:, 0, 0, 0], picture, torch.tensor([[[[2.0, 0.0]]]]), baselines=0, n_steps=2)
+    >>> image = torch.tensor([[[[1.0, 1.0]]]])
+    >>> score = deletion(lambda x: x[:, 0, 0, 0], image, torch.tensor([[[[2.0, 0.0]]]]), baselines=0, n_steps=2)
     >>> score.curves, score.normalized_areas
     (tensor([[1., 0., 0.]]), tensor([0.2500]))
     """
@@ -167,7 +167,7 @@ def _start(
     check_inputs((inputs,), integers_allowed=isinstance(inputs, Tensor) and inputs.dim() == 2)
     if inputs.dim() not in (2, 3, 4):
         raise InvalidArgumentError(
-            f"inputs has shape {tuple(inputs.shape)}: give pictures (N, C, H, W), rows (N, F), tokens (N, T) or "
+            f"inputs has shape {tuple(inputs.shape)}: give images (N, C, H, W), rows (N, F), tokens (N, T) or "
             "embeddings (N, T, E)."
         )
     whole = inputs.detach()
@@ -180,7 +180,7 @@ def _absent(inputs: Tensor, baselines: BaselineType) -> Tensor:
         return expand_baselines(baselines, (inputs,))[0]
     if inputs.dim() != 4:
         raise InvalidArgumentError(
-            f"no baselines were given for inputs of shape {tuple(inputs.shape)}: only pictures can be blurred. Give "
+            f"no baselines were given for inputs of shape {tuple(inputs.shape)}: only images can be blurred. Give "
             "what a feature is while it is out, for instance the mean of each column, the index of the padding token "
             "or its embedding."
         )

@@ -1,4 +1,4 @@
-"""Figures of attributions: a picture, each method's map and its overlay, on scales that are stated.
+"""Figures of attributions: a image, each method's map and its overlay, on scales that are stated.
 
 Maps are drawn by ``captum.attr.visualization``. Figures are made without pyplot, so that no global state is left behind
 and no display is needed.
@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from captum.attr import visualization as captum_visualization
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from captum_ext._errors import InvalidArgumentError
@@ -41,7 +44,7 @@ class ScaledMap:
     limit: float
 
 
-def scaled_map(attributions: Tensor, percentile: float = 99.0) -> ScaledMap:
+def scaled_map(attributions: Tensor | ArrayLike, percentile: float = 99.0) -> ScaledMap:
     """Sum absolute attributions over the channels and scale them so that a percentile of the pixels is 1.
 
     Parameters
@@ -62,11 +65,12 @@ def scaled_map(attributions: Tensor, percentile: float = 99.0) -> ScaledMap:
     >>> scaled_map(torch.tensor([[[1.0, -4.0]], [[1.0, 0.0]]]), percentile=100)
     ScaledMap(values=array([[0.5, 1. ]]), limit=4.0)
     """
-    if attributions.dim() != 3:
-        raise InvalidArgumentError(f"attributions has shape {tuple(attributions.shape)}: give (C, H, W).")
+    values = torch.as_tensor(attributions)
+    if values.dim() != 3:
+        raise InvalidArgumentError(f"attributions has shape {tuple(values.shape)}: give (C, H, W).")
     if not 0 < percentile <= 100:
         raise InvalidArgumentError(f"percentile={percentile!r} was given: it must be above 0 and at most 100.")
-    strength = attributions.detach().cpu().double().abs().sum(0).numpy()
+    strength = values.detach().cpu().double().abs().sum(0).numpy()
     if not np.isfinite(strength).all():
         raise InvalidArgumentError("attributions holds NaN or infinite values, which have no colour.")
     limit = float(np.percentile(strength, percentile)) or float(strength.max())
@@ -74,13 +78,13 @@ def scaled_map(attributions: Tensor, percentile: float = 99.0) -> ScaledMap:
 
 
 def attribution_figure(
-    image: Tensor,
-    attributions: Mapping[str, Tensor],
+    image: Tensor | ArrayLike,
+    attributions: Mapping[str, Tensor | ArrayLike],
     title: str = "",
     captions: Mapping[str, str] | None = None,
     percentile: float = 99.0,
 ) -> Figure:
-    """Draw a picture, and beside it for each method the map and, below, the map over the picture.
+    """Draw a image, and beside it for each method the map and, below, the map over the image.
 
     Each map has a scale of its own, stated under it, so that methods are compared by where they look.
 
@@ -116,16 +120,16 @@ def attribution_figure(
     """
     if not attributions:
         raise InvalidArgumentError("no attributions were given: give at least one method's.")
-    picture = _as_picture(image)
+    pixels = as_pixels(image)
     figure = _figure(rows=2, columns=1 + len(attributions))
     grid = figure.subplots(2, 1 + len(attributions), squeeze=False)
-    draw_image(grid[0, 0], picture, "input")
+    draw_image(grid[0, 0], pixels, "input")
     _draw_scale(grid[1, 0], percentile)
     for column, (name, attribution) in enumerate(attributions.items(), start=1):
         scaled = scaled_map(attribution, percentile)
         draw_map(grid[0, column], scaled, name)
         grid[0, column].set_xlabel(f"1 = {scaled.limit:.2g} per pixel", fontsize=8)
-        draw_overlay(grid[1, column], scaled, picture)
+        draw_overlay(grid[1, column], scaled, pixels)
         grid[1, column].set_xlabel((captions or {}).get(name, ""), fontsize=8)
     if title:
         figure.suptitle(title, fontsize=11)
@@ -133,13 +137,13 @@ def attribution_figure(
 
 
 def attribution_grid(
-    images: Tensor,
-    attributions: Mapping[str, Tensor],
+    images: Tensor | npt.NDArray[Any],
+    attributions: Mapping[str, Tensor | npt.NDArray[Any]],
     labels: Sequence[str] = (),
     title: str = "",
     percentile: float = 99.0,
 ) -> Figure:
-    """Draw several pictures in a row, and below them a row of maps for each method, with the outlines of the picture.
+    """Draw several images in a row, and below them a row of maps for each method, with the outlines of the image.
 
     Each map has a scale of its own.
 
@@ -150,7 +154,7 @@ def attribution_grid(
     attributions
         From a method's name to its attributions of shape (N, C, H, W).
     labels
-        One for each picture.
+        One for each image.
     title
         Above everything.
     percentile
@@ -166,11 +170,11 @@ def attribution_grid(
     figure = _figure(rows=1 + len(attributions), columns=len(images), panel_inches=1.1, caption_inches=0.0)
     grid = figure.subplots(1 + len(attributions), len(images), squeeze=False)
     for column, image in enumerate(images):
-        picture = _as_picture(image)
-        draw_image(grid[0, column], picture, labels[column] if labels else "")
+        pixels = as_pixels(image)
+        draw_image(grid[0, column], pixels, labels[column] if labels else "")
         for axes, attribution in zip(grid[1:, column], attributions.values(), strict=True):
             draw_map(axes, scaled_map(attribution[column], percentile))
-            _draw_outlines(axes, picture)
+            _draw_outlines(axes, pixels)
     for axes, name in zip(grid[:, 0], ("input", *attributions), strict=True):
         axes.set_ylabel(name, fontsize=9)
     if title:
@@ -178,9 +182,9 @@ def attribution_grid(
     return figure
 
 
-def draw_image(axes: Axes, picture: Array, title: str = "") -> None:
-    """Draw a picture of shape (H, W, C), values in [0, 1]."""
-    axes.imshow(picture if picture.shape[2] == 3 else picture[..., 0], cmap="gray", vmin=0, vmax=1)
+def draw_image(axes: Axes, pixels: Array, title: str = "") -> None:
+    """Draw an image of shape (H, W, C), values in [0, 1]."""
+    axes.imshow(pixels if pixels.shape[2] == 3 else pixels[..., 0], cmap="gray", vmin=0, vmax=1)
     _finish(axes, title)
 
 
@@ -190,20 +194,20 @@ def draw_map(axes: Axes, scaled: ScaledMap, title: str = "") -> None:
     _finish(axes, title)
 
 
-def draw_overlay(axes: Axes, scaled: ScaledMap, picture: Array, title: str = "") -> None:
-    """Draw a map over the grey picture, opaque where it is strong."""
-    _draw_with_captum(axes, scaled, 0.75 * picture, "blended_heat_map", alpha=scaled.values**0.5)
+def draw_overlay(axes: Axes, scaled: ScaledMap, pixels: Array, title: str = "") -> None:
+    """Draw a map over the grey image, opaque where it is strong."""
+    _draw_with_captum(axes, scaled, 0.75 * pixels, "blended_heat_map", alpha=scaled.values**0.5)
     _finish(axes, title)
 
 
-def _draw_with_captum(axes: Axes, scaled: ScaledMap, picture: Array | None, method: str, alpha: float | Array) -> None:
+def _draw_with_captum(axes: Axes, scaled: ScaledMap, pixels: Array | None, method: str, alpha: float | Array) -> None:
     if scaled.limit == 0:
         # Captum cannot scale a map without any attribution.
-        axes.imshow(scaled.values if picture is None else picture.mean(2), cmap="gray", vmin=0, vmax=1)
+        axes.imshow(scaled.values if pixels is None else pixels.mean(2), cmap="gray", vmin=0, vmax=1)
         return
     captum_visualization.visualize_image_attr(
         scaled.values[..., None],
-        picture,
+        pixels,
         method=method,
         sign="absolute_value",
         plt_fig_axis=(axes.figure, axes),
@@ -214,8 +218,8 @@ def _draw_with_captum(axes: Axes, scaled: ScaledMap, picture: Array | None, meth
     )
 
 
-def _draw_outlines(axes: Axes, picture: Array) -> None:
-    grey = picture.mean(2)
+def _draw_outlines(axes: Axes, pixels: Array) -> None:
+    grey = pixels.mean(2)
     if grey.min() < 0.5 < grey.max():
         axes.contour(grey, levels=(0.5,), colors="white", linewidths=0.8, alpha=0.8)
 
@@ -244,7 +248,10 @@ def _finish(axes: Axes, title: str) -> None:
         axes.set_title(title, fontsize=10)
 
 
-def _as_picture(image: Tensor) -> Array:
-    if image.dim() != 3 or image.shape[0] not in (1, 3):
-        raise InvalidArgumentError(f"the picture has shape {tuple(image.shape)}: give (1, H, W) or (3, H, W).")
-    return image.detach().cpu().double().clamp(0.0, 1.0).permute(1, 2, 0).numpy()
+def as_pixels(image: Tensor | ArrayLike) -> Array:
+    """Return an image of shape (C, H, W), C 1 or 3, as (H, W, C) with values clipped to [0, 1]."""
+    values = torch.as_tensor(image)
+    if values.dim() != 3 or values.shape[0] not in (1, 3):
+        raise InvalidArgumentError(f"the image has shape {tuple(values.shape)}: give (1, H, W) or (3, H, W).")
+    pixels: Array = values.detach().cpu().double().clamp(0.0, 1.0).permute(1, 2, 0).numpy()
+    return pixels

@@ -13,13 +13,12 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.metrics.bootstrap import bootstrap_band, bootstrap_interval
-from captum_ext.metrics.completeness import Completeness
-from captum_ext.metrics.information_curves import Aggregate, CurveName, InformationCurves
-from captum_ext.metrics.insertion_deletion import ScoreCurves
+from captum_ext.metrics.information_curves import Aggregate, CurveName
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Of Okabe and Ito, told apart with every kind of colour vision; yellow is left out, which paper swallows."""
@@ -29,7 +28,7 @@ LINE_STYLES: tuple[LineStyle, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1
 MOST_IN_ONE_PANEL = 6
 """Bands of more methods cannot be told apart."""
 
-Result = TypeVar("Result")
+Values = TypeVar("Values")
 
 _PANEL_INCHES = (4.6, 3.4)
 _LEGEND_LINE_INCHES = 0.19
@@ -51,7 +50,7 @@ class _Line:
 
 
 def score_curves_figure(
-    scores: Mapping[str, ScoreCurves],
+    curves: Mapping[str, Tensor | ArrayLike],
     how: Aggregate = "mean",
     title: str = "",
     level: float = 0.95,
@@ -62,9 +61,9 @@ def score_curves_figure(
 
     Parameters
     ----------
-    scores
-        From a method's name to what `captum_ext.metrics.insertion` or `captum_ext.metrics.deletion` returned. Examples
-        whose whole input scores 0 are left out.
+    curves
+        From a method's name to its curves of shape (N, P), at P equal steps, as
+        `captum_ext.metrics.ScoreCurves.normalized_curves` returns them. Rows with NaN are left out.
     how
         Whether curves are the ``"mean"`` or the ``"median"`` over the examples.
     title
@@ -81,25 +80,22 @@ def score_curves_figure(
     Raises
     ------
     InvalidArgumentError
-        No method, a method without an example, or numbers out of range.
+        No method, a method without an example, curves of another shape, or numbers out of range.
 
     Examples
     --------
     >>> import torch
-    >>> curves = torch.linspace(0, 1, 11).repeat(4, 1)
-    >>> figure = score_curves_figure({"IDGI": ScoreCurves(curves, torch.full((4,), 0.5), torch.full((4,), 0.5))})
+    >>> figure = score_curves_figure({"IDGI": torch.linspace(0, 1, 11).repeat(4, 1)})
     >>> figure.legends[0].get_texts()[0].get_text()
     'IDGI: 0.500'
     """
-    lines = []
-    for name, score in _given(scores).items():
-        curves = score.normalized_curves()
-        lines.append(_line(name, curves[~curves[:, 0].isnan()], how, level, n_resamples, seed))
-    return _curves_figure(lines, ("share of the features, most important first", f"score / whole score, {how}"), title)
+    axis_labels = ("share of the features, most important first", f"score / whole score, {how}")
+    lines = [_line(name, given, how, level, n_resamples, seed) for name, given in _given(curves).items()]
+    return _curves_figure(lines, axis_labels, title)
 
 
 def information_curves_figure(
-    curves: Mapping[str, InformationCurves],
+    curves: Mapping[str, Tensor | ArrayLike],
     which: CurveName = "softmax",
     how: Aggregate = "median",
     title: str = "",
@@ -107,49 +103,32 @@ def information_curves_figure(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> Figure:
-    """Draw the softmax or accuracy information curves of several methods.
+    """Draw the softmax or accuracy information curves of several methods; otherwise as `score_curves_figure`.
 
     Parameters
     ----------
     curves
-        From a method's name to what `captum_ext.metrics.information_curves` returned. Pictures that do not qualify are
-        left out.
+        From a method's name to its curves of shape (N, P), such as the ``softmax`` of
+        `captum_ext.metrics.InformationCurves`. Images that do not qualify, rows with NaN, are left out.
     which
-        Which of the two curves.
-    how
-        Whether curves are the ``"median"`` or the ``"mean"`` over the pictures.
-    title
-        Above everything.
-    level, n_resamples, seed
-        Of the bands, bootstrap intervals of the median or mean; as in `captum_ext.metrics.bootstrap_interval`.
-
-    Returns
-    -------
-    Figure
-        To be saved with ``figure.savefig(FILE)``. The legend gives the area under each curve. More than six methods
-        get a panel each, with the curves of the others in grey.
-
-    Raises
-    ------
-    InvalidArgumentError
-        No method, a method for which no picture qualifies, or numbers out of range.
+        Which of the two curves they are, for the label of the axis.
+    how, title, level, n_resamples, seed
+        As in `score_curves_figure`, with the ``"median"`` as the default.
 
     Examples
     --------
     >>> import torch
-    >>> diagonal = torch.linspace(0, 1, 1001).repeat(4, 1)
-    >>> figure = information_curves_figure({"IDGI": InformationCurves(diagonal, diagonal)})
+    >>> figure = information_curves_figure({"IDGI": torch.linspace(0, 1, 1001).repeat(4, 1)})
     >>> figure.legends[0].get_texts()[0].get_text()
     'IDGI: 0.500'
     """
-    chosen = {name: both.curve(which) for name, both in _given(curves).items()}
-    lines = [_line(name, one.qualified(), how, level, n_resamples, seed) for name, one in chosen.items()]
     score = "probability of the target" if which == "softmax" else "recognised as the target"
+    lines = [_line(name, given, how, level, n_resamples, seed) for name, given in _given(curves).items()]
     return _curves_figure(lines, ("information, normalised", f"{score}, {how}"), title)
 
 
 def completeness_figure(
-    results: Mapping[str, Completeness],
+    relative: Mapping[str, Tensor | ArrayLike],
     title: str = "",
     level: float = 0.95,
     n_resamples: int = 10_000,
@@ -159,8 +138,9 @@ def completeness_figure(
 
     Parameters
     ----------
-    results
-        From a method's name to what `captum_ext.metrics.completeness` returned.
+    relative
+        From a method's name to one number for each example, shape (N,), such as the ``relative`` of
+        `captum_ext.metrics.Completeness`.
     title
         Above everything.
     level, n_resamples, seed
@@ -179,22 +159,22 @@ def completeness_figure(
     Examples
     --------
     >>> import torch
-    >>> result = Completeness(torch.tensor([0.1, 0.2]), torch.tensor([0.01, 0.02]))
-    >>> [label.get_text() for label in completeness_figure({"IG": result}).axes[0].get_yticklabels()]
+    >>> figure = completeness_figure({"IG": torch.tensor([0.01, 0.02])})
+    >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
     ['IG: 0.015']
     """
     width, _ = _PANEL_INCHES
-    figure = Figure(figsize=(width, 0.8 + 0.36 * len(_given(results))), dpi=150, layout="constrained")
+    figure = Figure(figsize=(width, 0.8 + 0.36 * len(_given(relative))), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     labels = []
-    for place, (name, result) in enumerate(results.items()):
-        relative = result.relative.detach().cpu().double().clamp(min=1e-12)
-        lower, upper = bootstrap_interval(relative, level, n_resamples, seed, how="median")
+    for place, (name, given) in enumerate(relative.items()):
+        deltas = torch.as_tensor(given).detach().cpu().double().clamp(min=1e-12)
+        lower, upper = bootstrap_interval(deltas, level, n_resamples, seed, how="median")
         colour, _ = _look(place)
         # Spread evenly over a third of the row, in the order of the examples, so that equal ones are seen.
-        heights = place + np.linspace(-1 / 6, 1 / 6, len(relative)) if len(relative) > 1 else [place]
-        axes.plot(relative, heights, ".", color=colour, markersize=4, alpha=0.35, markeredgewidth=0)
-        middle = float(relative.quantile(0.5))
+        heights = place + np.linspace(-1 / 6, 1 / 6, len(deltas)) if len(deltas) > 1 else [place]
+        axes.plot(deltas, heights, ".", color=colour, markersize=4, alpha=0.35, markeredgewidth=0)
+        middle = float(deltas.quantile(0.5))
         axes.plot([lower, upper], [place, place], color=colour, linewidth=2.5, solid_capstyle="butt")
         axes.plot(middle, place, "|", color=colour, markersize=14, markeredgewidth=2)
         labels.append(f"{_plain(name)}: {middle:.2g}")
@@ -205,10 +185,13 @@ def completeness_figure(
     return figure
 
 
-def _line(name: str, curves: Tensor, how: Aggregate, level: float, n_resamples: int, seed: int) -> _Line:
-    if not len(curves):
+def _line(name: str, given: Tensor | ArrayLike, how: Aggregate, level: float, n_resamples: int, seed: int) -> _Line:
+    curves = torch.as_tensor(given).detach().cpu().double()
+    if curves.dim() != 2:
+        raise InvalidArgumentError(f"the curves of {name!r} have shape {tuple(curves.shape)}: give (N, P).")
+    values = curves[~curves.isnan().any(1)]
+    if not len(values):
         raise InvalidArgumentError(f"no example of {name!r} has a curve: leave the method out.")
-    values = curves.detach().cpu().double()
     middle = values.mean(0) if how == "mean" else values.quantile(0.5, dim=0)
     # A band of a thousand points looks the same with fewer, and resampling them takes seconds.
     shown = torch.linspace(0, values.shape[1] - 1, min(values.shape[1], _BAND_POINTS)).round().long()
@@ -302,7 +285,7 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def _given(results: Mapping[str, Result]) -> Mapping[str, Result]:
-    if not results:
-        raise InvalidArgumentError("no result was given: give at least one method's.")
-    return results
+def _given(by_method: Mapping[str, Values]) -> Mapping[str, Values]:
+    if not by_method:
+        raise InvalidArgumentError("nothing was given: give the numbers of at least one method.")
+    return by_method

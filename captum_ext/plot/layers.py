@@ -6,13 +6,14 @@ import textwrap
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from captum_ext._errors import InvalidArgumentError
-from captum_ext.attr.full_gradient.layer_totals import LayerContribution
-from captum_ext.plot.attributions import draw_image
+from captum_ext.plot.attributions import Array, as_pixels, draw_image
 
 POSITIVE, NEGATIVE = "#b2182b", "#2166ac"
 SIGNED_COLOUR_MAP = "RdBu_r"
@@ -24,22 +25,23 @@ _TITLE_LINE_INCHES = 0.15
 
 
 def layer_figure(
-    layers: Mapping[str, LayerContribution],
-    example: int = 0,
-    image: Tensor | None = None,
+    totals: Mapping[str, float | Tensor],
+    maps: Mapping[str, Tensor | ArrayLike] | None = None,
+    image: Tensor | ArrayLike | None = None,
     n_maps: int = 6,
     title: str = "",
 ) -> Figure:
-    """Draw what each layer contributed to one example's output.
+    """Draw what each layer contributed to one example's output, as `captum_ext.FullGrad.layer_attributions` tells it.
 
     Parameters
     ----------
-    layers
-        What `captum_ext.attr.full_gradient.full_grad.FullGrad.layer_attributions` returned.
-    example
-        Which example of the batch.
+    totals
+        From a layer's name to its contribution, a number.
+    maps
+        From a layer's name to where on the image that contribution lies, shape (H, W) or (1, H, W); for as many layers
+        as have a map.
     image
-        The picture of shape (C, H, W), values in [0, 1], to be shown before the maps; None for none.
+        Shape (C, H, W), values in [0, 1], to be shown before the maps; None for none.
     n_maps
         How many maps, of the layers with the largest contributions; red adds to the output, blue takes from it, each
         on a scale of its own that is stated below it.
@@ -54,39 +56,40 @@ def layer_figure(
     Raises
     ------
     InvalidArgumentError
-        No layer, or an example that is not in the batch.
+        No layer, or an image or a map of another shape.
 
     Examples
     --------
     >>> import torch
-    >>> layers = {"(input)": LayerContribution(torch.tensor([2.0]), None), "0": LayerContribution(torch.ones(1), None)}
-    >>> [float(bar.get_width()) for bar in layer_figure(layers).axes[0].patches]
-    [2.0, 1.0]
+    >>> from captum_ext import FullGrad
+    >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(72, 3)).eval()
+    >>> layers = FullGrad(model).layer_attributions(torch.rand(2, 1, 8, 8), target=0)
+    >>> totals = {name: layer.total[1] for name, layer in layers.items()}
+    >>> maps = {name: layer.map[1] for name, layer in layers.items() if layer.map is not None}
+    >>> [label.get_text() for label in layer_figure(totals, maps).axes[0].get_yticklabels()]
+    ['(input)', '0', '2']
     """
-    if not layers:
-        raise InvalidArgumentError("no layer was given: give what FullGrad.layer_attributions returned.")
-    n_examples = len(next(iter(layers.values())).total)
-    if not -n_examples <= example < n_examples:
-        raise InvalidArgumentError(f"example={example} was given: give one of 0 to {n_examples - 1}.")
-    totals = {name: float(layer.total[example]) for name, layer in layers.items()}
-    maps = {name: layer.map[example, 0] for name, layer in layers.items() if layer.map is not None}
-    strongest = sorted(maps, key=lambda name: -abs(totals[name]))[: max(0, n_maps)]
-    panels = len(strongest) + (image is not None)
-    columns = max(1, -(-panels // 2))
+    if not totals:
+        raise InvalidArgumentError("no layer was given: give a number for each.")
+    numbers = {name: float(total) for name, total in totals.items()}
+    signed = {name: _as_signed_map(name, of_layer) for name, of_layer in (maps or {}).items()}
+    strongest = sorted(signed, key=lambda name: -abs(numbers[name]))[: max(0, n_maps)]
     titles = {name: _in_lines(name) for name in strongest}
+    n_panels = len(strongest) + (image is not None)
+    columns = max(1, -(-n_panels // 2))
+    # Titles of two maps under each other must not meet: a panel is as high as the longest of them needs.
     title_lines = max((text.count("\n") + 2 for text in titles.values()), default=0)
     panel_height = _PANEL_INCHES + 0.3 + _TITLE_LINE_INCHES * title_lines
-    height = max(2 * panel_height, _BAR_INCHES * len(layers) + 1.0)
+    height = max(2 * panel_height, _BAR_INCHES * len(numbers) + 1.0)
     figure = Figure(figsize=(_BARS_INCHES + columns * _PANEL_INCHES, height), dpi=110, layout="constrained")
     widths = [_BARS_INCHES, columns * _PANEL_INCHES]
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=widths)[0]
-    _draw_bars(left.add_subplot(), totals)
-    panels_left = iter(right.add_subplot(2, columns, 1 + number) for number in range(panels))
+    _draw_bars(left.add_subplot(), numbers)
+    panels = iter(right.add_subplot(2, columns, 1 + number) for number in range(n_panels))
     if image is not None:
-        picture = image.detach().cpu().double().clamp(0, 1).permute(1, 2, 0).numpy()
-        draw_image(next(panels_left), picture, "picture")
-    for name, axes in zip(strongest, panels_left, strict=True):
-        _draw_signed_map(axes, maps[name], f"{titles[name]}\n{totals[name]:+.3g}")
+        draw_image(next(panels), as_pixels(image), "image")
+    for name, axes in zip(strongest, panels, strict=True):
+        _draw_signed_map(axes, signed[name], f"{titles[name]}\n{numbers[name]:+.3g}")
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
@@ -113,8 +116,16 @@ def _in_lines(name: str) -> str:
     return "\n".join(line.replace(" .", ".") for line in lines)
 
 
-def _draw_signed_map(axes: Axes, map: Tensor, title: str) -> None:
-    values = map.detach().cpu().double().numpy()
+def _as_signed_map(name: str, given: Tensor | ArrayLike) -> Array:
+    values: Array = torch.as_tensor(given).detach().cpu().double().numpy()
+    if values.ndim == 3 and len(values) == 1:
+        values = values[0]
+    if values.ndim != 2:
+        raise InvalidArgumentError(f"the map of {name!r} has shape {values.shape}: give (H, W) or (1, H, W).")
+    return values
+
+
+def _draw_signed_map(axes: Axes, values: Array, title: str) -> None:
     limit = float(np.percentile(np.abs(values), 99)) or float(np.abs(values).max()) or 1.0
     axes.imshow(values, cmap=SIGNED_COLOUR_MAP, vmin=-limit, vmax=limit)
     axes.set_xticks([])

@@ -64,7 +64,7 @@ def _check_tensor(name: str, tensor: Tensor, integers_allowed: bool) -> None:
         if integers_allowed:
             return
         raise InvalidArgumentError(
-            f"{name} is {tensor.dtype}, and no gradient exists with respect to integers: convert pictures with "
+            f"{name} is {tensor.dtype}, and no gradient exists with respect to integers: convert images with "
             ".float(); for token indices explain the embedding layer with LayerIDGI."
         )
     if not bool(torch.isfinite(tensor).all()):

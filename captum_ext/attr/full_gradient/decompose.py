@@ -8,25 +8,16 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge
 
-from captum_ext._captum import (
-    TargetType,
-    TensorOrTupleOfTensorsGeneric,
-    format_additional_forward_args,
-    format_output,
-    format_tensor_into_tuples,
-    is_tuple,
-)
+from captum_ext._captum import TargetType, TensorOrTupleOfTensorsGeneric, format_output, is_tuple
 from captum_ext._errors import InvalidArgumentError
-from captum_ext.attr._common.checks import check_inputs
-from captum_ext.attr._common.sums import in_accumulation_dtype, row_sum
-from captum_ext.attr.full_gradient._trace.backpropagation import Backpropagated
+from captum_ext.attr._common import Tensors
+from captum_ext.attr._common.sums import concatenate, in_accumulation_dtype, products, row_sum
+from captum_ext.attr.full_gradient._trace.backpropagation import Consumer
 from captum_ext.attr.full_gradient._trace.batch_axis import by_example
 from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm
-from captum_ext.attr.full_gradient._trace.examples import Examples, by_rows
+from captum_ext.attr.full_gradient._trace.examples import Examples, explain_in_parts
 
-Tensors = tuple[Tensor, ...]
 Maps = Literal["sum", "spatial", "full"]
 
 
@@ -82,10 +73,8 @@ class FullGradients:
         return total - in_accumulation_dtype(self.output)
 
 
-class _Collector:
+class _Collector(Consumer):
     """Keeps the contribution of every bias, reduced to what was asked for."""
-
-    may_flow_back = False
 
     def __init__(self, maps: Maps, n_examples: int) -> None:
         self._maps = maps
@@ -109,9 +98,6 @@ class _Collector:
         rows = by_example(product, self._n_examples)
         return rows.sum(-1) if rows.dim() > 1 else rows
 
-    def flowing_back(self) -> list[tuple[GradientEdge, Tensor]]:
-        return []
-
     def contributions(self) -> tuple[BiasContribution, ...]:
         """Return the contributions in the order of the forward pass; the parts of one operation added up."""
         return tuple(_merged(self._terms[index]) for index in sorted(self._terms))
@@ -123,29 +109,6 @@ def _merged(parts: list[BiasContribution]) -> BiasContribution:
     if len({part.values.shape for part in parts}) > 1:
         parts = [replace(part, values=part.sum()) for part in parts]
     return replace(parts[0], values=torch.stack([part.values for part in parts]).sum(0))
-
-
-def _assemble(passed: Backpropagated, inputs: Tensors, contributions: tuple[BiasContribution, ...]) -> FullGradients:
-    products = tuple(
-        in_accumulation_dtype(gradient) * x.detach() for gradient, x in zip(passed.gradients, inputs, strict=True)
-    )
-    return FullGradients(passed.output, passed.gradients, row_sum(products, passed.output.device), contributions)
-
-
-def _concatenate(parts: list[FullGradients]) -> FullGradients:
-    operations = [[(c.name, c.module, c.values.shape[1:]) for c in part.contributions] for part in parts]
-    if any(part != operations[0] for part in operations):
-        raise InvalidArgumentError(
-            "forward_func runs different operations for different examples: give one example at a time."
-        )
-    gradients = zip(*(cast(Tensors, part.input_gradients) for part in parts), strict=True)
-    contributions = zip(*(part.contributions for part in parts), strict=True)
-    return FullGradients(
-        torch.cat([part.output for part in parts]),
-        tuple(torch.cat(rows) for rows in gradients),
-        torch.cat([part.input_contribution for part in parts]),
-        tuple(replace(rows[0], values=torch.cat([row.values for row in rows])) for rows in contributions),
-    )
 
 
 def decompose(
@@ -218,7 +181,7 @@ def decompose(
     Examples
     --------
     >>> import torch
-    >>> from captum_ext.attr.full_gradient.decompose import decompose
+    >>> from captum_ext.attr import decompose
     >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.GELU(), torch.nn.Linear(4, 2)).double()
     >>> found = decompose(model, torch.randn(5, 3, dtype=torch.float64), target=1)
     >>> [(part.name, part.module) for part in found.contributions]
@@ -228,15 +191,18 @@ def decompose(
     """
     if maps not in ("sum", "spatial", "full"):
         raise InvalidArgumentError(f"maps={maps!r} was given: give 'sum', 'spatial' or 'full'.")
-    tensors = format_tensor_into_tuples(inputs)
-    check_inputs(tensors)
-    examples = Examples(forward_func, tensors, target, format_additional_forward_args(additional_forward_args))
 
-    def decompose_rows(start: int, stop: int) -> FullGradients:
-        rows = examples.rows(start, stop)
-        passed, collector = examples.backpropagate(start, stop, rows, lambda: _Collector(maps, stop - start))
-        return _assemble(passed, rows, collector.contributions())
+    def explain(part: Examples) -> FullGradients:
+        passed, collector = part.backpropagate(lambda: _Collector(maps, len(part)))
+        input_contribution = row_sum(products(passed.gradients, part.inputs), passed.output.device)
+        return FullGradients(passed.output, passed.gradients, input_contribution, collector.contributions())
 
-    parts = by_rows(decompose_rows, lambda part: (part.output, part.delta()), len(examples))
-    whole = parts[0] if len(parts) == 1 else _concatenate(parts)
+    examples = Examples.given(forward_func, inputs, target, additional_forward_args)
+    parts = explain_in_parts(examples, explain, lambda part: (part.output, part.delta()))
+    operations = [[(c.name, c.module, c.values.shape[1:]) for c in part.contributions] for part in parts]
+    if any(part != operations[0] for part in operations):
+        raise InvalidArgumentError(
+            "forward_func runs different operations for different examples: give one example at a time."
+        )
+    whole = concatenate(parts)
     return replace(whole, input_gradients=format_output(is_tuple(inputs), cast(Tensors, whole.input_gradients)))

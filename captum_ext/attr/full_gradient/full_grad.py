@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from captum.attr import GradientAttribution
@@ -14,21 +14,21 @@ from captum_ext._captum import (
     BaselineType,
     TargetType,
     TensorOrTupleOfTensorsGeneric,
-    format_additional_forward_args,
     format_output,
-    format_tensor_into_tuples,
     is_tuple,
     log_usage,
 )
-from captum_ext.attr._common.checks import check_inputs, expand_baselines
-from captum_ext.attr._common.sums import in_accumulation_dtype, row_sum
-from captum_ext.attr.full_gradient._trace.examples import TOLERANCE, Examples, by_rows
-from captum_ext.attr.full_gradient.checks import check_options, rows_at_once
-from captum_ext.attr.full_gradient.input_space import InputSpace, Projection
-from captum_ext.attr.full_gradient.layer_totals import LayerContribution, LayerTotals
-from captum_ext.attr.full_gradient.saliency import paper_saliency
+from captum_ext._errors import InvalidArgumentError
+from captum_ext.attr._common import Tensors
+from captum_ext.attr._common.checks import expand_baselines
+from captum_ext.attr._common.complete_method import CompleteMethod
+from captum_ext.attr._common.sums import concatenate, in_accumulation_dtype, products, row_sum
+from captum_ext.attr.full_gradient._trace.examples import TOLERANCE, Examples, explain_in_parts
+from captum_ext.attr.full_gradient.layer_totals import LayerContribution, LayerTotals, join_layers
+from captum_ext.attr.full_gradient.projection import InputSpace, Projection
+from captum_ext.attr.full_gradient.saliency import check_image, paper_saliency
 
-Tensors = tuple[Tensor, ...]
+PROJECTIONS = ("auto", "interpolate", "backflow")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class _Explained:
     residual: Tensor
 
 
-class FullGrad(GradientAttribution):
+class FullGrad(CompleteMethod, GradientAttribution):
     r"""Full gradients: input times gradient, and the contribution of every bias laid on the input.
 
     A network's output is more than its gradient times its input: biases contribute too, and a map of the input
@@ -148,24 +148,26 @@ class FullGrad(GradientAttribution):
         RuntimeError
             The output does not depend on the inputs.
         """
-        tensors = format_tensor_into_tuples(inputs)
-        check_inputs(tensors)
-        check_options(tensors, projection, postprocess, baselines, return_convergence_delta)
-        rows = rows_at_once(internal_batch_size)
-        arguments = format_additional_forward_args(additional_forward_args)
-        examples = Examples(self.forward_func, tensors, target, arguments)
+        examples = Examples.given(self.forward_func, inputs, target, additional_forward_args)
+        _check_options(examples.inputs, projection, postprocess, baselines, return_convergence_delta)
         if postprocess == "paper":
-            return format_output(is_tuple(inputs), (paper_saliency(examples, "contribution", rows),))
-        found = _explain(examples, projection, conserve, rows)
+            saliency = paper_saliency(examples, "contribution", internal_batch_size)
+            return format_output(is_tuple(inputs), (saliency,))
+        found = _explain(examples, projection, conserve, internal_batch_size)
         if baselines is not None:
-            start = Examples(self.forward_func, expand_baselines(baselines, tensors), target, arguments)
-            found = _difference(found, _explain(start, projection, conserve, rows))
+            at_baselines = replace(examples, inputs=expand_baselines(baselines, examples.inputs))
+            start = _explain(at_baselines, projection, conserve, internal_batch_size)
+            found = _Explained(
+                tuple(a - b for a, b in zip(found.attributions, start.attributions, strict=True)),
+                found.output - start.output,
+                found.residual - start.residual,
+            )
         attributions = tuple(
             attribution.to(tensor.dtype).contiguous()
-            for attribution, tensor in zip(found.attributions, tensors, strict=True)
+            for attribution, tensor in zip(found.attributions, examples.inputs, strict=True)
         )
         delta = row_sum(attributions, found.output.device) - found.output
-        _warn_if_incomplete(found, tensors[0].dtype)
+        _warn_if_incomplete(found, examples.inputs[0].dtype)
         formatted = format_output(is_tuple(inputs), attributions)
         return (formatted, delta) if return_convergence_delta else formatted
 
@@ -190,62 +192,60 @@ class FullGrad(GradientAttribution):
             that have biases, ``"(model)"`` for operations of the outermost module or outside of any. The totals sum to
             F(x). Maps are on the image where the place of all of the module's biases is known.
         """
-        tensors = format_tensor_into_tuples(inputs)
-        check_inputs(tensors)
-        examples = Examples(self.forward_func, tensors, target, format_additional_forward_args(additional_forward_args))
 
-        def explain_rows(start: int, stop: int) -> tuple[LayerTotals, Tensor]:
-            rows = examples.rows(start, stop)
-            passed, totals = examples.backpropagate(start, stop, rows, lambda: LayerTotals(rows))
+        def explain(part: Examples) -> tuple[LayerTotals, Tensor]:
+            passed, totals = part.backpropagate(lambda: LayerTotals(part.inputs))
             totals.add_input(passed)
             return totals, passed.output
 
-        parts = by_rows(
-            explain_rows,
+        parts = explain_in_parts(
+            Examples.given(self.forward_func, inputs, target, additional_forward_args),
+            explain,
             lambda part: (part[1], part[0].total() - in_accumulation_dtype(part[1])),
-            len(examples),
-            rows_at_once(internal_batch_size),
+            internal_batch_size,
         )
-        return LayerTotals.concatenate([totals.by_layer() for totals, _ in parts])
-
-    def has_convergence_delta(self) -> bool:
-        """Return True: the attributions sum to the output."""
-        return True
-
-    @property
-    def multiplies_by_inputs(self) -> bool:
-        """True: attributions are in units of the output."""
-        return True
+        return join_layers([totals.by_layer() for totals, _ in parts])
 
 
-def _explain(examples: Examples, projection: Projection, conserve: bool, rows_at_once: int | None) -> _Explained:
-    def explain_rows(start: int, stop: int) -> _Explained:
-        rows = examples.rows(start, stop)
-        passed, space = examples.backpropagate(start, stop, rows, lambda: InputSpace(rows, projection))
-        through_gradient = tuple(
-            in_accumulation_dtype(gradient) * in_accumulation_dtype(x)
-            for gradient, x in zip(passed.gradients, rows, strict=True)
-        )
+def _explain(examples: Examples, projection: Projection, conserve: bool, internal_batch_size: int | None) -> _Explained:
+    def explain(part: Examples) -> _Explained:
+        passed, space = part.backpropagate(lambda: InputSpace(part.inputs, projection))
+        through_gradient = products(passed.gradients, part.inputs)
         through_biases = space.contributions(passed, conserve=conserve)
-        output = in_accumulation_dtype(passed.output)
-        residual = row_sum(through_gradient, output.device) + space.total() - output
+        residual = (
+            row_sum(through_gradient, passed.output.device) + space.total() - in_accumulation_dtype(passed.output)
+        )
         attributions = tuple(a + b for a, b in zip(through_gradient, through_biases, strict=True))
         return _Explained(attributions, passed.output, residual)
 
-    parts = by_rows(explain_rows, lambda part: (part.output, part.residual), len(examples), rows_at_once)
-    return _Explained(
-        tuple(torch.cat(tensors) for tensors in zip(*(part.attributions for part in parts), strict=True)),
-        in_accumulation_dtype(torch.cat([part.output for part in parts])),
-        torch.cat([part.residual for part in parts]),
-    )
+    parts = explain_in_parts(examples, explain, lambda part: (part.output, part.residual), internal_batch_size)
+    found = concatenate(parts)
+    return replace(found, output=in_accumulation_dtype(found.output))
 
 
-def _difference(end: _Explained, start: _Explained) -> _Explained:
-    return _Explained(
-        tuple(a - b for a, b in zip(end.attributions, start.attributions, strict=True)),
-        end.output - start.output,
-        end.residual - start.residual,
-    )
+def _check_options(
+    inputs: Tensors, projection: Any, postprocess: Any, baselines: Any, return_convergence_delta: bool
+) -> None:
+    """Raise `InvalidArgumentError` for options that are not known or do not go together."""
+    if projection not in PROJECTIONS:
+        raise InvalidArgumentError(f"projection={projection!r} was given: give one of {', '.join(PROJECTIONS)}.")
+    if postprocess not in (None, "paper"):
+        raise InvalidArgumentError(f"postprocess={postprocess!r} was given: give 'paper' or None.")
+    if projection == "interpolate" and postprocess is None:
+        check_image(inputs, "projection='interpolate'")
+    if postprocess is None:
+        return
+    check_image(inputs, "postprocess='paper'")
+    if return_convergence_delta:
+        raise InvalidArgumentError(
+            "return_convergence_delta=True was given with postprocess='paper': absolute values, each map rescaled on "
+            "its own, do not sum to the output, so there is nothing to measure. Use postprocess=None for the delta."
+        )
+    if baselines is not None:
+        raise InvalidArgumentError(
+            "baselines were given with postprocess='paper': the published map is of F(x) alone. Leave them out, or "
+            "use postprocess=None."
+        )
 
 
 def _warn_if_incomplete(found: _Explained, dtype: torch.dtype) -> None:

@@ -6,15 +6,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge
 
-from captum_ext.attr._common.sums import in_accumulation_dtype, row_sum
-from captum_ext.attr.full_gradient._trace.backpropagation import Backpropagated
+from captum_ext.attr._common import Tensors
+from captum_ext.attr._common.sums import concatenate, products, row_sum
+from captum_ext.attr.full_gradient._trace.backpropagation import Backpropagated, Consumer
 from captum_ext.attr.full_gradient._trace.batch_axis import by_example
 from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm
 from captum_ext.attr.full_gradient.projection import interpolate
 
-Tensors = tuple[Tensor, ...]
 INPUT = "(input)"
 OUTERMOST = "(model)"
 
@@ -35,7 +34,7 @@ class LayerContribution:
     map: Tensor | None
 
 
-class LayerTotals:
+class LayerTotals(Consumer):
     """Consumer of bias terms that adds them up by module.
 
     Parameters
@@ -43,8 +42,6 @@ class LayerTotals:
     inputs
         Tensors of shape (N, ...).
     """
-
-    may_flow_back = False
 
     def __init__(self, inputs: Tensors) -> None:
         self._inputs = inputs
@@ -58,35 +55,26 @@ class LayerTotals:
         layer = term.operation.module or OUTERMOST
         self._first_index[layer] = min(term.operation.index, self._first_index.get(layer, term.operation.index))
         total = by_example(term.contribution(), self._n_examples)
-        map = None
+        placed = None
         if self._is_image and term.grid is not None:
             spatial, elsewhere = term.map_and_rest()
-            image = self._inputs[0]
-            cells = image.shape[2] * image.shape[3]
-            map = interpolate(spatial.unsqueeze(1), (image.shape[2], image.shape[3]))
-            map = map + (elsewhere / cells).reshape(-1, 1, 1, 1)
-        self._add(layer, LayerContribution(row_sum((total,), total.device), map))
+            height, width = self._inputs[0].shape[2:]
+            placed = interpolate(spatial.unsqueeze(1), (height, width))
+            placed = placed + (elsewhere / (height * width)).reshape(-1, 1, 1, 1)
+        self._add(layer, LayerContribution(row_sum((total,), total.device), placed))
 
     def _add(self, layer: str, more: LayerContribution) -> None:
         before = self._found.get(layer)
-        if before is None:
-            self._found[layer] = more
-            return
-        map = None if before.map is None or more.map is None else before.map + more.map
-        self._found[layer] = LayerContribution(before.total + more.total, map)
-
-    def flowing_back(self) -> list[tuple[GradientEdge, Tensor]]:
-        """Return nothing: only places that are known are shown."""
-        return []
+        if before is not None:
+            placed = None if before.map is None or more.map is None else before.map + more.map
+            more = LayerContribution(before.total + more.total, placed)
+        self._found[layer] = more
 
     def add_input(self, passed: Backpropagated) -> None:
         """Add the input term <grad F, x>."""
-        products = tuple(
-            in_accumulation_dtype(gradient) * in_accumulation_dtype(x)
-            for gradient, x in zip(passed.gradients, self._inputs, strict=True)
-        )
-        map = products[0].sum(1, keepdim=True) if self._is_image else None
-        self._add(INPUT, LayerContribution(row_sum(products, passed.output.device), map))
+        terms = products(passed.gradients, self._inputs)
+        on_image = terms[0].sum(1, keepdim=True) if self._is_image else None
+        self._add(INPUT, LayerContribution(row_sum(terms, passed.output.device), on_image))
 
     def total(self) -> Tensor:
         """Return the sum over all modules and the input term; shape (N,)."""
@@ -96,18 +84,13 @@ class LayerTotals:
         """Return the contributions in the order of the forward pass, the input term first."""
         return {layer: self._found[layer] for layer in sorted(self._found, key=self._first_index.__getitem__)}
 
-    @staticmethod
-    def concatenate(parts: list[dict[str, LayerContribution]]) -> dict[str, LayerContribution]:
-        """Put the results of parts of a batch together; a module that did not run for a part contributed zero."""
-        layers = list(dict.fromkeys(layer for part in parts for layer in part))
 
-        def of_part(part: dict[str, LayerContribution], layer: str) -> LayerContribution:
-            return part.get(layer) or LayerContribution(torch.zeros_like(part[INPUT].total), None)
+def join_layers(parts: list[dict[str, LayerContribution]]) -> dict[str, LayerContribution]:
+    """Put the results of parts of a batch together; a module that did not run for a part contributed zero."""
+    layers = dict.fromkeys(layer for part in parts for layer in part)
 
-        joined = {}
-        for layer in layers:
-            found = [of_part(part, layer) for part in parts]
-            maps = [each.map for each in found if each.map is not None]
-            map = torch.cat(maps) if len(maps) == len(found) else None
-            joined[layer] = LayerContribution(torch.cat([each.total for each in found]), map)
-        return joined
+    def complete(part: dict[str, LayerContribution]) -> dict[str, LayerContribution]:
+        nothing = LayerContribution(torch.zeros_like(part[INPUT].total), None)
+        return {layer: part.get(layer, nothing) for layer in layers}
+
+    return concatenate([complete(part) for part in parts])

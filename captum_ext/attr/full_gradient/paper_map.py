@@ -12,10 +12,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge
 from torch.nn.functional import interpolate as resample
 
-from captum_ext.attr.full_gradient._trace.backpropagation import Backpropagated
+from captum_ext.attr.full_gradient._trace.backpropagation import Backpropagated, Consumer
 from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm
 from captum_ext.attr.full_gradient._trace.grid import Grid
 
@@ -78,7 +77,7 @@ class _Overlay:
         return torch.stack(list(maps)).sum(0)
 
 
-class PaperMap:
+class PaperMap(Consumer):
     """Consumer of bias terms that makes the published saliency map in one pass.
 
     Parameters
@@ -87,8 +86,6 @@ class PaperMap:
         ``"contribution"`` for FullGrad, the maps a_k * b_k of all operations with a place on the image;
         ``"adjoint"`` for simple FullGrad, the maps a_k alone, of layers that have a bias.
     """
-
-    may_flow_back = False
 
     def __init__(self, ingredient: Ingredient) -> None:
         self._is_simple = ingredient == "adjoint"
@@ -106,10 +103,6 @@ class PaperMap:
         else:
             self._overlay.add(rescaled_sum(term.grid.cells(term.contribution().abs())[0]))
 
-    def flowing_back(self) -> list[tuple[GradientEdge, Tensor]]:
-        """Return nothing: all maps are resized."""
-        return []
-
     def saliency(self, passed: Backpropagated, image: Tensor) -> Tensor:
         """Return the map with the input term, input times gradient, treated likewise; shape (N, 1, H, W)."""
         self._overlay.add(rescaled_sum((passed.gradients[0] * image).abs()))
@@ -122,10 +115,8 @@ def _belongs(term: BiasTerm, *, layers_only: bool) -> bool:
     return term.operation.is_layer or not layers_only
 
 
-class NoisyMaps:
+class NoisyMaps(Consumer):
     """Consumer of the bias terms of several passes that adds up the signed maps of each operation over the passes."""
-
-    may_flow_back = False
 
     def __init__(self) -> None:
         self._sums: dict[int, tuple[Grid, Tensor]] = {}
@@ -139,10 +130,6 @@ class NoisyMaps:
         map = term.contribution()
         _, before = self._sums.get(term.operation.index, (term.grid, None))
         self._sums[term.operation.index] = (term.grid, map if before is None else before.add_(map))
-
-    def flowing_back(self) -> list[tuple[GradientEdge, Tensor]]:
-        """Return nothing: all maps are resized."""
-        return []
 
     def add_input(self, passed: Backpropagated, image: Tensor) -> None:
         """Add the input term of one pass, summed over the channels before anything else, as published."""

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from captum.attr import GradientAttribution
 from torch import Tensor
 
-from captum_ext._captum import TargetType, format_additional_forward_args, format_tensor_into_tuples, log_usage
-from captum_ext.attr._common.checks import check_inputs
+from captum_ext._captum import TargetType, log_usage
+from captum_ext._errors import InvalidArgumentError
+from captum_ext.attr._common import Tensors
+from captum_ext.attr._common.checks import positive_integer
+from captum_ext.attr._common.sums import concatenate, like_rows
 from captum_ext.attr.full_gradient._trace.examples import Examples
-from captum_ext.attr.full_gradient.checks import check_image, check_noise, rows_at_once
 from captum_ext.attr.full_gradient.paper_map import Ingredient, NoisyMaps, PaperMap
 
 
-def paper_saliency(examples: Examples, ingredient: Ingredient, rows_at_once: int | None) -> Tensor:
+def check_image(inputs: Tensors, purpose: str) -> Tensor:
+    """Return the one input, of shape (N, C, H, W), or raise `InvalidArgumentError`."""
+    if len(inputs) != 1 or inputs[0].dim() != 4:
+        shapes = [tuple(tensor.shape) for tensor in inputs]
+        raise InvalidArgumentError(
+            f"{purpose} was asked for inputs of shapes {shapes}: it is for one image tensor of shape (N, C, H, W). "
+            "Use projection='backflow' and postprocess=None for other inputs."
+        )
+    return inputs[0]
+
+
+def paper_saliency(examples: Examples, ingredient: Ingredient, internal_batch_size: int | None) -> Tensor:
     """Return the published saliency map of some images.
 
     Parameters
@@ -24,7 +37,7 @@ def paper_saliency(examples: Examples, ingredient: Ingredient, rows_at_once: int
         One input of shape (N, C, H, W).
     ingredient
         What the maps are made of, see `captum_ext.attr.full_gradient.paper_map.PaperMap`.
-    rows_at_once
+    internal_batch_size
         The most images in one pass; None for all.
 
     Returns
@@ -33,18 +46,12 @@ def paper_saliency(examples: Examples, ingredient: Ingredient, rows_at_once: int
         Shape (N, 1, H, W), not negative.
     """
 
-    def of_rows(start: int, stop: int) -> Tensor:
-        rows = examples.rows(start, stop)
-        passed, maps = examples.backpropagate(start, stop, rows, lambda: PaperMap(ingredient))
-        return maps.saliency(passed, rows[0])
+    def explain(part: Examples) -> Tensor:
+        passed, maps = part.backpropagate(lambda: PaperMap(ingredient))
+        return maps.saliency(passed, part.inputs[0])
 
-    return _in_parts(of_rows, len(examples), rows_at_once).to(examples.inputs[0].dtype)
-
-
-def _in_parts(of_rows: Callable[[int, int], Tensor], n_examples: int, rows_at_once: int | None) -> Tensor:
-    size = rows_at_once or n_examples
-    parts = [of_rows(start, min(start + size, n_examples)) for start in range(0, n_examples, size)]
-    return torch.cat(parts).contiguous()
+    found = concatenate([explain(part) for part in examples.parts(internal_batch_size)])
+    return found.to(examples.inputs[0].dtype).contiguous()
 
 
 class SimpleFullGrad(GradientAttribution):
@@ -92,12 +99,9 @@ class SimpleFullGrad(GradientAttribution):
         Tensor
             Shape (N, 1, H, W), not negative.
         """
-        tensors = format_tensor_into_tuples(inputs)
-        check_inputs(tensors)
-        check_image(tensors, type(self).__name__)
-        arguments = format_additional_forward_args(additional_forward_args)
-        examples = Examples(self.forward_func, tensors, target, arguments)
-        return paper_saliency(examples, "adjoint", rows_at_once(internal_batch_size))
+        examples = Examples.given(self.forward_func, inputs, target, additional_forward_args)
+        check_image(examples.inputs, type(self).__name__)
+        return paper_saliency(examples, "adjoint", internal_batch_size)
 
 
 class SmoothFullGrad(GradientAttribution):
@@ -153,24 +157,23 @@ class SmoothFullGrad(GradientAttribution):
         Tensor
             Shape (N, 1, H, W), not negative.
         """
-        tensors = format_tensor_into_tuples(inputs)
-        check_inputs(tensors)
-        image = check_image(tensors, type(self).__name__).detach()
-        check_noise(n_samples, noise_level)
-        arguments = format_additional_forward_args(additional_forward_args)
-        examples = Examples(self.forward_func, (image,), target, arguments)
-        generator = torch.Generator(image.device).manual_seed(seed)
-        spread = noise_level * (image.flatten(1).amax(1) - image.flatten(1).amin(1)).reshape(-1, 1, 1, 1)
+        examples = Examples.given(self.forward_func, inputs, target, additional_forward_args)
+        check_image(examples.inputs, type(self).__name__)
+        positive_integer("n_samples", n_samples, "the number of noisy copies")
+        if not 0 <= noise_level < float("inf"):
+            raise InvalidArgumentError(f"noise_level={noise_level!r} was given: give a finite number of 0 or more.")
+        generator = torch.Generator(examples.inputs[0].device).manual_seed(seed)
 
-        def of_rows(start: int, stop: int) -> Tensor:
+        def explain(part: Examples) -> Tensor:
+            (image,) = part.inputs
+            spread = noise_level * like_rows(image.flatten(1).amax(1) - image.flatten(1).amin(1), image)
             maps = NoisyMaps()
             for _ in range(n_samples):
-                noise = torch.randn(
-                    image[start:stop].shape, generator=generator, dtype=image.dtype, device=image.device
-                )
-                noisy = image[start:stop] + noise * spread[start:stop]
-                passed, _ = examples.backpropagate(start, stop, (noisy,), lambda: maps)
-                maps.add_input(passed, noisy)
+                noise = torch.randn(image.shape, generator=generator, dtype=image.dtype, device=image.device)
+                noisy = replace(part, inputs=(image + noise * spread,))
+                passed, _ = noisy.backpropagate(lambda: maps)
+                maps.add_input(passed, noisy.inputs[0])
             return maps.saliency((image.shape[2], image.shape[3]))
 
-        return _in_parts(of_rows, len(examples), rows_at_once(internal_batch_size)).to(image.dtype)
+        found = concatenate([explain(part) for part in examples.parts(internal_batch_size)])
+        return found.to(examples.inputs[0].dtype).contiguous()

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from captum_ext._captum import (
     BaselineType,
     TargetType,
     TensorOrTupleOfTensorsGeneric,
-    format_output,
-    format_tensor_into_tuples,
-    is_tuple,
     log_usage,
 )
 from captum_ext.attr.path.rules import important_direction
-from captum_ext.attr.path.walk import PathMethod, with_deltas
+from captum_ext.attr.path.walk import PathMethod, Returned
 
 
 class IDGI(PathMethod):
@@ -42,7 +37,7 @@ class IDGI(PathMethod):
     forward_func
         The model, or any function of it that returns one row for each example.
     path
-        ``"straight"`` from the baseline, ``"blur"`` from the blurred picture, ``"guided"`` along small gradients first,
+        ``"straight"`` from the baseline, ``"blur"`` from the blurred image, ``"guided"`` along small gradients first,
         or an object with the methods of `captum_ext.attr.Path` or `captum_ext.attr.AdaptivePath`, for instance
         ``BlurPath(max_sigma=20)``.
 
@@ -74,11 +69,7 @@ class IDGI(PathMethod):
         return_convergence_delta: bool = False,
         return_path_residual: bool = False,
         show_progress: bool = False,
-    ) -> (
-        TensorOrTupleOfTensorsGeneric
-        | tuple[TensorOrTupleOfTensorsGeneric, Tensor]
-        | tuple[TensorOrTupleOfTensorsGeneric, Tensor, Tensor]
-    ):
+    ) -> Returned:
         """Attribute the change of the output along the path to the inputs.
 
         A call costs ``n_steps + 1`` forward and ``n_steps`` backward evaluations of each example.
@@ -129,15 +120,15 @@ class IDGI(PathMethod):
         RuntimeError
             The output does not depend on the inputs.
         """
-        found = self._follow(
+        return self._follow(
             important_direction,
-            format_tensor_into_tuples(inputs),
+            inputs,
             baselines,
             target,
             additional_forward_args,
             n_steps,
             internal_batch_size,
             show_progress=show_progress,
+            with_delta=return_convergence_delta,
             with_residual=return_path_residual,
         )
-        return with_deltas(format_output(is_tuple(inputs), found.attributions), found, return_convergence_delta)

@@ -18,14 +18,15 @@ from captum_ext._captum import (
 )
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common.checks import check_inputs, expand_baselines
+from captum_ext.attr._common.complete_method import CompleteMethod
 from captum_ext.attr._common.model_state import preserve_state
 from captum_ext.attr.path.layer_substitution import LayerSubstitution
 from captum_ext.attr.path.paths import AdaptivePath, Path, resolve_path
 from captum_ext.attr.path.rules import important_direction
-from captum_ext.attr.path.walk import attribute_along, prepare_walk, with_deltas
+from captum_ext.attr.path.walk import attribute_along, prepare_walk
 
 
-class LayerIDGI(LayerAttribution, GradientAttribution):
+class LayerIDGI(CompleteMethod, LayerAttribution, GradientAttribution):
     """IDGI for the activation of a layer, or of several.
 
     The path leads from the layer's activation at the baselines to its activation at the inputs, and the model runs on
@@ -123,7 +124,9 @@ class LayerIDGI(LayerAttribution, GradientAttribution):
         n_examples = check_inputs(tensors, integers_allowed=True)
         arguments = format_additional_forward_args(additional_forward_args) or ()
         with preserve_state(self.forward_func, *tensors):
-            layers = self._substitution(attribute_to_layer_input)
+            modules = self.layer if isinstance(self.layer, list) else [self.layer]
+            device_ids = self.device_ids or getattr(self.forward_func, "device_ids", None) or ()
+            layers = LayerSubstitution(self.forward_func, modules, attribute_to_layer_input, device_ids)
             ends = layers.activations((*tensors, *arguments))
             starts = layers.activations((*expand_baselines(baselines, tensors), *arguments))
             _check_batch_first(ends, n_examples)
@@ -143,21 +146,7 @@ class LayerIDGI(LayerAttribution, GradientAttribution):
             found = attribute_along(walk, important_direction, with_residual=return_path_residual)
         remaining = iter(found.attributions)
         by_layer = [tuple(next(remaining) for _ in range(count)) for count in counts]
-        return with_deltas(format_outputs(isinstance(self.layer, list), by_layer), found, return_convergence_delta)
-
-    def _substitution(self, at_input: bool) -> LayerSubstitution:
-        layers = self.layer if isinstance(self.layer, list) else [self.layer]
-        device_ids = self.device_ids or getattr(self.forward_func, "device_ids", None) or ()
-        return LayerSubstitution(self.forward_func, layers, at_input, device_ids)
-
-    def has_convergence_delta(self) -> bool:
-        """Return True: the attributions sum to the change of the output."""
-        return True
-
-    @property
-    def multiplies_by_inputs(self) -> bool:
-        """True: attributions are in units of the output."""
-        return True
+        return found.returned(format_outputs(isinstance(self.layer, list), by_layer), return_convergence_delta)
 
 
 def _check_batch_first(activations: list[tuple[Tensor, ...]], n_examples: int) -> None:

@@ -10,14 +10,11 @@ from captum_ext._captum import (
     BaselineType,
     TargetType,
     TensorOrTupleOfTensorsGeneric,
-    format_output,
-    format_tensor_into_tuples,
-    is_tuple,
     log_usage,
 )
 from captum_ext.attr.path.paths import BlurPath, GuidedPath
 from captum_ext.attr.path.rules import riemann
-from captum_ext.attr.path.walk import PathMethod
+from captum_ext.attr.path.walk import PathMethod, Returned
 
 
 class PathIG(PathMethod):
@@ -60,7 +57,7 @@ class PathIG(PathMethod):
         internal_batch_size: int | None = None,
         return_convergence_delta: bool = False,
         show_progress: bool = False,
-    ) -> TensorOrTupleOfTensorsGeneric | tuple[TensorOrTupleOfTensorsGeneric, Tensor]:
+    ) -> Returned:
         """Attribute the change of the output along the path to the inputs.
 
         Arguments, errors and costs are those of `captum_ext.IDGI.attribute`. The convergence delta shrinks as 1 / n,
@@ -73,24 +70,23 @@ class PathIG(PathMethod):
         delta : Tensor
             Shape (N,), with ``return_convergence_delta``: the sum of the attributions less f(x) - f(start of the path).
         """
-        found = self._follow(
+        return self._follow(
             riemann,
-            format_tensor_into_tuples(inputs),
+            inputs,
             baselines,
             target,
             additional_forward_args,
             n_steps,
             internal_batch_size,
             show_progress=show_progress,
+            with_delta=return_convergence_delta,
         )
-        attributions = format_output(is_tuple(inputs), found.attributions)
-        return (attributions, found.delta) if return_convergence_delta else attributions
 
 
 class BlurIG(PathIG):
-    """Blur integrated gradients: from a blurred picture to the picture itself.
+    """Blur integrated gradients: from a blurred image to the image itself.
 
-    The blurred picture is the baseline, so ``baselines`` must be left out. At every scale the path adds the detail of
+    The blurred image is the baseline, so ``baselines`` must be left out. At every scale the path adds the detail of
     that scale, and no colour has to stand for "nothing".
 
     Source: Xu, Venugopalan and Sundararajan, Attribution in Scale and Space, CVPR 2020.

@@ -21,10 +21,9 @@ from torch import Tensor
 
 from captum_ext._captum import BaselineType
 from captum_ext._errors import InvalidArgumentError
+from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.blur import gaussian_blur
 from captum_ext.attr._common.checks import expand_baselines
-
-Tensors = tuple[Tensor, ...]
 
 
 @runtime_checkable
@@ -86,9 +85,9 @@ class StraightPath:
 
 @dataclass(frozen=True)
 class BlurPath:
-    """From the picture blurred with ``max_sigma`` to the picture itself, sigma_j = max_sigma (1 - j / n)^power.
+    """From the image blurred with ``max_sigma`` to the image itself, sigma_j = max_sigma (1 - j / n)^power.
 
-    The blur is Gaussian, cut at four sigma, with zeros outside the picture. The baseline is the blurred picture, so no
+    The blur is Gaussian, cut at four sigma, with zeros outside the image. The baseline is the blurred image, so no
     other can be given.
 
     Source: Xu, Venugopalan and Sundararajan, Attribution in Scale and Space, CVPR 2020.
@@ -98,7 +97,7 @@ class BlurPath:
     max_sigma
         Standard deviation of the strongest blur, in pixels.
     power
-        1 for steps of equal sigma, as published. Pictures change most while sigma is small, and 2 puts more steps
+        1 for steps of equal sigma, as published. Images change most while sigma is small, and 2 puts more steps
         there: with 50 steps from a sigma of 50, a last step from 0.02 pixels instead of one from 1 pixel, in which much
         of the output's change can lie. The path is the same, so more steps lead to the same BlurIG attributions.
 
@@ -129,21 +128,21 @@ class BlurPath:
             raise InvalidArgumentError(f"power={self.power!r} was given: it must be finite and above 0.")
 
     def start(self, inputs: Tensors, baselines: BaselineType) -> Tensors:
-        """Return the pictures blurred with ``max_sigma``."""
+        """Return the images blurred with ``max_sigma``."""
         if baselines is not None:
             raise InvalidArgumentError(
-                "baselines were given for a blur path, whose baseline is the blurred picture itself: leave baselines "
-                "out, or take path='straight' with a blurred picture as baseline."
+                "baselines were given for a blur path, whose baseline is the blurred image itself: leave baselines "
+                "out, or take path='straight' with a blurred image as baseline."
             )
         for index, tensor in enumerate(inputs):
             if tensor.dim() != 4:
                 raise InvalidArgumentError(
-                    f"inputs[{index}] has shape {tuple(tensor.shape)}: a blur path needs pictures, (N, C, H, W)."
+                    f"inputs[{index}] has shape {tuple(tensor.shape)}: a blur path needs images, (N, C, H, W)."
                 )
         return self.point(inputs, inputs, 0.0)
 
     def point(self, inputs: Tensors, start: Tensors, fraction: float) -> Tensors:
-        """Return the pictures blurred with ``max_sigma * (1 - fraction) ** power``."""
+        """Return the images blurred with ``max_sigma * (1 - fraction) ** power``."""
         sigma = self.max_sigma * (1.0 - fraction) ** self.power
         return tuple(gaussian_blur(tensor, sigma) for tensor in inputs)
 
@@ -215,15 +214,19 @@ class GuidedPath:
             Share of the way that the step must reach.
         """
         lowest, highest = max(along - self.max_dist, 0.0), min(along + self.max_dist, 1.0)
+        # Whoever lags further behind the line than allowed is moved up first, whatever its gradient.
         progress = progress.clamp(min=lowest)
         movable = (progress < highest) & (distance > 0)
         gain = torch.where(movable, distance * (highest - progress), 0.0)
         needed = (distance * (along - progress)).sum(1)
 
+        # Published is a loop that moves one group after another and looks each time whether enough is gained. What a
+        # group gains does not depend on the groups before, so sorting once and adding up gives the same for a batch.
         order = torch.where(movable, gradient, torch.inf).argsort(1)
         gained = gain.gather(1, order).cumsum(1)
         first, end = self._last_group(gradient.gather(1, order), movable.sum(1), gained, needed)
         before, after = _up_to(gained, first), _up_to(gained, end)
+        # The last group would gain too much; all of its features go the same part of their ways.
         part = ((needed - before) / (after - before).clamp(min=torch.finfo(gained.dtype).tiny)).clamp(0.0, 1.0)
 
         rank = torch.arange(order.shape[1], device=order.device)
@@ -237,10 +240,13 @@ class GuidedPath:
         A group is the next ``fraction`` of all features in the order of their gradients, and those that tie with its
         last. Returned are the ranks where the group begins and where it ends, each of shape (N,).
         """
+        # The published threshold is a quantile of the gradients, taken at the lower of two neighbours.
         last = math.floor(self.fraction * (ranked.shape[1] - 1))
         keys = torch.where(torch.arange(ranked.shape[1], device=ranked.device) < movable[:, None], ranked, torch.inf)
         first = torch.zeros_like(movable)
         end = torch.zeros_like(movable)
+        # A loop over groups, not over features: 1 / fraction rounds at the most, for all examples together. The small
+        # factor is rounding, without which a step could begin a group for nothing.
         while bool((open_ := (end < movable) & (_up_to(gained, end) < needed * (1 - 1e-9))).any()):
             key = keys.gather(1, (end + last).clamp(max=keys.shape[1] - 1)[:, None])
             following = torch.searchsorted(keys, key, right=True)[:, 0].minimum(movable)

@@ -9,21 +9,38 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Union
 
 import torch
 from captum.attr import GradientAttribution
 from torch import Tensor
 from tqdm import tqdm
 
-from captum_ext._captum import BaselineType, TargetType, format_additional_forward_args
+from captum_ext._captum import (
+    BaselineType,
+    TargetType,
+    TensorOrTupleOfTensorsGeneric,
+    format_additional_forward_args,
+    format_output,
+    format_tensor_into_tuples,
+    is_tuple,
+)
 from captum_ext._errors import InvalidArgumentError
+from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.checks import check_inputs, check_n_steps, points_per_pass
+from captum_ext.attr._common.complete_method import CompleteMethod
 from captum_ext.attr._common.forward import TargetFunction
 from captum_ext.attr._common.model_state import preserve_state
 from captum_ext.attr._common.sums import in_accumulation_dtype, row_sum
-from captum_ext.attr.path.paths import AdaptivePath, Path, Tensors, resolve_path
+from captum_ext.attr.path.paths import AdaptivePath, Path, resolve_path
 from captum_ext.attr.path.rules import EvaluatedPoint, Rule, riemann
+
+Returned = Union[  # noqa: UP007
+    TensorOrTupleOfTensorsGeneric,
+    tuple[TensorOrTupleOfTensorsGeneric, Tensor],
+    tuple[TensorOrTupleOfTensorsGeneric, Tensor, Tensor],
+]
+"""Attributions in the form of the inputs, and after them the delta, the residual or both."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +60,12 @@ class PathAttributions:
     attributions: Tensors
     delta: Tensor
     residual: Tensor | None
+
+    def returned(self, attributions: TensorOrTupleOfTensorsGeneric, with_delta: bool) -> Returned:
+        """Return the attributions as a user gets them, followed by the delta and the residual if asked for."""
+        if with_delta:
+            return (attributions, self.delta) if self.residual is None else (attributions, self.delta, self.residual)
+        return attributions if self.residual is None else (attributions, self.residual)
 
 
 @dataclass(frozen=True)
@@ -75,7 +98,7 @@ class Walk:
 
     def points(self) -> Iterator[EvaluatedPoint]:
         """Yield the points 0 to n, each evaluated once."""
-        walked = self._adaptive() if isinstance(self.path, AdaptivePath) else self._known(self.path)
+        walked = self._adaptive(self.path) if isinstance(self.path, AdaptivePath) else self._known(self.path)
         with tqdm(
             total=self.n_steps + 1, desc=self.progress_name, unit="point", disable=self.progress_name is None
         ) as bar:
@@ -89,14 +112,13 @@ class Walk:
     def _known(self, path: Path) -> Iterator[EvaluatedPoint]:
         for first in range(0, self.n_steps, self.points_per_pass):
             indices = range(first, min(first + self.points_per_pass, self.n_steps))
-            yield from self._evaluate([self._point(path, j) for j in indices])
+            # The start is known already, and a path need not give it a second time.
+            yield from self._evaluate(
+                [path.point(self.inputs, self.start, j / self.n_steps) if j else self.start for j in indices]
+            )
 
-    def _point(self, path: Path, j: int) -> Tensors:
-        return self.start if j == 0 else path.point(self.inputs, self.start, j / self.n_steps)
-
-    def _adaptive(self) -> Iterator[EvaluatedPoint]:
-        assert isinstance(self.path, AdaptivePath)
-        walk = self.path.walk(self.inputs, self.start, self.n_steps)
+    def _adaptive(self, path: AdaptivePath) -> Iterator[EvaluatedPoint]:
+        walk = path.walk(self.inputs, self.start, self.n_steps)
         position = next(walk)
         for step in range(self.n_steps):
             (point,) = self._evaluate([position])
@@ -107,8 +129,11 @@ class Walk:
         walk.close()
 
     def _evaluate(self, points: list[Tensors]) -> Iterator[EvaluatedPoint]:
+        wanted = [tuple(tensor.shape) for tensor in self.inputs]
         for point in points:
-            _check_shapes(point, self.inputs)
+            shapes = [tuple(tensor.shape) for tensor in point]
+            if shapes != wanted:
+                raise InvalidArgumentError(f"the path gave a point of shapes {shapes} for inputs of shapes {wanted}.")
         n_points = len(points)
         batch = tuple(torch.cat(tensors) if n_points > 1 else tensors[0] for tensors in zip(*points, strict=True))
         del points, point  # the batch holds them all
@@ -121,7 +146,7 @@ class Walk:
         )
         for value, position, gradient in by_point:
             # Copies, since the last point of a pass outlives it and a view would keep the whole pass in memory.
-            yield EvaluatedPoint(_copied(position), value, _copied(gradient))
+            yield EvaluatedPoint(tuple(x.clone() for x in position), value, tuple(g.clone() for g in gradient))
 
 
 def prepare_walk(
@@ -148,17 +173,6 @@ def prepare_walk(
         forward_func, target, format_additional_forward_args(additional_forward_args), n_examples, grad_kwargs or {}
     )
     return Walk(path, function, ends, start, n_steps, at_once, progress_name)
-
-
-def _copied(tensors: Tensors) -> Tensors:
-    return tuple(tensor.clone() for tensor in tensors)
-
-
-def _check_shapes(point: Tensors, inputs: Tensors) -> None:
-    shapes = [tuple(tensor.shape) for tensor in point]
-    wanted = [tuple(tensor.shape) for tensor in inputs]
-    if shapes != wanted:
-        raise InvalidArgumentError(f"the path gave a point of shapes {shapes} for inputs of shapes {wanted}.")
 
 
 def attribute_along(walk: Walk, rule: Rule, *, with_residual: bool = False) -> PathAttributions:
@@ -206,15 +220,7 @@ def _check_finite(values: list[Tensor]) -> None:
         )
 
 
-def with_deltas(attributions: Any, found: PathAttributions, with_delta: bool) -> Any:
-    """Return the attributions, followed by the delta and the residual where they were asked for."""
-    extras = [found.delta] if with_delta else []
-    if found.residual is not None:
-        extras.append(found.residual)
-    return (attributions, *extras) if extras else attributions
-
-
-class PathMethod(GradientAttribution):
+class PathMethod(CompleteMethod, GradientAttribution):
     """What the attribution methods along a path have in common.
 
     Parameters
@@ -235,19 +241,19 @@ class PathMethod(GradientAttribution):
         self.path = resolve_path(path)
 
     def _follow(
-        self, rule: Rule, inputs: Tensors, *arguments: Any, show_progress: bool, with_residual: bool = False
-    ) -> PathAttributions:
+        self,
+        rule: Rule,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        *arguments: Any,
+        show_progress: bool,
+        with_delta: bool,
+        with_residual: bool = False,
+    ) -> Returned:
         """Credit the steps of the path to the inputs; ``arguments`` as `prepare_walk` takes them after the inputs."""
+        tensors = format_tensor_into_tuples(inputs)
         name = type(self).__name__ if show_progress else None
-        with preserve_state(self.forward_func, *inputs):
-            walk = prepare_walk(self.path, self.forward_func, inputs, *arguments, progress_name=name)
-            return attribute_along(walk, rule, with_residual=with_residual)
-
-    def has_convergence_delta(self) -> bool:
-        """Return True: the attributions are meant to sum to the change of the output."""
-        return True
-
-    @property
-    def multiplies_by_inputs(self) -> bool:
-        """True: attributions are in units of the output."""
-        return True
+        with preserve_state(self.forward_func, *tensors):
+            walk = prepare_walk(self.path, self.forward_func, tensors, *arguments, progress_name=name)
+            found = attribute_along(walk, rule, with_residual=with_residual)
+        formatted: TensorOrTupleOfTensorsGeneric = format_output(is_tuple(inputs), found.attributions)
+        return found.returned(formatted, with_delta)

@@ -46,13 +46,13 @@ def test_every_mode_becomes_rgb(tmp_path: Path, mode: str):
 def test_missing_file_and_directory_are_named(tmp_path: Path):
     with pytest.raises(ImageFileError, match=r"none\.jpg: there is no such file"):
         read_image(tmp_path / "none.jpg")
-    with pytest.raises(ImageFileError, match="is a directory; name the pictures"):
+    with pytest.raises(ImageFileError, match="is a directory; name the images"):
         read_image(tmp_path)
 
 
 def test_text_and_damaged_pictures_are_refused(tmp_path: Path):
     (tmp_path / "text.jpg").write_text("not a picture")
-    with pytest.raises(ImageFileError, match=r"text\.jpg: is not a picture"):
+    with pytest.raises(ImageFileError, match=r"text\.jpg: is not an image"):
         read_image(tmp_path / "text.jpg")
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "whole.jpg")

@@ -250,11 +250,11 @@ def test_picture_that_fails_is_named_the_others_are_done_and_it_is_tried_again(d
     result = evaluate("--metrics", "insertion")
     assert result.exit_code == 1
     assert "Failed: 001_noise.png: " in result.output
-    assert "is not a picture" in result.output
+    assert "is not an image" in result.output
     assert "1 of 3 images failed" in result.output
     found = rows(Path("out"))
     assert [row["status"] for row in found] == ["ok"] * 3 + ["failed"] * 3 + ["ok"] * 3
-    assert "is not a picture" in found[3]["reason"]
+    assert "is not an image" in found[3]["reason"]
     picture.write_bytes(content)
     assert evaluate("--metrics", "insertion").exit_code == 0
     assert {row["status"] for row in rows(Path("out"))} == {"ok"}
@@ -329,7 +329,7 @@ def test_method_that_the_model_cannot_have_fails_alone(data: Path, evaluate: Eva
 def test_images_that_do_not_qualify_are_no_failure_and_why_there_is_no_value_is_said_everywhere(data: Path, evaluate):
     result = evaluate("--min-score", "1", "--metrics", "insertion,sic")
     assert result.exit_code == 0
-    why = "None of 3 images has a value; the first, 000_noise.png, was refused: the whole picture scores"
+    why = "None of 3 images has a value; the first, 000_noise.png, was refused: the whole image scores"
     assert f"SIC: {why}" in result.stdout
     assert why in Path("out/report.html").read_text()
     refused = [row for row in rows(Path("out")) if row["metric"] == "sic"]
@@ -472,7 +472,7 @@ def test_names_that_are_not_utf8_are_shown_with_escapes(data: Path, evaluate: Ev
     command = ["-m", "captum_ext.cli", *arguments("--methods", "gradcam")]
     result = python(command, PYTHONIOENCODING="utf-8")
     assert result.returncode == 1, result.stderr
-    assert r"Failed: d\udce9j\udce0.png: is not a picture" in result.stderr
+    assert r"Failed: d\udce9j\udce0.png: is not an image" in result.stderr
     assert {row["image"] for row in rows(Path("out"))} == {
         *("001_noise.png", "002_noise.png", r"caf\udce9.png", r"d\udce9j\udce0.png")
     }
@@ -489,7 +489,7 @@ def test_failed_image_is_named_once(data: Path, evaluate: Evaluate):
     (data / "001_noise.png").write_text("no picture")
     result = evaluate("--metrics", "insertion,sic")
     assert result.output.count("001_noise.png") == 1
-    assert "Failed: 001_noise.png: is not a picture" in result.stderr
+    assert "Failed: 001_noise.png: is not an image" in result.stderr
 
 
 def test_other_weights_are_refused_and_accepted_on_request(data: Path, evaluate: Evaluate, monkeypatch):

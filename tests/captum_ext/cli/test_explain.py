@@ -128,7 +128,7 @@ def test_bad_pictures_are_named_the_others_are_done_and_the_exit_code_says_so(di
     (directory / "text.jpg").write_text("no picture")
     result = explain("text.jpg", str(directory), "one.png", "none.png", "--method", "idgi")
     assert result.exit_code == 1
-    assert "text.jpg: is not a picture" in result.output
+    assert "text.jpg: is not an image" in result.output
     assert "is a directory" in result.output
     assert "none.png: there is no such file" in result.output
     assert "3 of 4 images failed" in result.output

@@ -8,26 +8,27 @@ import numpy as np
 import pytest
 import torch
 
-from captum_ext.metrics import Completeness, InformationCurves, ScoreCurves
 from captum_ext.metrics.bootstrap import bootstrap_band
 from captum_ext.plot import completeness_figure, information_curves_figure, score_curves_figure
 
 
-def scores(n: int = 8, power: float = 1.0) -> ScoreCurves:
-    """Curves of examples whose whole scores differ, the last of which is zero."""
-    whole = torch.arange(n, dtype=torch.float64).flip(0)
-    curves = whole[:, None] * torch.linspace(0, 1, 21, dtype=torch.float64) ** power
-    curves[:, 10] += 0.1 * torch.rand(n) * (whole > 0)
-    areas = torch.trapezoid(curves, dx=0.05, dim=1)
-    return ScoreCurves(curves, areas, areas / whole)
+def scores(n: int = 8, power: float = 1.0) -> torch.Tensor:
+    """Normalised curves of examples, the last of which has none because its whole score is zero."""
+    curves = torch.linspace(0, 1, 21, dtype=torch.float64).repeat(n, 1) ** power
+    curves[:, 10] += 0.1 * torch.rand(n)
+    curves[-1] = torch.nan
+    return curves
 
 
-def information(n: int = 6) -> InformationCurves:
+def information(n: int = 6) -> torch.Tensor:
     """Curves of which the first does not qualify."""
-    softmax = torch.linspace(0, 1, 1001, dtype=torch.float64) ** torch.arange(1, n + 1)[:, None]
-    accuracy = softmax.sqrt()
-    softmax[0], accuracy[0] = torch.nan, torch.nan
-    return InformationCurves(softmax, accuracy, {0: "dark"})
+    curves = torch.linspace(0, 1, 1001, dtype=torch.float64) ** torch.arange(1, n + 1)[:, None]
+    curves[0] = torch.nan
+    return curves
+
+
+def area(curve: torch.Tensor) -> float:
+    return float(torch.trapezoid(curve, dx=1 / (len(curve) - 1)))
 
 
 def is_png(figure) -> bool:
@@ -38,9 +39,11 @@ def is_png(figure) -> bool:
 
 def test_score_curves_are_the_mean_of_the_normalised_ones_with_their_band():
     score = scores()
-    figure = score_curves_figure({"IDGI": score, "IG": scores(power=2.0)}, title="Insertion", n_resamples=50, seed=3)
+    figure = score_curves_figure(
+        {"IDGI": score, "IG": scores(power=2.0).tolist()}, title="Insertion", n_resamples=50, seed=3
+    )
     (axes,) = figure.axes
-    normalised = (score.curves / score.curves[:, -1:])[:-1]
+    normalised = score[:-1]
     np.testing.assert_allclose(axes.lines[0].get_ydata(), normalised.mean(0))
     lower, upper = bootstrap_band(normalised, n_resamples=50, seed=3)
     drawn = axes.collections[0].get_paths()[0].vertices[:, 1]
@@ -48,14 +51,14 @@ def test_score_curves_are_the_mean_of_the_normalised_ones_with_their_band():
     assert drawn.max() == pytest.approx(upper.max())
     assert axes.get_title() == "Insertion"
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert texts[0] == f"IDGI: {score.normalized_areas[:-1].mean():.3f}"
+    assert texts[0] == f"IDGI: {area(normalised.mean(0)):.3f}"
     assert is_png(figure)
 
 
 def test_median_of_scores():
     score = scores()
     figure = score_curves_figure({"IDGI": score}, how="median", n_resamples=10)
-    expected = (score.curves / score.curves[:, -1:])[:-1].quantile(0.5, dim=0)
+    expected = score[:-1].quantile(0.5, dim=0)
     np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), expected)
 
 
@@ -64,9 +67,10 @@ def test_median_of_scores():
 def test_information_curves_show_their_areas(which, how):
     curves = information()
     figure = information_curves_figure({"IDGI": curves}, which, how, n_resamples=20)
-    assert figure.legends[0].get_texts()[0].get_text() == f"IDGI: {curves.area(which, how):.3f}"
+    expected = curves[1:].quantile(0.5, dim=0) if how == "median" else curves[1:].mean(0)
+    assert figure.legends[0].get_texts()[0].get_text() == f"IDGI: {area(expected):.3f}"
+    assert {"softmax": "probability", "accuracy": "recognised"}[which] in figure.axes[0].get_ylabel()
     line = figure.axes[0].lines[0]
-    expected = curves.curve(which).together(how).numpy()
     np.testing.assert_allclose(np.interp(line.get_xdata(), np.linspace(0, 1, 1001), expected), line.get_ydata(), 1e-6)
     assert is_png(figure)
 
@@ -82,8 +86,8 @@ def test_each_of_many_methods_has_a_panel_with_its_band():
     figure = score_curves_figure(methods, title="Insertion", n_resamples=50, seed=3)
     assert len(figure.axes) == len(methods)
     for axes, (name, score) in zip(figure.axes, methods.items(), strict=True):
-        normalised = (score.curves / score.curves[:, -1:])[:-1]
-        assert axes.get_title() == f"{name}: {score.normalized_areas[:-1].mean():.3f}"
+        normalised = score[:-1]
+        assert axes.get_title() == f"{name}: {area(normalised.mean(0)):.3f}"
         np.testing.assert_allclose(axes.lines[-1].get_ydata(), normalised.mean(0))
         lower, upper = bootstrap_band(normalised, n_resamples=50, seed=3)
         drawn = axes.collections[0].get_paths()[0].vertices[:, 1]
@@ -95,7 +99,7 @@ def test_each_of_many_methods_has_a_panel_with_its_band():
 
 def test_completeness_shows_every_example_and_the_median():
     relative = torch.tensor([0.0, 1e-3, 1e-2, 1e-1, 1.0])
-    figure = completeness_figure({"IG": Completeness(relative, relative), "IDGI": Completeness(relative, relative)})
+    figure = completeness_figure({"IG": relative, "IDGI": relative.numpy()})
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["IG: 0.01", "IDGI: 0.01"]
     np.testing.assert_allclose(axes.lines[0].get_xdata(), relative.clamp(min=1e-12), rtol=1e-6)
@@ -114,7 +118,7 @@ def test_any_name_is_drawn_as_it_is(name, count):
     assert [text.split(":")[0] for text in drawn] == [f"{escaped}{k}" for k in range(count)]
     assert is_png(figure)
     relative = torch.tensor([1e-3, 1e-2])
-    figure = completeness_figure({name: Completeness(relative, relative)}, n_resamples=2)
+    figure = completeness_figure({name: relative}, n_resamples=2)
     assert figure.axes[0].get_yticklabels()[0].get_text().startswith(f"{escaped}:")
     assert is_png(figure)
 
@@ -127,6 +131,7 @@ def test_any_name_is_drawn_as_it_is(name, count):
         (completeness_figure, {}, "at least one method"),
         (information_curves_figure, {"IG": information(1)}, "no example of 'IG'"),
         (score_curves_figure, {"IG": scores(1)}, "no example of 'IG'"),
+        (score_curves_figure, {"IG": torch.zeros(3)}, r"shape \(3,\): give \(N, P\)"),
     ],
 )
 def test_refusals(draw, results, message):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,27 +15,26 @@ from torch.autograd.graph import GradientEdge
 
 from captum_ext._captum import TargetType, run_forward
 from captum_ext._errors import InvalidArgumentError
+from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.forward import select_output
 from captum_ext.attr._common.model_state import preserve_state
 from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm
 from captum_ext.attr.full_gradient._trace.determinism import refuse_random_numbers
 from captum_ext.attr.full_gradient._trace.operation_trace import LostValueError, OperationTrace
 
-Tensors = tuple[Tensor, ...]
 
-
-class Consumer(Protocol):
+class Consumer(ABC):
     """Receives the bias terms of one backward pass and keeps what it needs of them."""
 
-    may_flow_back: bool
+    may_flow_back = False
 
+    @abstractmethod
     def __call__(self, term: BiasTerm) -> None:
         """Take one term; its adjoint is gone afterwards."""
-        ...
 
     def flowing_back(self) -> list[tuple[GradientEdge, Tensor]]:
-        """Return the maps that are to be pulled back to the input, with their places in the graph."""
-        ...
+        """Return the maps that are to be pulled back to the input, with their places in the graph; none by default."""
+        return []
 
 
 AnyConsumer = TypeVar("AnyConsumer", bound=Consumer)

@@ -37,7 +37,6 @@ from captum_ext.attr.full_gradient._trace.implicit_bias import (
 )
 from captum_ext.attr.full_gradient._trace.module_path import ModulePath
 
-Consumer = Callable[[BiasTerm], None]
 Key = tuple[Node, int]
 
 
@@ -68,7 +67,7 @@ class OperationTrace(TorchFunctionMode):
         cannot be lost.
     """
 
-    def __init__(self, consumer: Consumer, *, keep_values: bool = False) -> None:
+    def __init__(self, consumer: Callable[[BiasTerm], None], *, keep_values: bool = False) -> None:
         super().__init__()
         self._active = True
         self.modules = ModulePath(check_module)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import itertools
 import warnings
 
 import pytest
@@ -15,9 +13,7 @@ from torch import nn
 
 from captum_ext._errors import InvalidArgumentError, TargetOutOfRangeError
 from captum_ext.attr.full_gradient.full_grad import FullGrad
-from captum_ext.attr.full_gradient.layer_totals import LayerContribution
 from captum_ext.attr.full_gradient.saliency import SimpleFullGrad, SmoothFullGrad
-from captum_ext.plot import layer_figure
 from tests.captum_ext.naive_full_grad import naive_full_grad, naive_smooth_full_grad
 from tests.captum_ext.randomised_models import randomise, torchvision_images, torchvision_model
 from tests.captum_ext.small_models import CLASSES, InPlace, TwoInputs, pictures, smooth_cnn
@@ -241,33 +237,6 @@ def test_layers_of_parts_of_a_batch_equal_those_of_the_batch():
     assert list(whole) == list(parts) == ["(input)", "0", "1", "2", "3", "5"]
     for layer, found in whole.items():
         torch.testing.assert_close(found.total, parts[layer].total)
-
-
-def test_figure_shows_a_signed_bar_for_each_layer_and_the_maps_of_the_top_ones():
-    model, x = smooth_cnn(), pictures(2)
-    layers = FullGrad(model).layer_attributions(x, target=1)
-    figure = layer_figure(layers, example=1, n_maps=2)
-    bars, *maps = figure.axes
-    totals = {layer: found.total[1].item() for layer, found in layers.items()}
-    heights = dict(
-        zip((label.get_text() for label in bars.get_yticklabels()), (p.get_width() for p in bars.patches), strict=True)
-    )
-    assert heights == pytest.approx(totals)
-    titled = [ax for ax in maps if ax.get_title()]
-    strongest = sorted((name for name in layers if layers[name].map is not None), key=lambda name: -abs(totals[name]))
-    assert [ax.get_title().splitlines()[0] for ax in titled] == strongest[:2]
-
-
-def test_figure_has_room_for_long_names():
-    found = LayerContribution(torch.tensor([1.0]), torch.ones(1, 1, 8, 8))
-    layers = {f"encoder.layers.encoder_layer_{k}.self_attention": found for k in range(4)}
-    figure = layer_figure(layers, image=torch.rand(3, 8, 8), n_maps=4)
-    figure.savefig(io.BytesIO())  # lays it out
-    _, _, *maps = figure.axes
-    assert maps[0].get_title() == "encoder.layers.encoder_layer_0\n.self_attention\n+1"
-    titles = [axes.title.get_window_extent() for axes in maps]
-    pictures_and_titles = [*titles, *(axes.get_window_extent() for axes in maps)]
-    assert not any(box.overlaps(other) for box, other in itertools.combinations(pictures_and_titles, 2))
 
 
 # ---- inside Captum ----

@@ -12,8 +12,7 @@ from torch.nn.functional import interpolate as resample
 from captum_ext.attr.full_gradient._trace.backpropagation import backpropagate
 from captum_ext.attr.full_gradient._trace.grid import Grid
 from captum_ext.attr.full_gradient.full_grad import FullGrad
-from captum_ext.attr.full_gradient.input_space import InputSpace
-from captum_ext.attr.full_gradient.projection import interpolate, restore_sums, spread_evenly
+from captum_ext.attr.full_gradient.projection import InputSpace, interpolate, restore_sums, spread_evenly
 from tests.captum_ext.randomised_models import randomise, torchvision_images, torchvision_model
 
 sizes = st.integers(1, 12)

@@ -81,7 +81,7 @@ def test_refusals_are_of_captums_type(model, name):
 def test_blur_path_takes_neither_baselines_nor_what_is_not_an_image(model, method):
     with pytest.raises(ValueError, match="leave baselines out"):
         method(model).attribute(pictures(), 0, target=1)
-    with pytest.raises(ValueError, match=r"shape \(2, 5\): a blur path needs pictures"):
+    with pytest.raises(ValueError, match=r"shape \(2, 5\): a blur path needs images"):
         method(lambda x: x.sum(1)).attribute(torch.rand(2, 5))
 
 
