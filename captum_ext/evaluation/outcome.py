@@ -24,8 +24,8 @@ from captum_ext.plot.means import means_figure
 RESULTS = "results.csv"
 SUMMARY = "summary.csv"
 CURVES = "curves"
-MOST_DRAWN = 2000
-"""Bands are resampled from so many curves at most, spread over all; with more they look the same, and take hours."""
+MOST_NUMBERS_DRAWN = 2_000_000
+"""Of more numbers, the curves of some images, spread over all, are drawn: their bands would take hours."""
 
 
 def files_of(settings: EvaluationSettings) -> list[str]:
@@ -103,7 +103,7 @@ def write_outcome(
     figures = {}
     if summary["mean"].notna().any():
         figures[MEANS] = write_figure(store.directory, MEANS, means_figure(*_means(summary, methods, metrics)))
-    joint_areas = {}
+    joint_areas, n_drawn = {}, {}
     for name, metric in metrics.items():
         drawn, areas = _write_curves(store, images, settings.methods, name)
         if metric.has_joint_area:
@@ -112,7 +112,8 @@ def write_outcome(
             titled = {methods[method].title: curves for method, curves in drawn.items()}
             figure = curves_figure(name, metric.title, titled, settings.seed)
             figures[name] = write_figure(store.directory, name, figure)
-    findings = Findings(settings, data, versions, methods, metrics, found, summary, joint_areas, figures)
+            n_drawn[name] = max(map(len, drawn.values()))
+    findings = Findings(settings, data, versions, methods, metrics, found, summary, joint_areas, figures, n_drawn)
     write_report(store, images, findings)
 
 
@@ -130,7 +131,8 @@ def _write_curves(
             if curves is not None:
                 archive.add(method, curves)
                 present = curves[~np.isnan(curves[:, 0])]
-                drawn[method] = present[np.linspace(0, len(present) - 1, min(len(present), MOST_DRAWN)).astype(int)]
+                n_drawn = min(len(present), max(1, MOST_NUMBERS_DRAWN // present.shape[1]))
+                drawn[method] = present[np.linspace(0, len(present) - 1, n_drawn).astype(int)]
                 areas[method] = _area_under_median(present)
         archive.close()
     if not drawn:

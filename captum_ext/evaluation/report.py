@@ -64,6 +64,8 @@ class Findings:
         From a metric's name to the area under each method's median curve.
     figures
         PNG files: of ``"means"``, and of each metric that has curves.
+    n_drawn
+        From a metric's name to how many images' curves are in its figure.
     """
 
     settings: EvaluationSettings
@@ -75,6 +77,7 @@ class Findings:
     summary: pd.DataFrame
     joint_areas: Mapping[str, Mapping[str, float]]
     figures: Mapping[str, bytes]
+    n_drawn: Mapping[str, int]
 
 
 def write_report(store: ResultStore, images: Sequence[str], findings: Findings) -> Path:
@@ -117,7 +120,7 @@ def _context(store: ResultStore, images: Sequence[str], findings: Findings) -> d
         "overview": _overview(findings),
         "means": data_uri("image/png", findings.figures["means"]) if "means" in findings.figures else None,
         "curves": [
-            {"title": metrics[name].title, "about": metrics[name].about, "uri": data_uri("image/png", content)}
+            {"title": metrics[name].title, "about": _caption(name, findings), "uri": data_uri("image/png", content)}
             for name, content in findings.figures.items()
             if name in metrics
         ],
@@ -133,6 +136,12 @@ def _context(store: ResultStore, images: Sequence[str], findings: Findings) -> d
         "earlier_versions": [_versions(earlier) for earlier in store.earlier_versions],
         "scale": _css_scale(),
     }
+
+
+def _caption(name: str, findings: Findings) -> str:
+    about, n_drawn = findings.metrics[name].about, findings.n_drawn[name]
+    n_values = findings.summary.loc[findings.summary["metric"] == name, "n_images"].max()
+    return about if n_drawn >= n_values else f"{about}; curves of {n_drawn} of {n_values} images"
 
 
 def _versions(versions: Mapping[str, str]) -> str:

@@ -111,7 +111,9 @@ METHODS: dict[str, Method] = {
         source="Lundberg, Lee, NeurIPS 2017",
     ),
     "gradcam": _saliency("Grad-CAM", SpatialGradCam, "maps of the last layer with maps, weighted", _SELVARAJU),
-    "guided-gradcam": _saliency("Guided Grad-CAM", SpatialGuidedGradCam, "guided backpropagation times Grad-CAM", _SELVARAJU),
+    "guided-gradcam": _saliency(
+        "Guided Grad-CAM", SpatialGuidedGradCam, "guided backpropagation times Grad-CAM", _SELVARAJU
+    ),
 }
 TAKE_A_LAYER: dict[str, Callable[..., Attribution]] = {
     "gradcam": SpatialGradCam,

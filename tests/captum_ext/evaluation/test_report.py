@@ -144,3 +144,11 @@ def test_figures_are_written_for_papers_too(directory):
     found = {path.name for path in (directory / "figures").iterdir()}
     assert found == {f"{name}.{suffix}" for name in ("means", "deletion", "sic") for suffix in ("png", "pdf")}
     assert (directory / "figures" / "sic.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_figure_of_many_curves_is_drawn_from_some_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("captum_ext.evaluation.outcome.MOST_NUMBERS_DRAWN", 5)
+    write(tmp_path)
+    captions = " ".join(Page((tmp_path / "report.html").read_text()).text)
+    assert "by that of the whole image; curves of 1 of 2 images" in captions  # deletion: two curves of five points
+    assert captions.count("curves of 1 of") == 1  # sic: one curve, of which all is drawn
