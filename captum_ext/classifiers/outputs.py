@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -42,7 +41,9 @@ class Logits(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return scores of shape (N, classes)."""
         output = self.model(inputs)
-        scores = output if isinstance(output, Tensor) else _logits_of(output)
+        scores = output
+        if not isinstance(output, Tensor):
+            scores = output.get("logits") if isinstance(output, dict) else getattr(output, "logits", None)
         if not isinstance(scores, Tensor) or scores.dim() != 2:
             what = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else f"a {type(output).__name__}"
             raise ModelError(
@@ -50,10 +51,6 @@ class Logits(nn.Module):
                 "`logits`."
             )
         return scores
-
-
-def _logits_of(output: Any) -> Any:
-    return output.get("logits") if isinstance(output, dict) else getattr(output, "logits", None)
 
 
 class Probabilities(nn.Module):

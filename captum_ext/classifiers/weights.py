@@ -43,7 +43,10 @@ def load_weights(model: nn.Module, path: Path) -> None:
     Traceback (most recent call last):
     captum_ext.classifiers.weights.WeightsFileError: none.pth: there is no such file.
     """
-    state = _without_prefix(_read(path))
+    state = _read(path)
+    # Data parallel training puts its own name before every other.
+    if all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): value for name, value in state.items()}
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -79,12 +82,6 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
         if content and all(isinstance(value, Tensor) for value in content.values()):
             return content
     raise WeightsFileError(f"{path}: holds no state dict: give what torch.save(model.state_dict(), FILE) writes.")
-
-
-def _without_prefix(state: dict[str, Tensor], prefix: str = "module.") -> dict[str, Tensor]:
-    if all(name.startswith(prefix) for name in state):
-        return {name.removeprefix(prefix): value for name, value in state.items()}
-    return state
 
 
 def _misfit(path: Path, model: nn.Module, state: dict[str, Tensor]) -> str:

@@ -54,13 +54,9 @@ def feature_ranks(attributions: Tensor, inputs: Tensor, channel_reduction: Chann
     by_feature = _channels_last(attributions, inputs)
     importance = _importance(by_feature, channel_reduction)
     order = importance.argsort(dim=1, descending=True, stable=True)
-    return order.argsort(dim=1).reshape(_ranks_shape(inputs)).to(inputs.device)
-
-
-def _ranks_shape(inputs: Tensor) -> tuple[int, ...]:
-    if inputs.dim() == 4:
-        return (inputs.shape[0], 1, *inputs.shape[2:])
-    return tuple(inputs.shape) if inputs.dim() == 2 else (*inputs.shape[:2], 1)
+    n_examples, *feature_shape = inputs.shape
+    shape = {2: feature_shape, 3: [feature_shape[0], 1]}.get(inputs.dim(), [1, *feature_shape[1:]])
+    return order.argsort(dim=1).reshape(n_examples, *shape).to(inputs.device)
 
 
 def _channels_last(attributions: Tensor, inputs: Tensor) -> Tensor:

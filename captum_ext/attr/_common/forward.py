@@ -74,7 +74,11 @@ class TargetFunction:
     def _forward(self, leaves: tuple[Tensor, ...], n_points: int) -> Tensor:
         # The model sees copies: an operation in place must neither meet a leaf nor move the path.
         points = tuple(leaf.clone() for leaf in leaves)
-        _check_one_target_per_example(self.target, self.n_examples)
+        # Captum repeats a list of any length, and then explains other examples than were meant.
+        if isinstance(self.target, list) and len(self.target) != self.n_examples:
+            raise InvalidArgumentError(
+                f"target has {len(self.target)} entries for {self.n_examples} examples: give one for each."
+            )
         target = expand_target(self.target, n_points)
         arguments = expand_additional_forward_args(self.additional_forward_args, n_points)
         output = run_forward(self.forward_func, points, None, arguments)
@@ -106,11 +110,6 @@ def _leaves(points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         (tensor.clone() if tensor.is_inference() else tensor.detach()).requires_grad_(tensor.is_floating_point())
         for tensor in points
     )
-
-
-def _check_one_target_per_example(target: TargetType, n_examples: int) -> None:
-    if isinstance(target, list) and len(target) != n_examples:
-        raise InvalidArgumentError(f"target has {len(target)} entries for {n_examples} examples: give one for each.")
 
 
 def select_output(output: Any, target: TargetType, n_rows: int) -> Tensor:

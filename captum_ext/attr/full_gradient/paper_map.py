@@ -65,14 +65,14 @@ class _Overlay:
     def __init__(self) -> None:
         self._maps: dict[tuple[int, int], Tensor] = {}
 
-    def add(self, map: Tensor) -> None:
-        size = (map.shape[2], map.shape[3])
-        self._maps[size] = self._maps[size] + map if size in self._maps else map
+    def add(self, found: Tensor) -> None:
+        size = (found.shape[2], found.shape[3])
+        self._maps[size] = self._maps[size] + found if size in self._maps else found
 
     def at(self, size: tuple[int, int]) -> Tensor:
         maps = (
-            map if key == size else resample(map, size=size, mode="bilinear", align_corners=True)
-            for key, map in self._maps.items()
+            found if own == size else resample(found, size=size, mode="bilinear", align_corners=True)
+            for own, found in self._maps.items()
         )
         return torch.stack(list(maps)).sum(0)
 
@@ -127,9 +127,9 @@ class NoisyMaps(Consumer):
         if not _belongs(term, layers_only=False):
             return
         assert term.grid is not None
-        map = term.contribution()
+        signed = term.contribution()
         _, before = self._sums.get(term.operation.index, (term.grid, None))
-        self._sums[term.operation.index] = (term.grid, map if before is None else before.add_(map))
+        self._sums[term.operation.index] = (term.grid, signed if before is None else before.add_(signed))
 
     def add_input(self, passed: Backpropagated, image: Tensor) -> None:
         """Add the input term of one pass, summed over the channels before anything else, as published."""
@@ -141,6 +141,6 @@ class NoisyMaps(Consumer):
         assert self._input_sum is not None
         overlay = _Overlay()
         overlay.add(rescaled_sum(self._input_sum.abs()))
-        for grid, map in self._sums.values():
-            overlay.add(rescaled_sum(grid.cells(map.abs())[0]))
+        for grid, total in self._sums.values():
+            overlay.add(rescaled_sum(grid.cells(total.abs())[0]))
         return overlay.at(size)

@@ -64,7 +64,14 @@ class LayerSubstitution:
         for index, activation in enumerate(seen):
             if not activation:
                 raise InvalidArgumentError(f"{self._name(index)} is not called by forward_func: give one that is.")
-        return [self._gathered(activation) for activation in seen]
+        # Replicas of a data-parallel model have seen a part of the batch each, in the order of their devices.
+        order = {index: place for place, index in enumerate(self.device_ids)}
+        gathered = []
+        for by_device in seen:
+            first, *_ = devices = sorted(by_device, key=lambda device: order.get(device.index, 0))
+            parts = zip(*(by_device[device] for device in devices), strict=True)
+            gathered.append(tuple(torch.cat([tensor.to(first) for tensor in tensors]) for tensors in parts))
+        return gathered
 
     def forward_with(self, counts: Sequence[int]) -> Callable[..., Any]:
         """Return the model as a function of the activations, then of its own inputs.
@@ -78,7 +85,8 @@ class LayerSubstitution:
         def forward(*tensors_and_inputs: Any) -> Any:
             tensors = tensors_and_inputs[: sum(counts)]
             inputs = tensors_and_inputs[sum(counts) :]
-            by_device = self._scattered(tensors)
+            replicas = scatter(tensors, list(self.device_ids)) if self.device_ids else (tensors,)
+            by_device = {replica[0].device: tuple(replica) for replica in replicas}
 
             def replace(index: int, activation: Activation) -> Activation:
                 first = sum(counts[:index])
@@ -103,18 +111,6 @@ class LayerSubstitution:
         finally:
             for handle in handles:
                 handle.remove()
-
-    def _gathered(self, activation: dict[torch.device, Activation]) -> Activation:
-        ordered = sorted(activation, key=lambda device: self._position(device))
-        parts = [activation[device] for device in ordered]
-        return tuple(torch.cat([tensor.to(ordered[0]) for tensor in tensors]) for tensors in zip(*parts, strict=True))
-
-    def _position(self, device: torch.device) -> int:
-        return list(self.device_ids).index(device.index) if device.index in self.device_ids else 0
-
-    def _scattered(self, tensors: Activation) -> dict[torch.device, Activation]:
-        replicas = scatter(tensors, list(self.device_ids)) if self.device_ids else (tensors,)
-        return {replica[0].device: tuple(replica) for replica in replicas}
 
     def _check_activation(self, index: int, activation: Activation, seen: dict[torch.device, Activation]) -> None:
         side = "input" if self.at_input else "output"

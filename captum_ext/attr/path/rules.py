@@ -76,16 +76,11 @@ def important_direction(left: EvaluatedPoint, right: EvaluatedPoint) -> tuple[Te
     peak = torch.stack([rows(gradient).abs().amax(1).to(device) for gradient in gradients]).amax(0)
     usable = (peak > 0) & torch.isfinite(peak)
     scale = torch.where(usable, peak, 1.0)
-    directions = tuple(_usable_part(gradient, scale, usable) for gradient in gradients)
+    directions = tuple(torch.where(like_rows(usable, g), g / like_rows(scale, g), 0.0) for g in gradients)
     squared_norm = sum(rows(direction).square().sum(1).to(device) for direction in directions)
     change = in_accumulation_dtype(right.value) - in_accumulation_dtype(left.value)
     weight = torch.where(usable, change / torch.where(usable, squared_norm, 1.0), 0.0)
     return tuple(direction.square() * like_rows(weight, direction) for direction in directions)
-
-
-def _usable_part(gradient: Tensor, scale: Tensor, usable: Tensor) -> Tensor:
-    direction = gradient / like_rows(scale, gradient)
-    return torch.where(like_rows(usable, gradient), direction, 0.0)
 
 
 def _gradient(point: EvaluatedPoint) -> tuple[Tensor, ...]:

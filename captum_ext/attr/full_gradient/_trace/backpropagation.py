@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -110,10 +110,20 @@ def _run(
     copies = tuple(leaf.clone() for leaf in leaves)
     for copy in copies:
         trace.add_input(copy)
-    with trace, refuse_random_numbers(inputs), _compiled_functions_run_eagerly():
+    # Compiled functions hide what they compute. Without an import of the compiler, which is slow, there are none.
+    eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+    with trace, refuse_random_numbers(inputs), eager:
         raw = run_forward(forward_func, copies, None, additional_forward_args)
         output = select_output(raw, target, inputs[0].shape[0])
-        _check_output(output, trace)
+        if not bool(torch.isfinite(output).all()):
+            raise InvalidArgumentError(
+                f"the model's output is {output.tolist()}: only a finite number can be explained."
+            )
+        if not trace.depends_on_input(output):
+            raise RuntimeError(
+                "the output of forward_func does not depend on the inputs through differentiable operations: look "
+                "for .detach(), torch.no_grad(), argmax or a conversion to NumPy in it."
+            )
     gradients = torch.autograd.grad(output.sum(), leaves, allow_unused=True, retain_graph=consumer.may_flow_back)
     trace.pause()
     pulled_back: tuple[Tensor | None, ...] = (None,) * len(leaves)
@@ -121,21 +131,6 @@ def _run(
         edges, maps = zip(*flowing, strict=True)
         pulled_back = torch.autograd.grad(edges, leaves, maps, allow_unused=True)
     return Backpropagated(output.detach(), _or_zeros(gradients, inputs), _or_zeros(pulled_back, inputs))
-
-
-def _compiled_functions_run_eagerly() -> AbstractContextManager[Any]:
-    """Compiled functions hide what they compute; without an import of the compiler, which is slow, there are none."""
-    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
-
-
-def _check_output(output: Tensor, trace: OperationTrace) -> None:
-    if not bool(torch.isfinite(output).all()):
-        raise InvalidArgumentError(f"the model's output is {output.tolist()}: only a finite number can be explained.")
-    if not trace.depends_on_input(output):
-        raise RuntimeError(
-            "the output of forward_func does not depend on the inputs through differentiable operations: look "
-            "for .detach(), torch.no_grad(), argmax or a conversion to NumPy in it."
-        )
 
 
 def _or_zeros(gradients: tuple[Tensor | None, ...], inputs: Tensors) -> Tensors:

@@ -62,7 +62,7 @@ class Observation:
 
 
 # A rule gives the bias of an operation, or None where it is zero.
-Rule = Callable[[Observation], ImplicitBias | None]
+BiasRule = Callable[[Observation], ImplicitBias | None]
 
 _NAMESPACES: tuple[Any, ...] = (
     torch,
@@ -81,7 +81,7 @@ def _functions(names: str) -> list[Function]:
 
 
 def by_jacobian(seen: Observation) -> ImplicitBias | None:
-    """Rule of every operation that has no closed form."""
+    """BiasRule of every operation that has no closed form."""
     return JacobianBias(seen.call())
 
 
@@ -108,7 +108,7 @@ def _concatenation(seen: Observation) -> ImplicitBias | None:
     return None if is_complete else AffineBias(seen.call())
 
 
-def _replacement(first_value: int) -> Rule:
+def _replacement(first_value: int) -> BiasRule:
     """Operations that put values into places of others: linear in old and new together, if those are all dependent."""
 
     def rule(seen: Observation) -> ImplicitBias | None:
@@ -122,7 +122,7 @@ def _replacement(first_value: int) -> Rule:
     return rule
 
 
-def _sum(sign_of_first: int, sign_of_second: int) -> Rule:
+def _sum(sign_of_first: int, sign_of_second: int) -> BiasRule:
     """Sum or difference: the term that does not depend on the input is the bias."""
 
     def rule(seen: Observation) -> ImplicitBias | None:
@@ -178,7 +178,7 @@ def _quotient(seen: Observation) -> ImplicitBias | None:
     return None if seen.only_first_depends else ScaledOutput(seen.call(), 2.0)
 
 
-def _channel_bias(spatial_dims: int, bias_position: int = 2) -> Rule:
+def _channel_bias(spatial_dims: int, bias_position: int = 2) -> BiasRule:
     """Convolution or linear layer whose weight and bias are constants: its bias parameter, shaped for its output."""
 
     def rule(seen: Observation) -> ImplicitBias | None:
@@ -228,7 +228,7 @@ _PLUS = "add add_ __add__ __radd__ __iadd__"
 _MINUS = "sub sub_ subtract __sub__ __isub__"
 
 
-_LAYER_RULES: dict[Rule, str] = {
+_LAYER_RULES: dict[BiasRule, str] = {
     _channel_bias(0): "linear",
     _channel_bias(1): "conv1d conv_transpose1d",
     _channel_bias(2): "conv2d conv_transpose2d",
@@ -236,11 +236,11 @@ _LAYER_RULES: dict[Rule, str] = {
 }
 
 
-def _table(entries: Iterable[tuple[Rule, str]]) -> dict[Function, Rule]:
+def _table(entries: Iterable[tuple[BiasRule, str]]) -> dict[Function, BiasRule]:
     return {function: rule for rule, names in entries for function in _functions(names)}
 
 
-RULES: dict[Function, Rule] = {
+RULES: dict[Function, BiasRule] = {
     **_table(
         [
             (_homogeneous, _HOMOGENEOUS),

@@ -38,11 +38,7 @@ class Grid:
 
     def without_channels(self, activation: Tensor) -> Tensor:
         """Return the activation summed over its channels, the examples first."""
-        return activation.movedim(self.axes.index("N"), 0).sum(self._channel_axis_after_examples)
-
-    @property
-    def _channel_axis_after_examples(self) -> int:
-        return self.axes.replace("N", "").index("C") + 1
+        return activation.movedim(self.axes.index("N"), 0).sum(self.axes.replace("N", "").index("C") + 1)
 
     def cells(self, activation: Tensor) -> tuple[Tensor, Tensor]:
         """Return the activation as a map (N, C, H, W) and, of shape (N,), the sum over what has no place."""
@@ -80,6 +76,7 @@ def follow(
     n_examples
         N.
     """
+    # Of several, such as a map and the gate of one number for each channel that multiplies it, the one that was kept.
     same_shape = [source for source in sources if source[0].shape == output.shape]
     source, grid = (same_shape or list(sources))[0]
     name = getattr(function, "__name__", "").strip("_")
@@ -94,7 +91,7 @@ def follow(
     elif name in ("cat", "concat", "concatenate"):
         found = _concatenated(grid, source, args, kwargs)
     elif name == "linear" and grid.axes[-1] != "C":
-        found = None
+        found = None  # mixes the last axis, which here is one of places
     else:
         found = _resized(grid, output.shape)
     return found if found is not None and found.fits(output.shape, n_examples) else None
@@ -107,6 +104,7 @@ _DISPLACEMENTS = frozenset(["roll", "flip", "fliplr", "flipud", "rot90", "sort",
 
 def _permuted(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], grid: Grid) -> Grid | None:
     """Find the new order of the axes by doing the same to a tensor whose axes differ in length."""
+    # Without data, on the meta device; every way to name axes is read by PyTorch itself, so none has to be known here.
     lengths = (2, 3, 5, 7)[: len(grid.axes)]
     permuted = function(torch.empty(lengths, device="meta"), *args[1:], **kwargs)
     if not isinstance(permuted, Tensor) or sorted(permuted.shape) != sorted(lengths):
@@ -116,6 +114,7 @@ def _permuted(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[
 
 def _reshaped(grid: Grid, shape: Sequence[int]) -> Grid | None:
     """Rows and columns become tokens, or tokens rows and columns; other reshapes lose the place."""
+    # A reshape of as many axes is one of the channels, into heads or groups; `fits` refuses it where sizes differ.
     if len(shape) == len(grid.axes):
         return grid
     if grid.axes.endswith(("HW", "HWC")):
@@ -130,6 +129,7 @@ def _sliced(grid: Grid, index: Any, shape: Sequence[int]) -> Grid | None:
         return None
     if "L" not in grid.axes:
         return _resized(grid, shape)
+    # From the front only the class token and registers can go; anything else would shift every token's place.
     removed = grid.prefix + grid.height * grid.width - shape[grid.axes.index("L")]
     is_at_start = any(isinstance(part, slice) and part.start == removed and part.stop is None for part in indices)
     if removed == 0:
@@ -144,6 +144,7 @@ def _concatenated(grid: Grid, source: Tensor, args: tuple[Any, ...], kwargs: dic
     axis = grid.axes[dim]
     if axis == "C":
         return grid
+    # What follows the grid's own tokens would be taken for places of it.
     if axis != "L" or tensors[-1] is not source:
         return None
     return replace(grid, prefix=grid.prefix + sum(tensor.shape[dim] for tensor in tensors[:-1]))
