@@ -126,6 +126,8 @@ def evaluate(
     settings = with_options(settings, {"methods": tuple(chosen), "metrics": tuple(measured)})
     with ranks() as rank:
         folder = None if out is None else Path(out)
+        if folder is None and rank.count > 1:
+            raise InvalidArgumentError(f"{rank.count} processes share their results in a folder: give out=.")
         labelled, data, settings = _labelled(images, settings, folder)
         device = device_named(settings.device, rank.local)
         if isinstance(model, str):
