@@ -5,6 +5,7 @@ One monotone curve serves all three channels: three of them, one per channel, wo
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -64,7 +65,7 @@ class Response:
             raise ValueError(f"a response needs two or more finite values of light, got {_shortened(light)}")
         # White is reached once and kept; before it, every value of the file must stand for light of its own.
         below_white = light[: light.index(light[-1]) + 1]
-        increases = all(low < high for low, high in zip(below_white, below_white[1:], strict=False))
+        increases = all(low < high for low, high in itertools.pairwise(below_white))
         if light[0] < 0 or light[-1] != 1 or max(light) > 1 or not increases or len(below_white) < 2:
             raise ValueError(
                 f"the light of a response must increase from 0 or above to 1 and stay there, got {_shortened(light)}"
@@ -180,7 +181,7 @@ class Response:
         content = {
             "format": _FILE_FORMAT,
             "version": _FILE_VERSION,
-            "about": "linear light at equally spaced values of a picture file, from 0 to the largest; for hdr --response",
+            "about": "linear light at equally spaced values of a picture file, 0 to the largest; for hdr --response",
             "name": self.name,
             "light": self.light,
         }
