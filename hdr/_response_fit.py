@@ -2,8 +2,8 @@
 
 Where exposures a and b, log2 t_b / t_a = ev apart, show the same light, the logarithm g = log2 f of the response f
 obeys g(high) - g(low) = ev for the values low in a and high in b: Debevec and Malik (1997) with the radiances
-eliminated, the comparagram of Mann and Picard (1995). One ratio leaves g free up to a period of ev, so g is kept smooth,
-and where no equation speaks it takes the shape of sRGB.
+eliminated, the comparagram of Mann and Picard (1995). One ratio leaves g free up to a period of ev, so g is kept
+smooth; where no equation speaks it takes the shape of sRGB.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ class Cells(NamedTuple):
     """Shape (N, 3, cells): standard deviation of the pixels, from texture and noise."""
     brightest: Array
     """Shape (N, cells): the largest value of the three channels."""
+    grid: tuple[int, int]
+    """Rows and columns in which the cells lie."""
 
     @classmethod
     def of(cls, ldr: Tensor) -> Cells:
@@ -64,7 +66,7 @@ class Cells(NamedTuple):
         pixels = grid.to("cpu", torch.float32).flatten(4).flatten(2, 3).numpy()
         mean = pixels.mean(-1)
         spread = np.sqrt(np.maximum(np.square(pixels).mean(-1) - np.square(mean), 0.0))
-        return cls(pixels, mean, spread, pixels.max((1, 3)))
+        return cls(pixels, mean, spread, pixels.max((1, 3)), (grid.shape[2], grid.shape[3]))
 
 
 class Equations(NamedTuple):

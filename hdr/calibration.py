@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
+import torch
+from scipy.optimize import nnls
 from torch import Tensor
 
 from hdr._response_fit import (
@@ -32,6 +36,14 @@ _FEWEST_EQUATIONS = 200
 _NOTHING_AGREES = 0.5  # EV, the typical residual of equations that are none
 _LOWEST_LIGHT = 0.002  # 9 EV below white an 8-bit file has a handful of levels left
 _STEEPEST = 0.15  # EV from one level to the next, where rounding decides what two exposures differ by
+
+_SAME_SHARE = 0.25  # of the EV stated: less than this is the same light
+_CONTRAST = 1.75  # times as many EV as sRGB would show: what cameras' own curves may make of them
+_LEAST_SIMILARITY = 0.42  # of 1500 pairs of different pictures 3 came above it, of brackets none below
+_JUDGED_EV, _FARTHEST_EV = 5.0, 8.0  # farther apart, what both show well is a choice of what moved; or nothing
+_MIDDLE = (0.15, 0.85)
+_COMPARED_SIDE = 40
+_SHOT_RANGE, _READ_RANGE = (1e-6, 1e-2), (1e-9, 1e-4)
 
 
 @dataclass(frozen=True)
@@ -121,16 +133,165 @@ def calibrate(
     else:
         white = _white_level(cells, ev, log_curve(response), notes)
     response = response.with_white_level(min(white, response.white_level))
-    shot, read = SHOT, READ
-    return Calibration(
-        response,
-        response.white_level,
-        shot,
-        read,
-        _levels(cells),
-        _disagreement(cells, ev, response),
-        tuple(notes),
-    )
+    levels = _levels(cells)
+    shot, read = _noise(cells, ev, response, levels, notes)
+    disagreement = _disagreement(cells, ev, response)
+    return Calibration(response, response.white_level, shot, read, levels, disagreement, tuple(notes))
+
+
+class ExposureMismatchError(ValueError):
+    """The exposures that were stated contradict the pixels."""
+
+
+@dataclass(frozen=True)
+class ExposureFinding:
+    """What two neighbouring exposures of a bracket say about the light that they got.
+
+    Attributes
+    ----------
+    pictures
+        Indices of the shorter and the longer exposure.
+    stated, measured
+        By how many EV the second has more light than the first; measured is NaN where nothing is well exposed in both.
+    problem
+        How they contradict each other, in words; empty if they do not.
+    """
+
+    pictures: tuple[int, int]
+    stated: float
+    measured: float
+    problem: str = ""
+
+
+def exposure_findings(
+    ldr: Tensor, exposures: Tensor, response: Response | None = None, names: Sequence[str] | None = None
+) -> tuple[ExposureFinding, ...]:
+    """Compare the exposures that were stated with the pixels, neighbour by neighbour.
+
+    Parameters
+    ----------
+    ldr, exposures
+        As for :func:`calibrate`.
+    response
+        By which light is measured; sRGB if None. A camera's own contrast is forgiven: up to 1.75 times as many EV as
+        stated, if all neighbours have about the same factor.
+    names
+        What to call the pictures.
+
+    Returns
+    -------
+    tuple of ExposureFinding
+        N - 1 of them.
+
+    Raises
+    ------
+    ValueError
+        If shapes, values or exposures are not as above.
+    """
+    ev = _checked(ldr, exposures)
+    cells = Cells.of(ldr)
+    curve = srgb_above_black(_black_level(cells, ev)) if response is None else log_curve(response)
+    white = 1.0 if response is None else response.white_level
+    neighbours = [(a, a + 1) for a in range(len(ev) - 1)]
+    stated = [float(ev[b] - ev[a]) for a, b in neighbours]
+    measured = [
+        _measured_ev(cells, a, b, curve, white) if s <= _JUDGED_EV else math.nan
+        for (a, b), s in zip(neighbours, stated, strict=True)
+    ]
+    known = [m / s for m, s in zip(measured, stated, strict=True) if m > _SAME_SHARE * s]
+    contrast = float(np.clip(np.median(known), 1 / _CONTRAST, _CONTRAST)) if known else 1.0
+    called = list(names) if names is not None else [f"picture {number}" for number in range(1, len(ev) + 1)]
+    findings = []
+    for (a, b), s, m in zip(neighbours, stated, measured, strict=True):
+        words = _problem(s, m, contrast, _similarity(cells, a, b, white), bool(torch.equal(ldr[a], ldr[b])))
+        findings.append(ExposureFinding((a, b), s, m, f"{called[a]} and {called[b]} {words}" if words else ""))
+    return tuple(findings)
+
+
+def check_exposures(
+    ldr: Tensor, exposures: Tensor, response: Response | None = None, names: Sequence[str] | None = None
+) -> None:
+    """Refuse exposures that contradict the pixels; arguments as for :func:`exposure_findings`.
+
+    Raises
+    ------
+    ExposureMismatchError
+        If they were stated with the wrong sign, a picture is there twice, the list belongs to other pictures, the
+        pictures show different scenes, or so far apart that they share no light; the message says so in EV.
+    ValueError
+        If shapes, values or exposures are not as for :func:`calibrate`.
+
+    Examples
+    --------
+    >>> ramp = torch.linspace(0.05, 0.9, 64).expand(3, 64, 64)
+    >>> ldr = torch.stack([ramp / 4, ramp / 2, ramp])
+    >>> check_exposures(ldr, torch.tensor([1.0, 2.0, 4.0]), Response.linear())
+    >>> check_exposures(ldr.flip(0), torch.tensor([1.0, 2.0, 4.0]), Response.linear())
+    Traceback (most recent call last):
+    hdr.calibration.ExposureMismatchError: the exposures contradict the pixels: picture 1 and picture 2 are stated ...
+    """
+    problems = [finding.problem for finding in exposure_findings(ldr, exposures, response, names) if finding.problem]
+    if problems:
+        raise ExposureMismatchError(
+            f"the exposures contradict the pixels: {'; '.join(problems)}. Correct --times or --ev, leave out "
+            "pictures, or let --ev auto estimate the exposures; --align off --response srgb merges as stated"
+        )
+
+
+def estimate_exposures(ldr: Tensor, response: Response | None = None) -> Tensor:
+    """Relative exposures of pictures of one scene, from their pixels.
+
+    Response and exposure ratios cannot both be free, so the ratios are as good as the response that is given: a camera
+    with more contrast than it says makes all ratios too large, by the same power.
+
+    Parameters
+    ----------
+    ldr
+        Shape (N, 3, H, W), N >= 2, values in [0, 1], in any order.
+    response
+        Of the camera. If None, sRGB is assumed, and a warning says so.
+
+    Returns
+    -------
+    Tensor
+        Shape (N,), in the order of ``ldr``; the smallest is 1.
+
+    Raises
+    ------
+    ExposureMismatchError
+        If two pictures that follow each other in brightness have no well exposed part in common.
+    ValueError
+        If shapes or values are not as above.
+
+    Examples
+    --------
+    >>> ramp = torch.linspace(0.05, 0.9, 64).expand(3, 64, 64)
+    >>> estimate_exposures(torch.stack([ramp, ramp / 4, ramp / 2]), Response.linear()).round(decimals=2)
+    tensor([4., 1., 2.])
+    """
+    _checked(ldr, torch.arange(1.0, len(ldr) + 1))
+    if response is None:
+        warnings.warn("the exposures are estimated as if the camera's response were sRGB", stacklevel=2)
+        response = Response.srgb()
+    cells = Cells.of(ldr)
+    order = np.argsort(cells.mean.mean((1, 2)), kind="stable")
+    curve = log_curve(response)
+    rows, steps = [], []
+    for distance in (1, 2):
+        for a, b in zip(order, order[distance:], strict=False):
+            measured = _measured_ev(cells, a, b, curve, response.white_level)
+            if math.isnan(measured) and distance == 1:
+                raise ExposureMismatchError(
+                    f"pictures {a + 1} and {b + 1} have no well exposed part in common, so that their exposures cannot "
+                    "be estimated; state them (--times, --ev)"
+                )
+            if not math.isnan(measured):
+                row = np.zeros(len(ldr))
+                row[a], row[b] = -1.0, 1.0
+                rows.append(row)
+                steps.append(measured)
+    ev = np.linalg.lstsq(np.stack(rows), np.array(steps), rcond=None)[0]
+    return torch.from_numpy(np.exp2(ev - ev.min())).to(ldr)
 
 
 def _checked(ldr: Tensor, exposures: Tensor) -> Array:
@@ -208,6 +369,94 @@ def _white_level(cells: Cells, ev: Array, curve: Array, notes: list[str]) -> flo
 def _levels(cells: Cells) -> int:
     values = cells.pixels[..., :: max(1, cells.pixels.shape[-1] // 4)] * np.float32(255)
     return 255 if float(np.abs(values - np.rint(values)).max()) < 1e-3 else 65535
+
+
+def _noise(cells: Cells, ev: Array, response: Response, levels: int, notes: list[str]) -> tuple[float, float]:
+    """Shot and read noise, from what neighbouring exposures differ by within cells beyond a plane."""
+    light = response.to_linear(torch.from_numpy(cells.pixels)).numpy()
+    rounding = np.square(response.slope(torch.from_numpy(cells.mean)).numpy() / levels) / 12
+    curve = log_curve(response)
+    plane = np.linalg.qr(np.stack([np.ones(16), np.repeat(np.arange(4.0), 4), np.tile(np.arange(4.0), 4)], 1))[0]
+    rows, variances = [], []
+    for a in range(len(ev) - 1):
+        b = a + 1
+        channel, cell = np.nonzero(_well_exposed(cells, a, b, curve, response.white_level))
+        low, high = light[a, channel, cell], light[b, channel, cell]
+        factor = high.mean(-1) / low.mean(-1)
+        difference = high - factor[:, None] * low
+        difference = difference - difference @ plane @ plane.T
+        variance = np.square(difference).sum(-1) / 13
+        expected = rounding[b, channel, cell] + np.square(factor) * rounding[a, channel, cell]
+        row = np.stack([high.mean(-1) * (1 + factor), 1 + np.square(factor)], -1)
+        # Flat cells only, for texture that moved looks like noise; flat in the shorter one, whose noise matters less
+        # in choosing than that of the difference would.
+        spread = cells.spread[a, channel, cell]
+        bins = np.floor(2 * np.log2(high.mean(-1))).astype(np.intp)
+        for number in np.unique(bins):
+            here = np.nonzero(bins == number)[0]
+            flat = here[np.argsort(spread[here])[: max(_FEWEST_CELLS, len(here) // 4)]]
+            if len(flat) >= _FEWEST_CELLS:
+                rows.append(np.median(row[flat], axis=0))
+                variances.append(float(np.median(variance[flat] - expected[flat])) / 0.949)  # of chi^2 with 13 degrees
+    if len(rows) < 3:
+        notes.append("too little is flat and well exposed to measure the noise: that of a camera at ISO 100 is assumed")
+        return SHOT, READ
+    measured = np.maximum(variances, 1e-9)
+    solution, _ = nnls(np.stack(rows) / measured[:, None], np.ones(len(measured)))
+    return float(np.clip(solution[0], *_SHOT_RANGE)), float(np.clip(solution[1], *_READ_RANGE))
+
+
+def _measured_ev(cells: Cells, a: int, b: int, curve: Array, white: float) -> float:
+    """By how many EV b has more light than a: the median over what both show well; NaN if nothing is."""
+    usable = _well_exposed(cells, a, b, curve, white) & _well_exposed(cells, b, a, curve, white)
+    # In the middle of the file's range, where cameras differ least from the response that is assumed.
+    brighter = np.maximum(cells.mean[a], cells.mean[b])
+    usable &= (brighter > _MIDDLE[0]) & (brighter < _MIDDLE[1] * white)
+    if usable.sum() < _FEWEST_CELLS:
+        return math.nan
+    return float(np.median(read_off(curve, cells.mean[b][usable]) - read_off(curve, cells.mean[a][usable])))
+
+
+def _problem(stated: float, measured: float, contrast: float, similarity: float, identical: bool) -> str:
+    if identical:
+        return f"are the same picture, stated {stated:.2f} EV apart"
+    if stated > _FARTHEST_EV:
+        return f"are stated {stated:.2f} EV apart, too far for files that hold 8: take one between"
+    if similarity < _LEAST_SIMILARITY:
+        return "do not show the same scene"
+    if math.isnan(measured):
+        return ""
+    if measured < -_SAME_SHARE * stated:
+        return f"are stated {stated:.2f} EV apart, but differ by {measured:.2f} EV: are the signs reversed?"
+    if measured < _SAME_SHARE * stated:
+        return f"are stated {stated:.2f} EV apart, but differ by {measured:.2f} EV: the same exposure twice?"
+    tolerance = 0.25 * stated + 0.2
+    if abs(measured - contrast * stated) > tolerance or not stated / _CONTRAST < measured < stated * _CONTRAST:
+        return f"are stated {stated:.2f} EV apart, but differ by {measured:.2f} EV"
+    return ""
+
+
+def _similarity(cells: Cells, a: int, b: int, white: float) -> float:
+    """Correlation of the structure of two exposures, shifted by up to a sixth of the picture; 1 if one has none."""
+    structures = []
+    for index in (a, b):
+        picture = cells.mean[index].mean(0)
+        darkest, brightest = np.percentile(picture, [20, 90])
+        if brightest < 0.1 or darkest > 0.9 * white or brightest - darkest < 0.05:
+            return 1.0  # nearly black, white or even: noise is not structure
+        scale = _COMPARED_SIDE / max(cells.grid)
+        size = [max(6, round(side * scale)) for side in cells.grid]
+        small = cv2.resize(picture.reshape(cells.grid).astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
+        # Ranks do not depend on the response, nor on which part of the scene's range is exposed well.
+        _, place, counts = np.unique((small * 255).round(), return_inverse=True, return_counts=True)
+        ranks = ((np.cumsum(counts) - counts / 2)[place] / small.size).reshape(small.shape).astype(np.float32)
+        structures.append(ranks - cv2.GaussianBlur(ranks, (0, 0), 4.0))
+    first, second = structures
+    top, left = (side // 6 for side in first.shape)
+    middle = np.ascontiguousarray(first[top : first.shape[0] - top, left : first.shape[1] - left])
+    if middle.std() < 1e-3:
+        return 1.0
+    return float(cv2.matchTemplate(second, middle, cv2.TM_CCOEFF_NORMED).max())
 
 
 def _well_exposed(cells: Cells, a: int, b: int, curve: Array, white: float) -> Array:
