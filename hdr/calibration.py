@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.optimize import nnls
 from torch import Tensor
 
@@ -377,7 +378,7 @@ def _noise(cells: Cells, ev: Array, response: Response, levels: int, notes: list
     rounding = np.square(response.slope(torch.from_numpy(cells.mean)).numpy() / levels) / 12
     curve = log_curve(response)
     plane = np.linalg.qr(np.stack([np.ones(16), np.repeat(np.arange(4.0), 4), np.tile(np.arange(4.0), 4)], 1))[0]
-    rows, variances = [], []
+    rows, variances, totals = [], [], []
     for a in range(len(ev) - 1):
         b = a + 1
         channel, cell = np.nonzero(_well_exposed(cells, a, b, curve, response.white_level))
@@ -397,12 +398,14 @@ def _noise(cells: Cells, ev: Array, response: Response, levels: int, notes: list
             flat = here[np.argsort(spread[here])[: max(_FEWEST_CELLS, len(here) // 4)]]
             if len(flat) >= _FEWEST_CELLS:
                 rows.append(np.median(row[flat], axis=0))
-                variances.append(float(np.median(variance[flat] - expected[flat])) / 0.949)  # of chi^2 with 13 degrees
+                variances.append(float(np.median(variance[flat]) / 0.949 - np.median(expected[flat])))  # chi^2 of 13
+                totals.append(float(np.median(variance[flat]) + np.median(expected[flat])))
     if len(rows) < 3:
         notes.append("too little is flat and well exposed to measure the noise: that of a camera at ISO 100 is assumed")
         return SHOT, READ
-    measured = np.maximum(variances, 1e-9)
-    solution, _ = nnls(np.stack(rows) / measured[:, None], np.ones(len(measured)))
+    # Each as uncertain as it is large, together with what rounding did to it.
+    scale = np.maximum(totals, 1e-12)
+    solution, _ = nnls(np.stack(rows) / scale[:, None], np.array(variances) / scale)
     return float(np.clip(solution[0], *_SHOT_RANGE)), float(np.clip(solution[1], *_READ_RANGE))
 
 
@@ -459,11 +462,11 @@ def _similarity(cells: Cells, a: int, b: int, white: float) -> float:
     return float(cv2.matchTemplate(second, middle, cv2.TM_CCOEFF_NORMED).max())
 
 
-def _well_exposed(cells: Cells, a: int, b: int, curve: Array, white: float) -> Array:
-    """Shape (3, cells), boolean: which channels of which cells both exposures show well."""
+def _well_exposed(cells: Cells, a: int, b: int, curve: Array, white: float) -> NDArray[np.bool_]:
+    """Shape (3, cells): which channels of which cells both exposures show well."""
     low = cells.mean[a]
     bright_enough = (read_off(curve, low) > math.log2(_LOWEST_LIGHT)) & (read_off(np.gradient(curve), low) < _STEEPEST)
-    usable: Array = (cells.brightest[b] < white - 1.5 * STEP) & bright_enough
+    usable: NDArray[np.bool_] = (cells.brightest[b] < white - 1.5 * STEP) & bright_enough
     return usable
 
 
