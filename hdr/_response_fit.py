@@ -35,6 +35,7 @@ _KNOTS = 48
 _DARK_SHARE, _EVEN_SHARE, _BRIGHT_SHARE = 0.4, 0.4, 0.2
 # The prior, in EV from knot to knot: how far the slope may differ from sRGB's, and how fast that may change.
 _SLOPE, _BEND = 0.15, 0.015
+_EXPOSURE_ERROR = 0.03  # EV: shutters, apertures and clouds
 # Neighbouring cells are not independent, so that each equation counts as a quarter of one.
 _INDEPENDENT_SHARE = 0.25
 _ITERATIONS = 8
@@ -72,6 +73,9 @@ class Cells(NamedTuple):
 class Equations(NamedTuple):
     """g(high) - g(low) = ev, one for each entry; the spreads are those of the cells that the values are means of."""
 
+    shorter: NDArray[np.intp]
+    """Index of the exposure that ``low`` is from, and below of that of ``high``."""
+    longer: NDArray[np.intp]
     low: Array
     high: Array
     low_spread: Array
@@ -82,6 +86,17 @@ class Equations(NamedTuple):
     def concatenated(cls, parts: list[Equations]) -> Equations:
         """The equations of several pairs of exposures as one."""
         return cls(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+class Solution(NamedTuple):
+    """What solves the equations best."""
+
+    curve: Array
+    """log2 of the light at the levels of an 8-bit file, increasing, on a scale of its own."""
+    errors: Array
+    """For each exposure, by how many EV it got more light than stated."""
+    residual: float
+    """Typical |residual| of the equations in EV; NaN without any."""
 
 
 def log_curve(response: Response) -> Array:
@@ -126,7 +141,7 @@ def equations_of_cells(cells: Cells, ev: Array, curve: Array, black: float, whit
         rank = np.arange(len(order)) - np.searchsorted(bins[order], np.arange(_BINS))[bins[order]]
         kept = order[(rank < _CELLS_IN_BIN) & (shared[order] < read_off(curve, np.array(white - 1.5 * STEP)))]
         columns = (low[kept], high[kept], low_spread[kept], high_spread[kept])
-        parts.append(Equations(*columns, np.full(len(kept), distance)))
+        parts.append(Equations(np.full(len(kept), a), np.full(len(kept), b), *columns, np.full(len(kept), distance)))
     return Equations.concatenated(parts)
 
 
@@ -135,38 +150,41 @@ def equations_of_ranks(cells: Cells, ev: Array, black: float, white: float) -> E
 
     Source: Grossberg and Nayar, "Determining the camera response from images: what is knowable?", 2003.
     """
-    count, channels = cells.mean.shape[:2]
-    pixels = cells.pixels[..., ::5].reshape(count, channels, -1)
+    pixels = cells.pixels[..., ::5].reshape(*cells.mean.shape[:2], -1)
     levels = np.sort(pixels[..., np.isfinite(pixels).all((0, 1))], axis=-1)
     ranks = (np.linspace(0.005, 0.995, _QUANTILES) * (levels.shape[-1] - 1)).astype(np.intp)
     parts = []
     for a, b in _pairs(ev):
         low, high = levels[a][:, ranks].ravel(), levels[b][:, ranks].ravel()
         usable = (high < white - 1.5 * STEP) & (low > black + 1.5 * STEP)
-        spread = np.full(int(usable.sum()), 2 * STEP)
-        parts.append(Equations(low[usable], high[usable], spread, spread, np.full(len(spread), ev[b] - ev[a])))
+        count = int(usable.sum())
+        spread = np.full(count, 2 * STEP)
+        columns = (low[usable], high[usable], spread, spread)
+        parts.append(Equations(np.full(count, a), np.full(count, b), *columns, np.full(count, ev[b] - ev[a])))
     return Equations.concatenated(parts)
 
 
-def solve(equations: Equations, base: Array, start: Array) -> tuple[Array, float]:
-    """The curve that fits the equations, increasing, and the typical |residual| in EV.
+def solve(equations: Equations, ev: Array, base: Array, start: Array) -> Solution:
+    """Fit curve and errors of the exposures to the equations.
 
     Iteratively reweighted least squares with the weights of Geman and McClure, from ``start``; the prior draws the
-    curve to the shape of ``base``.
+    curve to the shape of ``base`` and the errors to 0. What the errors have of a constant or of a multiple of ``ev`` is
+    not theirs: the one is the scale of light, the other a gamma of the response.
     """
     low_at, low_share = _knots(equations.low)
     high_at, high_share = _knots(equations.high)
-    at = np.stack([low_at, low_at + 1, high_at, high_at + 1])
-    share = np.stack([low_share - 1, -low_share, 1 - high_share, high_share])
+    at = np.stack([low_at, low_at + 1, high_at, high_at + 1, _KNOTS + equations.shorter, _KNOTS + equations.longer])
+    one = np.ones_like(low_share)
+    share = np.stack([low_share - 1, -low_share, 1 - high_share, high_share, one, -one])
     target = equations.ev - (read_off(base, equations.high) - read_off(base, equations.low))
+    unknowns = _KNOTS + len(ev)
     products = share[:, None] * share[None]
-    entries = (at[:, None] * _KNOTS + at[None]).ravel()
-    slope, bend = np.diff(np.eye(_KNOTS), axis=0) / _SLOPE, np.diff(np.eye(_KNOTS), 2, axis=0) / _BEND
-    prior = slope.T @ slope + bend.T @ bend + 1e-6 * np.eye(_KNOTS)  # the last fixes the scale, which is free
+    entries = (at[:, None] * unknowns + at[None]).ravel()
+    prior = _prior(ev)
     levels_at, levels_share = _knots(np.arange(ENTRIES) * STEP)
-    curve = start
+    curve, errors = start, np.zeros(len(ev))
     for _ in range(_ITERATIONS):
-        residual = _residual(curve, equations)
+        residual = _residual(curve, errors, equations)
         variance = (
             _variance(curve, equations.low, equations.low_spread)
             + _variance(curve, equations.high, equations.high_spread)
@@ -175,13 +193,25 @@ def solve(equations: Equations, base: Array, start: Array) -> tuple[Array, float
         excess = np.square(residual) / variance
         scale = max(1.0, 2.2 * float(np.median(excess))) if len(excess) else 1.0  # 1.48^2: median to deviation
         weight = _INDEPENDENT_SHARE / (variance * scale) / np.square(1 + excess / (scale * _OUTLYING**2))
-        normal = np.bincount(entries, (products * weight).ravel(), _KNOTS**2).reshape(_KNOTS, _KNOTS)
-        right = np.bincount(at.ravel(), (share * (weight * target)).ravel(), _KNOTS)
-        offset = np.linalg.solve(normal + prior, right)
+        normal = np.bincount(entries, (products * weight).ravel(), unknowns**2).reshape(unknowns, unknowns)
+        right = np.bincount(at.ravel(), (share * (weight * target)).ravel(), unknowns)
+        offset, errors = np.split(np.linalg.solve(normal + prior, right), [_KNOTS])
         curve = base + (1 - levels_share) * offset[levels_at] + levels_share * offset[levels_at + 1]
         rise = 1e-4 * np.arange(ENTRIES)
         curve = np.maximum.accumulate(curve - rise) + rise
-    return curve, float(np.median(np.abs(_residual(curve, equations)))) if len(equations.ev) else math.nan
+    residual = _residual(curve, errors, equations)
+    return Solution(curve, errors, float(np.median(np.abs(residual))) if len(residual) else math.nan)
+
+
+def _prior(ev: Array) -> Array:
+    """Matrix of the quadratic form that curve and errors pay before any equation is heard."""
+    slope, bend = np.diff(np.eye(_KNOTS), axis=0) / _SLOPE, np.diff(np.eye(_KNOTS), 2, axis=0) / _BEND
+    matrix = np.zeros((_KNOTS + len(ev), _KNOTS + len(ev)))
+    matrix[:_KNOTS, :_KNOTS] = slope.T @ slope + bend.T @ bend + 1e-6 * np.eye(_KNOTS)  # the last: light has no scale
+    # Of many exposures, errors that change slowly from one to the next are too much like the curve's own shape.
+    forbidden = np.linalg.qr(np.vander(ev / max(np.abs(ev).max(), 1.0), 2 if len(ev) < 5 else 5))[0]
+    matrix[_KNOTS:, _KNOTS:] = np.eye(len(ev)) / _EXPOSURE_ERROR**2 + 1e8 * forbidden @ forbidden.T
+    return matrix
 
 
 def response_of(curve: Array) -> Response:
@@ -199,8 +229,9 @@ def _pairs(ev: Array) -> Iterator[tuple[int, int]]:
             yield a, a + 2
 
 
-def _residual(curve: Array, equations: Equations) -> Array:
-    return equations.ev - (read_off(curve, equations.high) - read_off(curve, equations.low))
+def _residual(curve: Array, errors: Array, equations: Equations) -> Array:
+    ev = equations.ev + errors[equations.longer] - errors[equations.shorter]
+    return ev - (read_off(curve, equations.high) - read_off(curve, equations.low))
 
 
 def _variance(curve: Array, ldr: Array, spread: Array) -> Array:

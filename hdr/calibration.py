@@ -61,9 +61,12 @@ class Calibration:
         The variance of linear light L in [0, 1] is ``shot * L + read``, without what rounding to levels adds.
     levels
         Quantisation levels of the files: 255, or 65535 for 16 bits.
+    corrections
+        For each exposure, by how many EV it got more light than stated, beside the shortest: the small errors of
+        shutters and of clouds that no response explains. All 0 where the response was given.
     disagreement
-        For each exposure but the shortest, the median of |EV| by which it and the one before disagree; NaN where
-        nothing is well exposed in both.
+        For each exposure but the shortest, the median of |EV| by which it and the one before disagree, corrected; NaN
+        where nothing is well exposed in both.
     notes
         What could not be known, in words for the user.
     """
@@ -73,6 +76,7 @@ class Calibration:
     shot: float = SHOT
     read: float = READ
     levels: int = 255
+    corrections: tuple[float, ...] = ()
     disagreement: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -117,27 +121,30 @@ def calibrate(
     ev = _checked(ldr, exposures)
     cells = Cells.of(ldr)
     notes: list[str] = []
+    errors = np.zeros(len(ev))
     if response is None:
         black = _black_level(cells, ev)
         base = srgb_above_black(black)
-        rough, _ = solve(equations_of_ranks(cells, ev, black, 0.92), base, base)
+        rough = solve(equations_of_ranks(cells, ev, black, 0.92), ev, base, base).curve
         if aligned is not None:
             cells = Cells.of(aligned(ldr, response_of(rough)))
         white = _white_level(cells, ev, rough, notes)
         equations = equations_of_cells(cells, ev, rough, black, white)
-        curve, residual = solve(equations, base, rough)
-        if len(equations.ev) < _FEWEST_EQUATIONS or residual > _NOTHING_AGREES:
+        found = solve(equations, ev, base, rough)
+        if len(equations.ev) < _FEWEST_EQUATIONS or found.residual > _NOTHING_AGREES:
             notes.append("the exposures share too little to tell the camera's response: it is taken as sRGB")
             response = Response.srgb()
         else:
-            response = response_of(curve)
+            response = response_of(found.curve)
+            errors = found.errors
     else:
         white = _white_level(cells, ev, log_curve(response), notes)
     response = response.with_white_level(min(white, response.white_level))
     levels = _levels(cells)
     shot, read = _noise(cells, ev, response, levels, notes)
-    disagreement = _disagreement(cells, ev, response)
-    return Calibration(response, response.white_level, shot, read, levels, disagreement, tuple(notes))
+    disagreement = _disagreement(cells, ev + errors, response)
+    corrections = tuple((errors - errors[0]).tolist())
+    return Calibration(response, response.white_level, shot, read, levels, corrections, disagreement, tuple(notes))
 
 
 class ExposureMismatchError(ValueError):
@@ -345,7 +352,8 @@ def _black_level(cells: Cells, ev: Array) -> float:
 
 def _white_level(cells: Cells, ev: Array, curve: Array, notes: list[str]) -> float:
     """LDR value at which the channels clip: where cells end up that a shorter exposure shows to be far too bright."""
-    found, top = [], cells.mean.max(1)
+    found: list[float] = []
+    top = cells.mean.max(1)
     for channel in range(3):
         ends = []
         for a in range(len(ev) - 1):
@@ -411,7 +419,7 @@ def _noise(cells: Cells, ev: Array, response: Response, levels: int, notes: list
 
 def _measured_ev(cells: Cells, a: int, b: int, curve: Array, white: float) -> float:
     """By how many EV b has more light than a: the median over what both show well; NaN if nothing is."""
-    usable = _well_exposed(cells, a, b, curve, white) & _well_exposed(cells, b, a, curve, white)
+    usable = _well_exposed(cells, a, b, curve, white)
     # In the middle of the file's range, where cameras differ least from the response that is assumed.
     brighter = np.maximum(cells.mean[a], cells.mean[b])
     usable &= (brighter > _MIDDLE[0]) & (brighter < _MIDDLE[1] * white)
@@ -464,9 +472,11 @@ def _similarity(cells: Cells, a: int, b: int, white: float) -> float:
 
 def _well_exposed(cells: Cells, a: int, b: int, curve: Array, white: float) -> NDArray[np.bool_]:
     """Shape (3, cells): which channels of which cells both exposures show well."""
-    low = cells.mean[a]
-    bright_enough = (read_off(curve, low) > math.log2(_LOWEST_LIGHT)) & (read_off(np.gradient(curve), low) < _STEEPEST)
-    usable: NDArray[np.bool_] = (cells.brightest[b] < white - 1.5 * STEP) & bright_enough
+    usable = (cells.brightest[[a, b]] < white - 1.5 * STEP).all(0)
+    steps = np.gradient(curve)
+    for index in (a, b):
+        mean = cells.mean[index]
+        usable = usable & (read_off(curve, mean) > math.log2(_LOWEST_LIGHT)) & (read_off(steps, mean) < _STEEPEST)
     return usable
 
 
