@@ -31,6 +31,8 @@ _PATCH, _PATCH_STEP, _DESCENT_STEPS, _REFINEMENTS = 8, 3, 25, 5
 _BACKGROUND_STEP = 4  # every fourth pixel takes part in the fit of the background's motion
 _BACKGROUND_ERROR = 0.5
 _BACKGROUND_SHARE = 0.15  # of these pixels must agree, or there is no background
+_STILL = 0.3  # pixels: a background that moves less has not moved
+_NOTABLE, _NOTABLE_LEVELS = 1.15, 0.2  # by which flow must be better, as a factor and in 8-bit levels
 _TEXTURED = 6.0  # Sobel gradient of 8-bit levels, over the noise
 _FEWEST_TEXTURED = 30
 
@@ -221,18 +223,25 @@ def _background(here: NDArray[np.uint8], flow: Flow) -> Flow | None:
     if homography is None or agreeing.mean() < _BACKGROUND_SHARE:
         return None
     moved: Flow = (_by_homography(homography, grid) - grid).astype(np.float32)
-    return moved if np.isfinite(moved).all() else None
+    if not np.isfinite(moved).all():
+        return None
+    # A camera on a tripod: pixels that are not interpolated stay as sharp as they are.
+    return np.zeros_like(moved) if np.abs(moved).max() < _STILL else moved
 
 
 def _chosen(here: NDArray[np.uint8], there: NDArray[np.uint8], flow: Flow, background: Flow) -> Flow:
-    """The background's motion where it explains the other image better than the flow does, else the flow."""
+    """The flow where it explains the other image notably better than the background's motion does.
+
+    Where nothing is to be seen but noise, flow explains the noise.
+    """
     grid, residuals = _grid(flow), []
     for candidate in (flow, background):
         positions = grid + candidate
         read = cv2.remap(there, positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
         residuals.append(cv2.GaussianBlur(cv2.absdiff(read, here).astype(np.float32), (0, 0), 2.0))
-    better: Flow = np.where((residuals[1] < residuals[0])[..., None], background, flow)
-    return better
+    still = residuals[1] < _NOTABLE * residuals[0] + _NOTABLE_LEVELS
+    chosen: Flow = np.where(still[..., None], background, flow)
+    return chosen
 
 
 def _grid(flow: Flow) -> Flow:

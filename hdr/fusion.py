@@ -25,13 +25,19 @@ OBSERVATION_CHANNELS = 5
 SATURATION_BEGINS, SATURATION_ENDS = 0.9, 0.98
 """Share of the white level from which a pixel counts as saturated in part, and in full."""
 
-CONSISTENCY = 0.8
-"""Deviations by which an exposure may differ from the reference before it is believed 40 % less."""
 DEVIATION_FLOOR = 0.003
-"""Least deviation in the mu-law domain: what interpolation and an estimated response leave even without noise."""
+"""Least deviation in the mu-law domain: what interpolation leaves even without noise."""
 LOST_CONSISTENCY = 0.006
 """The same where the reference is saturated and shorter exposures decide: how far one may lie below saturation."""
 
+BINS = 14
+"""Steps of brightness in the mu-law domain for which :func:`unexplained_variance` is found."""
+
+_FEWEST_IN_BIN = 50
+_SAMPLED_PIXELS = 20_000
+_QUANTILE = 0.1  # of the squared differences: what moved, up to nine tenths of a brightness, has no say
+_OF_NOISE = 0.1948  # the same quantile of the mean of three squared standard normal numbers, chi2(3) / 3
+_LARGEST_UNEXPLAINED = 0.1**2
 _LOST_TRUST = 1e-2  # of shorter exposures where the reference is lost; above what is seen by no exposure at all
 _UNSEEN_TRUST = 0.03  # of the edge of a frame that goes on outside, against what was seen; only where all is lost
 _REFERENCE_TRUST = 1e-5  # of a clipped reference; it wins where nothing shorter is bright enough to be believed
@@ -51,16 +57,7 @@ class Aligned(NamedTuple):
     """(B, N, 1, H, W): 1 inside an exposure's frame, 0 outside."""
 
 
-class Prior(NamedTuple):
-    """How far each exposure is believed."""
-
-    log_weights: Tensor
-    """(B, N, 1, H, W), at most 0 and at least -8."""
-    difference: Tensor
-    """(B, N, 1, H, W): smoothed absolute difference to the reference, mu-law domain, both clipped alike."""
-
-
-def observe(ldr: Tensor, exposures: Tensor, calibration: Calibration) -> Tensor:
+def observe(ldr: Tensor, exposures: Tensor, calibration: Calibration, unexplained: Tensor | None = None) -> Tensor:
     """Observations of a bracket.
 
     Parameters
@@ -71,6 +68,8 @@ def observe(ldr: Tensor, exposures: Tensor, calibration: Calibration) -> Tensor:
         Shape (N,), relative to the shortest.
     calibration
         Response, white level and noise.
+    unexplained
+        Shape (N, 14): variance besides that of the calibration, by brightness, from :func:`unexplained_variance`.
 
     Returns
     -------
@@ -92,9 +91,12 @@ def observe(ldr: Tensor, exposures: Tensor, calibration: Calibration) -> Tensor:
     # A response that neighbouring exposures disagree about by so many EV is wrong by a factor, wherever it is used.
     misjudged = radiance * (2.0 ** _disagreement(calibration) - 1)
     deviation = ((variance / t.square() + misjudged.square()).sqrt() * mu_law_slope(radiance)).mean(1, keepdim=True)
+    tone_mapped = mu_law(radiance)
+    if unexplained is not None:
+        deviation = (deviation.square() + _at_brightness(unexplained, tone_mapped)).sqrt()
     brightest = ldr.amax(dim=1, keepdim=True) / calibration.white_level
     saturation = ((brightest - SATURATION_BEGINS) / (SATURATION_ENDS - SATURATION_BEGINS)).clamp(0, 1)
-    return torch.cat([mu_law(radiance), saturation, deviation], dim=1)
+    return torch.cat([tone_mapped, saturation, deviation], dim=1)
 
 
 def bring_to_reference(
@@ -137,13 +139,14 @@ def bring_to_reference(
     return Aligned(read[:, :, :3], read[:, :, 3:4], read[:, :, 4:5], seen)
 
 
-def prior(aligned: Aligned, exposures: Tensor, reference: int) -> Prior:
+def prior(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
     """Weights of the physical merge, as logarithms.
 
-    w_i = unsaturated_i * t_i * exp(-d_i^2 / 2 (k sigma)^2), d_i the smoothed difference to the reference in the mu-law
-    domain, both clipped at the lower saturation of the two, sigma the noise expected there. Shot noise makes t_i the
-    noise-optimal weight (Granados et al., CVPR 2010). Where the reference is saturated the shorter exposures decide, as
-    far as they are bright enough to have saturated it; if none is, the reference's own clipping value is the best guess.
+    w_i = unsaturated_i * t_i * exp(-max(d_i^2 - sigma^2, 0) / 2 (sigma^2 + floor^2)): d_i^2 the smoothed squared
+    difference to the reference in the mu-law domain, both clipped at the lower saturation of the two, sigma^2 the
+    variance expected in it. Shot noise makes t_i the noise-optimal weight (Granados et al., CVPR 2010). Where the
+    reference is saturated the shorter exposures decide, as far as they are bright enough to have saturated it; if none
+    is, the reference's own clipping value is the best guess.
 
     Parameters
     ----------
@@ -153,25 +156,82 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int) -> Prior:
         Shape (B, N), relative to the shortest, ascending.
     reference
         Its index.
+
+    Returns
+    -------
+    Tensor
+        Shape (B, N, 1, H, W), at most 0 and at least -8.
     """
-    count = exposures.shape[1]
     t = exposures.to(aligned.tone_mapped).view(*exposures.shape, 1, 1, 1)
-    difference = _difference(aligned, t, reference)
-    sigma = _blur(aligned.deviation[:, reference], 2.0).unsqueeze(1) + DEVIATION_FLOOR
-    consistent = torch.exp(-0.5 * (difference / (CONSISTENCY * sigma)).square())
+    index = torch.arange(exposures.shape[1], device=t.device).view(1, -1, 1, 1, 1)
+    variance = aligned.deviation.square()
+    variance = _blur((variance + variance[:, reference : reference + 1]).flatten(0, 1), 2.0).view_as(variance)
+    excess = (_squared_difference(aligned, t, reference) - variance).clamp_min(0)
+    consistent = torch.exp(-0.5 * excess / (variance + DEVIATION_FLOOR**2))
     unsaturated = 1 - aligned.saturation
-    weights = unsaturated * t * consistent * aligned.seen
+    weights = unsaturated * t * torch.where(index == reference, torch.ones_like(consistent), consistent) * aligned.seen
     lost = aligned.saturation[:, reference : reference + 1]
-    shorter = torch.arange(count, device=t.device).view(1, -1, 1, 1, 1) < reference
-    bright_enough = torch.exp(-0.5 * difference.square() / (LOST_CONSISTENCY**2 + sigma.square()))
+    bright_enough = torch.exp(-0.5 * excess / (variance + LOST_CONSISTENCY**2))
     # The shortest is believed where it is clipped itself: its white is the brightest that is known.
     usable = torch.cat([torch.ones_like(unsaturated[:, :1]), unsaturated[:, 1:]], dim=1)
-    trust = torch.lerp(torch.full_like(aligned.seen, _UNSEEN_TRUST), torch.ones_like(aligned.seen), aligned.seen)
-    weights = weights + torch.where(shorter, _LOST_TRUST * lost * bright_enough * usable * trust * t, 0.0)
-    is_reference = torch.arange(count, device=t.device).view(1, -1, 1, 1, 1) == reference
-    log = torch.log(weights + torch.where(is_reference, _REFERENCE_TRUST, 1e-12))
-    log = log - log.amax(dim=1, keepdim=True)
-    return Prior(log.clamp_min(-_WIDEST), difference)
+    trust = _UNSEEN_TRUST + (1 - _UNSEEN_TRUST) * aligned.seen
+    weights = weights + torch.where(index < reference, _LOST_TRUST * lost * bright_enough * usable * trust * t, 0.0)
+    log = torch.log(weights + torch.where(index == reference, _REFERENCE_TRUST, 1e-12))
+    return (log - log.amax(dim=1, keepdim=True)).clamp_min(-_WIDEST)
+
+
+def unexplained_variance(
+    ldr: Tensor, exposures: Tensor, calibration: Calibration, displacement: Tensor, reference: int
+) -> Tensor:
+    """Squared differences between exposures that the noise of the calibration does not explain, by brightness.
+
+    Film grain, a response that is wrong in its toe, compression: no model knows them all, but the bracket's own pixels
+    do. Without it they pass for motion, and long exposures are not believed in shadows.
+
+    Parameters
+    ----------
+    ldr, exposures, calibration
+        As for :func:`observe`, of the whole image.
+    displacement
+        Shape (N, 2, h, w): of the whole image, at its resolution or a lower one.
+    reference
+        Its index.
+
+    Returns
+    -------
+    Tensor
+        Shape (N, 14): variance in the mu-law domain in steps of brightness from 0 to 1; 0 for the reference, and where
+        too few pixels are well exposed in both.
+    """
+    aligned = _sampled(ldr, exposures, calibration, displacement)
+    t = exposures.to(ldr).view(1, -1, 1, 1, 1)
+    squared = _clipped_difference(aligned, t, reference).square().mean(dim=2)[0]
+    expected = (aligned.deviation.square() + aligned.deviation[:, reference : reference + 1].square())[0, :, 0]
+    known = ((aligned.saturation <= 0) & (aligned.seen > 0))[0, :, 0]
+    brightness = (aligned.tone_mapped[0, reference].mean(dim=0) * BINS).long().clamp(0, BINS - 1)
+    found = torch.zeros(len(ldr), BINS, dtype=squared.dtype, device=squared.device)
+    for index in (index for index in range(len(ldr)) if index != reference):
+        usable = known[index] & known[reference]
+        for step in range(BINS):
+            here = usable & (brightness == step)
+            if int(here.sum()) >= _FEWEST_IN_BIN:
+                measured = torch.quantile(squared[index][here], _QUANTILE) / _OF_NOISE
+                found[index, step] = measured - expected[index][here].median()
+    return found.clamp(0, _LARGEST_UNEXPLAINED)
+
+
+def _sampled(ldr: Tensor, exposures: Tensor, calibration: Calibration, displacement: Tensor) -> Aligned:
+    """Observations in the reference's frame at some thousands of pixels of the whole image."""
+    height, width = ldr.shape[-2:]
+    rows, columns = displacement.shape[-2:]
+    scale, step = height / rows, math.ceil(math.sqrt(rows * columns / _SAMPLED_PIXELS))
+    places = (pixel_grid(rows, columns, like=displacement) + 0.5) * scale - 0.5
+    positions = (places + displacement)[..., ::step, ::step].to(ldr)
+    read = torch.cat([sample(image[None], where[None]) for image, where in zip(ldr, positions, strict=True)])
+    observed = observe(read, exposures, calibration).unsqueeze(0)
+    x, y = positions.unbind(dim=1)
+    seen = ((x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)).to(ldr)[None, :, None]
+    return Aligned(observed[:, :, :3], observed[:, :, 3:4], observed[:, :, 4:5], seen)
 
 
 def clipping_value(exposures: Tensor, reference: int) -> Tensor:
@@ -184,12 +244,25 @@ def _disagreement(calibration: Calibration) -> float:
     return sum(known) / len(known) if known else 0.0
 
 
-def _difference(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
+def _clipped_difference(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
+    """Difference to the reference (B, N, 3, H, W), both clipped where one of the two clips first."""
     limit = clipping_value(t.flatten(1), reference).view_as(t)
-    clipped = torch.minimum(aligned.tone_mapped, limit)
-    ours = torch.minimum(aligned.tone_mapped[:, reference : reference + 1], limit)
-    distance = (clipped - ours).abs().mean(dim=2, keepdim=True)
-    return _blur(distance.flatten(0, 1), 1.0).view_as(distance)
+    ours = aligned.tone_mapped[:, reference : reference + 1]
+    return torch.minimum(aligned.tone_mapped, limit) - torch.minimum(ours, limit)
+
+
+def _squared_difference(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
+    squared = _clipped_difference(aligned, t, reference).square().mean(dim=2, keepdim=True)
+    return _blur(squared.flatten(0, 1), 1.0).view_as(squared)
+
+
+def _at_brightness(unexplained: Tensor, tone_mapped: Tensor) -> Tensor:
+    """Variance (N, 1, H, W) for radiance (N, 3, H, W): linear between the middles of the steps."""
+    place = (tone_mapped.mean(dim=1, keepdim=True) * BINS - 0.5).clamp(0, BINS - 1)
+    below = place.long().clamp_max(BINS - 2)
+    table = unexplained.to(tone_mapped)
+    exposure = torch.arange(len(table), device=table.device).view(-1, 1, 1, 1)
+    return torch.lerp(table[exposure, below], table[exposure, below + 1], place - below)
 
 
 def _blur(maps: Tensor, sigma: float) -> Tensor:

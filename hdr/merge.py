@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from hdr.alignment import Alignment, Mode, align
 from hdr.bracket import Bracket
-from hdr.fusion import observe
+from hdr.fusion import observe, unexplained_variance
 from hdr.nn.generator import SMALLEST_SIDE, Generator
 from hdr.radiometry import inverse_mu_law
 from hdr.weights import load_generator
@@ -145,9 +145,12 @@ class Merger:
         with tqdm(total=bracket.count + len(squares), desc="Merging", disable=not progress) as bar:
             alignment = how if isinstance(how, Alignment) else align(bracket, how, progress=bar.update)
             bar.update(bracket.count - bar.n)
+            unexplained = unexplained_variance(
+                bracket.ldr, bracket.exposures, bracket.calibration, alignment.displacement, bracket.reference_index
+            )
             merged = torch.zeros(3, height, width)
             for (top, bottom), (left, right) in squares:
-                square, shares = self._merge_square(bracket, alignment, (top, bottom, left, right))
+                square, shares = self._merge_square(bracket, alignment, unexplained, (top, bottom, left, right))
                 if not bool(torch.isfinite(square).all()):
                     raise FloatingPointError(
                         f"the network returned NaN or infinity for rows {top} to {bottom}, columns {left} to {right}; "
@@ -164,7 +167,7 @@ class Merger:
 
     @torch.no_grad()
     def _merge_square(
-        self, bracket: Bracket, alignment: Alignment, region: tuple[int, int, int, int]
+        self, bracket: Bracket, alignment: Alignment, unexplained: Tensor, region: tuple[int, int, int, int]
     ) -> tuple[Tensor, Tensor]:
         """Radiance (3, h, w) in the mu-law domain and weights (N, h, w) of a region (top, bottom, left, right)."""
         top, bottom, left, right = region
@@ -175,7 +178,7 @@ class Merger:
         above, before = max(top - margin, 0), max(left - margin, 0)
         ldr = bracket.ldr[..., above : min(bottom + margin, height), before : min(right + margin, width)]
         exposures = bracket.exposures.to(self.device, torch.float32)
-        observations = observe(ldr.to(self.device, torch.float32), exposures, bracket.calibration)
+        observations = observe(ldr.to(self.device, torch.float32), exposures, bracket.calibration, unexplained)
         half = self.precision != "float32"
         with torch.autocast(self.device.type, dtype=getattr(torch, self.precision), enabled=half):
             merged = self.generator(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hdr.alignment import dense_displacement
 from hdr.calibration import Calibration
-from hdr.fusion import observe
+from hdr.fusion import observe, unexplained_variance
 from hdr.response import Response
 
 _ENTRIES = 1021  # of every scene, so that a batch can hold them; four for each level of an 8-bit file
@@ -69,13 +69,14 @@ def make_sample(
         if index != reference:
             limit = 1.0 / max(float(exposures[index]), float(exposures[reference]))
             displacement[index] = dense_displacement(radiance[reference], radiance[index], limit)
+    unexplained = unexplained_variance(ldr, exposures, calibration, displacement, reference)
     top, left, rows, columns = (0, 0, height, width) if crop is None else (*crop, crop[2])
     inside = (..., slice(top, top + rows), slice(left, left + columns))
     return {
         "name": name,
         "ldr": ldr,
         "exposures": exposures,
-        "observations": observe(ldr, exposures, calibration),
+        "observations": observe(ldr, exposures, calibration, unexplained),
         "displacement": displacement[inside].to(ldr),
         "corner": torch.tensor([top, left]),
         "target": target[inside],

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from hdr.fusion import (
     OBSERVATION_CHANNELS,
     Aligned,
-    Prior,
     bring_to_reference,
     clipping_value,
     prior,
@@ -218,7 +217,7 @@ class Generator(nn.Module):
             moved, belief_moved = aligned, belief
         logits = self._judge(0, decoded[0], others[0])
         logits = F.pixel_shuffle(logits.flatten(0, 1), 2).unflatten(0, logits.shape[:2])[..., :height, :width]
-        weights = torch.softmax(belief_moved.log_weights + logits.to(belief_moved.log_weights), dim=1)
+        weights = torch.softmax(belief_moved + logits.to(belief_moved), dim=1)
         # In linear light, where noise averages out without a bias.
         blend = mu_law((weights * inverse_mu_law(moved.tone_mapped)).sum(dim=1))
         radiance = blend + self._residual(blend, moved, weights, decoded[0], reference)
@@ -284,20 +283,20 @@ class Generator(nn.Module):
         return residual.to(blend)
 
     def _coarser(
-        self, decoded: list[Tensor], others: list[Tensor], aligned: Aligned, belief: Prior
+        self, decoded: list[Tensor], others: list[Tensor], aligned: Aligned, belief: Tensor
     ) -> tuple[Tensor, ...]:
         """Radiance from the coarser scales, so that each learns to judge by itself."""
         outputs = []
         for level, residual in enumerate(self.coarse_residuals, start=1):
             size = decoded[level].shape[-2:]
-            pooled, log_weights = (_pooled(maps, size) for maps in (aligned.tone_mapped, belief.log_weights))
+            pooled, log_weights = (_pooled(maps, size) for maps in (aligned.tone_mapped, belief))
             logits = self._judge(level, decoded[level], others[level])
             weights = torch.softmax(log_weights + logits.to(log_weights), dim=1)
             outputs.append(mu_law((weights * inverse_mu_law(pooled)).sum(dim=1)) + residual(decoded[level]).to(pooled))
         return tuple(outputs)
 
 
-def _network_input(aligned: Aligned, belief: Prior, exposures: Tensor, reference: int) -> Tensor:
+def _network_input(aligned: Aligned, belief: Tensor, exposures: Tensor, reference: int) -> Tensor:
     """All that is known of each exposure at each place, of order 1: (B, N, 11, H, W)."""
     ours = aligned.tone_mapped[:, reference : reference + 1]
     limit = clipping_value(exposures, reference).to(ours).view(*exposures.shape, 1, 1, 1)
@@ -310,7 +309,7 @@ def _network_input(aligned: Aligned, belief: Prior, exposures: Tensor, reference
             aligned.saturation,
             _scaled_deviation(aligned.deviation),
             aligned.seen,
-            belief.log_weights / 8,
+            belief / 8,
             (stops / 4).view(*exposures.shape, 1, 1, 1).expand_as(aligned.seen),
         ],
         dim=2,
