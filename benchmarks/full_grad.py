@@ -27,9 +27,9 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the models of the tests, from wherever this is run
 
 from captum_ext import FullGrad
-from captum_ext.attr.full_gradient import decompose
-from tests.naive_full_grad import naive_full_grad
-from tests.randomised_models import torchvision_images, torchvision_model
+from captum_ext.attr.full_gradient.decompose import decompose
+from tests.captum_ext.naive_full_grad import naive_full_grad
+from tests.captum_ext.randomised_models import torchvision_images, torchvision_model
 
 TARGET = 3
 FOUR = "resnet50,vgg16,vit_b_16,swin_t"

@@ -25,12 +25,9 @@ from captum.attr import IntegratedGradients
 from torch import Tensor, nn
 
 from captum_ext import IDGI
-from captum_ext.explanation import Output, Probabilities
-from captum_ext.image_baselines import ImageBaseline, image_baseline
-from captum_ext.images import read_image
-from captum_ext.method_names import METHODS, run_method
+from captum_ext.classifiers import ImageBaseline, Output, Probabilities, image_baseline, load_classifier, read_image
+from captum_ext.methods import METHODS, run_method
 from captum_ext.metrics import insertion
-from captum_ext.models import load_classifier
 
 N_STEPS = 50
 INTERNAL_BATCH_SIZE = 10

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import typer
-
-from captum_ext.evaluation.measures import METRICS
 from captum_ext.evaluation.results import PARQUET, Row
 from captum_ext.evaluation.statistics import Estimate, Summary, summarize
-from captum_ext.method_names import method_named
+
+from captum_ext.evaluation.measures import METRICS
+from captum_ext.methods import method_named
 
 PAIRS = (("ig", "idgi"), ("guided-ig", "idgi:guided"), ("blur-ig", "idgi:blur"))
 PAPER = ("insertion", "aic", "sic")

@@ -29,11 +29,10 @@ from PIL import Image
 from scipy.interpolate import griddata, interp1d
 from torch import Tensor, nn
 
-from captum_ext.images import read_image
+from captum_ext.classifiers import load_classifier, read_image
 from captum_ext.metrics import information_curves
 from captum_ext.metrics.information_curves import THRESHOLDS
 from captum_ext.metrics.revealed_pixels import random_mask
-from captum_ext.models import load_classifier
 
 Picture = npt.NDArray[np.uint8]
 AGREEMENT = 1e-3

@@ -20,14 +20,21 @@ import typer
 from torch import Tensor
 from tqdm import tqdm
 
-from captum_ext.attr.path_attribution import prepare_walk
-from captum_ext.attr.path_rules import EvaluatedPoint, Rule, important_direction, in_accumulation_dtype, riemann
-from captum_ext.attr.paths import BlurPath, StraightPath
-from captum_ext.explanation import Probabilities, SeenPicture, seen_picture
-from captum_ext.image_baselines import ImageBaseline, image_baseline
-from captum_ext.images import read_image
+from captum_ext.attr._common.sums import in_accumulation_dtype
+from captum_ext.attr.path.paths import BlurPath, StraightPath
+from captum_ext.attr.path.rules import EvaluatedPoint, Rule, important_direction, riemann
+from captum_ext.attr.path.walk import prepare_walk
+from captum_ext.classifiers import (
+    Classifier,
+    ImageBaseline,
+    Probabilities,
+    SeenImage,
+    image_baseline,
+    load_classifier,
+    read_image,
+    seen_image,
+)
 from captum_ext.metrics import bootstrap_interval, information_curves, insertion
-from captum_ext.models import Classifier, load_classifier
 
 PATHS = {
     "straight, from black": StraightPath(),
@@ -64,7 +71,7 @@ RULES: dict[str, Rule] = {
 PUBLISHED = list(RULES)[:2]
 
 
-def maps_along(path: StraightPath | BlurPath, model: Probabilities, seen: SeenPicture, target: int) -> Maps:
+def maps_along(path: StraightPath | BlurPath, model: Probabilities, seen: SeenImage, target: int) -> Maps:
     """Return the map of each rule, from one walk."""
     baselines = seen.baselines if isinstance(path, StraightPath) else None
     walk = prepare_walk(path, model, (seen.inputs,), baselines, target, None, N_STEPS, 10, progress_name=None)
@@ -75,7 +82,7 @@ def maps_along(path: StraightPath | BlurPath, model: Probabilities, seen: SeenPi
     return maps
 
 
-def measure(classifier: Classifier, seen: SeenPicture, attributions: Tensor, target: int) -> dict[str, float]:
+def measure(classifier: Classifier, seen: SeenImage, attributions: Tensor, target: int) -> dict[str, float]:
     """Return the insertion score from each start."""
     preprocessing = classifier.preprocessing
     scores = {}
@@ -94,9 +101,7 @@ def measure(classifier: Classifier, seen: SeenPicture, attributions: Tensor, tar
     return scores
 
 
-def measure_information(
-    classifier: Classifier, seen: SeenPicture, attributions: Tensor, target: int
-) -> dict[str, float]:
+def measure_information(classifier: Classifier, seen: SeenImage, attributions: Tensor, target: int) -> dict[str, float]:
     """Return the areas of both information curves."""
     curves = information_curves(
         lambda images: classifier.model(classifier.preprocessing.normalize(images)),
@@ -109,7 +114,7 @@ def measure_information(
 
 
 def measure_picture(classifier: Classifier, path: Path, values: Values) -> None:
-    seen = seen_picture(classifier, read_image(path), ImageBaseline.BLACK, "cpu")
+    seen = seen_image(classifier, read_image(path), ImageBaseline.BLACK, "cpu")
     target = int(path.name.split("_")[0])
     for path_name, walked in PATHS.items():
         for rule, attributions in maps_along(walked, Probabilities(classifier.model), seen, target).items():

@@ -1,11 +1,17 @@
 """Attribution methods, as subclasses of ``captum.attr.GradientAttribution``."""
 
-from captum_ext.attr.full_grad import FullGrad
-from captum_ext.attr.full_grad_saliency import SimpleFullGrad, SmoothFullGrad
-from captum_ext.attr.idgi import IDGI, LayerIDGI
-from captum_ext.attr.path_ig import BlurIG, GuidedIG, PathIG
-from captum_ext.attr.paths import AdaptivePath, BlurPath, GuidedPath, Path, StraightPath
-from captum_ext.attr.validation import InvalidArgumentError, TargetOutOfRangeError
+from captum_ext._errors import InvalidArgumentError, TargetOutOfRangeError
+from captum_ext.attr._common.batch_norm import batch_norm_guard
+from captum_ext.attr._common.checks import expand_baselines
+from captum_ext.attr.full_gradient._trace.determinism import NotDeterministicError
+from captum_ext.attr.full_gradient.decompose import decompose
+from captum_ext.attr.full_gradient.full_grad import FullGrad
+from captum_ext.attr.full_gradient.layer_totals import LayerContribution
+from captum_ext.attr.full_gradient.saliency import SimpleFullGrad, SmoothFullGrad
+from captum_ext.attr.path.idgi import IDGI
+from captum_ext.attr.path.layer_idgi import LayerIDGI
+from captum_ext.attr.path.path_ig import BlurIG, GuidedIG, PathIG
+from captum_ext.attr.path.paths import AdaptivePath, BlurPath, GuidedPath, Path, StraightPath
 
 __all__ = [
     "IDGI",
@@ -16,11 +22,16 @@ __all__ = [
     "GuidedIG",
     "GuidedPath",
     "InvalidArgumentError",
+    "LayerContribution",
     "LayerIDGI",
+    "NotDeterministicError",
     "Path",
     "PathIG",
     "SimpleFullGrad",
     "SmoothFullGrad",
     "StraightPath",
     "TargetOutOfRangeError",
+    "batch_norm_guard",
+    "decompose",
+    "expand_baselines",
 ]

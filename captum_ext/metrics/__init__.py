@@ -2,7 +2,6 @@
 
 from captum_ext.metrics.bootstrap import bootstrap_interval
 from captum_ext.metrics.completeness import Completeness, completeness
-from captum_ext.metrics.figures import completeness_figure, information_curves_figure, score_curves_figure
 from captum_ext.metrics.information_curves import (
     InformationCurve,
     InformationCurves,
@@ -10,7 +9,7 @@ from captum_ext.metrics.information_curves import (
     information_curves,
     softmax_information_curve,
 )
-from captum_ext.metrics.score_curves import ScoreCurves, deletion, insertion
+from captum_ext.metrics.insertion_deletion import ScoreCurves, deletion, insertion
 
 __all__ = [
     "Completeness",
@@ -20,11 +19,8 @@ __all__ = [
     "accuracy_information_curve",
     "bootstrap_interval",
     "completeness",
-    "completeness_figure",
     "deletion",
     "information_curves",
-    "information_curves_figure",
     "insertion",
-    "score_curves_figure",
     "softmax_information_curve",
 ]

@@ -16,10 +16,11 @@ from captum_ext._captum import (
     format_additional_forward_args,
     format_tensor_into_tuples,
 )
-from captum_ext.attr.model_state import untouched
-from captum_ext.attr.path_rules import in_accumulation_dtype, row_sum
-from captum_ext.attr.target_function import TargetFunction
-from captum_ext.attr.validation import InvalidArgumentError, check_inputs, check_is_tensor, expand_baselines
+from captum_ext._errors import InvalidArgumentError
+from captum_ext.attr._common.checks import check_inputs, check_is_tensor, expand_baselines
+from captum_ext.attr._common.forward import TargetFunction
+from captum_ext.attr._common.model_state import preserve_state
+from captum_ext.attr._common.sums import in_accumulation_dtype, row_sum
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def completeness(
         Tensor or tuple of tensors with a row for each example, of the shapes of ``inputs`` or, for methods that explain
         a layer, of that layer. All must be finite.
     baselines
-        Where the explanation starts; None takes zeros. For a blur path give the blurred picture.
+        Where the explanation starts; None takes zeros. For a blur path give the blurred image.
     target, additional_forward_args
         As they were given to the method.
 
@@ -83,7 +84,7 @@ def completeness(
     n_examples = check_inputs(tensors, integers_allowed=True)
     _check_attributions(parts, tensors, n_examples)
     function = TargetFunction(forward_func, target, format_additional_forward_args(additional_forward_args), n_examples)
-    with untouched(forward_func, *tensors):
+    with preserve_state(forward_func, *tensors):
         end, start = function.value(tensors), function.value(expand_baselines(baselines, tensors))
     change = in_accumulation_dtype(end) - in_accumulation_dtype(start)
     delta = row_sum(tuple(part.detach() for part in parts), change.device) - change

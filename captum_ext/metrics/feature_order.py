@@ -8,8 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from captum_ext.attr.path_rules import in_accumulation_dtype
-from captum_ext.attr.validation import InvalidArgumentError, check_is_tensor
+from captum_ext._errors import InvalidArgumentError
+from captum_ext.attr._common.checks import check_is_tensor
+from captum_ext.attr._common.sums import in_accumulation_dtype
 
 ChannelReduction = Literal["abs_sum", "sum", "max_abs"] | Callable[[Tensor], Tensor]
 
@@ -26,9 +27,9 @@ def feature_ranks(attributions: Tensor, inputs: Tensor, channel_reduction: Chann
     Parameters
     ----------
     attributions
-        Of the shape of ``inputs``; pictures (N, 1, H, W), tokens (N, T, E) and embeddings (N, T) too.
+        Of the shape of ``inputs``; images (N, 1, H, W), tokens (N, T, E) and embeddings (N, T) too.
     inputs
-        Pictures (N, C, H, W) with the pixels as features, rows (N, F), tokens (N, T) or embeddings (N, T, E) with the
+        Images (N, C, H, W) with the pixels as features, rows (N, F), tokens (N, T) or embeddings (N, T, E) with the
         tokens as features.
     channel_reduction
         How the attributions of one feature's channels make its importance: ``"abs_sum"``, ``"sum"``, ``"max_abs"`` or
@@ -53,13 +54,9 @@ def feature_ranks(attributions: Tensor, inputs: Tensor, channel_reduction: Chann
     by_feature = _channels_last(attributions, inputs)
     importance = _importance(by_feature, channel_reduction)
     order = importance.argsort(dim=1, descending=True, stable=True)
-    return order.argsort(dim=1).reshape(_ranks_shape(inputs)).to(inputs.device)
-
-
-def _ranks_shape(inputs: Tensor) -> tuple[int, ...]:
-    if inputs.dim() == 4:
-        return (inputs.shape[0], 1, *inputs.shape[2:])
-    return tuple(inputs.shape) if inputs.dim() == 2 else (*inputs.shape[:2], 1)
+    n_examples, *feature_shape = inputs.shape
+    shape = {2: feature_shape, 3: [feature_shape[0], 1]}.get(inputs.dim(), [1, *feature_shape[1:]])
+    return order.argsort(dim=1).reshape(n_examples, *shape).to(inputs.device)
 
 
 def _channels_last(attributions: Tensor, inputs: Tensor) -> Tensor:

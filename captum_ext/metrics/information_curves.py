@@ -1,7 +1,8 @@
-"""Accuracy and softmax information curves (AIC, SIC): what a model recognises against what a picture tells."""
+"""Accuracy and softmax information curves (AIC, SIC): what a model recognises against what an image tells."""
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,20 +13,14 @@ from typing import Any, Literal, ParamSpec, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from captum_ext.attr.model_state import untouched
-from captum_ext.attr.validation import (
-    InvalidArgumentError,
-    check_inputs,
-    check_is_tensor,
-    check_seed,
-    positive_integer,
-)
+from captum_ext._errors import InvalidArgumentError
+from captum_ext.attr._common.checks import check_inputs, check_is_tensor, check_seed, positive_integer
+from captum_ext.attr._common.model_state import preserve_state
 from captum_ext.metrics.feature_order import check_has_rank
-from captum_ext.metrics.picture_information import SMALLEST_SIDE_MS_SSIM, Information, information_in
-from captum_ext.metrics.revealed_pixels import Mask, Picture, interpolate_hidden, random_mask, revealed_at_thresholds
+from captum_ext.metrics.image_information import SMALLEST_SIDE_MS_SSIM, Information, information_in
+from captum_ext.metrics.revealed_pixels import Mask, Pixels, interpolate_hidden, random_mask, revealed_at_thresholds
 
 CurveName = Literal["softmax", "accuracy"]
 Aggregate = Literal["median", "mean"]
@@ -37,50 +32,50 @@ CURVES: tuple[CurveName, ...] = ("softmax", "accuracy")
 THRESHOLDS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.10, 0.13, 0.21, 0.34, 0.5, 0.75)
 N_CURVE_POINTS = 1001
 _ROUNDING = 1e-6
-"""How far pictures may be outside [0, 1], as resizing leaves them; they are clipped."""
+"""How far images may be outside [0, 1], as resizing leaves them; they are clipped."""
 
 
 @dataclass(frozen=True)
 class InformationCurve:
-    """Curves of N pictures, at 1001 equal steps of the normalised information from 0 to 1.
+    """Curves of N images, at 1001 equal steps of the normalised information from 0 to 1.
 
     Parameters
     ----------
     curve
-        Normalised score, 0 to 1; shape (N, 1001). NaN for pictures that do not qualify.
+        Normalised score, 0 to 1; shape (N, 1001). NaN for images that do not qualify.
     refused
-        From the index of each picture that does not qualify to the reason.
+        From the index of each image that does not qualify to the reason.
     """
 
     curve: Tensor
     refused: dict[int, str] = field(default_factory=dict)
 
     def areas(self) -> Tensor:
-        """Return the area under each picture's curve, 0 to 1, NaN for pictures that do not qualify; shape (N,)."""
+        """Return the area under each image's curve, 0 to 1, NaN for images that do not qualify; shape (N,)."""
         return torch.trapezoid(self.curve, dx=1 / (N_CURVE_POINTS - 1), dim=1)
 
     def qualified(self) -> Tensor:
-        """Return the curves of the pictures that qualify; shape (at most N, 1001)."""
+        """Return the curves of the images that qualify; shape (at most N, 1001)."""
         return self.curve[~self.curve[:, 0].isnan()]
 
     def together(self, how: Aggregate = "median") -> Tensor:
-        """Return the median or mean curve of the pictures that qualify; shape (1001,).
+        """Return the median or mean curve of the images that qualify; shape (1001,).
 
         Raises
         ------
         InvalidArgumentError
-            No picture qualifies, or ``how`` is not known.
+            No image qualifies, or ``how`` is not known.
         """
         if how not in ("median", "mean"):
             raise InvalidArgumentError(f"how={how!r} was given: known are 'median' and 'mean'.")
         qualified = self.qualified()
         if not len(qualified):
-            raise InvalidArgumentError(f"no picture qualifies: {self.refused}.")
+            raise InvalidArgumentError(f"no image qualifies: {self.refused}.")
         # The median of an even number of curves lies between the middle two.
         return qualified.quantile(0.5, dim=0) if how == "median" else qualified.mean(0)
 
     def area(self, how: Aggregate = "median") -> float:
-        """Aggregate the curves of the pictures that qualify, and return the area under the result, 0 to 1.
+        """Aggregate the curves of the images that qualify, and return the area under the result, 0 to 1.
 
         Raises
         ------
@@ -92,16 +87,16 @@ class InformationCurve:
 
 @dataclass(frozen=True)
 class InformationCurves:
-    """Both curves of N pictures, at 1001 equal steps of the normalised information from 0 to 1.
+    """Both curves of N images, at 1001 equal steps of the normalised information from 0 to 1.
 
     Parameters
     ----------
     softmax
-        Normalised probability of the target (SIC); shape (N, 1001). NaN for pictures that do not qualify.
+        Normalised probability of the target (SIC); shape (N, 1001). NaN for images that do not qualify.
     accuracy
         Whether the target is the predicted class (AIC), 0 to 1; shape (N, 1001), NaN likewise.
     refused
-        From the index of each picture that does not qualify, for one curve or for both, to the reason.
+        From the index of each image that does not qualify, for one curve or for both, to the reason.
     """
 
     softmax: Tensor
@@ -117,7 +112,7 @@ class InformationCurves:
         return InformationCurve(curve, {index: why for index, why in self.refused.items() if index in missing})
 
     def areas(self, which: CurveName) -> Tensor:
-        """Return the area under each picture's curve, as `InformationCurve.areas` does; shape (N,)."""
+        """Return the area under each image's curve, as `InformationCurve.areas` does; shape (N,)."""
         return self.curve(which).areas()
 
     def area(self, which: CurveName, how: Aggregate = "median") -> float:
@@ -137,16 +132,16 @@ def information_curves(
     internal_batch_size: int | None = None,
     seed: int = 0,
 ) -> InformationCurves:
-    """Reveal the pixels with the largest attributions, and follow what the model sees against what the picture tells.
+    """Reveal the pixels with the largest attributions, and follow what the model sees against what the image tells.
 
     A random ``reveal_fraction`` of the pixels and the corners are always revealed, all others interpolated linearly
     between revealed ones. At each threshold t the share t of the pixels with the largest attributions is revealed
-    too. Information and score are normalised between the picture with random pixels only and the whole one, a
+    too. Information and score are normalised between the image with random pixels only and the whole one, a
     score once reached is kept at the following thresholds, and the points are joined linearly from (0, 0) to (1, 1).
 
-    A picture does not qualify for either curve if the whole picture's probability is below ``min_score`` or random
+    An image does not qualify for either curve if the whole image's probability is below ``min_score`` or random
     pixels hold as much information as all; for the softmax curve if random pixels alone have the probability of the
-    whole; for the accuracy curve if the whole picture is not recognised or random pixels alone are.
+    whole; for the accuracy curve if the whole image is not recognised or random pixels alone are.
 
     Source: Kapishnikov, Bolukbasi, Viegas and Terry, XRAI, ICCV 2019, section 4.2; with MS-SSIM for information as in
     Yang, Wang and Bilgic, IDGI, CVPR 2023.
@@ -154,31 +149,33 @@ def information_curves(
     Parameters
     ----------
     forward_func
-        From pictures with values in [0, 1] to logits of shape (N, classes); normalisation belongs in it.
+        From images with values in [0, 1] to logits of shape (N, classes); normalisation belongs in it.
     inputs
-        Pictures of shape (N, C, H, W) with 1 or 3 channels and 2 pixels or more on each side, values in [0, 1].
+        Images of shape (N, C, H, W) with 1 or 3 channels and 2 pixels or more on each side, values in [0, 1].
     attributions
         Shape (N, C, H, W) or (N, 1, H, W); a pixel's importance is the sum of absolute values over the channels.
     target
-        The class of each picture, or one integer for all.
+        The class of each image, or one integer for all.
     information
-        ``"webp"``: size of the picture as lossless WebP. ``"ms-ssim"``: multi-scale structural similarity to the whole
-        picture, for pictures of 176 pixels or more.
+        ``"webp"``: size of the image as lossless WebP. ``"ms-ssim"``: multi-scale structural similarity to the whole
+        image, for images of 176 pixels or more.
     thresholds
         Shares of pixels, growing, in (0, 1).
     min_score
-        Probability that the whole picture must have to qualify, in [0, 1].
+        Probability that the whole image must have to qualify, in [0, 1].
     reveal_fraction
         Share of random pixels, in [0, 1).
     internal_batch_size
-        The most pictures that go through the model at once; None takes all of one picture's.
+        The most images that go through the model at once; None takes all of one image's.
     seed
-        Of the random pixels, which depend on it and on the size of the picture alone.
+        Of the random pixels, which depend on it and on the size of the image alone.
 
     Raises
     ------
     InvalidArgumentError
         Shapes, values or numbers do not fit.
+    ImportError
+        SciPy, which interpolates, or threadpoolctl is not installed.
 
     Examples
     --------
@@ -189,20 +186,23 @@ def information_curves(
     >>> found.softmax.shape, found.refused
     (torch.Size([2, 1001]), {...})
     """
+    missing = [name for name in ("scipy", "threadpoolctl") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(f"information curves need {' and '.join(missing)}: pip install {' '.join(missing)}.")
     thresholds = [float(threshold) for threshold in thresholds]
-    _check_pictures(inputs, information)
+    _check_images(inputs, information)
     _check_numbers(thresholds, min_score, reveal_fraction)
     classifier = _Classifier(forward_func, inputs, internal_batch_size)
     targets = _targets(target, len(inputs))
-    pictures = (inputs.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    images = (inputs.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     importance = _importance(attributions, inputs)
     revealed = random_mask(inputs.shape[2], inputs.shape[3], reveal_fraction, check_seed(seed))
     curves = {name: torch.full((len(inputs), N_CURVE_POINTS), torch.nan, dtype=torch.float64) for name in CURVES}
     refused: dict[int, str] = {}
-    with torch.no_grad(), untouched(forward_func, inputs):
-        for i, picture in enumerate(pictures):
+    with torch.no_grad(), preserve_state(forward_func, inputs):
+        for i, image in enumerate(images):
             masks = revealed_at_thresholds(importance[i], revealed, thresholds)
-            found, reasons = _picture_curves(classifier, picture, targets[i], masks, information, min_score)
+            found, reasons = _image_curves(classifier, image, targets[i], masks, information, min_score)
             for name, curve in found.items():
                 curves[name][i] = torch.from_numpy(curve)
             if reasons:
@@ -255,28 +255,28 @@ def accuracy_information_curve(*args: Any, **kwargs: Any) -> InformationCurve:
 
 @dataclass(frozen=True)
 class _Classifier:
-    """The model as a function of pictures in 8 bits.
+    """The model as a function of images in 8 bits.
 
     Parameters
     ----------
     forward_func
-        From pictures in [0, 1] to logits.
+        From images in [0, 1] to logits.
     like
         A tensor of the dtype and on the device that the model takes.
     internal_batch_size
-        The most pictures that go through the model at once.
+        The most images that go through the model at once.
     """
 
     forward_func: Callable[[Tensor], Tensor]
     like: Tensor
     internal_batch_size: int | None
 
-    def scores(self, pictures: Sequence[Picture], target: int) -> dict[CurveName, Values]:
-        """Return the target's probability in each picture, and whether it is the predicted class (0 or 1)."""
-        batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).to(self.like) / 255
+    def scores(self, images: Sequence[Pixels], target: int) -> dict[CurveName, Values]:
+        """Return the target's probability in each image, and whether it is the predicted class (0 or 1)."""
+        batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(self.like) / 255
         rows = len(batch)
         if self.internal_batch_size is not None:
-            rows = positive_integer("internal_batch_size", self.internal_batch_size, "the most pictures at once")
+            rows = positive_integer("internal_batch_size", self.internal_batch_size, "the most images at once")
         logits = torch.cat([self._logits(part) for part in batch.split(rows)])
         if logits.dim() != 2 or logits.shape[0] != len(batch):
             raise InvalidArgumentError(f"forward_func returned shape {tuple(logits.shape)}: give logits, (N, classes).")
@@ -296,21 +296,21 @@ class _Classifier:
         return logits
 
 
-def _picture_curves(
+def _image_curves(
     classifier: _Classifier,
-    picture: Picture,
+    image: Pixels,
     target: int,
     masks: Sequence[Mask],
     information: Information,
     min_score: float,
 ) -> tuple[dict[CurveName, Values], dict[CurveName, str]]:
-    """Return the curves for which one picture qualifies, and the reasons why it does not for the others."""
-    whole_scores = classifier.scores([picture], target)
+    """Return the curves for which one image qualifies, and the reasons why it does not for the others."""
+    whole_scores = classifier.scores([image], target)
     probability = whole_scores["softmax"][0]
     if probability < min_score:
-        reason = f"the whole picture scores {probability:.3f}, below min_score={min_score:g}"
+        reason = f"the whole image scores {probability:.3f}, below min_score={min_score:g}"
         return {}, dict.fromkeys(CURVES, reason)
-    scores, told = _scores_and_information(classifier, picture, target, masks, information)
+    scores, told = _scores_and_information(classifier, image, target, masks, information)
     ends: dict[CurveName, Values] = {name: np.array([scores[name][0], whole_scores[name][0]]) for name in CURVES}
     reasons = _refusals(ends, told)
     if len(reasons) == len(CURVES):
@@ -321,42 +321,44 @@ def _picture_curves(
 
 
 def _scores_and_information(
-    classifier: _Classifier, picture: Picture, target: int, masks: Sequence[Mask], information: Information
+    classifier: _Classifier, image: Pixels, target: int, masks: Sequence[Mask], information: Information
 ) -> tuple[dict[CurveName, Values], Values]:
-    """Return the scores of the picture behind each mask, and the information in each and, last, in the whole one."""
+    """Return the scores of the image behind each mask, and the information in each and, last, in the whole one."""
+    from threadpoolctl import threadpool_limits
+
     # SciPy and Pillow work without holding the interpreter. SciPy calls BLAS for every triangle, whose threads would
     # only compete with these.
     with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor() as pool:
 
-        def reveal(mask: Mask) -> tuple[Picture, Future[float]]:
-            version = interpolate_hidden(picture, mask)
-            return version, pool.submit(information_in, version, picture, information)
+        def reveal(mask: Mask) -> tuple[Pixels, Future[float]]:
+            version = interpolate_hidden(image, mask)
+            return version, pool.submit(information_in, version, image, information)
 
         # The fullest mask takes longest: first, so that no thread is left with it alone.
         versions, told = zip(*reversed([*pool.map(reveal, masks[::-1])]), strict=True)
-        told_by_whole = pool.submit(information_in, picture, picture, information)
+        told_by_whole = pool.submit(information_in, image, image, information)
         scores = classifier.scores(versions, target)  # while the pool measures information
         return scores, np.array([future.result() for future in (*told, told_by_whole)])
 
 
 def _refusals(ends: dict[CurveName, Values], information: Values) -> dict[CurveName, str]:
-    """Return why a picture that is recognised does not qualify.
+    """Return why an image that is recognised does not qualify.
 
     Parameters
     ----------
     ends
-        Scores of its random pixels alone and of the whole picture.
+        Scores of its random pixels alone and of the whole image.
     information
-        From random pixels alone to the whole picture.
+        From random pixels alone to the whole image.
     """
     if information[0] >= information[-1]:
-        return dict.fromkeys(CURVES, "random pixels alone hold as much information as the whole picture")
+        return dict.fromkeys(CURVES, "random pixels alone hold as much information as the whole image")
     (random, whole), (random_correct, whole_correct) = ends["softmax"], ends["accuracy"]
     reasons: dict[CurveName, str] = {}
     if random >= whole:
-        reasons["softmax"] = f"random pixels alone score {random:.3f}, no less than the whole picture"
+        reasons["softmax"] = f"random pixels alone score {random:.3f}, no less than the whole image"
     if not whole_correct:
-        reasons["accuracy"] = "the whole picture is not recognised as the target"
+        reasons["accuracy"] = "the whole image is not recognised as the target"
     elif random_correct:
         reasons["accuracy"] = "random pixels alone are recognised as the target"
     return reasons
@@ -385,19 +387,19 @@ def _curve(shares: Values, scores: Values) -> Values:
 
 
 def _targets(target: Sequence[int] | Tensor | int, n_examples: int) -> list[int]:
-    """Return the class of each picture."""
+    """Return the class of each image."""
     try:
         given = torch.as_tensor(target)
     except (TypeError, ValueError, RuntimeError):
         given = torch.empty(0)
     if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
         raise InvalidArgumentError(
-            f"target={target!r} was given: give the class of each picture, an integer or one for each."
+            f"target={target!r} was given: give the class of each image, an integer or one for each."
         )
     one_for_all = given.dim() == 0 or (isinstance(target, Tensor) and given.numel() == 1)
     if not one_for_all and given.shape != (n_examples,):
         raise InvalidArgumentError(
-            f"target has shape {tuple(given.shape)} for {n_examples} pictures: give one integer, or one for each."
+            f"target has shape {tuple(given.shape)} for {n_examples} images: give one integer, or one for each."
         )
     classes: list[int] = given.reshape(-1).expand(n_examples).tolist()
     return classes
@@ -419,7 +421,7 @@ def _importance(attributions: Tensor, inputs: Tensor) -> Values:
     return values
 
 
-def _check_pictures(inputs: Tensor, information: str) -> None:
+def _check_images(inputs: Tensor, information: str) -> None:
     check_inputs((inputs,))
     if inputs.dim() != 4 or inputs.shape[1] not in (1, 3):
         raise InvalidArgumentError(f"inputs has shape {tuple(inputs.shape)}: give (N, 1, H, W) or (N, 3, H, W).")
@@ -431,7 +433,7 @@ def _check_pictures(inputs: Tensor, information: str) -> None:
     lowest, highest = (float(end) for end in inputs.detach().aminmax())
     if lowest < -_ROUNDING or highest > 1 + _ROUNDING:
         raise InvalidArgumentError(
-            f"inputs has values from {lowest:.8g} to {highest:.8g}: give pictures in [0, 1], and put the normalisation "
+            f"inputs has values from {lowest:.8g} to {highest:.8g}: give images in [0, 1], and put the normalisation "
             "into forward_func."
         )
     if information not in ("webp", "ms-ssim"):

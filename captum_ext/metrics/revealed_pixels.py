@@ -1,4 +1,4 @@
-"""Pictures of which some pixels are revealed and all others are interpolated between them."""
+"""Images of which some pixels are revealed and all others are interpolated between them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.interpolate import LinearNDInterpolator
 
-Picture = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Importance = npt.NDArray[np.float64]
 
@@ -36,20 +35,22 @@ def revealed_at_thresholds(importance: Importance, revealed: Mask, thresholds: S
     return [revealed, *(revealed | (importance >= np.quantile(importance, 1 - share)) for share in thresholds)]
 
 
-def interpolate_hidden(picture: Picture, revealed: Mask) -> Picture:
+def interpolate_hidden(image: Pixels, revealed: Mask) -> Pixels:
     """Fill the hidden pixels linearly from the revealed ones, on their Delaunay triangulation.
 
     Parameters
     ----------
-    picture
+    image
         Shape (H, W, C).
     revealed
         Shape (H, W), with the corners.
     """
     if revealed.all():
-        return picture
+        return image
+    from scipy.interpolate import LinearNDInterpolator
+
     # One triangulation serves all channels.
-    interpolate = LinearNDInterpolator(np.argwhere(revealed), picture[revealed].astype(np.float64))
-    filled: Picture = picture.copy()
+    interpolate = LinearNDInterpolator(np.argwhere(revealed), image[revealed].astype(np.float64))
+    filled: Pixels = image.copy()
     filled[~revealed] = np.round(interpolate(np.argwhere(~revealed))).astype(np.uint8)
     return filled

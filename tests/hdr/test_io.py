@@ -336,8 +336,8 @@ def test_a_folder_without_permission_is_reported_before_the_work(tmp_path, monke
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS])
 def test_a_folder_that_takes_no_file_is_reported_with_the_name_that_was_asked_for(tmp_path, monkeypatch, code):
-    def fail(prefix, dir):
-        raise OSError(code, os.strerror(code), f"{dir}/{prefix}secret")
+    def fail(prefix, **place):
+        raise OSError(code, os.strerror(code), f"{place['dir']}/{prefix}secret")
 
     monkeypatch.setattr(tempfile, "TemporaryDirectory", fail)
     with pytest.raises(OSError, match=os.strerror(code)) as told:

@@ -1,0 +1,82 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from captum_ext._errors import RefusedError
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """Context that gives a binary file to write, which takes its name when the context ends without an exception.
+
+    Parameters
+    ----------
+    path
+        The file's name when it is complete; one that is there is replaced. Its directory is made where it is missing.
+
+    Examples
+    --------
+    >>> directory = Path(tempfile.mkdtemp())
+    >>> with atomic_write(directory / "new" / "numbers.txt") as file:
+    ...     _ = file.write(b"1 2 3")
+    >>> [path.name for path in directory.rglob("*.*")]
+    ['numbers.txt']
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+class ExistingFileError(RefusedError):
+    """A file would be replaced without having been asked for; the message names it."""
+
+
+def check_absent(paths: Sequence[Path], force: bool = False, inputs: Sequence[Path] = ()) -> None:
+    """Check that files can be written and none would be replaced, before anything is computed.
+
+    Parameters
+    ----------
+    paths
+        What will be written.
+    force
+        Whether existing files may be replaced.
+    inputs
+        Files that are read, and so never replaced.
+
+    Raises
+    ------
+    ExistingFileError
+        A file is there, and ``force`` is False; it is one of the inputs; or a directory would be where a file is.
+    """
+    for parent in dict.fromkeys(path.parent for path in paths):
+        first = next(folder for folder in (parent, *parent.parents) if folder.exists())
+        if not first.is_dir():
+            raise ExistingFileError(f"{first}: is no folder; give another --out.")
+    read = {path.resolve() for path in inputs}
+    replaced = [path for path in paths if path.resolve() in read]
+    if replaced:
+        raise ExistingFileError(f"{replaced[0]} is read as an input and would be replaced: give another --out.")
+    there = [path for path in paths if path.exists()]
+    if there and not force:
+        others = f" and {len(there) - 1} more" if len(there) > 1 else ""
+        raise ExistingFileError(f"{there[0]}{others} exists already: give --force to replace, or another --out.")
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

@@ -1,0 +1,173 @@
+"""What attribution methods accept: inputs, baselines and step counts are checked here, with one wording."""
+
+from __future__ import annotations
+
+import operator
+import warnings
+
+import torch
+from torch import Tensor
+
+from captum_ext._captum import BaselineType, format_baseline
+from captum_ext._errors import InvalidArgumentError
+
+
+def check_inputs(inputs: tuple[Tensor, ...], *, integers_allowed: bool = False) -> int:
+    """Check the tensors to be explained and return the number of examples.
+
+    Parameters
+    ----------
+    inputs
+        One tensor or more, each of shape (N, ...).
+    integers_allowed
+        True where a layer is explained and the inputs may be indices, such as tokens.
+
+    Raises
+    ------
+    InvalidArgumentError
+        No tensor; a tensor without a batch dimension or without elements; batches of different length; complex
+        numbers; integers where they are not allowed; values that are not finite.
+    """
+    if not inputs:
+        raise InvalidArgumentError("inputs is an empty tuple: give a tensor or a tuple of tensors of shape (N, ...).")
+    for index, tensor in enumerate(inputs):
+        _check_tensor(f"inputs[{index}]", tensor, integers_allowed)
+    lengths = [tensor.shape[0] for tensor in inputs]
+    if len(set(lengths)) > 1:
+        raise InvalidArgumentError(
+            f"the tensors of inputs have batch lengths {lengths}: all must hold the same number of examples."
+        )
+    return lengths[0]
+
+
+def check_is_tensor(name: str, value: object, shape: str) -> None:
+    """Raise `InvalidArgumentError` with the shape that is wanted if a result or a list of numbers is not a tensor."""
+    if isinstance(value, Tensor):
+        return
+    hint = "convert it with torch.as_tensor"
+    if isinstance(value, tuple):
+        hint = "methods that return a convergence delta too give it second, and the first part is meant"
+    raise InvalidArgumentError(f"{name} is a {type(value).__name__}: give a torch.Tensor of shape {shape}; {hint}.")
+
+
+def _check_tensor(name: str, tensor: Tensor, integers_allowed: bool) -> None:
+    if not isinstance(tensor, Tensor):
+        raise InvalidArgumentError(f"{name} is a {type(tensor).__name__}: give a torch.Tensor of shape (N, ...).")
+    shape = tuple(tensor.shape)
+    if not shape:
+        raise InvalidArgumentError(f"{name} has no batch dimension: give shape (N, ...), for one example unsqueeze(0).")
+    if tensor.numel() == 0:
+        raise InvalidArgumentError(f"{name} of shape {shape} has no elements: give at least one example and feature.")
+    if tensor.is_complex():
+        raise InvalidArgumentError(f"{name} is {tensor.dtype}: give real numbers, for instance torch.view_as_real.")
+    if not tensor.is_floating_point():
+        if integers_allowed:
+            return
+        raise InvalidArgumentError(
+            f"{name} is {tensor.dtype}, and no gradient exists with respect to integers: convert images with "
+            ".float(); for token indices explain the embedding layer with LayerIDGI."
+        )
+    if not bool(torch.isfinite(tensor).all()):
+        raise InvalidArgumentError(f"{name} holds NaN or infinite values: replace them before attribution.")
+
+
+def expand_baselines(baselines: BaselineType, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Give every form of baseline that Captum takes the shape, dtype and device of the inputs.
+
+    Parameters
+    ----------
+    baselines
+        None (zeros), a number, a tensor of the input's shape or of batch 1, or a tuple of these, one for each input.
+    inputs
+        Tensors of shape (N, ...).
+
+    Returns
+    -------
+    tuple of Tensor
+        One baseline for each input, of the input's shape.
+
+    Raises
+    ------
+    InvalidArgumentError
+        The number of baselines or the shape of one does not fit the inputs, or one holds values that are not finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> expand_baselines((0.5, torch.ones(1, 2)), (torch.zeros(2, 1), torch.zeros(2, 2)))[1].shape
+    torch.Size([2, 2])
+    """
+    formatted = format_baseline(baselines, inputs)
+    if len(formatted) != len(inputs):
+        raise InvalidArgumentError(
+            f"baselines has {len(formatted)} entries for {len(inputs)} input tensors: give one for each."
+        )
+    return tuple(
+        _expand_baseline(f"baselines[{index}]", baseline, tensor)
+        for index, (baseline, tensor) in enumerate(zip(formatted, inputs, strict=True))
+    )
+
+
+def _expand_baseline(name: str, baseline: Tensor | float, tensor: Tensor) -> Tensor:
+    if not isinstance(baseline, Tensor):
+        expanded = torch.full_like(tensor, baseline)
+    else:
+        wanted = tuple(tensor.shape)
+        if baseline.dim() != tensor.dim() or baseline.shape[0] not in (1, wanted[0]):
+            raise _baseline_shape_error(name, baseline, wanted)
+        try:
+            expanded = baseline.detach().to(tensor).expand(wanted)
+        except RuntimeError:
+            raise _baseline_shape_error(name, baseline, wanted) from None
+    if expanded.is_floating_point() and not bool(torch.isfinite(expanded).all()):
+        raise InvalidArgumentError(f"{name} holds NaN or infinite values: give finite ones.")
+    return expanded
+
+
+def _baseline_shape_error(name: str, baseline: Tensor, wanted: tuple[int, ...]) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"{name} has shape {tuple(baseline.shape)} for an input of shape {wanted}: give {wanted}, "
+        f"{(1, *wanted[1:])} or a number."
+    )
+
+
+def check_n_steps(n_steps: int) -> int:
+    """Return the number of steps as an ``int``, or raise `InvalidArgumentError` if it is not 1 or more."""
+    return positive_integer("n_steps", n_steps, "the number of steps from baseline to input")
+
+
+def points_per_pass(internal_batch_size: int | None, n_examples: int, n_steps: int) -> int:
+    """Return how many points of the path go through the model at once.
+
+    As in Captum, one point of every example is the least; a smaller ``internal_batch_size`` gives a warning.
+    """
+    if internal_batch_size is None:
+        return n_steps
+    size = positive_integer("internal_batch_size", internal_batch_size, "the most rows in one forward pass, or None")
+    if size < n_examples:
+        warnings.warn(
+            f"internal_batch_size={size} is less than the {n_examples} examples given; {n_examples} rows go through "
+            "the model at once. Give fewer examples to use less memory.",
+            stacklevel=4,
+        )
+    return max(1, size // n_examples)
+
+
+def positive_integer(name: str, number: int, meaning: str) -> int:
+    """Return an argument as an ``int``, or raise `InvalidArgumentError` with its meaning if it is not 1 or more."""
+    return _integer(name, number, meaning, least=1)
+
+
+def check_seed(seed: int) -> int:
+    """Return a seed as an ``int``, or raise `InvalidArgumentError` if it is not 0 or more."""
+    return _integer("seed", seed, "what the random numbers start from", least=0)
+
+
+def _integer(name: str, number: int, meaning: str, least: int) -> int:
+    try:
+        integer = operator.index(number)
+    except TypeError:
+        integer = least - 1
+    if integer < least or isinstance(number, bool):
+        raise InvalidArgumentError(f"{name}={number!r} was given: {name} is {meaning}, an integer of {least} or more.")
+    return integer

@@ -1,0 +1,220 @@
+"""The scalar function f(x) = F(x)[target] of one attribution call: its values and gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from captum_ext._captum import TargetType, expand_additional_forward_args, expand_target, run_forward, select_targets
+from captum_ext._errors import InvalidArgumentError, TargetOutOfRangeError
+from captum_ext.attr._common.batch_norm import batch_norm_guard
+
+
+@dataclass(frozen=True)
+class TargetFunction:
+    """A model, a target and additional arguments, as one function from points to one number for each example.
+
+    Parameters
+    ----------
+    forward_func
+        The model, or any callable that returns a tensor of shape (N,) or (N, ...).
+    target
+        Which output of each example is explained, in any form that Captum takes; negative ones count from the end.
+    additional_forward_args
+        Further arguments of ``forward_func``; tensors with a batch dimension are repeated for each point.
+    n_examples
+        N, the number of examples.
+    grad_kwargs
+        Further arguments of ``torch.autograd.grad``.
+    """
+
+    forward_func: Callable[..., Any]
+    target: TargetType
+    additional_forward_args: tuple[Any, ...] | None
+    n_examples: int
+    grad_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def value(self, point: tuple[Tensor, ...]) -> Tensor:
+        """Evaluate one point of every example; shape (N,)."""
+        # With gradients enabled, so that modules choose the same kernels as where a gradient is asked for.
+        with torch.inference_mode(False), torch.enable_grad():
+            return self._forward(_leaves(point), n_points=1).detach()
+
+    def values(self, points: tuple[Tensor, ...], n_points: int) -> Tensor:
+        """Evaluate several points of every example, given as in `value_and_gradient`, where no gradient is needed."""
+        with torch.no_grad():
+            return self._forward(points, n_points)
+
+    def value_and_gradient(self, points: tuple[Tensor, ...], n_points: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Evaluate several points of every example, and the gradient at each.
+
+        Parameters
+        ----------
+        points
+            Tensors of shape (n_points * N, ...), point by point.
+        n_points
+            How many points.
+
+        Returns
+        -------
+        values : Tensor
+            Shape (n_points * N,).
+        gradients : tuple of Tensor
+            One for each input, of the shape of ``points``.
+        """
+        with torch.inference_mode(False), torch.enable_grad(), batch_norm_guard(*points):
+            leaves = _leaves(points)
+            values = self._forward(leaves, n_points)
+            return values.detach(), self._gradient(values, leaves)
+
+    def _forward(self, leaves: tuple[Tensor, ...], n_points: int) -> Tensor:
+        # The model sees copies: an operation in place must neither meet a leaf nor move the path.
+        points = tuple(leaf.clone() for leaf in leaves)
+        # Captum repeats a list of any length, and then explains other examples than were meant.
+        if isinstance(self.target, list) and len(self.target) != self.n_examples:
+            raise InvalidArgumentError(
+                f"target has {len(self.target)} entries for {self.n_examples} examples: give one for each."
+            )
+        target = expand_target(self.target, n_points)
+        arguments = expand_additional_forward_args(self.additional_forward_args, n_points)
+        output = run_forward(self.forward_func, points, None, arguments)
+        return select_output(output, target, self.n_examples * n_points)
+
+    def _gradient(self, values: Tensor, leaves: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        if not values.requires_grad:
+            raise RuntimeError(
+                "the output of forward_func does not depend on the inputs through differentiable operations: look "
+                "for .detach(), torch.no_grad(), argmax or a conversion to NumPy in it."
+            )
+        keywords = {"allow_unused": True, **self.grad_kwargs}
+        gradients = torch.autograd.grad(values, leaves, torch.ones_like(values), **keywords)
+        unused = [index for index, gradient in enumerate(gradients) if gradient is None]
+        if unused and not self.grad_kwargs.get("allow_unused", False):
+            raise RuntimeError(
+                f"the output of forward_func does not depend on inputs {unused} of {len(leaves)}: give what is not "
+                "to be explained as additional_forward_args, and look for .detach() in forward_func."
+            )
+        return tuple(
+            torch.zeros_like(leaf) if gradient is None else gradient
+            for gradient, leaf in zip(gradients, leaves, strict=True)
+        )
+
+
+def _leaves(points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    # A tensor made in inference mode cannot ask for a gradient, its copy can; integers have none.
+    return tuple(
+        (tensor.clone() if tensor.is_inference() else tensor.detach()).requires_grad_(tensor.is_floating_point())
+        for tensor in points
+    )
+
+
+def select_output(output: Any, target: TargetType, n_rows: int) -> Tensor:
+    """Select one number for each row of a model's output.
+
+    Parameters
+    ----------
+    output
+        What the model returned; a tensor of shape (n_rows, ...).
+    target
+        As Captum takes it; negative integers count from the end.
+    n_rows
+        How many rows went into the model.
+
+    Returns
+    -------
+    Tensor
+        Shape (n_rows,).
+
+    Raises
+    ------
+    InvalidArgumentError
+        The output is not a real floating point tensor with a row for each input row, or the target is missing or does
+        not name a single number.
+    TargetOutOfRangeError
+        The target lies outside the output.
+
+    Examples
+    --------
+    >>> import torch
+    >>> select_output(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), [0, -1], 2)
+    tensor([1., 4.])
+    """
+    _check_output(output, n_rows)
+    selected = output if target is None else select_targets(output, _non_negative(target, output))
+    if selected.numel() != n_rows:
+        raise InvalidArgumentError(
+            f"the output of forward_func has shape {tuple(output.shape)} and target={target!r} leaves "
+            f"{selected.numel() // n_rows} numbers for each example: give a target that names one of them, for "
+            "instance the index of a class."
+        )
+    return cast(Tensor, selected.reshape(n_rows))
+
+
+def _check_output(output: Any, n_rows: int) -> None:
+    if not isinstance(output, Tensor):
+        raise InvalidArgumentError(
+            f"forward_func returned a {type(output).__name__}: wrap the model so that it returns a tensor, for "
+            "instance `lambda x: model(x).logits`."
+        )
+    if not output.is_floating_point():
+        raise InvalidArgumentError(
+            f"forward_func returned {output.dtype}: the output must be real and floating point, a score, not a class."
+        )
+    if output.dim() == 0 or output.shape[0] != n_rows:
+        raise InvalidArgumentError(
+            f"forward_func returned shape {tuple(output.shape)} for {n_rows} rows of input: it must return one row "
+            "for each, and not add up over the batch."
+        )
+
+
+def _non_negative(target: TargetType, output: Tensor) -> TargetType:
+    """Check the target against the output's shape, and count negative ones from the end."""
+    sizes = tuple(output.shape[1:])
+    if isinstance(target, Tensor):
+        if target.is_floating_point() or target.is_complex():
+            raise InvalidArgumentError(f"target is a tensor of {target.dtype}: give integers.")
+        if target.numel() == 1:
+            return _index(int(target.item()), sizes)
+        if target.dim() != 1 or target.shape[0] != output.shape[0] or len(sizes) != 1:
+            raise InvalidArgumentError(
+                f"target is a tensor of shape {tuple(target.shape)} for an output of shape {tuple(output.shape)}: give "
+                "one integer for each example, for an output of two dimensions; else a list of tuples."
+            )
+        target = target.to(output.device)
+        _check_range(int(target.min()), int(target.max()), sizes[0])
+        return torch.where(target < 0, target + sizes[0], target)
+    if isinstance(target, list):
+        return [_index(entry, sizes) for entry in target]  # type: ignore[return-value]
+    return _index(target, sizes)
+
+
+def _index(entry: Any, sizes: tuple[int, ...]) -> Any:
+    indices = entry if isinstance(entry, tuple) else (entry,)
+    if len(indices) > len(sizes):
+        raise TargetOutOfRangeError(
+            f"target {entry!r} has {len(indices)} indices for an output with {len(sizes)} dimensions per example: "
+            "give no more than that (none, target=None, for one number per example)."
+        )
+    counted = tuple(
+        index if isinstance(index, slice) else _checked(index, size)
+        for index, size in zip(indices, sizes, strict=False)
+    )
+    return counted if isinstance(entry, tuple) else counted[0]
+
+
+def _checked(index: Any, size: int) -> int:
+    if isinstance(index, bool) or not hasattr(index, "__index__"):
+        raise InvalidArgumentError(f"target {index!r} is a {type(index).__name__}: give an integer or a tuple of them.")
+    number = int(index)
+    _check_range(number, number, size)
+    return number % size
+
+
+def _check_range(lowest: int, highest: int, size: int) -> None:
+    if lowest < -size or highest >= size:
+        wrong = lowest if lowest < -size else highest
+        raise TargetOutOfRangeError(f"target {wrong} is out of range for {size} outputs: give {-size} to {size - 1}.")

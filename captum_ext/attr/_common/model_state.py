@@ -1,0 +1,136 @@
+"""Leave the user's model and random number generators as they were."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import _global_forward_pre_hooks
+from torch.utils.hooks import RemovableHandle
+
+
+@contextmanager
+def preserve_state(forward_func: Callable[..., Any], *tensors: Tensor) -> Iterator[None]:
+    """Context after which the model's buffers and PyTorch's global generators are as before, also after an exception.
+
+    A model in training mode draws random numbers (dropout) and changes its buffers (running statistics, the vectors
+    of spectral normalisation) in every forward pass. Buffers of modules in training mode are put back in place,
+    wherever ``forward_func`` has the modules from; other threads' modules are left alone.
+
+    Parameters
+    ----------
+    forward_func
+        The model, or any callable that runs one.
+    *tensors
+        The model's inputs, whose CUDA devices' generators are restored too.
+    """
+    saved = _SavedBuffers()
+    # A module is not watched where its forward method is called by itself, or where it was compiled in place.
+    for module in _modules_behind(forward_func):
+        saved.add(module)
+    devices = sorted({x.device.index for x in tensors if isinstance(x, Tensor) and x.device.type == "cuda"})
+    try:
+        with torch.random.fork_rng(devices=devices), _watched_by(saved):
+            yield
+    finally:
+        saved.put_back()
+
+
+class _SavedBuffers:
+    """Buffers of modules in training mode: which tensors they are, and their values."""
+
+    def __init__(self) -> None:
+        self._modules: dict[int, nn.Module] = {}
+        self._buffers: list[tuple[nn.Module, str, Tensor | None]] = []
+        self._values: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def add(self, root: nn.Module) -> None:
+        """Save what a module and the modules in it have, where they are in training mode and not saved yet."""
+        if id(root) in self._modules:
+            return
+        for module in root.modules():
+            if module.training and id(module) not in self._modules:
+                self._modules[id(module)] = module
+                for name, buffer in module._buffers.items():
+                    self._buffers.append((module, name, buffer))
+                    if buffer is not None and id(buffer) not in self._values:
+                        self._values[id(buffer)] = (buffer, buffer.detach().clone())
+
+    def put_back(self) -> None:
+        """Give every module its tensors back, with their values."""
+        with torch.no_grad():
+            for tensor, value in self._values.values():
+                tensor.copy_(value)
+        for module, name, buffer in self._buffers:
+            # A scripted module's buffers are no dictionary, and have no get.
+            if name not in module._buffers or module._buffers[name] is not buffer:
+                module._buffers[name] = buffer
+
+
+_WATCHING: list[tuple[int, _SavedBuffers]] = []
+_WATCHING_LOCK = threading.Lock()
+# Compiled graphs depend on the numbers of the hooks: with one of its own for all calls, a model is compiled once.
+_HOOK_NUMBER = RemovableHandle(OrderedDict()).id
+
+
+def _save_before_running(module: nn.Module, _: Any) -> None:
+    # While a model is compiled this must leave no trace in the graph; the compiled module itself was met before.
+    if torch.compiler.is_compiling() or not module.training:
+        return
+    for thread, saved in tuple(_WATCHING):
+        if thread == threading.get_ident():
+            saved.add(module)
+
+
+@contextmanager
+def _watched_by(saved: _SavedBuffers) -> Iterator[None]:
+    """Context in which modules in training mode that this thread is about to run are saved first."""
+    entry = (threading.get_ident(), saved)
+    with _WATCHING_LOCK:
+        _WATCHING.append(entry)
+        _global_forward_pre_hooks[_HOOK_NUMBER] = _save_before_running
+    try:
+        with _no_warning_of_compiled_modules():
+            yield
+    finally:
+        with _WATCHING_LOCK:
+            _WATCHING.remove(entry)
+            if not _WATCHING:
+                del _global_forward_pre_hooks[_HOOK_NUMBER]
+
+
+@contextmanager
+def _no_warning_of_compiled_modules() -> Iterator[None]:
+    """Compiled modules warn that they meet hooks twice; without an import of the compiler there are none."""
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Using `torch.compile\\(module\\)` when there are global hooks")
+        yield
+
+
+def _modules_behind(forward_func: Any) -> Iterator[nn.Module]:
+    """Yield the modules that a callable is, is bound to, or refers to by name."""
+    if isinstance(forward_func, nn.Module):
+        yield forward_func
+    elif inspect.ismethod(forward_func):
+        if isinstance(forward_func.__self__, nn.Module):
+            yield forward_func.__self__
+    elif isinstance(forward_func, partial):
+        for part in (forward_func.func, *forward_func.args, *forward_func.keywords.values()):
+            yield from _modules_behind(part)
+    elif inspect.isfunction(forward_func):
+        names = inspect.getclosurevars(forward_func)
+        for value in (*names.nonlocals.values(), *names.globals.values()):
+            if isinstance(value, nn.Module):
+                yield value

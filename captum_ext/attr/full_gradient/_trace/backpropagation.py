@@ -1,0 +1,139 @@
+"""One forward and backward pass in which every bias term is seen, and a second backward for maps that flow back."""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+from captum_ext._captum import TargetType, run_forward
+from captum_ext._errors import InvalidArgumentError
+from captum_ext.attr._common import Tensors
+from captum_ext.attr._common.forward import select_output
+from captum_ext.attr._common.model_state import preserve_state
+from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm
+from captum_ext.attr.full_gradient._trace.determinism import refuse_random_numbers
+from captum_ext.attr.full_gradient._trace.operation_trace import LostValueError, OperationTrace
+
+
+class Consumer(ABC):
+    """Receives the bias terms of one backward pass and keeps what it needs of them."""
+
+    may_flow_back = False
+
+    @abstractmethod
+    def __call__(self, term: BiasTerm) -> None:
+        """Take one term; its adjoint is gone afterwards."""
+
+    def flowing_back(self) -> list[tuple[GradientEdge, Tensor]]:
+        """Return the maps that are to be pulled back to the input, with their places in the graph; none by default."""
+        return []
+
+
+AnyConsumer = TypeVar("AnyConsumer", bound=Consumer)
+
+
+@dataclass(frozen=True)
+class Backpropagated:
+    """What one pass gave.
+
+    Attributes
+    ----------
+    output
+        F(x), shape (N,).
+    gradients
+        The gradient of F with respect to each input, in the input's shape.
+    pulled_back
+        J^T c with respect to each input, of all maps c together that the consumer sent back; zeros if none.
+    """
+
+    output: Tensor
+    gradients: Tensors
+    pulled_back: Tensors
+
+
+def backpropagate(
+    forward_func: Callable[..., Any],
+    inputs: Tensors,
+    target: TargetType,
+    additional_forward_args: tuple[Any, ...] | None,
+    make_consumer: Callable[[], AnyConsumer],
+) -> tuple[Backpropagated, AnyConsumer]:
+    """Run the model forward and backward; every bias term goes to a consumer as soon as its adjoint is known.
+
+    Parameters
+    ----------
+    forward_func, inputs, target, additional_forward_args
+        What is explained. The model and the global random state are as before afterwards.
+    make_consumer
+        Called for an empty consumer; more than once if the pass has to be repeated.
+
+    Raises
+    ------
+    NotDeterministicError
+        The model is in training mode, or random in another way.
+    InvalidArgumentError
+        The model's output or the target is refused, see `select_output`, or the output is not finite.
+    RuntimeError
+        The output does not depend on the inputs.
+    """
+    with torch.inference_mode(False), torch.enable_grad(), preserve_state(forward_func, *inputs):
+        for keep_values in (False, True):
+            consumer = make_consumer()
+            trace = OperationTrace(consumer, keep_values=keep_values)
+            try:
+                return _run(trace, consumer, forward_func, inputs, target, additional_forward_args), consumer
+            except LostValueError:
+                continue
+            finally:
+                trace.close()
+    raise AssertionError("with all values kept, none is lost")
+
+
+def _run(
+    trace: OperationTrace,
+    consumer: Consumer,
+    forward_func: Callable[..., Any],
+    inputs: Tensors,
+    target: TargetType,
+    additional_forward_args: tuple[Any, ...] | None,
+) -> Backpropagated:
+    leaves = tuple((x.clone() if x.is_inference() else x.detach()).requires_grad_() for x in inputs)
+    # The model sees copies: an operation in place must neither meet a leaf nor change the user's tensor.
+    copies = tuple(leaf.clone() for leaf in leaves)
+    for copy in copies:
+        trace.add_input(copy)
+    # Compiled functions hide what they compute. Without an import of the compiler, which is slow, there are none.
+    eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+    with trace, refuse_random_numbers(inputs), eager:
+        raw = run_forward(forward_func, copies, None, additional_forward_args)
+        output = select_output(raw, target, inputs[0].shape[0])
+        if not bool(torch.isfinite(output).all()):
+            raise InvalidArgumentError(
+                f"the model's output is {output.tolist()}: only a finite number can be explained."
+            )
+        if not trace.depends_on_input(output):
+            raise RuntimeError(
+                "the output of forward_func does not depend on the inputs through differentiable operations: look "
+                "for .detach(), torch.no_grad(), argmax or a conversion to NumPy in it."
+            )
+    gradients = torch.autograd.grad(output.sum(), leaves, allow_unused=True, retain_graph=consumer.may_flow_back)
+    trace.pause()
+    pulled_back: tuple[Tensor | None, ...] = (None,) * len(leaves)
+    if flowing := consumer.flowing_back():
+        edges, maps = zip(*flowing, strict=True)
+        pulled_back = torch.autograd.grad(edges, leaves, maps, allow_unused=True)
+    return Backpropagated(output.detach(), _or_zeros(gradients, inputs), _or_zeros(pulled_back, inputs))
+
+
+def _or_zeros(gradients: tuple[Tensor | None, ...], inputs: Tensors) -> Tensors:
+    return tuple(
+        torch.zeros_like(x) if gradient is None else gradient for gradient, x in zip(gradients, inputs, strict=True)
+    )

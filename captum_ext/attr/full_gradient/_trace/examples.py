@@ -1,0 +1,160 @@
+"""The examples that are to be explained, which can be taken in parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_ext._captum import (
+    TargetType,
+    TensorOrTupleOfTensorsGeneric,
+    format_additional_forward_args,
+    format_tensor_into_tuples,
+)
+from captum_ext._errors import InvalidArgumentError
+from captum_ext.attr._common import Tensors
+from captum_ext.attr._common.checks import check_inputs, positive_integer
+from captum_ext.attr._common.sums import Part
+from captum_ext.attr.full_gradient._trace.backpropagation import AnyConsumer, Backpropagated, backpropagate
+from captum_ext.attr.full_gradient._trace.batch_axis import UnknownBatchAxisError
+
+# The largest |F - sum of the decomposition| / max(1, |F|) that rounding explains.
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A model and the examples at which it is explained.
+
+    Parameters
+    ----------
+    forward_func, inputs, target, additional_forward_args
+        As in `captum_ext.FullGrad.attribute`; inputs and arguments as tuples.
+    """
+
+    forward_func: Callable[..., Any]
+    inputs: Tensors
+    target: TargetType
+    additional_forward_args: tuple[Any, ...] | None
+
+    @classmethod
+    def given(
+        cls,
+        forward_func: Callable[..., Any],
+        inputs: TensorOrTupleOfTensorsGeneric,
+        target: TargetType,
+        additional_forward_args: object | None,
+    ) -> Examples:
+        """Check what a user gave to explain, in any form that Captum takes.
+
+        Raises
+        ------
+        InvalidArgumentError
+            An input is refused, see `check_inputs`.
+        """
+        tensors = format_tensor_into_tuples(inputs)
+        check_inputs(tensors)
+        return cls(forward_func, tensors, target, format_additional_forward_args(additional_forward_args))
+
+    def __len__(self) -> int:
+        return self.inputs[0].shape[0]
+
+    def rows(self, start: int, stop: int) -> Examples:
+        """Return the examples from ``start`` to ``stop``, with their targets and their rows of the arguments."""
+        target, arguments = self.target, self.additional_forward_args
+        one_for_each = isinstance(target, list) or (isinstance(target, Tensor) and target.dim() == 1)
+        if one_for_each and len(target) == len(self):  # type: ignore[arg-type]
+            target = target[start:stop]  # type: ignore[index]
+        if arguments is not None:
+            arguments = tuple(
+                argument[start:stop]
+                if isinstance(argument, Tensor) and argument.dim() > 0 and argument.shape[0] == len(self)
+                else argument
+                for argument in arguments
+            )
+        return Examples(self.forward_func, tuple(x[start:stop].detach() for x in self.inputs), target, arguments)
+
+    def parts(self, internal_batch_size: int | None = None) -> list[Examples]:
+        """Return the examples in parts of at most so many, or all together.
+
+        Raises
+        ------
+        InvalidArgumentError
+            The number is not 1 or more.
+        """
+        size = len(self)
+        if internal_batch_size is not None:
+            meaning = "the most examples in one forward pass, or None"
+            size = positive_integer("internal_batch_size", internal_batch_size, meaning)
+        return [self.rows(start, min(start + size, len(self))) for start in range(0, len(self), size)]
+
+    def backpropagate(self, make_consumer: Callable[[], AnyConsumer]) -> tuple[Backpropagated, AnyConsumer]:
+        """Run `backpropagate` at these examples."""
+        return backpropagate(self.forward_func, self.inputs, self.target, self.additional_forward_args, make_consumer)
+
+
+def explain_in_parts(
+    examples: Examples,
+    explain: Callable[[Examples], Part],
+    output_and_delta: Callable[[Part], tuple[Tensor, Tensor]],
+    internal_batch_size: int | None = None,
+) -> list[Part]:
+    """Explain the examples in parts; one at a time where the batch axis was not told apart.
+
+    Parameters
+    ----------
+    examples
+        What to explain.
+    explain
+        Explains a part of them.
+    output_and_delta
+        Gives the output of a part's examples and what the explanation leaves of it; each of shape (N,).
+    internal_batch_size
+        At most so many at once; None for all.
+
+    Returns
+    -------
+    list
+        The parts, in order.
+
+    Raises
+    ------
+    InvalidArgumentError
+        The model mixes the examples of a batch.
+    """
+    explained: list[Part] = []
+    for part in examples.parts(internal_batch_size):
+        together: Tensor | None = None
+        try:
+            found = explain(part)
+            output, delta = output_and_delta(found)
+            if len(part) == 1 or not _is_mixed(output, delta):
+                explained.append(found)
+                continue
+            together = output
+        except UnknownBatchAxisError:
+            pass
+        alone = [explain(example) for example in part.parts(1)]
+        if together is not None:
+            _check_independence(together, torch.cat([output_and_delta(found)[0] for found in alone]))
+        explained += alone
+    return explained
+
+
+def _is_mixed(output: Tensor, delta: Tensor) -> bool:
+    """Whether contributions went to the wrong example: complete in sum, but not one by one."""
+    allowed = TOLERANCE[output.dtype] * output.abs().clamp(min=1)
+    return bool((delta.abs() > allowed).any()) and bool(delta.sum().abs() <= allowed.sum())
+
+
+def _check_independence(together: Tensor, alone: Tensor) -> None:
+    allowed = TOLERANCE[alone.dtype] * together.abs().clamp(min=1)
+    if bool(((together - alone).abs() > allowed).any()):
+        raise InvalidArgumentError(
+            f"forward_func gives {together.tolist()} for the examples together and {alone.tolist()} for each alone: it "
+            "must keep the examples apart. Give one example at a time, or look for a mean over the batch."
+        )

@@ -1,0 +1,349 @@
+"""See every operation of a forward pass, whatever the model is made of, and know which depend on the input."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
+from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
+from torch.overrides import TorchFunctionMode
+
+from captum_ext.attr._common.batch_norm import guard_output
+from captum_ext.attr.full_gradient._trace.bias_rules import (
+    LAYERS,
+    RULES,
+    Observation,
+    by_jacobian,
+    overwrites_first_argument,
+)
+from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm, Operation
+from captum_ext.attr.full_gradient._trace.determinism import SUSPECTS, check_module, check_operation
+from captum_ext.attr.full_gradient._trace.grid import Grid, follow, image_grid
+from captum_ext.attr.full_gradient._trace.implicit_bias import (
+    AffineBias,
+    Call,
+    ConstantBias,
+    ForwardModeMissingError,
+    Function,
+    ImplicitBias,
+    JacobianBias,
+    Kept,
+    finite,
+    tensors_in,
+)
+from captum_ext.attr.full_gradient._trace.module_path import ModulePath
+
+Key = tuple[Node, int]
+
+
+class LostValueError(Exception):
+    """A hidden operation's input is gone; the forward pass has to be repeated with all values kept."""
+
+
+# Nodes that rearrange values: operations that autograd adds by itself when a tensor is overwritten through a view.
+_VIEWS = (
+    *("Alias", "AsStrided", "Clone", "Detach", "Diagonal", "Expand", "Narrow", "Permute", "Select", "Slice", "Split"),
+    *("SplitWithSizes", "Squeeze", "T", "ToCopy", "Transpose", "Unbind", "Unfold", "UnsafeView", "Unsqueeze", "View"),
+    *("ViewAsComplex", "ViewAsReal"),
+)
+_VIEW_NODES = frozenset(f"{name}Backward{version}" for name in _VIEWS for version in range(4))
+
+
+class OperationTrace(TorchFunctionMode):
+    """Function mode that hooks every operation with a bias and hands its bias terms to a consumer during backward.
+
+    Use it as a context around the forward pass; the terms come when the output's gradient is computed.
+
+    Parameters
+    ----------
+    consumer
+        Receives each term once, in the order of the backward pass. Terms hold the full adjoint: keep less.
+    keep_values
+        Keep all activations, so that the inputs of hidden operations (TorchScript, custom autograd functions)
+        cannot be lost.
+    """
+
+    def __init__(self, consumer: Callable[[BiasTerm], None], *, keep_values: bool = False) -> None:
+        super().__init__()
+        self._active = True
+        self.modules = ModulePath(check_module)
+        self._consumer = consumer
+        self._keep_values = keep_values
+        self._known: dict[Key, Callable[[], Tensor | None]] = {}
+        self._grids: dict[Key, Grid] = {}
+        self._constants: set[Node] = set()
+        self._n_examples = 0
+        self._held: dict[int, list[Kept]] = {}
+        self._handles: list[Any] = []
+        self._count = 0
+
+    def add_input(self, tensor: Tensor) -> None:
+        """Declare a tensor to be the model's input."""
+        self._learn(tensor, image_grid(tensor))
+        self._n_examples = tensor.shape[0]
+
+    def depends_on_input(self, tensor: Tensor) -> bool:
+        """Whether the tensor is differentiably connected to the input.
+
+        Tensors inside of ``torch.func`` transforms are not looked at: the whole transform is one hidden operation.
+        """
+        if is_functorch_wrapped_tensor(tensor) or not tensor.requires_grad or (node := tensor.grad_fn) is None:
+            return False
+        return (node, tensor.output_nr) in self._known or self._resolve(tensor, node)
+
+    def pause(self) -> None:
+        """Hand over no more terms, so that the graph can be used for something else."""
+        self._active = False
+
+    def close(self) -> None:
+        """Remove the hooks. Hooks that hold their own graph would keep it in memory for ever."""
+        self.pause()
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._known.clear()
+        self._grids.clear()
+        self._constants.clear()
+
+    def __enter__(self) -> OperationTrace:
+        self.modules.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._held.clear()  # After the forward pass nothing is overwritten any more.
+        super().__exit__(*error)
+        self.modules.__exit__(*error)
+
+    def __torch_function__(
+        self, func: Function, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in SUSPECTS:
+            check_operation(func, args, kwargs, self.modules.current, bool(self._dependents(args, kwargs)))
+        if not torch.is_grad_enabled() or not (dependents := self._dependents(args, kwargs)):
+            return func(*args, **kwargs)
+        if overwrites_first_argument(func, kwargs):
+            return self._run_in_place(func, args, kwargs, dependents)
+        output = func(*args, **kwargs)
+        if output is None or isinstance(output, int | float | str | torch.Size):
+            return output
+        results = [tensor for tensor in tensors_in(output) if tensor.requires_grad]
+        if not results or any(result is dependent for result in results for dependent in dependents):
+            return output
+        guard_output(func, output)
+        seen = Observation(args, kwargs, dependents, lambda: Call(func, args, kwargs, dependents), output)
+        bias = RULES.get(func, by_jacobian)(seen)
+        parents: list[GradientEdge] = []
+        if isinstance(bias, JacobianBias):
+            parents = [get_gradient_edge(dependent) for dependent in dependents]
+        if bias is not None and func not in LAYERS:
+            self._watch(bias.kept)
+        for index, tensor in enumerate(tensors_in(output)):
+            if tensor.requires_grad:
+                self._learn(tensor, self._grid_of_output(func, args, kwargs, dependents, tensor))
+                if bias is not None:
+                    self._hook(tensor, index, func, bias, parents)
+        return output
+
+    # ---- what depends on the input ----
+
+    def _dependents(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
+        return [tensor for tensor in tensors_in((args, kwargs)) if self.depends_on_input(tensor)]
+
+    def _learn(self, tensor: Tensor, grid: Grid | None) -> None:
+        node = tensor.grad_fn
+        assert node is not None
+        if grid is not None:
+            self._grids[node, tensor.output_nr] = grid
+        if not self._keep_values:
+            self._known[node, tensor.output_nr] = weakref.ref(tensor)
+            return
+        kept = Kept([tensor.detach()])
+        self._watch(kept)
+        self._known[node, tensor.output_nr] = lambda: kept.tensors[0]
+
+    def _resolve(self, tensor: Tensor, node: Node) -> bool:
+        """Find out about a tensor that no seen operation made: a constant, a view, or a hidden operation."""
+        if node in self._constants:
+            return False
+        nodes, boundary = self._walk_back(node)
+        if not boundary:
+            self._constants.add(node)
+            return False
+        self._learn(tensor, None)
+        if any(inner.name() not in _VIEW_NODES for inner in nodes):
+            self._hook_hidden(tensor, node, boundary)
+        return True
+
+    def _walk_back(self, start: Node) -> tuple[set[Node], list[Key]]:
+        """Return the unseen nodes above a node, and the seen values that they start from."""
+        visited, frontier = {start}, [start]
+        boundary: dict[Key, None] = {}
+        while frontier:
+            for parent, number in frontier.pop().next_functions:
+                if parent is None or parent in self._constants:
+                    continue
+                if (parent, number) in self._known:
+                    boundary[parent, number] = None
+                elif parent not in visited:
+                    visited.add(parent)
+                    frontier.append(parent)
+        return visited, list(boundary)
+
+    def _grid_of_output(
+        self,
+        func: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        dependents: Sequence[Tensor],
+        output: Tensor,
+    ) -> Grid | None:
+        if not self._grids:
+            return None
+        found = [(tensor, self._grid(get_gradient_edge(tensor))) for tensor in dependents]
+        sources = [(tensor, grid) for tensor, grid in found if grid is not None]
+        return follow(func, args, kwargs, sources, output, self._n_examples) if sources else None
+
+    def _grid(self, edge: GradientEdge) -> Grid | None:
+        return self._grids.get((edge.node, edge.output_nr))
+
+    # ---- values that the biases need later ----
+
+    def _watch(self, kept: Kept) -> None:
+        """Remember which storages are held, in case one of them is overwritten."""
+        for tensor in kept.tensors:
+            self._held.setdefault(tensor.untyped_storage().data_ptr(), []).append(kept)
+
+    def _rescue(self, target: Tensor) -> None:
+        """Copy what is still needed of a tensor that is about to be overwritten."""
+        for kept in self._held.pop(target.untyped_storage().data_ptr(), ()):
+            kept.own()
+
+    # ---- hooks ----
+
+    def _new_operation(self, name: str, *, is_layer: bool = False) -> Operation:
+        self._count += 1
+        return Operation(self._count - 1, name, self.modules.current, is_layer)
+
+    def _hook(
+        self, tensor: Tensor, index: int, func: Function, bias: ImplicitBias, parents: list[GradientEdge]
+    ) -> None:
+        name = getattr(func, "__name__", repr(func)).strip("_")
+        operation = self._new_operation(name, is_layer=func in LAYERS)
+        edge = get_gradient_edge(tensor)
+        waiting: list[ImplicitBias] = [bias]
+
+        def contract(adjoint: Tensor | None) -> None:
+            if not self._active or adjoint is None:
+                return
+            bias = waiting.pop()  # Nothing is held longer than it is needed.
+            try:
+                self._consumer(BiasTerm(operation, adjoint, bias.value(index), edge, self._grid(edge)))
+            except ForwardModeMissingError:
+                assert isinstance(bias, JacobianBias)
+                value, gradients = bias.pull_back(index, adjoint)
+                self._consume_split(operation, adjoint, value, edge, gradients, bias.call.values, parents)
+
+        self._handles.append(tensor.register_hook(contract))
+
+    def _hook_hidden(self, tensor: Tensor, node: Node, boundary: list[Key]) -> None:
+        """Hook an operation that was not seen: its own backward pulls the adjoint back to what was seen."""
+        operation = self._new_operation(node.name())
+        edge, parents = get_gradient_edge(tensor), [GradientEdge(*key) for key in boundary]
+        kept = Kept([tensor.detach(), *(self._value_of(key) for key in boundary)])
+        self._watch(kept)
+
+        def contract(adjoint: Tensor | None) -> None:
+            if not self._active or adjoint is None:
+                return
+            kept.check()
+            value, *parent_values = kept.tensors
+            # The pull-back passes through the parents' hooks, which wait for the whole adjoint.
+            self._active = False
+            try:
+                gradients = torch.autograd.grad([edge], parents, [adjoint], retain_graph=True, allow_unused=True)
+            finally:
+                self._active = True
+            self._consume_split(operation, adjoint, value, edge, gradients, parent_values, parents)
+
+        self._handles.append(tensor.register_hook(contract))
+
+    def _value_of(self, key: Key) -> Tensor:
+        value = self._known[key]()
+        if value is None or (value.grad_fn is not key[0] and not self._keep_values):
+            raise LostValueError
+        return value.detach()
+
+    def _consume_split(
+        self,
+        operation: Operation,
+        adjoint: Tensor,
+        value: Tensor,
+        edge: GradientEdge,
+        gradients: Sequence[Tensor | None],
+        parent_values: Sequence[Tensor],
+        parents: Sequence[GradientEdge],
+    ) -> None:
+        """Hand over <a, b> as <a, v> - sum_j <J_j^T a, v_j>, each product where it lies."""
+        self._consumer(BiasTerm(operation, adjoint, finite(value), edge, self._grid(edge), True))
+        for gradient, parent_value, parent in zip(gradients, parent_values, parents, strict=True):
+            if gradient is not None:
+                self._consumer(BiasTerm(operation, -gradient, finite(parent_value), parent, self._grid(parent), True))
+
+    # ---- operations that overwrite ----
+
+    def _run_in_place(
+        self, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any], dependents: list[Tensor]
+    ) -> Any:
+        """Run an operation that writes into its first argument, seen as one that makes a new tensor.
+
+        Autograd sees a write through a view as an operation on the whole tensor that is viewed, and so it is here.
+        """
+        if not args:
+            args, kwargs = (kwargs["input"],), {key: value for key, value in kwargs.items() if key != "input"}
+        target: Tensor = args[0]
+        base = target._base if target._is_view() and target._base is not None else target
+        self._rescue(base)
+        others = [tensor for tensor in tensors_in((args[1:], kwargs)) if self.depends_on_input(tensor)]
+        on_base = func if base is target else _through_view(func, target, base)
+        base_depends = self.depends_on_input(base)
+        grid = self._grid_of_output(func, args, kwargs, dependents, base)
+        parents = [base, *others] if base_depends else others
+
+        def make_call() -> Call:
+            return Call(on_base, (base, *args[1:]), kwargs, parents, overwrites=True)
+
+        bias = RULES.get(func, by_jacobian)(Observation(args, kwargs, dependents, make_call))
+        if base is not target:
+            bias = _bias_on_base(bias, base_depends, make_call)
+        edges = [get_gradient_edge(parent) for parent in parents]
+        output = func(*args, **kwargs)
+        guard_output(func, base)
+        self._learn(base, grid)
+        if bias is not None:
+            self._hook(base, 0, func, bias, edges)
+        return output
+
+
+def _through_view(func: Function, target: Tensor, base: Tensor) -> Function:
+    """Return the operation on ``base`` that does to its part ``target`` what ``func`` does to ``target`` alone."""
+    size, stride, offset = target.size(), target.stride(), target.storage_offset() - base.storage_offset()
+
+    def on_base(whole: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        func(whole.as_strided(size, stride, whole.storage_offset() + offset), *args, **kwargs)
+        return whole
+
+    return on_base
+
+
+def _bias_on_base(bias: ImplicitBias | None, base_depends: bool, make_call: Callable[[], Call]) -> ImplicitBias | None:
+    if bias is None and base_depends:
+        return None
+    if isinstance(bias, ConstantBias | AffineBias):
+        return AffineBias(make_call())
+    return JacobianBias(make_call())

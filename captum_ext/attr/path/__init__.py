@@ -1,0 +1,1 @@
+"""Attribution along paths: where to walk, and what a step is worth."""

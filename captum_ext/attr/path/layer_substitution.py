@@ -1,0 +1,161 @@
+"""Read a layer's activation in a forward pass, and run the model with another in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel.scatter_gather import scatter
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+
+from captum_ext._captum import run_forward
+from captum_ext._errors import InvalidArgumentError
+
+Activation = tuple[Tensor, ...]
+Visitor = Callable[[int, Activation], Activation | None]
+
+
+@dataclass(frozen=True)
+class LayerSubstitution:
+    """The layers of a model whose activations are read and replaced.
+
+    An activation is the tuple of all floating point tensors in a layer's output, or in its input; whatever else is
+    there (masks, None, indices) passes through.
+
+    Parameters
+    ----------
+    forward_func
+        The model, or any function of it.
+    layers
+        Modules that the model calls once in a forward pass, each.
+    at_input
+        Whether the layers' inputs are meant, not their outputs.
+    device_ids
+        Of ``torch.nn.DataParallel``, in the order of its batch; empty for a model on one device.
+    """
+
+    forward_func: Callable[..., Any]
+    layers: Sequence[nn.Module]
+    at_input: bool
+    device_ids: Sequence[int] = field(default=())
+
+    def activations(self, inputs: tuple[Any, ...]) -> list[Activation]:
+        """Run the model and return copies of each layer's activation.
+
+        Raises
+        ------
+        InvalidArgumentError
+            A layer is not called, is called more than once, or has no floating point tensors with the batch first.
+        """
+        seen: list[dict[torch.device, Activation]] = [{} for _ in self.layers]
+
+        def remember(index: int, activation: Activation) -> None:
+            self._check_activation(index, activation, seen[index])
+            # A copy: a following operation in place would change the tensor itself.
+            seen[index][activation[0].device] = tuple(tensor.detach().clone() for tensor in activation)
+
+        with torch.inference_mode(False), torch.no_grad(), self._hooks(remember):
+            # Copies here too: the model may change its inputs in place.
+            run_forward(self.forward_func, tuple(x.clone() if isinstance(x, Tensor) else x for x in inputs))
+        for index, activation in enumerate(seen):
+            if not activation:
+                raise InvalidArgumentError(f"{self._name(index)} is not called by forward_func: give one that is.")
+        # Replicas of a data-parallel model have seen a part of the batch each, in the order of their devices.
+        order = {index: place for place, index in enumerate(self.device_ids)}
+        gathered = []
+        for by_device in seen:
+            first, *_ = devices = sorted(by_device, key=lambda device: order.get(device.index, 0))
+            parts = zip(*(by_device[device] for device in devices), strict=True)
+            gathered.append(tuple(torch.cat([tensor.to(first) for tensor in tensors]) for tensors in parts))
+        return gathered
+
+    def forward_with(self, counts: Sequence[int]) -> Callable[..., Any]:
+        """Return the model as a function of the activations, then of its own inputs.
+
+        Parameters
+        ----------
+        counts
+            How many tensors each layer's activation has.
+        """
+
+        def forward(*tensors_and_inputs: Any) -> Any:
+            tensors = tensors_and_inputs[: sum(counts)]
+            inputs = tensors_and_inputs[sum(counts) :]
+            replicas = scatter(tensors, list(self.device_ids)) if self.device_ids else (tensors,)
+            by_device = {replica[0].device: tuple(replica) for replica in replicas}
+
+            def replace(index: int, activation: Activation) -> Activation:
+                first = sum(counts[:index])
+                return by_device[activation[0].device][first : first + counts[index]]
+
+            with self._hooks(replace):
+                return run_forward(self.forward_func, inputs)
+
+        return forward
+
+    @contextmanager
+    def _hooks(self, visit: Visitor) -> Iterator[None]:
+        handles = []
+        try:
+            for index, layer in enumerate(self.layers):
+                if self.at_input:
+                    hook = _input_hook(index, visit)
+                    handles.append(layer.register_forward_pre_hook(hook, with_kwargs=True))
+                else:
+                    handles.append(layer.register_forward_hook(_output_hook(index, visit)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _check_activation(self, index: int, activation: Activation, seen: dict[torch.device, Activation]) -> None:
+        side = "input" if self.at_input else "output"
+        if not activation:
+            raise InvalidArgumentError(f"the {side} of {self._name(index)} holds no floating point tensor.")
+        if activation[0].device in seen:
+            raise InvalidArgumentError(
+                f"{self._name(index)} is called more than once in a forward pass, so its {side} is not one activation: "
+                "give a layer that is called once, or one copy of it for each place."
+            )
+
+    def _name(self, index: int) -> str:
+        return f"layer {index} ({type(self.layers[index]).__name__})"
+
+
+def _output_hook(index: int, visit: Visitor) -> Callable[..., Any]:
+    def hook(module: nn.Module, args: Any, output: Any) -> Any:
+        return _visited(output, lambda activation: visit(index, activation))
+
+    return hook
+
+
+def _input_hook(index: int, visit: Visitor) -> Callable[..., Any]:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        positional = any(_is_explained(leaf) for leaf in tree_flatten(args)[0])
+        given = args if positional else kwargs
+        replaced = _visited(given, lambda activation: visit(index, activation))
+        if replaced is None:
+            return None
+        return (replaced, kwargs) if positional else (args, replaced)
+
+    return hook
+
+
+def _is_explained(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.is_floating_point()
+
+
+def _visited(structure: Any, visit: Callable[[Activation], Activation | None]) -> Any:
+    """Show the floating point tensors of a structure to ``visit``; return the structure with what it gives back."""
+    leaves: list[Any]
+    spec: TreeSpec
+    leaves, spec = tree_flatten(structure)
+    replacement = visit(tuple(leaf for leaf in leaves if _is_explained(leaf)))
+    if replacement is None:
+        return None
+    remaining = iter(replacement)
+    return tree_unflatten([next(remaining) if _is_explained(leaf) else leaf for leaf in leaves], spec)

@@ -1,0 +1,40 @@
+"""Image classifiers by name, with their weights, preprocessing and baselines."""
+
+from captum_ext.attr._common.blur import blur_within_borders
+from captum_ext.classifiers.baselines import ImageBaseline, image_baseline
+from captum_ext.classifiers.digits import Digits, scanned_digits, train_classifier
+from captum_ext.classifiers.images import ImageFileError, read_image
+from captum_ext.classifiers.models import (
+    Classifier,
+    Preprocessing,
+    explained_model,
+    imagenet_preprocessing,
+    load_classifier,
+)
+from captum_ext.classifiers.outputs import Logits, ModelError, Output, Probabilities
+from captum_ext.classifiers.seen_image import SeenImage, seen_image
+from captum_ext.classifiers.weights import WeightsFileError, load_weights
+
+__all__ = [
+    "Classifier",
+    "Digits",
+    "ImageBaseline",
+    "ImageFileError",
+    "Logits",
+    "ModelError",
+    "Output",
+    "Preprocessing",
+    "Probabilities",
+    "SeenImage",
+    "WeightsFileError",
+    "blur_within_borders",
+    "explained_model",
+    "image_baseline",
+    "imagenet_preprocessing",
+    "load_classifier",
+    "load_weights",
+    "read_image",
+    "scanned_digits",
+    "seen_image",
+    "train_classifier",
+]

@@ -1,0 +1,242 @@
+"""The user's model and the global generators come back as they were."""
+
+from __future__ import annotations
+
+import functools
+import threading
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from captum_ext import IDGI, BlurIG, GuidedIG, LayerIDGI
+from captum_ext.attr._common.model_state import preserve_state
+from tests.captum_ext.small_models import CLASSES, pictures
+
+
+class Training(nn.Module):
+    """A model in training mode that draws random numbers and updates three kinds of buffers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 6, 3))
+        self.norm = nn.BatchNorm2d(6)
+        self.dropout = nn.Dropout(0.3)
+        self.head = nn.Linear(6, CLASSES)
+        self.register_buffer("calls", torch.zeros(()))
+        self.fails_after = 10**9
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls > self.fails_after:
+            raise ArithmeticError("broken in the middle")
+        return self.head(self.dropout(torch.tanh(self.norm(self.conv(x)))).mean((2, 3)))
+
+
+def snapshot(model: nn.Module) -> dict[str, object]:
+    state: dict[str, object] = {name: value.clone() for name, value in model.state_dict().items()}
+    for name, module in model.named_modules():
+        hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
+        state[f"{name}: flags"] = (module.training, tuple(len(h) for h in hooks))
+    for name, parameter in model.named_parameters():
+        state[f"{name}: gradient"] = (parameter.requires_grad, parameter.grad, parameter.dtype, parameter.device)
+    state["generator"] = torch.get_rng_state()
+    return state
+
+
+def assert_same(before: dict[str, object], after: dict[str, object]) -> None:
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        same = torch.equal(value, after[name]) if isinstance(value, Tensor) else value == after[name]
+        assert same, name
+
+
+METHODS = {
+    "idgi": IDGI,
+    "idgi:guided": lambda f: IDGI(f, "guided"),
+    "blur-ig": BlurIG,
+    "guided-ig": GuidedIG,
+}
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize("wrap", ["module", "method", "closure", "partial"])
+@pytest.mark.parametrize("fails", [False, True], ids=["returns", "raises"])
+def test_model_and_generator_are_untouched(method, wrap, fails):
+    model, x = Training().train(), pictures(2, torch.float32)
+    model.head.weight.requires_grad_(False)
+    model.fails_after = 2 if fails else 10**9
+    forward = {
+        "module": model,
+        "method": model.forward,
+        "closure": lambda x: model(x),
+        "partial": functools.partial(model),
+    }[wrap]
+    before = snapshot(model)
+    if fails:
+        with pytest.raises(ArithmeticError, match="in the middle"):
+            method(forward).attribute(x, target=1, n_steps=4, internal_batch_size=2)
+    else:
+        method(forward).attribute(x, target=1, n_steps=4, internal_batch_size=2)
+    assert_same(before, snapshot(model))
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["returns", "raises"])
+def test_layer_method_leaves_the_model_untouched(fails):
+    model, x = Training().train(), pictures(2, torch.float32)
+    model.fails_after = 4 if fails else 10**9
+    before = snapshot(model)
+    explainer = LayerIDGI(model, model.conv)
+    if fails:
+        with pytest.raises(ArithmeticError, match="in the middle"):
+            explainer.attribute(x, target=1, n_steps=4, internal_batch_size=2)
+    else:
+        explainer.attribute(x, target=1, n_steps=4, internal_batch_size=2)
+    assert_same(before, snapshot(model))
+
+
+def test_second_call_gives_the_same_as_the_first():
+    model, x = Training().eval(), pictures(2, torch.float32)
+    method = IDGI(model, "guided")
+    first = method.attribute(x, target=1, n_steps=4)
+    method.attribute(x[:1] * 0.5, target=0, n_steps=2)
+    assert torch.equal(method.attribute(x, target=1, n_steps=4), first)
+
+
+class Averaging(nn.Module):
+    """A model in training mode that puts a new tensor in the place of its buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("average", torch.zeros(3))
+        self.register_buffer("first", None)
+        self.head = nn.Linear(3, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        means = x.mean((0, 2, 3)).detach()
+        self.first = means if self.first is None else self.first
+        self.average = 0.9 * self.average + 0.1 * means
+        return self.head(x.mean((2, 3)) - self.average.to(x))
+
+
+class Holder:
+    """Something other than a module that holds one."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.through_self = lambda x: self.model(x)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+    def logits(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+
+GLOBAL: dict[str, nn.Module] = {}
+
+
+def through_another_function(model: nn.Module):
+    def logits(x: Tensor) -> Tensor:
+        return model(x)
+
+    return lambda x: logits(x).softmax(1)
+
+
+def in_a_comprehension(model: nn.Module):
+    GLOBAL["model"] = model
+    return lambda x: torch.stack([GLOBAL["model"](x) for _ in range(2)]).mean(0)
+
+
+WAYS = {
+    "another function": through_another_function,
+    "attribute of self": lambda model: Holder(model).through_self,
+    "callable object": Holder,
+    "bound method of another object": lambda model: Holder(model).logits,
+    "dictionary": lambda model: lambda x, models={"m": model}: models["m"](x),
+    "nested functions": lambda model: lambda x: (lambda y: (lambda z: model(z))(y))(x),
+    "comprehension": in_a_comprehension,
+    "data parallel": lambda model: through_another_function(nn.DataParallel(model)),
+}
+
+
+@pytest.mark.parametrize("make", [Training, Averaging], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_model_is_untouched_wherever_the_function_has_it_from(way, make):
+    model, x = make().train(), pictures(2, torch.float32)
+    buffers, before = dict(model.named_buffers()), snapshot(model)
+    IDGI(way(model)).attribute(x, target=1, n_steps=4)
+    assert_same(before, snapshot(model))
+    assert all(buffer is buffers[name] for name, buffer in model.named_buffers())
+
+
+def test_buffers_that_two_modules_share_come_back():
+    first, second = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+    second._buffers = first._buffers
+    before = {name: value.clone() for name, value in first._buffers.items()}
+    head = nn.Linear(3, CLASSES)
+    IDGI(lambda x: head(second(first(x)).tanh().mean((2, 3)))).attribute(pictures(2, torch.float32), target=1)
+    assert all(torch.equal(value, before[name]) for name, value in first._buffers.items())
+
+
+def test_contexts_within_one_another_put_back_each_what_it_met():
+    model, x = Averaging().train(), pictures(2, torch.float32)
+    before = snapshot(model)
+    with preserve_state(lambda x: model(x)):
+        model(x)
+        between = snapshot(model)
+        with preserve_state(lambda x: model(x)):
+            model(x)
+        assert_same(between, snapshot(model))
+    assert_same(before, snapshot(model))
+
+
+def test_models_that_other_threads_train_are_left_alone():
+    explained, trained = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+
+    def forward(x: Tensor) -> Tensor:
+        thread = threading.Thread(target=trained, args=(x.detach(),))
+        thread.start()
+        thread.join()
+        return explained(x).mean((2, 3))
+
+    with preserve_state(Holder(forward)):
+        forward(pictures(2, torch.float32))
+    assert (explained.num_batches_tracked, trained.num_batches_tracked) == (0, 1)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("in_place", [False, True], ids=["compiled", "compiled in place"])
+@pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
+def test_compiled_models_come_back_and_keep_their_graph(in_place, training):
+    torch._dynamo.reset()
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph
+
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.Tanh(), nn.Flatten()).train(training)
+    compiled = torch.compile(model, backend=backend, fullgraph=True)
+    if in_place:
+        model.compile(backend=backend, fullgraph=True)
+        compiled = model
+    before = snapshot(model)
+    for _ in range(3):
+        # Compiled in place, a module runs no hooks, and is found by its name alone.
+        with preserve_state((lambda x: compiled(x)) if in_place else Holder(compiled)):
+            compiled(pictures(2, torch.float32))
+        assert_same(before, snapshot(model))
+    assert len(graphs) <= 1  # none where this PyTorch does not compile modules in place
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.parametrize("wrap", [lambda model: model, Holder], ids=["module", "object"])
+@pytest.mark.parametrize("compile_to", [torch.jit.script, lambda model: torch.jit.trace(model, pictures(2))])
+def test_scripted_models_come_back(compile_to, wrap):
+    x = pictures(2)
+    head = nn.Linear(x[0].numel(), CLASSES).double()
+    model = compile_to(nn.Sequential(nn.BatchNorm2d(3).double(), nn.Tanh(), nn.Flatten(), head))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    IDGI(wrap(model)).attribute(x, target=1, n_steps=4)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

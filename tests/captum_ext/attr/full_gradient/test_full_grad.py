@@ -1,0 +1,291 @@
+"""FullGrad sums to the output, equals the published maps, and works inside Captum."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from captum.attr import NoiseTunnel
+from captum.attr import visualization as captum_visualization
+from captum.metrics import infidelity, sensitivity_max
+from torch import nn
+
+from captum_ext._errors import InvalidArgumentError, TargetOutOfRangeError
+from captum_ext.attr.full_gradient.full_grad import FullGrad
+from tests.captum_ext.randomised_models import randomise, torchvision_images, torchvision_model
+from tests.captum_ext.small_models import CLASSES, InPlace, TwoInputs, pictures, smooth_cnn
+
+PROJECTIONS = ("auto", "interpolate", "backflow")
+
+
+def per_example(values):
+    return values.flatten(1).sum(1)
+
+
+def sequence_model():
+    recurrent, head = randomise(nn.GRU(6, 5, batch_first=True)), randomise(nn.Linear(5, CLASSES))
+    return lambda x: head(recurrent(x)[0][:, -1])
+
+
+def tabular_model():
+    return randomise(nn.Sequential(nn.Linear(7, 9), nn.SiLU(), nn.LayerNorm(9), nn.Linear(9, CLASSES)))
+
+
+INPUTS = {
+    "picture": (smooth_cnn, lambda: pictures(3)),
+    "table": (tabular_model, lambda: torch.randn(3, 7).double()),
+    "sequence": (sequence_model, lambda: torch.randn(3, 4, 6).double()),
+}
+
+
+# ---- completeness ----
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+@pytest.mark.parametrize("projection", ["auto", "backflow"])
+def test_attributions_sum_to_the_output(kind, projection):
+    make_model, make_inputs = INPUTS[kind]
+    model, x = make_model(), make_inputs()
+    found, delta = FullGrad(model).attribute(x, target=2, projection=projection, return_convergence_delta=True)
+    assert found.shape == x.shape
+    assert found.is_contiguous()
+    torch.testing.assert_close(per_example(found), model(x)[:, 2].detach(), rtol=0, atol=1e-10)
+    torch.testing.assert_close(delta, per_example(found) - model(x)[:, 2].detach(), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "swin_t", "mobilenet_v3_small", "densenet121"])
+@pytest.mark.parametrize("projection", PROJECTIONS)
+def test_attributions_of_torchvision_models_sum_to_the_output(name, projection):
+    model, x = torchvision_model(name), torchvision_images(name, 2)
+    found = FullGrad(model).attribute(x, target=3, projection=projection)
+    torch.testing.assert_close(per_example(found), model(x)[:, 3].detach(), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("baselines", [0.3, "tensor", "one"])
+def test_with_baselines_attributions_are_the_difference_of_two_decompositions(baselines):
+    model, x = smooth_cnn(), pictures(3)
+    baselines = {"tensor": pictures(3), "one": pictures(1)}.get(baselines, baselines)
+    start = torch.zeros_like(x) + baselines
+    method = FullGrad(model)
+    found, delta = method.attribute(x, baselines, target=2, return_convergence_delta=True)
+    expected = method.attribute(x, target=2) - method.attribute(start, target=2)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(per_example(found), (model(x) - model(start))[:, 2].detach(), rtol=0, atol=1e-10)
+    torch.testing.assert_close(delta, method.compute_convergence_delta(found, start, x, target=2), rtol=0, atol=1e-10)
+
+
+def test_plain_backflow_does_not_sum_to_the_output_and_its_delta_says_so():
+    model, x = smooth_cnn(), pictures(2)
+    found, delta = FullGrad(model).attribute(
+        x, target=1, projection="backflow", conserve=False, return_convergence_delta=True
+    )
+    expected = per_example(found) - model(x)[:, 1].detach()
+    torch.testing.assert_close(delta, expected, rtol=0, atol=1e-10)
+    assert delta.abs().min() > 1e-3
+
+
+def test_a_linear_model_is_input_times_weight_and_its_bias_spread_evenly():
+    layer = randomise(nn.Linear(4, 2))
+    x = torch.randn(3, 4, dtype=torch.float64)
+    found = FullGrad(layer).attribute(x, target=1)
+    # J^T c = w b; what it lacks of the sum b goes to all four features alike.
+    flow = layer.weight[1] * layer.bias[1]
+    expected = layer.weight[1] * x + flow + (layer.bias[1] - flow.sum()) / 4
+    torch.testing.assert_close(found, expected.detach(), rtol=0, atol=1e-12)
+
+
+def test_tuples_of_inputs_keep_their_form():
+    model = TwoInputs()
+    inputs = (torch.randn(3, 4).double(), torch.randn(3, 2, 3).double())
+    found = FullGrad(model).attribute(inputs, target=2)
+    assert isinstance(found, tuple)
+    assert [part.shape for part in found] == [x.shape for x in inputs]
+    torch.testing.assert_close(sum(map(per_example, found)), model(*inputs)[:, 2].detach(), rtol=0, atol=1e-10)
+    (single,) = FullGrad(smooth_cnn()).attribute((pictures(1),), target=0)
+    assert single.shape == (1, 3, 8, 8)
+
+
+TARGETS = [1, -1, [0, 1, 2, 3, 4], torch.tensor([4, 3, 2, 1, 0]), torch.tensor(2)]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("postprocess", [None, "paper"])
+def test_parts_of_a_batch_give_what_the_whole_batch_gives(target, postprocess):
+    class Shifted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = smooth_cnn()
+
+        def forward(self, x, shift, power):
+            return self.model(x + shift) ** power
+
+    x, shift = pictures(5), torch.randn(5, 3, 1, 1).double()
+    options = {"target": target, "additional_forward_args": (shift, 3), "postprocess": postprocess}
+    method = FullGrad(Shifted())
+    whole = method.attribute(x, **options)
+    for size in (1, 2, 5, 9):
+        parts = method.attribute(x, internal_batch_size=size, **options)
+        torch.testing.assert_close(parts, whole, rtol=0, atol=1e-12)
+
+
+def test_internal_batch_size_bounds_the_rows_of_each_pass():
+    rows = []
+    model = smooth_cnn()
+    FullGrad(lambda x: rows.append(len(x)) or model(x)).attribute(pictures(5), target=1, internal_batch_size=2)
+    assert rows == [2, 2, 1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attributions_keep_the_inputs_type(dtype):
+    model, x = smooth_cnn().to(dtype), pictures(2).to(dtype)
+    found, delta = FullGrad(model).attribute(x, target=1, return_convergence_delta=True)
+    assert found.dtype == dtype
+    assert (delta.abs() < {torch.float32: 1e-5, torch.bfloat16: 0.1}[dtype]).all()
+
+
+def test_channels_last_pictures_give_contiguous_attributions():
+    found = FullGrad(smooth_cnn()).attribute(pictures(2).to(memory_format=torch.channels_last), target=1)
+    assert found.is_contiguous()
+
+
+def test_an_inexact_model_warns_with_both_numbers():
+    class Rounded(nn.Module):
+        def forward(self, x):
+            return x.to(torch.float16).double().flatten(1).sum(1)
+
+    x = pictures(1)
+    with pytest.warns(UserWarning, match=r"sum to .* the model's output is .* autocast"):
+        FullGrad(Rounded()).attribute(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        FullGrad(smooth_cnn()).attribute(x, target=1)
+
+
+# ---- inside Captum ----
+
+
+def test_noise_tunnel_is_the_mean_over_noisy_inputs():
+    model, x = smooth_cnn(), pictures(2)
+    tunnel = NoiseTunnel(FullGrad(model))
+    torch.manual_seed(3)
+    found, delta = tunnel.attribute(
+        x, nt_type="smoothgrad", nt_samples=4, stdevs=0.1, target=1, return_convergence_delta=True
+    )
+    torch.manual_seed(3)
+    noisy = x.repeat_interleave(4, 0) + torch.normal(0.0, torch.full((8, 3, 8, 8), 0.1))
+    expected = FullGrad(model).attribute(noisy, target=1).reshape(2, 4, 3, 8, 8).mean(1)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+    assert delta.abs().max() < 1e-6
+
+
+def test_infidelity_and_sensitivity_and_pictures():
+    model, x = smooth_cnn(), pictures(2)
+    method = FullGrad(model)
+    attributions = method.attribute(x, target=1)
+
+    def perturb(x):
+        noise = 0.01 * torch.randn_like(x)
+        return noise, x - noise
+
+    assert torch.isfinite(infidelity(model, perturb, x, attributions, target=1)).all()
+    sensitivity = sensitivity_max(method.attribute, x, perturb_radius=0.01, n_perturb_samples=3, target=1)
+    assert (sensitivity < 1).all()
+    figure, _ = captum_visualization.visualize_image_attr(
+        attributions[0].permute(1, 2, 0).numpy(), x[0].permute(1, 2, 0).numpy(), "heat_map", use_pyplot=False
+    )
+    assert figure is not None
+    assert method.has_convergence_delta()
+    assert method.multiplies_by_inputs
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_works_where_gradients_are_off(context):
+    model, x = smooth_cnn(), pictures(2)
+    expected = FullGrad(model).attribute(x, target=1)
+    with context():
+        found = FullGrad(model).attribute(pictures(2) * 0 + x, target=1)
+    torch.testing.assert_close(found, expected)
+
+
+def test_model_and_input_in_place_stay_as_they_are():
+    model, x = InPlace().eval(), pictures(2)
+    before = x.clone()
+    found = FullGrad(model).attribute(x, target=1)
+    assert torch.equal(x, before)
+    assert not x.requires_grad
+    torch.testing.assert_close(per_example(found), model(x.clone())[:, 1].detach(), rtol=0, atol=1e-10)
+
+
+# ---- bad input ----
+
+
+def detached(x):
+    return smooth_cnn()(x.detach() + 0)
+
+
+BAD = {
+    "no target": ({}, InvalidArgumentError, r"give a target"),
+    "target out of range": ({"target": 5}, TargetOutOfRangeError, r"give -5 to 4"),
+    "targets out of range": ({"target": [0, 7]}, TargetOutOfRangeError, r"give -5 to 4"),
+    "integers": ({"inputs": torch.ones(2, 3, 8, 8).long()}, InvalidArgumentError, r"int64.*integers"),
+    "NaN": ({"inputs": torch.full((2, 3, 8, 8), torch.nan)}, InvalidArgumentError, r"NaN"),
+    "projection": ({"projection": "up"}, InvalidArgumentError, r"'up'.*auto, interpolate, backflow"),
+    "postprocess": ({"postprocess": "abs"}, InvalidArgumentError, r"'abs'.*'paper' or None"),
+    "delta of the paper map": (
+        {"target": 1, "postprocess": "paper", "return_convergence_delta": True},
+        InvalidArgumentError,
+        r"absolute values.*postprocess=None",
+    ),
+    "baselines of the paper map": (
+        {"target": 1, "postprocess": "paper", "baselines": 0},
+        InvalidArgumentError,
+        r"F\(x\) alone",
+    ),
+    "interpolate a table": (
+        {"inputs": torch.ones(2, 7).double(), "projection": "interpolate"},
+        InvalidArgumentError,
+        r"\(2, 7\).*\(N, C, H, W\).*backflow",
+    ),
+    "paper map of a sequence": (
+        {"inputs": torch.ones(2, 4, 6).double(), "postprocess": "paper"},
+        InvalidArgumentError,
+        r"\(2, 4, 6\).*\(N, C, H, W\)",
+    ),
+    "internal batch size": ({"internal_batch_size": 0}, InvalidArgumentError, r"integer of 1 or more"),
+    "baseline shape": ({"target": 1, "baselines": torch.zeros(2, 3)}, InvalidArgumentError, r"shape"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_arguments_are_told_with_what_is_allowed(case):
+    options, error, message = BAD[case]
+    options = {"inputs": pictures(2), **options}
+    with pytest.raises(error, match=message):
+        FullGrad(smooth_cnn()).attribute(**options)
+
+
+@pytest.mark.parametrize(
+    ("forward_func", "error", "message"),
+    [
+        (detached, RuntimeError, "does not depend on the inputs"),
+        (lambda x: torch.fft.fft(x.flatten(1))[:, 0], InvalidArgumentError, "complex.*real"),
+        (lambda x: x.flatten(1).argmax(1), InvalidArgumentError, "int64.*floating point"),
+        (lambda x: x.flatten(1).sum(1) / 0.0, InvalidArgumentError, "inf"),
+        (lambda x: x.sum(), InvalidArgumentError, "one row"),
+        (lambda x: {"logits": x}, InvalidArgumentError, "dict"),
+    ],
+)
+def test_outputs_that_cannot_be_explained_are_told(forward_func, error, message):
+    with pytest.raises(error, match=message):
+        FullGrad(forward_func).attribute(pictures(2), target=1 if forward_func is detached else None)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("projection", PROJECTIONS)
+def test_cuda_gives_what_cpu_gives(projection):
+    model, x = torchvision_model("swin_t"), torchvision_images("swin_t")
+    expected = FullGrad(model).attribute(x, target=3, projection=projection)
+    found = FullGrad(model.cuda()).attribute(x.cuda(), target=3, projection=projection)
+    assert found.is_cuda
+    torch.testing.assert_close(found.cpu(), expected)

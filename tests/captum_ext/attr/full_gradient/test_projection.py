@@ -1,0 +1,118 @@
+"""Projections keep the sum of every map, and are what their formulas say."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given, settings
+from torch import nn
+from torch.nn.functional import interpolate as resample
+
+from captum_ext.attr.full_gradient._trace.backpropagation import backpropagate
+from captum_ext.attr.full_gradient.full_grad import FullGrad
+from captum_ext.attr.full_gradient.projection import InputSpace, interpolate, restore_sums, spread_evenly
+from tests.captum_ext.randomised_models import randomise
+
+sizes = st.integers(1, 12)
+
+
+@settings(deadline=None, max_examples=60)
+@given(sizes, sizes, sizes, sizes)
+def test_interpolation_keeps_sums_for_all_sizes(h, w, height, width):
+    maps = torch.randn(2, 3, h, w, dtype=torch.float64)
+    resized = interpolate(maps, (height, width))
+    assert resized.shape == (2, 3, height, width)
+    torch.testing.assert_close(resized.sum((2, 3)), maps.sum((2, 3)), rtol=0, atol=1e-11)
+
+
+@settings(deadline=None, max_examples=30)
+@given(sizes, sizes, st.integers(0, 12), st.integers(0, 12))
+def test_interpolation_divides_by_the_adjoint_applied_to_ones_and_is_bilinear(h, w, more_rows, more_columns):
+    size = (h + more_rows, w + more_columns)
+    maps = torch.randn(1, 1, h, w, dtype=torch.float64)
+    cells = torch.zeros(1, 1, h, w, dtype=torch.float64, requires_grad=True)
+    upsampled = resample(cells, size=size, mode="bilinear", align_corners=False)
+    (weight_of_cell,) = torch.autograd.grad(upsampled.sum(), cells)
+    expected = resample(maps / weight_of_cell, size=size, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(interpolate(maps, size), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_interpolation_shrinks_by_area():
+    maps = torch.arange(16, dtype=torch.float64).reshape(1, 1, 4, 4)
+    expected = torch.tensor([[10.0, 18.0], [42.0, 50.0]], dtype=torch.float64)
+    torch.testing.assert_close(interpolate(maps, (2, 2))[0, 0], expected)
+
+
+def test_what_has_no_place_is_spread_over_all_elements_of_all_inputs():
+    first, second = spread_evenly(torch.tensor([10.0, 20.0]), (torch.zeros(2, 3), torch.zeros(2, 1, 2)))
+    assert first.tolist() == [[2.0] * 3, [4.0] * 3]
+    assert second.tolist() == [[[2.0, 2.0]], [[4.0, 4.0]]]
+
+
+def test_restored_sums_add_the_missing_part_evenly():
+    (restored,) = restore_sums((torch.tensor([[1.0, 2.0]]),), torch.tensor([10.0]))
+    assert restored.tolist() == [[4.5, 5.5]]
+
+
+# ---- per operation ----
+
+
+class OneOperation(InputSpace):
+    """Keeps the terms of a single operation."""
+
+    def __init__(self, inputs, projection, index):
+        super().__init__(inputs, projection)
+        self.index = index
+        self.seen = set()
+        self.sum = torch.zeros(inputs[0].shape[0], dtype=torch.float64)
+
+    def __call__(self, term):
+        self.seen.add(term.operation.index)
+        if term.operation.index == self.index:
+            self.sum += term.contribution().flatten(1).sum(1)
+            super().__call__(term)
+
+
+def mixed_model():
+    return randomise(
+        nn.Sequential(
+            *(nn.Conv2d(3, 4, 3), nn.GELU(), nn.AvgPool2d(2), nn.BatchNorm2d(4), nn.Flatten(2)),
+            *(nn.Linear(9, 5), nn.Softmax(-1), nn.Flatten(), nn.Linear(20, 2)),
+        )
+    )
+
+
+@pytest.mark.parametrize("projection", ["interpolate", "backflow", "auto"])
+def test_every_operation_keeps_its_own_sum(projection):
+    model, x = mixed_model(), torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    operations = 6
+    for index in range(operations):
+        passed, space = backpropagate(model, (x,), 1, None, lambda i=index: OneOperation((x,), projection, i))
+        (projected,) = space.contributions(passed, conserve=True)
+        assert space.seen == set(range(operations))
+        assert space.sum.abs().min() > 1e-6
+        torch.testing.assert_close(projected.sum((1, 2, 3)), space.sum, rtol=0, atol=1e-12)
+
+
+def test_one_backward_pass_equals_the_jacobian_of_the_layers_below_for_each_operation():
+    first, second = (randomise(layer, seed) for seed, layer in enumerate((nn.Linear(4, 5), nn.Linear(5, 1))))
+    x = torch.randn(3, 4, dtype=torch.float64)
+    found = FullGrad(lambda x: second(torch.relu(first(x)))).attribute(x, projection="backflow", conserve=False)
+    expected = torch.zeros_like(x)
+    for i in range(3):
+        gate = (first(x[i]) > 0).double()
+        adjoint = second.weight[0] * gate
+        # The first bias lies at the first layer's output, the second's at the output itself.
+        expected[i] = first.weight.T @ adjoint * x[i]
+        expected[i] += first.weight.T @ (adjoint * first.bias)
+        expected[i] += first.weight.T @ (gate * second.weight[0]) * second.bias[0]
+    torch.testing.assert_close(found, expected.detach(), rtol=0, atol=1e-12)
+
+
+def test_conserved_backflow_is_the_plain_one_and_one_number_for_each_example():
+    model, x = mixed_model(), torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    plain, kept = (FullGrad(model).attribute(x, target=1, projection="backflow", conserve=c) for c in (False, True))
+    difference = (kept - plain).flatten(1)
+    assert difference.abs().min() > 1e-6
+    torch.testing.assert_close(difference, difference[:, :1].expand_as(difference), rtol=0, atol=1e-12)

@@ -1,0 +1,72 @@
+"""The published saliency maps equal the published algorithm, and refuse what is no image."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from captum_ext._errors import InvalidArgumentError
+from captum_ext.attr.full_gradient.full_grad import FullGrad
+from captum_ext.attr.full_gradient.saliency import SimpleFullGrad, SmoothFullGrad
+from tests.captum_ext.naive_full_grad import naive_full_grad, naive_smooth_full_grad
+from tests.captum_ext.randomised_models import torchvision_images, torchvision_model
+from tests.captum_ext.small_models import pictures, smooth_cnn
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("vgg11_bn", torch.float32),
+        ("densenet121", torch.float64),
+        *(("resnet18", dtype) for dtype in (torch.float32, torch.float64)),
+        *(("squeezenet1_1", dtype) for dtype in (torch.float32, torch.float64)),
+    ],
+)
+def test_paper_map_equals_the_published_algorithm(name, dtype):
+    model, x = torchvision_model(name).to(dtype), torchvision_images(name, 2).to(dtype)
+    expected = naive_full_grad(model, x, 3)
+    found = FullGrad(model).attribute(x, target=3, postprocess="paper")
+    assert found.shape == (2, 1, 64, 64)
+    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1", "resnet18"])
+def test_simple_full_grad_equals_the_published_algorithm(name):
+    model, x = torchvision_model(name), torchvision_images(name, 2)
+    expected = naive_full_grad(model, x, 3, simple=True)
+    found = SimpleFullGrad(model).attribute(x, target=3)
+    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+def test_smooth_full_grad_equals_the_published_algorithm():
+    model, x = torchvision_model("resnet18"), torchvision_images("resnet18", 2)
+    generator = torch.Generator().manual_seed(5)
+    ranges = torch.stack([image.max() - image.min() for image in x]).reshape(2, 1, 1, 1)
+    noises = [torch.randn(x.shape, generator=generator, dtype=x.dtype) * 0.15 * ranges for _ in range(3)]
+    expected = naive_smooth_full_grad(model, x, 3, noises)
+    state = torch.get_rng_state()
+    found = SmoothFullGrad(model).attribute(x, target=3, n_samples=3, seed=5)
+    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_paper_map_of_a_transformer_lies_on_the_image():
+    model, x = torchvision_model("swin_t"), torchvision_images("swin_t")
+    found = FullGrad(model).attribute(x, target=3, postprocess="paper")
+    assert found.shape == (1, 1, 64, 64)
+    assert (found >= 0).all()
+    assert found.std() > 0
+
+
+@pytest.mark.parametrize("method", [SimpleFullGrad, SmoothFullGrad])
+def test_saliency_maps_are_for_pictures_only(method):
+    with pytest.raises(InvalidArgumentError, match=r"\(N, C, H, W\)"):
+        method(torch.nn.Linear(7, 2)).attribute(torch.ones(2, 7), target=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"n_samples": 0}, "1 or more"), ({"noise_level": -1.0}, "0 or more")]
+)
+def test_noise_is_checked(options, message):
+    with pytest.raises(InvalidArgumentError, match=message):
+        SmoothFullGrad(smooth_cnn()).attribute(pictures(1), target=1, **options)

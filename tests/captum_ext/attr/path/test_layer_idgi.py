@@ -1,0 +1,217 @@
+"""LayerIDGI: layers' outputs and inputs, lists of layers, token models, operations in place."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from captum.attr import LayerIntegratedGradients
+from torch import Tensor, nn
+
+from captum_ext import IDGI, LayerIDGI
+from captum_ext.attr import InvalidArgumentError
+from tests.captum_ext.small_models import EvaluationCounter, InPlace, TokenClassifier, TwoInputs, pictures, smooth_cnn
+
+
+def test_equals_idgi_on_the_rest_of_the_model():
+    model, x, baseline = smooth_cnn(), pictures(), pictures()
+    found, delta, residual = LayerIDGI(model, model[1]).attribute(
+        x, baseline, target=[0, 1, -1], n_steps=7, return_convergence_delta=True, return_path_residual=True
+    )
+    first, rest = model[:2], model[2:]
+    expected, expected_delta, expected_residual = IDGI(rest).attribute(
+        first(x).detach(),
+        first(baseline).detach(),
+        target=[0, 1, -1],
+        n_steps=7,
+        return_convergence_delta=True,
+        return_path_residual=True,
+    )
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(delta, expected_delta, rtol=0, atol=1e-12)
+    torch.testing.assert_close(residual, expected_residual, rtol=0, atol=1e-12)
+
+
+def test_sums_to_the_change_of_the_output_when_all_information_passes_through():
+    model, x = smooth_cnn(), pictures()
+    found = LayerIDGI(model, model[2]).attribute(x, target=1, n_steps=5)
+    change = (model(x) - model(torch.zeros_like(x)))[:, 1].detach()
+    torch.testing.assert_close(found.sum((1, 2, 3)), change, rtol=0, atol=1e-10)
+
+
+def test_layer_input_is_the_output_of_the_layer_before():
+    model, x = smooth_cnn(), pictures()
+    options = {"target": 1, "n_steps": 5}
+    at_input = LayerIDGI(model, model[2]).attribute(x, attribute_to_layer_input=True, **options)
+    at_output = LayerIDGI(model, model[1]).attribute(x, **options)
+    torch.testing.assert_close(at_input, at_output, rtol=0, atol=1e-12)
+
+
+def test_internal_batch_size_bounds_the_rows_and_does_not_change_the_result():
+    model, x = smooth_cnn(), pictures()
+    counter = EvaluationCounter(model)
+    whole = LayerIDGI(model, model[1]).attribute(x, target=1, n_steps=7)
+    chunked = LayerIDGI(counter, model[1]).attribute(x, target=1, n_steps=7, internal_batch_size=6)
+    torch.testing.assert_close(chunked, whole, rtol=0, atol=1e-12)
+    assert counter.most_rows == 6
+    # Two passes of the walk's n + 1 points read the activations.
+    assert counter.forward_rows == (7 + 1 + 2) * 3
+    assert counter.backward_rows == 7 * 3
+
+
+def test_tokens_through_the_embedding_layer():
+    model = TokenClassifier()
+    tokens, padding = torch.randint(0, 20, (3, 5)), torch.zeros(3, 5, dtype=torch.long)
+    for baselines in (None, 0, padding, padding[:1]):
+        found = LayerIDGI(model, model.embedding).attribute(tokens, baselines, target=2, n_steps=6)
+        assert found.shape == (3, 5, 4)
+        change = (model(tokens) - model(padding))[:, 2].detach()
+        torch.testing.assert_close(found.sum((1, 2)), change, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("layer", ["conv", "norm"])
+def test_layers_followed_by_operations_in_place(layer):
+    model, x = InPlace().eval(), pictures()
+    model.norm.running_mean.uniform_()
+    before = x.clone()
+    found = LayerIDGI(model, getattr(model, layer)).attribute(x, target=1, n_steps=20)
+    assert torch.equal(x, before)
+    with torch.no_grad():
+        change = (model(before.clone()) - model(torch.zeros_like(x)))[:, 1]
+    torch.testing.assert_close(found.sum((1, 2, 3)), change, rtol=0, atol=1e-10)
+
+    class OutOfPlace(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return model.head(torch.relu(model.norm(model.conv(x * 2.0)) + 0.5).mean((2, 3)))
+
+    expected = LayerIDGI(OutOfPlace(), getattr(model, layer)).attribute(x, target=1, n_steps=20)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def test_list_of_layers_is_credited_together():
+    model = TwoInputs()
+    inputs = (torch.randn(3, 4).double(), torch.randn(3, 2, 3).double())
+    layers = [model.first, model.second]
+    found, delta = LayerIDGI(model, layers).attribute(inputs, target=1, n_steps=8, return_convergence_delta=True)
+    assert isinstance(found, list)
+    assert [a.shape for a in found] == [(3, 6), (3, 6)]
+
+    def rest(first: Tensor, second: Tensor) -> Tensor:
+        return model.head(torch.tanh(first) * torch.sigmoid(second))
+
+    ends = (model.first(inputs[0]).detach(), model.second(inputs[1].flatten(1)).detach())
+    zeros = (model.first.bias.detach().expand(3, 6), model.second.bias.detach().expand(3, 6))
+    for a, b in zip(found, IDGI(rest).attribute(ends, zeros, target=1, n_steps=8), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+    assert delta.abs().max() < 1e-12
+
+
+def test_layer_with_several_outputs_gives_a_tuple():
+    class Split(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x[:, :2], x[:, 2:].exp()
+
+    split = Split()
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.split = split
+
+        def forward(self, x: Tensor) -> Tensor:
+            a, b = self.split(x)
+            return a.sum(1) + (b**2).sum(1)
+
+    x = torch.rand(3, 5, dtype=torch.float64)
+    found = LayerIDGI(Model(), split).attribute(x, n_steps=4)
+    assert isinstance(found, tuple)
+    assert [a.shape for a in found] == [(3, 2), (3, 3)]
+
+
+def test_layer_called_with_keywords_and_with_masks():
+    class Gate(nn.Module):
+        def forward(self, *, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
+            return hidden if mask is None else hidden * mask
+
+    gate = Gate()
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate = gate
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.gate(hidden=x.exp(), mask=torch.tensor([1, 0, 1])).sum(1)
+
+    x = torch.rand(2, 3, dtype=torch.float64)
+    found = LayerIDGI(Model(), gate).attribute(x, n_steps=4, attribute_to_layer_input=True)
+    change = (x.exp() - 1) * torch.tensor([1, 0, 1])
+    torch.testing.assert_close(found.sum(1), change.sum(1))
+    assert (found[:, 1] == 0).all()
+
+
+def test_walks_between_captums_activations():
+    # For a linear rest of the model IDGI's sum and Captum's agree for any number of steps.
+    model, x = TokenClassifier(), torch.randint(0, 20, (3, 5))
+    linear = nn.Sequential(model.embedding, nn.Flatten(), model.hidden)
+    found = LayerIDGI(linear, model.embedding).attribute(x, target=1, n_steps=3)
+    captums = LayerIntegratedGradients(linear, model.embedding).attribute(x, target=1, n_steps=3)
+    torch.testing.assert_close(found.sum((1, 2)), captums.sum((1, 2)), rtol=0, atol=1e-6)
+
+
+def test_path_and_grad_kwargs_are_taken():
+    model, x = smooth_cnn(), pictures()
+    unused = nn.Linear(2, 2, dtype=torch.float64)
+
+    class WithUnused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model, self.unused = model, unused
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.unused(x[:, 0, 0, :2])
+            return self.model(x)
+
+    layers = [model[1], unused]
+    method = LayerIDGI(WithUnused(), layers, path="guided")
+    with pytest.raises(RuntimeError, match="does not depend on inputs"):
+        method.attribute(x, target=1, n_steps=2)
+    found = method.attribute(x, target=1, n_steps=2, grad_kwargs={"allow_unused": True})
+    assert (found[1] == 0).all()
+    assert (found[0] != 0).any()
+
+
+def test_refuses_layers_without_one_activation():
+    model, x = smooth_cnn(), pictures()
+    shared = nn.Tanh()
+    twice = nn.Sequential(shared, nn.Flatten(), shared)
+    with pytest.raises(InvalidArgumentError, match="more than once"):
+        LayerIDGI(twice, shared).attribute(x, target=1)
+    with pytest.raises(InvalidArgumentError, match="not called"):
+        LayerIDGI(model, nn.Linear(2, 2)).attribute(x, target=1)
+    tokens = TokenClassifier()
+    with pytest.raises(InvalidArgumentError, match="no floating point tensor"):
+        LayerIDGI(tokens, tokens.embedding).attribute(
+            torch.randint(0, 20, (3, 5)), target=1, attribute_to_layer_input=True
+        )
+    lstm = nn.LSTM(3, 4, dtype=torch.float64)
+    with pytest.raises(InvalidArgumentError, match="batch first"):
+        LayerIDGI(lambda x: lstm(x.transpose(0, 1))[0].sum((0, 2)), lstm).attribute(
+            torch.rand(2, 5, 3, dtype=torch.float64)
+        )
+    with pytest.raises(InvalidArgumentError, match="blur path"):
+        LayerIDGI(model, model[1], path="blur").attribute(x, target=1)
+
+
+def test_no_hook_stays_behind_also_when_the_forward_raises():
+    model, x = smooth_cnn(), pictures()
+    calls = []
+
+    def breaks_later(x: Tensor) -> Tensor:
+        calls.append(1)
+        if len(calls) > 3:
+            raise ArithmeticError("broken in the middle")
+        return model(x)
+
+    with pytest.raises(ArithmeticError, match="in the middle"):
+        LayerIDGI(breaks_later, model[1]).attribute(x, target=1, n_steps=9, internal_batch_size=3)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())

@@ -1,0 +1,206 @@
+"""Each refusal says what was given, what is allowed and what to do; its type is Captum's where Captum refuses too."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from captum.attr import IntegratedGradients
+
+from captum_ext import IDGI, BlurIG, GuidedIG, LayerIDGI, PathIG
+from captum_ext.attr import BlurPath, GuidedPath, InvalidArgumentError, TargetOutOfRangeError
+from tests.captum_ext.small_models import TokenClassifier, TwoInputs, pictures, smooth_cnn
+
+
+@pytest.fixture
+def model():
+    return smooth_cnn()
+
+
+def exception_of(call) -> type[BaseException]:
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        call()
+    return caught.type
+
+
+@pytest.mark.parametrize("explainer", [IDGI, GuidedIG, PathIG], ids=lambda c: c.__name__)
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"baselines": torch.zeros(2, 3, 8, 8).double(), "target": 1}, r"baselines\[0\] has shape \(2, 3, 8, 8\)"),
+        ({"baselines": torch.zeros(3, 3, 8, 7).double(), "target": 1}, r"give \(3, 3, 8, 8\), \(1, 3, 8, 8\)"),
+        ({"baselines": torch.zeros(3, 8, 8).double(), "target": 1}, "has shape"),
+        ({"baselines": (0, 0), "target": 1}, "2 entries for 1 input"),
+        ({"baselines": "black", "target": 1}, None),
+        ({"baselines": math.nan, "target": 1}, "NaN"),
+        ({}, "target=None leaves 5 numbers for each example"),
+        ({"target": [1, 2]}, "2 entries for 3 examples"),
+        ({"target": torch.tensor([1, 2])}, "shape"),
+        ({"target": torch.tensor([0.5, 1.0, 2.0])}, "give integers"),
+        ({"target": "cat"}, "is a str"),
+        ({"target": 1, "n_steps": 0}, "n_steps=0"),
+        ({"target": 1, "n_steps": -3}, "n_steps=-3"),
+        ({"target": 1, "n_steps": 2.5}, "n_steps=2.5"),
+        ({"target": 1, "internal_batch_size": 0}, "internal_batch_size=0"),
+        ({"target": 1, "internal_batch_size": -1}, "internal_batch_size=-1"),
+    ],
+    ids=str,
+)
+def test_refuses_arguments_that_do_not_fit(model, explainer, keywords, message):
+    with pytest.raises(AssertionError, match=message):
+        explainer(model).attribute(pictures(), **keywords)
+
+
+@pytest.mark.parametrize(
+    "target", [5, -6, (5,), [0, 1, 5], [0, -6, 1], torch.tensor([0, 5, 1]), torch.tensor(9)], ids=str
+)
+def test_target_out_of_range_is_of_captums_type(model, target):
+    x = pictures()
+    with pytest.raises(TargetOutOfRangeError, match="give -5 to 4") as caught:
+        IDGI(model).attribute(x, target=target)
+    assert issubclass(caught.type, exception_of(lambda: IntegratedGradients(model).attribute(x, target=target)))
+
+
+def test_target_with_too_many_indices(model):
+    with pytest.raises(TargetOutOfRangeError, match="2 indices for an output with 1"):
+        IDGI(model).attribute(pictures(), target=(1, 2))
+    with pytest.raises(TargetOutOfRangeError, match="target=None"):
+        IDGI(lambda x: model(x)[:, 0]).attribute(pictures(), target=0)
+
+
+@pytest.mark.parametrize("name", ["baselines", "target", "n_steps"])
+def test_refusals_are_of_captums_type(model, name):
+    keywords = {"target": 1, "baselines": None, "n_steps": 5}
+    keywords[name] = {"baselines": torch.zeros(2, 3, 8, 8).double(), "target": None, "n_steps": -1}[name]
+    captums = exception_of(lambda: IntegratedGradients(model).attribute(pictures(), **keywords))
+    assert issubclass(exception_of(lambda: IDGI(model).attribute(pictures(), **keywords)), captums)
+
+
+@pytest.mark.parametrize("method", [lambda f: IDGI(f, "blur"), BlurIG], ids=["idgi", "blur-ig"])
+def test_blur_path_takes_neither_baselines_nor_what_is_not_an_image(model, method):
+    with pytest.raises(ValueError, match="leave baselines out"):
+        method(model).attribute(pictures(), 0, target=1)
+    with pytest.raises(ValueError, match=r"shape \(2, 5\): a blur path needs images"):
+        method(lambda x: x.sum(1)).attribute(torch.rand(2, 5))
+
+
+@pytest.mark.parametrize("power", [0, -1.0, math.inf, math.nan])
+def test_power_of_a_blur_path_is_finite_and_positive(power):
+    with pytest.raises(ValueError, match="power="):
+        BlurPath(power=power)
+
+
+@pytest.mark.parametrize("max_sigma", [0, -1.0, math.inf, math.nan])
+def test_max_sigma_is_finite_and_positive(model, max_sigma):
+    for make in (lambda: BlurPath(max_sigma), lambda: BlurIG(model, max_sigma)):
+        with pytest.raises(ValueError, match="max_sigma"):
+            make()
+
+
+@pytest.mark.parametrize("fraction", [0, -0.1, 1.1, math.nan])
+def test_fraction_is_above_0_and_at_most_1(model, fraction):
+    for make in (lambda: GuidedPath(fraction=fraction), lambda: GuidedIG(model, fraction=fraction)):
+        with pytest.raises(ValueError, match="fraction"):
+            make()
+
+
+@pytest.mark.parametrize("max_dist", [-0.1, 1.1, math.nan])
+def test_max_dist_is_from_0_to_1(model, max_dist):
+    for make in (lambda: GuidedPath(max_dist=max_dist), lambda: GuidedIG(model, max_dist=max_dist)):
+        with pytest.raises(ValueError, match="max_dist"):
+            make()
+
+
+@pytest.mark.parametrize("path", ["curved", "", None, 3, BlurPath])
+def test_unknown_path_lists_the_known_ones(model, path):
+    for make in (IDGI, PathIG, lambda f, path: LayerIDGI(f, f[1], path=path)):
+        with pytest.raises(ValueError, match="known are 'straight', 'blur', 'guided'"):
+            make(model, path=path)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (torch.randint(0, 255, (3, 3, 8, 8)), "LayerIDGI"),
+        (torch.rand(3, 3, 8, 8) > 0.5, "torch.bool"),
+        (torch.rand(3, 3, 8, 8, dtype=torch.complex64), "complex64"),
+        (torch.full((3, 3, 8, 8), math.nan).double(), "NaN"),
+        (torch.full((3, 3, 8, 8), math.inf).double(), "NaN or infinite"),
+        (torch.rand(0, 3, 8, 8).double(), r"shape \(0, 3, 8, 8\) has no elements"),
+        (torch.rand(3, 0).double(), "no elements"),
+        (torch.tensor(1.0), "no batch dimension"),
+        ((), "empty tuple"),
+        ((torch.rand(3, 3, 8, 8), torch.rand(2, 4)), r"batch lengths \[3, 2\]"),
+        (((torch.rand(3, 3), 3.0)), "is a float"),
+    ],
+    ids=range(11),
+)
+def test_refuses_inputs_without_a_gradient_or_a_batch(model, inputs, message):
+    for explainer in (IDGI(model), GuidedIG(model)):
+        with pytest.raises(ValueError, match=message):
+            explainer.attribute(inputs, target=1)
+
+
+def test_nan_is_refused_for_layers_too(model):
+    with pytest.raises(ValueError, match="NaN"):
+        LayerIDGI(model, model[1]).attribute(torch.full((3, 3, 8, 8), math.nan).double(), target=1)
+    tokens = TokenClassifier()
+    with pytest.raises(ValueError, match="no elements"):
+        LayerIDGI(tokens, tokens.embedding).attribute(torch.zeros(0, 5, dtype=torch.long), target=1)
+
+
+def test_output_that_does_not_depend_on_the_input(model):
+    x = pictures()
+    for forward in (lambda x: model(x.detach()).detach(), lambda x: torch.ones(len(x), 5)):
+        with pytest.raises(RuntimeError, match="does not depend on the inputs"):
+            IDGI(forward).attribute(x, target=1)
+    with pytest.raises(RuntimeError, match=r"does not depend on inputs \[0\] of 1"):
+        IDGI(lambda x: model(x.detach())).attribute(x, target=1)
+
+
+def test_input_that_is_not_used_is_named():
+    two = TwoInputs()
+    a, b = torch.randn(3, 4).double(), torch.randn(3, 2, 3).double()
+    with pytest.raises(RuntimeError, match=r"inputs \[1\] of 2.*additional_forward_args"):
+        IDGI(lambda a, b: two(a, b.detach())).attribute((a, b), target=1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda y: {"logits": y}, r"returned a dict: .*\.logits"),
+        (lambda y: (y, y), "returned a tuple"),
+        (lambda y: y.argmax(1), "torch.int64"),
+        (lambda y: y.sum(), "3 rows|15 rows"),
+        (lambda y: y.to(torch.complex128), "complex128"),
+    ],
+    ids=["dict", "tuple", "integers", "sum over the batch", "complex"],
+)
+def test_refuses_outputs_that_are_not_one_score_for_each_row(model, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        IDGI(lambda x: wrong(model(x))).attribute(pictures(), target=0, n_steps=5)
+
+
+def test_output_that_is_not_finite_names_the_point(model):
+    with pytest.raises(ValueError, match=r"-inf at point 0 of 4 on the path of example 0.*baseline"):
+        IDGI(lambda x: x.log().sum(1)).attribute(torch.ones(2, 3), n_steps=4)
+
+
+def test_path_of_ones_own_with_points_of_other_shapes(model):
+    class Short:
+        def start(self, inputs, baselines):
+            return tuple(torch.zeros_like(x) for x in inputs)
+
+        def point(self, inputs, start, fraction):
+            return tuple(x[:, :1] for x in inputs)
+
+    with pytest.raises(ValueError, match="the path gave a point of shapes"):
+        IDGI(model, Short()).attribute(pictures(), target=1)
+
+
+def test_error_types_are_both_pythons_and_captums():
+    assert issubclass(InvalidArgumentError, ValueError)
+    assert issubclass(InvalidArgumentError, AssertionError)
+    assert issubclass(TargetOutOfRangeError, IndexError)
+    assert issubclass(TargetOutOfRangeError, RuntimeError)

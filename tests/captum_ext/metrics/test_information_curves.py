@@ -1,0 +1,343 @@
+"""AIC and SIC against a naive version of the published definition, one channel and one picture at a time."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.interpolate import griddata, interp1d
+from scipy.signal import convolve2d
+from torch import nn
+
+from captum_ext.metrics import (
+    InformationCurve,
+    accuracy_information_curve,
+    information_curves,
+    softmax_information_curve,
+)
+from captum_ext.metrics.information_curves import THRESHOLDS
+from captum_ext.metrics.revealed_pixels import interpolate_hidden, random_mask
+from tests.captum_ext.small_models import EvaluationCounter
+
+
+def landscape(n: int = 3, size: int = 24, channels: int = 3, sharpness: float = 40) -> torch.Tensor:
+    """Smooth pictures with a bright spot."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, size), torch.linspace(0, 1, size), indexing="ij")
+    spots = [torch.exp(-sharpness * ((x - 0.3 - 0.2 * i) ** 2 + (y - 0.6) ** 2)) for i in range(n)]
+    noise = 0.1 * torch.rand(n, channels, size, size)
+    return (0.3 * x + 0.6 * torch.stack(spots))[:, None].expand(-1, channels, -1, -1) * 0.9 + noise
+
+
+def spot_finder() -> nn.Module:
+    """Two logits: the brightest part of a blurred picture, and a constant."""
+
+    class Model(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            brightest = nn.functional.avg_pool2d(x.mean(1, keepdim=True), 3).flatten(1).amax(1)
+            return torch.stack([20 * brightest, torch.full_like(brightest, 10.0)], 1)
+
+    return Model()
+
+
+def grey_levels(image: torch.Tensor) -> np.ndarray:
+    return (image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+
+
+def naive_fill(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    filled = picture.astype(float)
+    for channel in range(picture.shape[2]):
+        known, hidden = np.argwhere(mask), np.argwhere(~mask)
+        filled[..., channel][~mask] = griddata(known, picture[..., channel][mask], hidden, method="linear")
+    return np.round(filled).astype(np.uint8)
+
+
+def naive_ms_ssim(x: np.ndarray, y: np.ndarray) -> float:
+    """As Wang, Simoncelli and Bovik define it, mirrored at the last scale, which alone has a term of luminance."""
+    line = np.exp(-((np.arange(11) - 5) ** 2) / (2 * 1.5**2))
+    window = np.outer(line, line) / line.sum() ** 2
+
+    def local_mean(values: np.ndarray) -> np.ndarray:
+        return np.stack([convolve2d(values[..., c], window, "valid") for c in range(values.shape[2])], 2)
+
+    product = 1.0
+    for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+        if scale == 4:
+            x, y = (np.pad(v, ((5, 5), (5, 5), (0, 0)), mode="reflect") for v in (x, y))
+        mean_x, mean_y = local_mean(x), local_mean(y)
+        variances = local_mean(x * x) - mean_x**2 + local_mean(y * y) - mean_y**2
+        alike = (2 * (local_mean(x * y) - mean_x * mean_y) + 0.0009) / (variances + 0.0009)
+        if scale == 4:
+            alike = alike * (2 * mean_x * mean_y + 0.0001) / (mean_x**2 + mean_y**2 + 0.0001)
+        product *= max(alike.mean(), 0.0) ** weight
+        x, y = (v[: len(v) // 2 * 2, : v.shape[1] // 2 * 2] for v in (x, y))
+        x, y = ((v[::2, ::2] + v[1::2, ::2] + v[::2, 1::2] + v[1::2, 1::2]) / 4 for v in (x, y))
+    return product
+
+
+def naive_information(version: np.ndarray, whole: np.ndarray, information: str) -> float:
+    if information == "ms-ssim":
+        return naive_ms_ssim(version / 255, whole / 255)
+    buffer = io.BytesIO()
+    Image.fromarray(version).save(buffer, "webp", lossless=True, quality=100)
+    return len(buffer.getvalue())
+
+
+def naive_scores(model, version: np.ndarray, target: int) -> np.ndarray:
+    with torch.no_grad():
+        logits = model(torch.from_numpy(version.copy()).permute(2, 0, 1)[None].float() / 255)[0]
+    return np.array([float(logits.double().softmax(0)[target]), float(logits.argmax() == target)])
+
+
+def naive_curves(model, image, saliency, target, mask, information="webp", thresholds=THRESHOLDS):
+    """SIC and AIC of one picture, step by step as published; two curves of 1001 points."""
+    picture = grey_levels(image)
+    blurred = naive_fill(picture, mask)
+    told_0, told_1 = (naive_information(version, picture, information) for version in (blurred, picture))
+    score_0, score_1 = naive_scores(model, blurred, target), naive_scores(model, picture, target)
+    shares, scores, best = [], [], np.zeros(2)
+    for threshold in thresholds:
+        version = naive_fill(picture, mask | (saliency >= np.quantile(saliency, 1 - threshold)))
+        share = (naive_information(version, picture, information) - told_0) / (told_1 - told_0)
+        best = np.maximum(best, np.clip((naive_scores(model, version, target) - score_0) / (score_1 - score_0), 0, 1))
+        shares.append(np.clip(share, 0, 1))
+        scores.append(best)
+    # The corners come last, and interp1d sorts by x with a stable sort.
+    x, y = [*shares, 0.0, 1.0], np.array([*scores, np.zeros(2), np.ones(2)])
+    curves = [interp1d(x, column)(np.linspace(0, 1, 1000, endpoint=False)) for column in y.T]
+    return [np.append(curve, 1.0) for curve in curves]
+
+
+@pytest.mark.parametrize(
+    ("information", "size", "n", "sharpness", "thresholds"),
+    [("webp", 24, 3, 40, THRESHOLDS), ("ms-ssim", 176, 1, 4000, (0.01, 0.05, 0.2))],
+    ids=["webp", "ms-ssim"],
+)
+def test_agrees_with_the_naive_version(information, size, n, sharpness, thresholds):
+    model, images = spot_finder(), landscape(n, size, sharpness=sharpness)
+    attributions = images * torch.randn_like(images)
+    found = information_curves(model, images, attributions, 0, information, thresholds, min_score=0.6, seed=5)
+    assert not found.refused
+    mask = random_mask(size, size, 0.01, seed=5)
+    for i in range(n):
+        saliency = attributions[i].double().abs().sum(0).numpy()
+        expected = naive_curves(model, images[i], saliency, 0, mask, information, thresholds)
+        for curve, by_hand in zip((found.softmax[i], found.accuracy[i]), expected, strict=True):
+            np.testing.assert_allclose(curve.numpy(), by_hand, atol=1e-3)
+
+
+def test_score_without_information_counts_for_nothing():
+    # The left is flat but for the pixels that are always revealed, so that with its flat pixels the picture tells less
+    # than without.
+    mask = random_mask(24, 24, 0.01, seed=0)
+    image = torch.full((1, 3, 24, 24), 0.25)
+    image[..., 8:] = torch.rand(3, 24, 16)
+    image[0, :, torch.from_numpy(mask)] = torch.rand(3, int(mask.sum()))
+
+    def flatness(x: torch.Tensor) -> torch.Tensor:
+        flat = ((x[..., :8] - 0.25).abs() < 0.01).float().mean((1, 2, 3))
+        return torch.stack([8 * flat, torch.full_like(flat, 4.0)], 1)
+
+    left = torch.zeros(1, 1, 24, 24)
+    left[..., :8] = 1 + torch.rand(24, 8)
+    found = information_curves(flatness, image, left, 0)
+    expected, _ = naive_curves(flatness, image[0], left[0, 0].double().numpy(), 0, mask)
+    assert found.softmax[0, 0] == 0
+    np.testing.assert_allclose(found.softmax[0].numpy(), expected, atol=1e-3)
+
+
+def test_a_map_that_knows_the_spot_beats_its_opposite():
+    model, images = spot_finder(), landscape()
+    found = information_curves(model, images, images, 0, min_score=0.6)
+    opposite = information_curves(model, images, 1 - images, 0, min_score=0.6)
+    for curve in ("softmax", "accuracy"):
+        for how in ("median", "mean"):
+            assert found.area(curve, how) > opposite.area(curve, how) + 0.1
+
+
+def test_curves_go_from_the_random_pixels_to_the_whole_picture():
+    found = information_curves(spot_finder(), landscape(), torch.rand(3, 1, 24, 24), [0, 0, 0], min_score=0.6)
+    for curves in (found.softmax, found.accuracy):
+        assert ((curves >= 0) & (curves <= 1)).all()
+        assert (curves[:, -1] == 1).all()
+
+
+def test_pictures_that_do_not_qualify_are_named_with_the_reason():
+    images = landscape()
+    images[1] = 0.2
+    found = information_curves(spot_finder(), images, torch.rand(3, 1, 24, 24), 0, min_score=0.6)
+    assert list(found.refused) == [1]
+    assert "below min_score=0.6" in found.refused[1]
+    for which in ("softmax", "accuracy"):
+        assert found.areas(which).isnan().tolist() == [False, True, False]
+        assert found.curve(which).refused == found.refused
+    nothing = information_curves(spot_finder(), images[1:2], torch.rand(1, 1, 24, 24), 0)
+    with pytest.raises(ValueError, match="no image qualifies"):
+        nothing.area("softmax")
+
+
+def sure(x: torch.Tensor) -> torch.Tensor:
+    """The same probability of 0.9, give or take, for everything."""
+    return torch.stack([2.2 + 0.1 * x.mean((1, 2, 3)), torch.zeros(len(x))], 1)
+
+
+def fond_of_smooth_pictures(x: torch.Tensor) -> torch.Tensor:
+    """A probability of more than a half that noise lowers."""
+    return torch.stack([2 - 2 * x.diff(dim=3).abs().mean((1, 2, 3)), torch.zeros(len(x))], 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "image", "target", "reasons"),
+    [
+        (sure, torch.full((3, 24, 24), 0.5), 0, {"softmax": "as much information", "accuracy": "as much information"}),
+        (sure, torch.rand(3, 24, 24), 1, {"softmax": "below min_score", "accuracy": "below min_score"}),
+        (
+            fond_of_smooth_pictures,
+            torch.rand(3, 24, 24),
+            0,
+            {"softmax": "random pixels alone score", "accuracy": "random pixels alone are recognised"},
+        ),
+        (
+            lambda x: 0.1 * fond_of_smooth_pictures(x),
+            torch.rand(3, 24, 24),
+            1,
+            {"accuracy": "the whole image is not recognised"},
+        ),
+    ],
+    ids=["no information", "low score", "smooth", "another class"],
+)
+def test_each_curve_has_its_own_reasons(model, image, target, reasons):
+    arguments = {"attributions": torch.rand(1, 1, 24, 24), "target": target, "min_score": 0.4}
+    for which, curve in (("softmax", softmax_information_curve), ("accuracy", accuracy_information_curve)):
+        found = curve(model, image[None], **arguments)
+        assert list(found.refused) == ([0] if which in reasons else [])
+        assert found.areas().isnan().item() == (which in reasons)
+        if which in reasons:
+            assert reasons[which] in found.refused[0]
+
+
+def test_single_curves_are_those_of_both():
+    images, maps = landscape(), torch.rand(3, 1, 24, 24)
+    both = information_curves(spot_finder(), images, maps, 0, min_score=0.6, seed=3)
+    for which, measure in (("softmax", softmax_information_curve), ("accuracy", accuracy_information_curve)):
+        single = measure(spot_finder(), images, maps, 0, min_score=0.6, seed=3)
+        torch.testing.assert_close(single.curve, getattr(both, which))
+        torch.testing.assert_close(single.areas(), both.areas(which))
+        assert single.area("mean") == pytest.approx(both.areas(which).mean().item())
+
+
+def test_areas_by_hand():
+    line = torch.linspace(0, 1, 1001, dtype=torch.float64)
+    missing = torch.full_like(line, torch.nan)
+    curves = InformationCurve(torch.stack([line, torch.ones_like(line), missing, torch.zeros_like(line)]), {2: "dark"})
+    torch.testing.assert_close(curves.areas(), torch.tensor([0.5, 1.0, torch.nan, 0.0]).double(), equal_nan=True)
+    assert curves.area("median") == pytest.approx(0.5)
+    assert curves.area("mean") == pytest.approx(0.5)
+    # The median of two curves lies in their middle.
+    assert InformationCurve(curves.curve[:2]).area("median") == pytest.approx(0.75)
+    with pytest.raises(ValueError, match="'median' and 'mean'"):
+        curves.area("max")
+
+
+def test_a_picture_that_is_not_recognised_costs_one_evaluation():
+    model = EvaluationCounter(spot_finder())
+    information_curves(model, torch.full((1, 3, 24, 24), 0.1), torch.rand(1, 1, 24, 24), 0)
+    assert model.forward_rows == 1
+    information_curves(model, landscape(1), torch.rand(1, 1, 24, 24), 0, min_score=0.6, internal_batch_size=4)
+    assert model.forward_rows == 1 + len(THRESHOLDS) + 2
+    assert model.most_rows <= 4
+
+
+def test_interpolation_restores_a_plane_from_its_corners():
+    y, x = np.mgrid[0:9, 0:9]
+    plane = np.stack([10 * x + 5 * y, 100 + x, 200 - 2 * y], axis=2).astype(np.uint8)
+    corners = random_mask(9, 9, 0.0, seed=0)
+    assert corners.sum() == 4
+    np.testing.assert_array_equal(interpolate_hidden(plane, corners), plane)
+
+
+def test_seed_decides_and_the_global_generators_do_not():
+    model, images, maps = spot_finder(), landscape(), torch.rand(3, 1, 24, 24)
+    first = information_curves(model, images, maps, 0, min_score=0.6, seed=1)
+    np.random.rand()  # noqa: NPY002
+    torch.rand(())
+    again = information_curves(model, images, maps, 0, min_score=0.6, seed=1, internal_batch_size=4)
+    other = information_curves(model, images, maps, 0, min_score=0.6, seed=2)
+    torch.testing.assert_close(again.softmax, first.softmax)
+    assert not torch.equal(other.softmax, first.softmax)
+
+
+def test_grey_pictures():
+    found = information_curves(spot_finder(), landscape(2, channels=1), torch.rand(2, 1, 24, 24), 0, min_score=0.5)
+    assert found.softmax.shape == (2, 1001)
+
+
+@pytest.mark.parametrize("as_given", [list, np.array, torch.tensor], ids=lambda given: given.__name__)
+def test_thresholds_are_taken_as_arrays_too(as_given):
+    model, images, maps = spot_finder(), landscape(1), torch.rand(1, 1, 24, 24)
+    expected = information_curves(model, images, maps, 0, thresholds=(0.25, 0.5), min_score=0.6)
+    found = information_curves(model, images, maps, 0, thresholds=as_given([0.25, 0.5]), min_score=0.6)
+    torch.testing.assert_close(found.softmax, expected.softmax)
+
+
+@pytest.mark.parametrize("target", [0, [0, 0], torch.tensor(0), torch.tensor([0]), np.array([0, 0])], ids=repr)
+def test_target_is_one_integer_or_one_for_each_picture(target):
+    images, maps = landscape(2), torch.rand(2, 1, 24, 24)
+    expected = information_curves(spot_finder(), images, maps, 0, min_score=0.6)
+    found = information_curves(spot_finder(), images, maps, target, min_score=0.6)
+    torch.testing.assert_close(found.softmax, expected.softmax)
+
+
+@pytest.mark.filterwarnings("error")
+def test_pictures_that_ask_for_gradients_and_overshoot_by_rounding_are_taken():
+    images, maps = landscape(1).clamp(0, 1), torch.rand(1, 1, 24, 24)
+    images[0, :, 0, :2] = torch.tensor([0.0, 1.0])
+    expected = information_curves(spot_finder(), images, maps, 0, min_score=0.6)
+    images[0, :, 0, :2] = torch.tensor([-2e-7, 1.0000002])
+    found = information_curves(spot_finder(), images.requires_grad_(), maps, 0, min_score=0.6)
+    torch.testing.assert_close(found.softmax, expected.softmax)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"inputs": landscape() * 2}, "put the normalisation into forward_func"),
+        ({"inputs": torch.rand(3, 5)}, "N, 3, H, W"),
+        ({"attributions": torch.rand(3, 1, 24, 23)}, "attributions has shape"),
+        ({"information": "jpeg"}, "'webp' and 'ms-ssim'"),
+        ({"information": "ms-ssim"}, "176 pixels"),
+        ({"thresholds": [0.5, 0.1]}, "must grow"),
+        ({"thresholds": []}, "must grow"),
+        ({"reveal_fraction": 1.0}, "reveal_fraction"),
+        ({"min_score": 80}, "min_score=80"),
+        ({"internal_batch_size": 0}, "internal_batch_size=0"),
+        ({"target": 2}, "out of range for 2 classes"),
+        ({"forward_func": lambda x: x.sum((1, 2, 3))}, "give logits"),
+        ({"forward_func": lambda x: (x, x)}, "forward_func returned a tuple: wrap the model"),
+        ({"forward_func": lambda x: {"logits": x}}, "forward_func returned a dict: wrap the model"),
+        ({"attributions": torch.full((3, 1, 24, 24), torch.nan)}, "no rank"),
+        ({"attributions": torch.full((3, 3, 24, 24), torch.inf)}, "no rank"),
+        ({"attributions": torch.rand(3, 2, 24, 24)}, r"give \(3, 3, 24, 24\) or \(3, 1, 24, 24\)"),
+        ({"attributions": np.ones((3, 1, 24, 24))}, "attributions is a ndarray: give a torch.Tensor"),
+        ({"attributions": (torch.rand(3, 1, 24, 24), torch.rand(3))}, "attributions is a tuple.*the first part"),
+        ({"inputs": torch.rand(3, 3, 1, 24), "attributions": torch.rand(3, 1, 1, 24)}, "2 pixels or more"),
+        ({"inputs": torch.rand(3, 3, 24, 1), "attributions": torch.rand(3, 1, 24, 1)}, "2 pixels or more"),
+        ({"inputs": torch.full((3, 3, 24, 24), 1.000015)}, r"values from 1\.000015 to 1\.000015"),
+        ({"target": [0, 1]}, r"target has shape \(2,\) for 3 images"),
+        ({"target": [0]}, r"target has shape \(1,\) for 3 images"),
+        ({"target": [[0], [1], [0]]}, r"target has shape \(3, 1\) for 3 images"),
+        ({"target": None}, "target=None was given"),
+        ({"target": 0.5}, "target=0.5 was given"),
+        ({"target": "cat"}, "target='cat' was given"),
+        ({"thresholds": np.array([0.1, np.nan, 0.5])}, "must grow"),
+        ({"thresholds": torch.tensor([0.5, 0.1])}, "must grow"),
+        ({"seed": -1}, "seed=-1 was given"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else ",".join(value),
+)
+def test_refusals(changes, message):
+    arguments = {"forward_func": spot_finder(), "inputs": landscape(), "attributions": torch.rand(3, 1, 24, 24)}
+    with pytest.raises(ValueError, match=message):
+        information_curves(**{**arguments, "target": 0, **changes})

@@ -1,0 +1,174 @@
+"""The documentation: it builds without a warning, its links lead somewhere, it names everything, its examples run."""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import importlib
+import io
+import re
+import shlex
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import typer
+
+import hdr.cli
+from captum_ext.cli.app import app
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PUBLIC_MODULES = (
+    "captum_ext",
+    *(f"captum_ext.{room}" for room in ("attr", "classifiers", "evaluation", "methods", "metrics", "plot")),
+    *("hdr", "hdr.data", "hdr.nn"),
+)
+BLOCK = re.compile(r"^```(python|text|sh)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+# One process builds the site for all tests that look at it.
+on_the_site = pytest.mark.xdist_group("site")
+PROGRAMS = {"captum-ext": app, "hdr": hdr.cli.app}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    options = ["-W", "--keep-going", "-n", "-q", "-b", "html", "-d", folder / "doctrees"]
+    command = [sys.executable, "-m", "sphinx", *options, ROOT / "docs", folder / "html"]
+    finished = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return folder / "html"
+
+
+class Page(HTMLParser):
+    """What a page refers to, and what in it can be referred to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.anchors |= {value for name, value in attrs if name == "id" and value}
+        self.links += [value for name, value in attrs if name in ("href", "src") and value]
+
+
+@pytest.fixture(scope="module")
+def pages(site) -> dict[Path, Page]:
+    return {path: Page(path) for path in site.rglob("*.html")}
+
+
+@on_the_site
+def test_internal_links_lead_to_files_and_anchors_that_are_there(pages):
+    broken = []
+    for path, page in pages.items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            found = target.is_file() and (
+                target not in pages or not parts.fragment or unquote(parts.fragment) in pages[target].anchors
+            )
+            if not found:
+                broken.append((path.name, link))
+    assert not broken
+
+
+@on_the_site
+def test_pages_load_nothing_from_the_network(pages):
+    for path in pages:
+        loaded = re.findall(r"<(?:script|img|link|iframe)[^>]*(?:src|href)=\"(https?:[^\"]*)", path.read_text())
+        assert not loaded, path
+
+
+def documented_objects(pages: dict[Path, Page]) -> list[Any]:
+    found = []
+    for path, page in pages.items():
+        if path.parent.name == "reference":
+            for anchor in page.anchors:
+                module, _, name = anchor.rpartition(".")
+                if module.startswith(("captum_ext", "hdr")):
+                    with contextlib.suppress(ImportError):
+                        found.append(getattr(importlib.import_module(module), name, None))
+    return found
+
+
+@on_the_site
+@pytest.mark.parametrize("module", PUBLIC_MODULES)
+def test_every_public_name_is_in_the_reference(module, pages):
+    documented = documented_objects(pages)
+    exported = importlib.import_module(module)
+    missing = [name for name in exported.__all__ if not any(getattr(exported, name) is one for one in documented)]
+    assert exported.__all__
+    assert not missing
+
+
+@on_the_site
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_command_is_in_the_reference(program, site):
+    text = (site / "reference" / "command-line.html").read_text()
+    commands = typer.main.get_command(hdr.cli.app).commands if program == "hdr" else app.resolved_commands()
+    for command in commands:
+        assert command.startswith("-") or f'id="{program}-{command}"' in text
+
+
+@on_the_site
+def test_every_notebook_is_among_the_tutorials(site):
+    for notebook in (ROOT / "tutorials").glob("*.ipynb"):
+        assert (site / "tutorials" / f"{notebook.stem}.html").is_file()
+
+
+def expected_output(text: str, code_end: int, block: re.Match[str]) -> bool:
+    """Whether a block of text is what the code before it prints: nothing stands between the two."""
+    return block[1] == "text" and not text[code_end : block.start()].strip()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_blocks_run_in_order_and_print_what_the_page_says(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = page.read_text(encoding="utf-8")
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    printed, code_end = "", -1
+    for block in BLOCK.finditer(text):
+        if block[1] == "python":
+            line = text[: block.start()].count("\n") + 1
+            output = io.StringIO()
+            with contextlib.redirect_stdout(output):
+                # Empty lines before the code, so that a traceback names the line of the page.
+                exec(compile("\n" * line + block[2], str(page), "exec"), namespace)
+            printed, code_end = output.getvalue(), block.end()
+        elif code_end > 0 and expected_output(text, code_end, block):
+            flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+            assert doctest.OutputChecker().check_output(block[2], printed, flags), f"{page}: printed {printed!r}"
+
+
+def shell_commands() -> list[Any]:
+    found = []
+    for page in PAGES:
+        for block in BLOCK.finditer(page.read_text(encoding="utf-8")):
+            if block[1] == "sh":
+                found += [
+                    pytest.param(shlex.split(line, comments=True), id=line)
+                    for line in block[2].replace("\\\n", " ").splitlines()
+                    if line.startswith(tuple(f"{program} " for program in PROGRAMS))
+                ]
+    return found
+
+
+@pytest.mark.parametrize("words", shell_commands())
+def test_command_lines_are_ones_that_the_programs_take(words):
+    program, *arguments = words
+    if program == "captum-ext":
+        app.parse_args(arguments, print_error=False, exit_on_error=False)  # raises for an option that is not there
+        return
+    group = typer.main.get_command(PROGRAMS[program])
+    context = group.make_context(program, list(arguments))
+    name, command, rest = group.resolve_command(context, arguments)
+    assert command is not None, f"{program} has no command {name}"
+    command.make_context(name, rest, parent=context)  # raises for an option that is not there
