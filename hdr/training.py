@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 import pickle
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from hdr.io import check_folder
 from hdr.metrics import psnr_l, psnr_mu
 from hdr.nn import Generator, Merged, PatchDiscriminator, SphereAdversarialLoss, alignment_loss
 from hdr.radiometry import inverse_mu_law, mu_law
+from hdr.settings import RunSettings, TrainingSettings
 from hdr.weights import load_generator, save_generator
 
 LAST_CHECKPOINT = "last.ckpt"
@@ -39,82 +39,6 @@ CROP_MULTIPLE = 16
 """The coarsest scale of every preset and then some, so that losses at coarser scales need no padding."""
 SMALLEST_CROP = 32
 _SAMPLES = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossSettings:
-    """What the generator is asked for.
-
-    Parameters
-    ----------
-    square_weight
-        Weight of the mean square in the mu-law domain: large errors count more than in the tone-mapped L1.
-    coarse_weight
-        Weight of the tone-mapped L1 at the coarser decoder scales, together.
-    linear_weight
-        Weight of the L1 of linear radiance, which tells highlights apart where the mu-law is flat.
-    alignment_weight
-        Weight of the loss that tells the alignment what to find.
-    adversarial_weight
-        Weight of the sphere loss for the generator; 0 trains without a discriminator. Small, because the loss is one
-        number an image: its gradient does not shrink with the number of pixels as that of a mean does.
-    adversarial_start
-        Share of the run after which the sphere loss begins.
-    adversarial_ramp
-        Share of the run over which its weight rises.
-    moments
-        Moments of the sphere loss.
-    """
-
-    square_weight: float = 4.0
-    coarse_weight: float = 0.25
-    linear_weight: float = 0.5
-    alignment_weight: float = 0.5
-    adversarial_weight: float = 5e-5
-    adversarial_start: float = 0.7
-    adversarial_ramp: float = 0.1
-    moments: int = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingSettings(LossSettings):
-    """What a run learns by, and how long.
-
-    Parameters
-    ----------
-    preset
-        Size of the generator: tiny, small or base.
-    steps
-        Updates after which the run ends, over all resumptions. The learning rate falls to zero over them, or over the
-        time limit where that ends first.
-    learning_rate
-        Peak of the rate.
-    warm_up
-        Updates over which the rate rises to its peak.
-    batch_size
-        Scenes in one update, for each device.
-    crop
-        Side of the training crops in pixels: a multiple of 16, at least 32.
-    average_decay
-        Decay of the moving average of the generator's weights, which is what is validated and exported.
-    discriminator_channels
-        Channels of the discriminator's first layer.
-    seed
-        Of the initial weights and of the order of scenes.
-    architecture
-        Constructor arguments of the generator that replace the preset's, for ablations.
-    """
-
-    preset: str = "small"
-    steps: int = 20_000
-    learning_rate: float = 5e-4
-    warm_up: int = 200
-    batch_size: int = 4
-    crop: int = 128
-    average_decay: float = 0.998
-    discriminator_channels: int = 16
-    seed: int = 0
-    architecture: Mapping[str, Any] = field(default_factory=dict)
 
 
 class HdrGan(L.LightningModule):
@@ -131,7 +55,12 @@ class HdrGan(L.LightningModule):
         self.automatic_optimization = False
         self.settings = settings
         self.save_hyperparameters(asdict(settings))
-        self.generator = Generator.from_preset(settings.preset, **settings.architecture)
+        self.generator = Generator.from_preset(
+            settings.preset,
+            alignment=settings.alignment,
+            attention=settings.attention,
+            deep_supervision=settings.deep_supervision,
+        )
         self.generator.to(memory_format=torch.channels_last)
         self.average = AveragedModel(self.generator, multi_avg_fn=get_ema_multi_avg_fn(settings.average_decay))
         self.average.requires_grad_(False)
@@ -347,19 +276,10 @@ def train(
     data: str,
     out: str | os.PathLike[str] = "runs/hdr",
     settings: TrainingSettings | None = None,
+    run: RunSettings | None = None,
     *,
     resume: bool = False,
     weights: str | os.PathLike[str] | None = None,
-    devices: int | str = "auto",
-    accelerator: str = "auto",
-    num_nodes: int = 1,
-    precision: str = "32-true",
-    max_time: str | None = None,
-    workers: int = 1,
-    validate_every: int = 500,
-    validation_scenes: int | None = None,
-    checkpoint_minutes: float = 5.0,
-    skip_broken: bool = False,
     progress: bool = True,
 ) -> Path:
     """Train a generator, or go on training one.
@@ -375,27 +295,14 @@ def train(
         Folder of the run.
     settings
         What the run learns by.
+    run
+        How it is carried out.
     resume
         Go on from ``last.ckpt`` in ``out``, with the settings that the run began with but for the ``steps`` of this
         call; without it, a folder that already holds a run is refused.
     weights
         What a new run starts from instead of random weights: the name of bundled ones or a file, of the same
         architecture. For fine-tuning on scenes of your own.
-    devices, accelerator, num_nodes, precision
-        As Lightning's Trainer takes them, for example 4, ``"gpu"``, 2 and ``"bf16-mixed"``.
-    max_time
-        ``"DD:HH:MM:SS"``: training time after which the run ends, over all resumptions. The learning rate falls to
-        zero by then.
-    workers
-        Processes that make scenes.
-    validate_every
-        Updates from one validation to the next.
-    validation_scenes
-        How many of the validation's scenes are merged each time; None for all.
-    checkpoint_minutes
-        Minutes from one ``last.ckpt`` to the next.
-    skip_broken
-        As in :func:`hdr.data.source.open_scenes`.
     progress
         Whether to show a summary of the network and a progress bar.
 
@@ -415,7 +322,7 @@ def train(
     ValueError
         If the data, a setting or a checkpoint cannot be used.
     """
-    out, settings = Path(out), settings or TrainingSettings()
+    out, settings, run = Path(out), settings or TrainingSettings(), run or RunSettings()
     if resume and weights is not None:
         raise ValueError("a run that is resumed has its own weights; leave out either resume or weights")
     checkpoint = _checkpoint_to_resume(out, resume)
@@ -423,34 +330,34 @@ def train(
     if checkpoint is not None:
         settings, made = _settings_of(checkpoint, settings.steps)
     _check_crop(settings.crop)
-    training_scenes = open_scenes(data, "train", settings.crop, skip_broken=skip_broken)
-    held_out = open_scenes(data, "validation", skip_broken=skip_broken)
+    training_scenes = open_scenes(data, "train", settings.crop, skip_broken=run.skip_broken)
+    held_out = open_scenes(data, "validation", skip_broken=run.skip_broken)
     L.seed_everything(settings.seed, verbose=False)
     module = HdrGan(settings)
     if weights is not None:
         _start_from(weights, module)
-    per_round = min(validate_every, settings.steps)
+    per_round = min(run.validate_every, settings.steps)
     trainer = L.Trainer(
         default_root_dir=out,
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=num_nodes,
-        strategy=_strategy(devices, accelerator, num_nodes),
-        precision=precision,  # type: ignore[arg-type]
-        max_time=max_time,
+        accelerator=run.accelerator,
+        devices=run.devices,
+        num_nodes=run.num_nodes,
+        strategy=_strategy(run.devices, run.accelerator, run.num_nodes),
+        precision=run.precision,  # type: ignore[arg-type]
+        max_time=run.max_time,
         max_epochs=math.ceil(settings.steps / per_round),
         num_sanity_val_steps=0,
-        limit_val_batches=validation_scenes,
+        limit_val_batches=run.validation_scenes,
         use_distributed_sampler=False,
         log_every_n_steps=50,
         enable_progress_bar=progress,
         enable_model_summary=progress,
-        **_records(out, timedelta(minutes=checkpoint_minutes)),
+        **_records(out, timedelta(minutes=run.checkpoint_minutes)),
     )
     # Other scenes in every process, and other ones again after resuming.
     order = torch.Generator().manual_seed(settings.seed + 1_000_003 * trainer.global_rank + made)
     batches = AlikeScenes(training_scenes, settings.batch_size, per_round, order)
-    loaders = {"num_workers": workers, "persistent_workers": workers > 0}
+    loaders = {"num_workers": run.workers, "persistent_workers": run.workers > 0}
     trainer.fit(
         module,
         DataLoader(training_scenes, batch_sampler=batches, **loaders),  # type: ignore[arg-type]
