@@ -25,7 +25,7 @@ STEP = 1.0 / 255.0  # one level of an 8-bit file
 ENTRIES = 256
 
 _CELL = 4  # pixels on a side
-_MOST_CELLS = 1 << 14
+_MOST_CELLS = 1 << 13
 _FARTHEST_EV = 3.2  # between exposures that are compared although others lie between
 _BINS, _CELLS_IN_BIN = 32, 64
 _QUANTILES = 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -44,6 +45,13 @@ _LEAST_SIMILARITY = 0.42  # of 1500 pairs of different pictures 3 came above it,
 _JUDGED_EV, _FARTHEST_EV = 5.0, 8.0  # farther apart, what both show well is a choice of what moved; or nothing
 _MIDDLE = (0.15, 0.85)
 _COMPARED_SIDE = 40
+_WELL_KNOWN = 0.8  # of the range of values
+_LARGE_DISAGREEMENT = 0.35  # EV
+_LOWEST_WHITE, _SURELY_WHITE = 0.85, 253  # a value, and a level of 255
+_FAR_ABOVE_WHITE = 1.2  # EV
+_MOST_FLAT_CELLS = 100
+# An orthonormal basis of the planes over a cell, shape (16, 3).
+_PLANE = np.linalg.qr(np.stack([np.ones(16), np.repeat(np.arange(4.0), 4), np.tile(np.arange(4.0), 4)], 1))[0]
 _SHOT_RANGE, _READ_RANGE = (1e-6, 1e-2), (1e-9, 1e-4)
 
 
@@ -121,10 +129,14 @@ def calibrate(
     ev = _checked(ldr, exposures)
     cells = Cells.of(ldr)
     notes: list[str] = []
-    errors = np.zeros(len(ev))
+    errors: Array = np.zeros(len(ev))
     if response is None:
         black = _black_level(cells, ev)
         base = srgb_above_black(black)
+        if black:
+            notes.append(
+                f"dark parts keep their value whatever the exposure: light begins above {black / STEP:.0f} of 255"
+            )
         rough = solve(equations_of_ranks(cells, ev, black, 0.92), ev, base, base).curve
         if aligned is not None:
             cells = Cells.of(aligned(ldr, response_of(rough)))
@@ -136,6 +148,11 @@ def calibrate(
             response = Response.srgb()
         else:
             response = response_of(found.curve)
+            if equations.high.max() < _WELL_KNOWN * white:
+                notes.append(
+                    f"no two exposures share values above {equations.high.max() / STEP:.0f} of 255: there the response "
+                    "has the shape of sRGB"
+                )
             errors = found.errors
     else:
         white = _white_level(cells, ev, log_curve(response), notes)
@@ -143,6 +160,11 @@ def calibrate(
     levels = _levels(cells)
     shot, read = _noise(cells, ev, response, levels, notes)
     disagreement = _disagreement(cells, ev + errors, response)
+    notes += [
+        f"exposures {number} and {number + 1}, shortest first, disagree by {ev_apart:.2f} EV: was the light the same?"
+        for number, ev_apart in enumerate(disagreement, start=1)
+        if ev_apart > _LARGE_DISAGREEMENT
+    ]
     corrections = tuple((errors - errors[0]).tolist())
     return Calibration(response, response.white_level, shot, read, levels, corrections, disagreement, tuple(notes))
 
@@ -351,28 +373,38 @@ def _black_level(cells: Cells, ev: Array) -> float:
 
 
 def _white_level(cells: Cells, ev: Array, curve: Array, notes: list[str]) -> float:
-    """LDR value at which the channels clip: where cells end up that a shorter exposure shows to be far too bright."""
-    found: list[float] = []
+    """LDR value at which the channels clip: where cells pile up that a shorter exposure shows to be far too bright."""
     top = cells.mean.max(1)
+    piles = []
     for channel in range(3):
         ends = []
-        for a in range(len(ev) - 1):
-            expected = read_off(curve, cells.mean[a, channel]) + ev[a + 1] - ev[a] - curve[-1]
-            end = cells.mean[a + 1, channel]
-            over = (expected > 1.2) & (top[a] < 0.9) & (end > 0.85) & (cells.spread[a + 1, channel] < 2 * STEP)
-            ends.append(end[over])
-        ends_of_all = np.concatenate(ends)
-        if len(ends_of_all) >= _FEWEST_CELLS:
-            low, high = np.percentile(ends_of_all, [10, 90])
-            if high - low <= 3 * STEP:  # a pile, where the shoulder of a curve would spread them
-                found.append(float(low))
-    counts = np.bincount(np.rint(cells.pixels[cells.pixels > 0.8] / STEP).astype(np.intp), minlength=256)
-    commonest = int(counts.argmax()) * STEP
-    white = round(min(found, default=1.0) / STEP) * STEP
-    pile, above = int((top > white - 2 * STEP).sum()), int((top > white + 2.5 * STEP).sum())
-    if white >= 252.5 * STEP or above > 0.05 * pile or abs(commonest - white) > 2.5 * STEP:
+        for a, b in itertools.combinations(range(len(ev)), 2):
+            if b - a > 3 and ev[b] - ev[a] > 3:
+                continue
+            expected = read_off(curve, cells.mean[a, channel]) + ev[b] - ev[a] - curve[-1]
+            end = cells.mean[b, channel]
+            over = (expected > _FAR_ABOVE_WHITE) & (top[a] < 0.9) & (cells.spread[b, channel] < 3 * STEP)
+            ends.append(end[over & (end > _LOWEST_WHITE)])
+        low, high = np.percentile(np.concatenate([*ends, [0.0, 1.0]]), [20, 80])
+        if sum(map(len, ends)) >= _FEWEST_CELLS and high - low <= 3 * STEP:  # the shoulder of a curve spreads them
+            piles.append(float(low))
+    bright = top[top > _LOWEST_WHITE]
+    if not len(bright):
         return 1.0
-    return white
+    levels = np.rint(bright / STEP).astype(np.intp)
+    commonest = int(np.bincount(levels).argmax())
+    nothing_above = int((levels > commonest + 2).sum()) < 0.1 * int((levels >= commonest - 2).sum())
+    if commonest >= _SURELY_WHITE or not nothing_above:
+        return 1.0
+    white = round(min(piles, default=1.0) / STEP)
+    if abs(white - commonest) <= 3:
+        return white * STEP
+    if int((np.abs(levels - commonest) <= 1).sum()) > 0.01 * top.size:
+        notes.append(
+            f"much of the pictures has the value {commonest} of 255 and hardly anything a larger one, but no shorter "
+            "exposure tells whether it is clipped there; it is taken as not clipped"
+        )
+    return 1.0
 
 
 def _levels(cells: Cells) -> int:
@@ -382,38 +414,34 @@ def _levels(cells: Cells) -> int:
 
 def _noise(cells: Cells, ev: Array, response: Response, levels: int, notes: list[str]) -> tuple[float, float]:
     """Shot and read noise, from what neighbouring exposures differ by within cells beyond a plane."""
-    light = response.to_linear(torch.from_numpy(cells.pixels)).numpy()
-    rounding = np.square(response.slope(torch.from_numpy(cells.mean)).numpy() / levels) / 12
     curve = log_curve(response)
-    plane = np.linalg.qr(np.stack([np.ones(16), np.repeat(np.arange(4.0), 4), np.tile(np.arange(4.0), 4)], 1))[0]
     rows, variances, totals = [], [], []
     for a in range(len(ev) - 1):
-        b = a + 1
-        channel, cell = np.nonzero(_well_exposed(cells, a, b, curve, response.white_level))
-        low, high = light[a, channel, cell], light[b, channel, cell]
-        factor = high.mean(-1) / low.mean(-1)
-        difference = high - factor[:, None] * low
-        difference = difference - difference @ plane @ plane.T
-        variance = np.square(difference).sum(-1) / 13
-        expected = rounding[b, channel, cell] + np.square(factor) * rounding[a, channel, cell]
-        row = np.stack([high.mean(-1) * (1 + factor), 1 + np.square(factor)], -1)
-        # Flat cells only, for texture that moved looks like noise; flat in the shorter one, whose noise matters less
-        # in choosing than that of the difference would.
-        spread = cells.spread[a, channel, cell]
-        bins = np.floor(2 * np.log2(high.mean(-1))).astype(np.intp)
-        for number in np.unique(bins):
-            here = np.nonzero(bins == number)[0]
-            flat = here[np.argsort(spread[here])[: max(_FEWEST_CELLS, len(here) // 4)]]
-            if len(flat) >= _FEWEST_CELLS:
-                rows.append(np.median(row[flat], axis=0))
-                variances.append(float(np.median(variance[flat]) / 0.949 - np.median(expected[flat])))  # chi^2 of 13
-                totals.append(float(np.median(variance[flat]) + np.median(expected[flat])))
+        pair = [a, a + 1]
+        channel, cell = np.nonzero(_well_exposed(cells, a, a + 1, curve, response.white_level))
+        bins = np.floor(2 * read_off(curve, cells.mean[a + 1, channel, cell])).astype(np.intp)
+        # The flattest cells of every brightness, for texture that moved looks like noise. Flat in the shorter exposure:
+        # to choose by the difference itself would choose small noise.
+        order = np.lexsort((cells.spread[a, channel, cell], bins))
+        for here in np.split(order, np.nonzero(np.diff(bins[order]))[0] + 1):
+            flat = here[: min(_MOST_FLAT_CELLS, max(_FEWEST_CELLS, len(here) // 4))]
+            if len(flat) < _FEWEST_CELLS:
+                continue
+            pixels = torch.from_numpy(cells.pixels[pair][:, channel[flat], cell[flat]]).double()
+            low, high = response.to_linear(pixels).numpy()
+            factor = high.mean(-1) / low.mean(-1)
+            difference = high - factor[:, None] * low
+            difference = difference - difference @ _PLANE @ _PLANE.T
+            low_rounding, high_rounding = np.square(response.slope(pixels.mean(-1)).numpy() / levels) / 12
+            variance = float(np.median(np.square(difference).sum(-1))) / 12.34  # the median of chi^2, 16 - 3 degrees
+            rounding = float(np.median(high_rounding + np.square(factor) * low_rounding))
+            rows.append(np.median(np.stack([high.mean(-1) * (1 + factor), 1 + np.square(factor)]), axis=1))
+            variances.append(variance - rounding)
+            totals.append(variance + rounding + 1e-12)  # about as uncertain as it is large
     if len(rows) < 3:
         notes.append("too little is flat and well exposed to measure the noise: that of a camera at ISO 100 is assumed")
         return SHOT, READ
-    # Each as uncertain as it is large, together with what rounding did to it.
-    scale = np.maximum(totals, 1e-12)
-    solution, _ = nnls(np.stack(rows) / scale[:, None], np.array(variances) / scale)
+    solution, _ = nnls(np.stack(rows) / np.array(totals)[:, None], np.array(variances) / totals)
     return float(np.clip(solution[0], *_SHOT_RANGE)), float(np.clip(solution[1], *_READ_RANGE))
 
 
@@ -472,7 +500,7 @@ def _similarity(cells: Cells, a: int, b: int, white: float) -> float:
 
 def _well_exposed(cells: Cells, a: int, b: int, curve: Array, white: float) -> NDArray[np.bool_]:
     """Shape (3, cells): which channels of which cells both exposures show well."""
-    usable = (cells.brightest[[a, b]] < white - 1.5 * STEP).all(0)
+    usable = np.broadcast_to((cells.brightest[[a, b]] < white - 1.5 * STEP).all(0), cells.mean.shape[1:])
     steps = np.gradient(curve)
     for index in (a, b):
         mean = cells.mean[index]
