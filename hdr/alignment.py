@@ -72,9 +72,18 @@ class Alignment:
             ..., first_row : min(-(-bottom // scale) + 1, rows), first_column : min(-(-right // scale) + 1, columns)
         ]
         fine = F.interpolate(cells, scale_factor=scale, mode="bilinear", align_corners=False)
-        missing = (0, max(right - first_column * scale - fine.shape[3], 0), 0, max(bottom - first_row * scale - fine.shape[2], 0))
+        missing = (
+            0,
+            max(right - first_column * scale - fine.shape[3], 0),
+            0,
+            max(bottom - first_row * scale - fine.shape[2], 0),
+        )
         fine = F.pad(fine, missing, mode="replicate")
-        return fine[..., top - first_row * scale : bottom - first_row * scale, left - first_column * scale : right - first_column * scale]
+        return fine[
+            ...,
+            top - first_row * scale : bottom - first_row * scale,
+            left - first_column * scale : right - first_column * scale,
+        ]
 
     def seen_by_all(self) -> tuple[slice, slice]:
         """Rows and columns of the largest centred part of the reference's frame that every exposure saw."""

@@ -144,9 +144,11 @@ class Bracket:
         relative = relative_exposures(light[order]).to(ldr.dtype)
         names = [names[index] for index in order.tolist()]
         _check_exposures(relative, names)
-        calibration = calibrate(ldr, relative, response=response)
         if check and exposures != "auto":
-            check_exposures(ldr, relative, calibration.response)
+            check_exposures(ldr, relative, response, names)
+        calibration = calibrate(ldr, relative, response=response)
+        if calibration.corrections:  # shutters are not exact
+            relative = relative_exposures(relative * torch.tensor(calibration.corrections).exp2().to(relative))
         for note in calibration.notes:
             warnings.warn(note, stacklevel=2)
         reference_index = -1 if reference is None else order.tolist().index(reference)

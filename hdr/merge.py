@@ -136,9 +136,7 @@ class Merger:
         weights = torch.zeros(bracket.count, *bracket.size, dtype=torch.float16)
         return MergedBracket(self._merged(bracket, align, progress, weights), weights)
 
-    def _merged(
-        self, bracket: Bracket, how: Mode | Alignment, progress: bool, weights: Tensor | None
-    ) -> Tensor:
+    def _merged(self, bracket: Bracket, how: Mode | Alignment, progress: bool, weights: Tensor | None) -> Tensor:
         height, width = bracket.size
         squares = list(product(self._spans(height), self._spans(width)))
         # Alignment is work, too: the bar moves from the beginning, and for a single tile.

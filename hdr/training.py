@@ -412,7 +412,15 @@ def _settings_of(checkpoint: Path, steps: int) -> tuple[TrainingSettings, int]:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         settings = TrainingSettings(**{**content["hyper_parameters"], "steps": steps})
         return settings, int(content["state_dict"]["updates"])
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError, UnicodeDecodeError) as error:
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        KeyError,
+        TypeError,
+        ValueError,
+        UnicodeDecodeError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
             f"{checkpoint}: damaged, or not a checkpoint that this version of hdr train wrote ({reason}); begin a new "

@@ -101,9 +101,7 @@ def _own_coordinates(
     return torch.stack(placed)
 
 
-def _surface(
-    generator: torch.Generator, texture: Scenery, positions: Tensor, size: float, brightness: float
-) -> Tensor:
+def _surface(generator: torch.Generator, texture: Scenery, positions: Tensor, size: float, brightness: float) -> Tensor:
     """Radiance of the surface, (N, 3, H, W): texture, tint, shading."""
     # Between the poles' surroundings, where an equirectangular picture is stretched.
     place = torch.tensor([uniform(generator, 0, texture.width), uniform(generator, 0.25, 0.75) * texture.height])

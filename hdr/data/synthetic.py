@@ -174,7 +174,11 @@ class SyntheticBrackets(Dataset[HdrSample]):
             brightness = typical * log_uniform(generator, 0.15, 4.0)
             # Most things move little; a few by more than any window of a network.
             still = self.settings.largest_motion == 0 or uniform(generator, 0, 1) < 0.15
-            speed = 0.0 if still else log_uniform(generator, min(1.0, self.settings.largest_motion), self.settings.largest_motion)
+            speed = (
+                0.0
+                if still
+                else log_uniform(generator, min(1.0, self.settings.largest_motion), self.settings.largest_motion)
+            )
             layers.append(moving_layer(generator, texture, brightness, height, width, speed, moments))
         scene = compose(background, layers)
         if uniform(generator, 0, 1) < 0.2:  # a cloud, a lamp's flicker: the light changes between the exposures

@@ -235,9 +235,7 @@ class Generator(nn.Module):
             features.append(current.unflatten(0, (-1, count)))
         return features
 
-    def _decode(
-        self, features: list[Tensor], reference: int
-    ) -> tuple[list[Tensor], list[Tensor], Tensor | None]:
+    def _decode(self, features: list[Tensor], reference: int) -> tuple[list[Tensor], list[Tensor], Tensor | None]:
         """Fused features (B, C_l, ...), all exposures' aligned features (B, N, C_l, ...), and the displacement of all
         exposures but the reference that was found at half resolution, (B, N - 1, 2, H / 2, W / 2)."""
         decoded: list[Tensor] = []
