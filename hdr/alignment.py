@@ -37,6 +37,8 @@ _TEXTURED = 6.0  # Sobel gradient of 8-bit levels, over the noise
 _FEWEST_TEXTURED = 30
 
 Flow = NDArray[np.float32]
+Grey = NDArray[Any]
+"""8-bit, shape (H, W)."""
 
 
 @dataclass(frozen=True)
@@ -186,18 +188,18 @@ def _camera_motion(bracket: Bracket, index: int, mode: Mode) -> CameraMotion | N
     return motion if mode == "on" or motion.is_evident else None
 
 
-def _shown(radiance: Tensor, limit: float, scale: int = 1) -> NDArray[np.uint8]:
+def _shown(radiance: Tensor, limit: float, scale: int = 1) -> Grey:
     """Radiance (3, H, W) as an 8-bit grey image that is white where either of two exposures clips."""
     shown = (radiance.detach().cpu().float().clamp(0, limit) / limit).pow_(1 / GAMMA).mean(dim=0)
     if scale > 1:
         shown = F.avg_pool2d(shown[None, None], scale, ceil_mode=True, count_include_pad=False)[0, 0]
     # Half a pixel of blur: flow on noise and on aliases wanders.
     blurred = cv2.GaussianBlur(shown.numpy(), (0, 0), 0.5)
-    levels: NDArray[np.uint8] = (blurred * 255).round().astype(np.uint8)
+    levels: Grey = (blurred * 255).round().astype(np.uint8)
     return levels
 
 
-def _flow(here: NDArray[np.uint8], there: NDArray[np.uint8]) -> Flow:
+def _flow(here: Grey, there: Grey) -> Flow:
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setFinestScale(0)
     search.setPatchSize(_PATCH)
@@ -208,12 +210,12 @@ def _flow(here: NDArray[np.uint8], there: NDArray[np.uint8]) -> Flow:
     if any(missing):  # the search fails on images smaller than two patches
         padded = [cv2.copyMakeBorder(x, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE) for x in (here, there)]
         return _flow(*padded)[: here.shape[0], : here.shape[1]]
-    flow = search.calc(here, there, None)
+    flow: Flow = search.calc(here, there, None)  # type: ignore[call-overload]
     background = _background(here, flow)
     return flow if background is None else _chosen(here, there, flow, background)
 
 
-def _background(here: NDArray[np.uint8], flow: Flow) -> Flow | None:
+def _background(here: Grey, flow: Flow) -> Flow | None:
     """Displacement by the homography that most of the flow agrees on; None where nothing does."""
     grey = here.astype(np.float32)
     texture = cv2.GaussianBlur(np.hypot(cv2.Sobel(grey, -1, 1, 0), cv2.Sobel(grey, -1, 0, 1)), (0, 0), 1.5)
@@ -238,7 +240,7 @@ def _background(here: NDArray[np.uint8], flow: Flow) -> Flow | None:
     return np.zeros_like(moved) if np.abs(moved).max() < _STILL else moved
 
 
-def _chosen(here: NDArray[np.uint8], there: NDArray[np.uint8], flow: Flow, background: Flow) -> Flow:
+def _chosen(here: Grey, there: Grey, flow: Flow, background: Flow) -> Flow:
     """The flow where it explains the other image notably better than the background's motion does.
 
     Where nothing is to be seen but noise, flow explains the noise.
@@ -258,7 +260,7 @@ def _grid(flow: Flow) -> Flow:
     return np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).astype(np.float32)
 
 
-def _by_homography(homography: NDArray[np.float64], positions: Flow) -> NDArray[Any]:
+def _by_homography(homography: NDArray[Any], positions: Flow) -> NDArray[Any]:
     return cv2.perspectiveTransform(positions.reshape(-1, 1, 2), homography).reshape(positions.shape)
 
 

@@ -34,8 +34,8 @@ def weighted_merge(bracket: Bracket) -> Tensor:
     """Weighted mean of the exposures' radiances without any treatment of motion: what moves leaves ghosts.
 
     Each exposure counts by the light that it got, faded out towards black and white by a trapezoid; the shortest keeps
-    its weight in highlights and the longest in shadows, so that no pixel is left without weight. The radiances are those
-    of the bracket's calibration.
+    its weight in highlights and the longest in shadows, so that no pixel is left without weight. The radiances are
+    those of the bracket's calibration.
 
     Examples
     --------

@@ -14,8 +14,8 @@ from hdr.evaluation import OURS, UNTRAINED, Case, Score, measure_against, score
 from hdr.io import check_folder, check_writable, write_preview, write_radiance, written_whole
 from hdr.merge import Merger
 from hdr.metrics import METRICS, format_metric
-from hdr.radiometry import mu_law
 from hdr.photograph_scene import photograph_scene
+from hdr.radiometry import mu_law
 from hdr.scene import DynamicScene
 from hdr.tonemap import tonemap
 

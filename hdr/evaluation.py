@@ -51,14 +51,14 @@ class Cases(Sequence[Case]):
 
     def __init__(self, scenes: Any, limit: int | None = None) -> None:
         self.scenes = scenes
-        self.count = len(scenes) if limit is None else min(limit, len(scenes))
+        self._length = len(scenes) if limit is None else min(limit, len(scenes))
 
     def __len__(self) -> int:
-        return self.count
+        return self._length
 
     def __getitem__(self, index: Any) -> Any:
-        if not 0 <= index < self.count:
-            raise IndexError(f"case {index} of {self.count}")
+        if not 0 <= index < self._length:
+            raise IndexError(f"case {index} of {self._length}")
         scene = self.scenes[index]
         return _still_case(scene) if isinstance(scene, StillScene) else _moving_case(scene)
 

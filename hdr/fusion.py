@@ -115,7 +115,7 @@ def bring_to_reference(
     corner
         Shape (B, 2): row and column of the observations where the displacement's first pixel lies; by default (0, 0).
     """
-    batch, count, channels = observations.shape[:3]
+    batch, count = observations.shape[:2]
     height, width = displacement.shape[-2:]
     rows, columns = observations.shape[-2:]
     positions = displacement + pixel_grid(height, width, like=displacement)

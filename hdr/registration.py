@@ -13,7 +13,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
 from hdr.bracket import Bracket
 from hdr.radiometry import linear_to_ldr

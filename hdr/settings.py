@@ -103,7 +103,8 @@ class RunSettings:
     precision
         As Lightning takes it, for example bf16-mixed.
     max_time
-        DD:HH:MM:SS of training, over all resumptions, after which the run ends. The learning rate falls to zero by then.
+        DD:HH:MM:SS of training, over all resumptions, after which the run ends. The learning rate falls to zero by
+        then.
     workers
         Processes that make scenes.
     validate_every

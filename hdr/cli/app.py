@@ -21,7 +21,7 @@ for name, about in {
     "tonemap": "Tone-map radiance to a picture.",
     "evaluate": "Measure weights on scenes with ground truth, beside what is reached without a network.",
     "train": "Train a generator, or go on training one.",
-    "demo": "Merge a bracket of a photograph with motion, and show the result beside a merge with ghosts and the truth.",
+    "demo": "Merge a bracket of a photograph with motion, and show the result beside the truth.",
 }.items():
     app.command(f"hdr.cli.{name}:{name}", name=name, help=about)
 app.register_install_completion_command(help="Let the shell complete commands and options.")

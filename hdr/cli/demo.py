@@ -20,7 +20,7 @@ def demo(
     seed: int = 0,
     force: Flag = False,
 ) -> int:
-    """Merge a bracket of a photograph with motion, and show the result beside a merge with ghosts and the truth.
+    """Merge a bracket of a photograph with motion, and show the result beside the truth.
 
     Parameters
     ----------

@@ -83,7 +83,8 @@ class Camera:
     def _compressed(self, levels: Tensor) -> Tensor:
         assert self.jpeg_quality is not None
         data = encode_jpeg(levels.to("cpu", torch.uint8), self.jpeg_quality)
-        return decode_jpeg(data).to(levels)
+        decoded: Tensor = decode_jpeg(data).to(levels)
+        return decoded
 
 
 def draw_camera(generator: torch.Generator) -> Camera:

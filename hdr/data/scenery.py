@@ -43,7 +43,7 @@ class Scenery:
         self._log = F.pad((radiance + self._darkest).log().unsqueeze(0), (2, 2, 0, 0), mode=pad)
 
     def read(self, positions: Tensor) -> Tensor:
-        """Radiance (B, 3, H, W) at positions (B, 2, H, W) in pixels, whatever lies outside being wrapped or mirrored."""
+        """Radiance (B, 3, H, W) at positions (B, 2, H, W) in pixels; the outside is wrapped or mirrored."""
         x, y = positions.unbind(dim=1)
         x = x.remainder(self.width) if self.wraps else _mirrored(x, self.width)
         batch, _, height, width = positions.shape

@@ -27,8 +27,8 @@ def open_scenes(
     Parameters
     ----------
     data
-        ``"synthetic:DIR"``, a folder of HDR photographs and panoramas of which two in nine are for validation only; or ``"kalantari:DIR"``, a
-        folder of scenes, or one with a folder of scenes for training and another for testing.
+        ``"synthetic:DIR"``, a folder of HDR photographs and panoramas of which two in nine are for validation only; or
+        ``"kalantari:DIR"``, a folder of scenes, or one with a folder of scenes for training and another for testing.
     split
         For training, random crops with augmentation; for validation, always the same scenes, whole.
     crop

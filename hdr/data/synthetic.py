@@ -27,7 +27,7 @@ from hdr.io import RADIANCE_SUFFIXES
 Split = Literal["all", "train", "validation"]
 
 SAME_COUNT = 64
-"""Neighbouring scenes have equally many exposures, so that they can be in one batch: those of one block of this size."""
+"""Scenes of one block of this size have equally many exposures, so that they can be in one batch."""
 
 
 @dataclass(frozen=True)

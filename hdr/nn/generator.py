@@ -236,8 +236,11 @@ class Generator(nn.Module):
         return features
 
     def _decode(self, features: list[Tensor], reference: int) -> tuple[list[Tensor], list[Tensor], Tensor | None]:
-        """Fused features (B, C_l, ...), all exposures' aligned features (B, N, C_l, ...), and the displacement of all
-        exposures but the reference that was found at half resolution, (B, N - 1, 2, H / 2, W / 2)."""
+        """Decode from the coarsest scale to the finest.
+
+        Returns the fused features (B, C_l, ...), all exposures' aligned features (B, N, C_l, ...), and the displacement
+        of all exposures but the reference that was found at half resolution, (B, N - 1, 2, H / 2, W / 2).
+        """
         decoded: list[Tensor] = []
         aligned: list[Tensor] = []
         correction: Tensor | None = None
@@ -269,8 +272,9 @@ class Generator(nn.Module):
         """Logits (B, N, channels, h, w) of all exposures."""
         count = exposures.shape[1]
         fused = decoded.repeat_interleave(count, dim=0)
-        logits: Tensor = self.judges[level](torch.cat([fused, exposures.flatten(0, 1)], dim=1))
-        return logits.unflatten(0, (-1, count))
+        logits = self.judges[level](torch.cat([fused, exposures.flatten(0, 1)], dim=1))
+        judged: Tensor = logits.unflatten(0, (-1, count))
+        return judged
 
     def _residual(self, blend: Tensor, moved: Aligned, weights: Tensor, decoded: Tensor, reference: int) -> Tensor:
         height, width = blend.shape[-2:]
@@ -330,7 +334,8 @@ def _mean(features: Tensor, like: Tensor) -> Tensor:
 
 
 def _pooled(maps: Tensor, size: torch.Size) -> Tensor:
-    return F.adaptive_avg_pool2d(maps.flatten(0, 1), size).unflatten(0, maps.shape[:2])
+    pooled: Tensor = F.adaptive_avg_pool2d(maps.flatten(0, 1), (size[0], size[1])).unflatten(0, maps.shape[:2])
+    return pooled
 
 
 def _not_below_saturation(radiance: Tensor, reference: Tensor, exposure: Tensor) -> Tensor:
