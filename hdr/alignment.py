@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import cv2
 import numpy as np
@@ -31,6 +31,7 @@ _PATCH, _PATCH_STEP, _DESCENT_STEPS, _REFINEMENTS = 8, 3, 25, 5
 _BACKGROUND_STEP = 4  # every fourth pixel takes part in the fit of the background's motion
 _BACKGROUND_ERROR = 0.5
 _BACKGROUND_SHARE = 0.15  # of these pixels must agree, or there is no background
+_FOLLOWED = 0.5  # of them: flow has followed the background, and features need not be looked for
 _STILL = 0.3  # pixels: a background that moves less has not moved
 _NOTABLE, _NOTABLE_LEVELS = 1.15, 0.2  # by which flow must be better, as a factor and in 8-bit levels
 _TEXTURED = 6.0  # Sobel gradient of 8-bit levels, over the noise
@@ -39,6 +40,14 @@ _FEWEST_TEXTURED = 30
 Flow = NDArray[np.float32]
 Grey = NDArray[Any]
 """8-bit, shape (H, W)."""
+
+
+class _Followed(NamedTuple):
+    """What flow made of two images."""
+
+    displacement: Flow
+    agreement: float
+    """Share of the textured pixels that agree on one motion of the background."""
 
 
 @dataclass(frozen=True)
@@ -154,26 +163,28 @@ def dense_displacement(reference: Tensor, other: Tensor, limit: float) -> Tensor
         Shape (2, H, W), float32.
     """
     here, there = _shown(reference, limit), _shown(other, limit)
-    return torch.from_numpy(np.moveaxis(_flow(here, there), 2, 0).copy())
+    return _as_tensor(_flow(here, there).displacement)
 
 
 def _of_exposure(bracket: Bracket, index: int, mode: Mode, scale: int) -> Tensor:
     reference = bracket.reference_index
     limit = 1.0 / max(float(bracket.exposures[index]), float(bracket.exposures[reference]))
     here, there = (_shown(bracket.radiance(which), limit, scale) for which in (reference, index))
-    motion = _camera_motion(bracket, index, mode)
+    followed = _flow(here, there)
+    # Features cost as much as flow does, and are asked only where flow has lost the background.
+    found = mode == "auto" and followed.agreement >= _FOLLOWED
+    motion = None if found else _camera_motion(bracket, index, mode)
     if motion is None:
-        return torch.from_numpy(np.moveaxis(_flow(here, there), 2, 0).copy()) * scale
+        return _as_tensor(followed.displacement) * scale
     # The camera's motion first, so that flow has little left to follow; then both in one displacement.
     to_small = np.array([[1 / scale, 0, (1 / scale - 1) / 2], [0, 1 / scale, (1 / scale - 1) / 2], [0, 0, 1]])
     homography = to_small @ motion.homography @ np.linalg.inv(to_small)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size = (here.shape[1], here.shape[0])
     moved = cv2.warpPerspective(there, homography, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    flow = _flow(here, moved)
-    grid = _grid(flow)
-    there_positions = _by_homography(homography, grid + flow)
-    return torch.from_numpy(np.moveaxis((there_positions - grid).astype(np.float32), 2, 0).copy()) * scale
+    rest = _flow(here, moved).displacement
+    grid = _grid(rest)
+    return _as_tensor((_by_homography(homography, grid + rest) - grid).astype(np.float32)) * scale
 
 
 def _camera_motion(bracket: Bracket, index: int, mode: Mode) -> CameraMotion | None:
@@ -199,7 +210,7 @@ def _shown(radiance: Tensor, limit: float, scale: int = 1) -> Grey:
     return levels
 
 
-def _flow(here: Grey, there: Grey) -> Flow:
+def _flow(here: Grey, there: Grey) -> _Followed:
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setFinestScale(0)
     search.setPatchSize(_PATCH)
@@ -209,13 +220,16 @@ def _flow(here: Grey, there: Grey) -> Flow:
     missing = [max(2 * _PATCH - side, 0) for side in here.shape]
     if any(missing):  # the search fails on images smaller than two patches
         padded = [cv2.copyMakeBorder(x, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE) for x in (here, there)]
-        return _flow(*padded)[: here.shape[0], : here.shape[1]]
+        followed = _flow(*padded)
+        return followed._replace(displacement=followed.displacement[: here.shape[0], : here.shape[1]])
     flow: Flow = search.calc(here, there, None)  # type: ignore[call-overload]
     background = _background(here, flow)
-    return flow if background is None else _chosen(here, there, flow, background)
+    if background is None:
+        return _Followed(flow, 0.0)
+    return background._replace(displacement=_chosen(here, there, flow, background.displacement))
 
 
-def _background(here: Grey, flow: Flow) -> Flow | None:
+def _background(here: Grey, flow: Flow) -> _Followed | None:
     """Displacement by the homography that most of the flow agrees on; None where nothing does."""
     grey = here.astype(np.float32)
     texture = cv2.GaussianBlur(np.hypot(cv2.Sobel(grey, -1, 1, 0), cv2.Sobel(grey, -1, 0, 1)), (0, 0), 1.5)
@@ -237,7 +251,8 @@ def _background(here: Grey, flow: Flow) -> Flow | None:
     if not np.isfinite(moved).all():
         return None
     # A camera on a tripod: pixels that are not interpolated stay as sharp as they are.
-    return np.zeros_like(moved) if np.abs(moved).max() < _STILL else moved
+    still = np.abs(moved).max() < _STILL
+    return _Followed(np.zeros_like(moved) if still else moved, float(agreeing.mean()))
 
 
 def _chosen(here: Grey, there: Grey, flow: Flow, background: Flow) -> Flow:
@@ -253,6 +268,10 @@ def _chosen(here: Grey, there: Grey, flow: Flow, background: Flow) -> Flow:
     still = residuals[1] < _NOTABLE * residuals[0] + _NOTABLE_LEVELS
     chosen: Flow = np.where(still[..., None], background, flow)
     return chosen
+
+
+def _as_tensor(flow: Flow) -> Tensor:
+    return torch.from_numpy(np.moveaxis(flow, 2, 0).copy())
 
 
 def _grid(flow: Flow) -> Flow:
