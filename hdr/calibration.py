@@ -139,7 +139,8 @@ def calibrate(
             )
         rough = solve(equations_of_ranks(cells, ev, black, 0.92), ev, base, base).curve
         if aligned is not None:
-            cells = Cells.of(aligned(ldr, response_of(rough)))
+            registered = Cells.of(aligned(ldr, response_of(rough)))
+            cells = registered if registered.pixels.shape[2] >= _FEWEST_CELLS else cells
         white = _white_level(cells, ev, rough, notes)
         equations = equations_of_cells(cells, ev, rough, black, white)
         found = solve(equations, ev, base, rough)
