@@ -46,7 +46,10 @@ CURVES: dict[str, Curve] = {
 
 @functools.cache
 def drawn_light(height: int = 192, width: int = 256, seed: int = 0, stops: float = 7.0) -> NDArray:
-    """Light of a drawn scene, shape (height, width, 3): gradients, edges, texture; its median 1. Not to be written to."""
+    """Light of a drawn scene, shape (height, width, 3): gradients, edges, texture; its median 1.
+
+    One scene serves many tests: it is not to be written to.
+    """
     rng = np.random.default_rng(seed)
     # Blurred noise of four sizes has the spectrum of photographs; a few flat shapes have their edges.
     ev = sum(
