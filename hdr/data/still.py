@@ -295,7 +295,7 @@ def score_still(result: Tensor, scene: StillScene) -> dict[str, float]:
     Returns
     -------
     dict
-        By name, as in :data:`hdr.metrics.METRICS`, and :data:`LOST_HIGHLIGHTS`, NaN where nothing is lost.
+        By name, as in :data:`hdr.metrics.METRICS`, and ``LOST_HIGHLIGHTS``, NaN where nothing is lost.
     """
     scaled = on_scale_of(scene.truth, result.to(scene.truth)).clamp(0.0, 1.0)
     scores = evaluate(scaled, scene.truth)
