@@ -331,3 +331,14 @@ def test_srgb_is_assumed_with_a_word() -> None:
 def test_ratios_of_pictures_without_a_common_part_cannot_be_estimated() -> None:
     with pytest.raises(ExposureMismatchError, match="cannot be estimated"):
         estimate_exposures(torch.stack([torch.zeros(3, 64, 64), torch.ones(3, 64, 64)]), Response.srgb())
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_pictures_that_do_not_lie_on_each_other_are_compared_by_ranks(curve: str) -> None:
+    # Three views of one scene, 24 of 200 pixels apart: what is at the border is seen by one of them only.
+    light = drawn_light(200, 264, seed=5)
+    views = [light[24 * index :, 24 * index :][:144, :200] for index in range(3)]
+    ldr = torch.cat([exposures_of(view, (ev,), CURVES[curve]) for view, ev in zip(views, EVS, strict=True)])
+    calibration = calibrate(ldr, ratios(EVS))
+    assert any("do not lie on each other" in note for note in calibration.notes)
+    assert error_in_ev(calibration.response, curve, ldr) < 0.15
