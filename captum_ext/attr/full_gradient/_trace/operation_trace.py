@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -53,6 +54,37 @@ _VIEWS = (
 _VIEW_NODES = frozenset(f"{name}Backward{version}" for name in _VIEWS for version in range(4))
 
 
+class _Output:
+    """One output of an operation, and the adjoint that is its own.
+
+    Other outputs of the same operation may have been computed from it, as an LSTM cell's hidden state is from its
+    memory. What autograd hands to a hook has come back through these too, and they are operations' outputs themselves,
+    whose biases count already: it is taken off again.
+    """
+
+    __slots__ = ("_through_others", "edge", "made_from")
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.edge = get_gradient_edge(tensor)
+        self.made_from: list[_Output] = []
+        self._through_others: Tensor | None = None
+
+    def own(self, adjoint: Tensor) -> Tensor:
+        """Return the part of the adjoint that did not come through other outputs, and tell the outputs behind."""
+        if self._through_others is not None:
+            adjoint = adjoint - self._through_others
+            self._through_others = None
+        if self.made_from:
+            edges = [other.edge for other in self.made_from]
+            # Now, since the nodes on the way forget their values when the backward pass has gone through them.
+            gradients = torch.autograd.grad([self.edge], edges, [adjoint], retain_graph=True, allow_unused=True)
+            for other, gradient in zip(self.made_from, gradients, strict=True):
+                before = other._through_others
+                if gradient is not None:
+                    other._through_others = gradient if before is None else before + gradient
+        return adjoint
+
+
 class OperationTrace(TorchFunctionMode):
     """Function mode that hooks every operation with a bias and hands its bias terms to a consumer during backward.
 
@@ -77,6 +109,7 @@ class OperationTrace(TorchFunctionMode):
         self._grids: dict[Key, Grid] = {}
         self._constants: set[Node] = set()
         self._n_examples = 0
+        self._inside: dict[Node, list[_Output]] = {}
         self._held: dict[int, list[Kept]] = {}
         self._handles: list[Any] = []
         self._count = 0
@@ -108,6 +141,7 @@ class OperationTrace(TorchFunctionMode):
         self._known.clear()
         self._grids.clear()
         self._constants.clear()
+        self._inside.clear()
 
     def __enter__(self) -> OperationTrace:
         self.modules.__enter__()
@@ -143,11 +177,12 @@ class OperationTrace(TorchFunctionMode):
             parents = [get_gradient_edge(dependent) for dependent in dependents]
         if bias is not None and func not in LAYERS:
             self._watch(bias.kept)
+        outputs = self._outputs(results)
         for index, tensor in enumerate(tensors_in(output)):
             if tensor.requires_grad:
                 self._learn(tensor, self._grid_of_output(func, args, kwargs, dependents, tensor))
                 if bias is not None:
-                    self._hook(tensor, index, func, bias, parents)
+                    self._hook(tensor, outputs[id(tensor)], index, func, bias, parents)
         return output
 
     # ---- what depends on the input ----
@@ -177,7 +212,13 @@ class OperationTrace(TorchFunctionMode):
             return False
         self._learn(tensor, None)
         if any(inner.name() not in _VIEW_NODES for inner in nodes):
-            self._hook_hidden(tensor, node, boundary)
+            output = _Output(tensor)
+            # Outputs of hidden operations come up one by one, in any order: this one may be on the way to another.
+            for other in self._inside.get(node, ()):
+                other.made_from.append(output)
+            for inner in nodes - {node}:
+                self._inside.setdefault(inner, []).append(output)
+            self._hook_hidden(tensor, output, node, boundary)
         return True
 
     def _walk_back(self, start: Node) -> tuple[set[Node], list[Key]]:
@@ -194,6 +235,16 @@ class OperationTrace(TorchFunctionMode):
                     visited.add(parent)
                     frontier.append(parent)
         return visited, list(boundary)
+
+    def _outputs(self, results: list[Tensor]) -> dict[int, _Output]:
+        """Return the outputs of one operation, each with those among them that it was made from."""
+        outputs = {id(tensor): _Output(tensor) for tensor in results}
+        if len({tensor.grad_fn for tensor in results}) > 1:  # outputs of one node cannot be made from each other
+            for output in outputs.values():
+                nodes, _ = self._walk_back(output.edge.node)
+                behind = nodes - {output.edge.node}
+                output.made_from = [other for other in outputs.values() if other.edge.node in behind]
+        return outputs
 
     def _grid_of_output(
         self,
@@ -231,17 +282,25 @@ class OperationTrace(TorchFunctionMode):
         return Operation(self._count - 1, name, self.modules.current, is_layer)
 
     def _hook(
-        self, tensor: Tensor, index: int, func: Function, bias: ImplicitBias, parents: list[GradientEdge]
+        self,
+        tensor: Tensor,
+        output: _Output,
+        index: int,
+        func: Function,
+        bias: ImplicitBias,
+        parents: list[GradientEdge],
     ) -> None:
         name = getattr(func, "__name__", repr(func)).strip("_")
         operation = self._new_operation(name, is_layer=func in LAYERS)
-        edge = get_gradient_edge(tensor)
+        edge = output.edge
         waiting: list[ImplicitBias] = [bias]
 
         def contract(adjoint: Tensor | None) -> None:
             if not self._active or adjoint is None:
                 return
             bias = waiting.pop()  # Nothing is held longer than it is needed.
+            with self._hooks_at_rest():
+                adjoint = output.own(adjoint)
             try:
                 self._consumer(BiasTerm(operation, adjoint, bias.value(index), edge, self._grid(edge)))
             except ForwardModeMissingError:
@@ -251,10 +310,10 @@ class OperationTrace(TorchFunctionMode):
 
         self._handles.append(tensor.register_hook(contract))
 
-    def _hook_hidden(self, tensor: Tensor, node: Node, boundary: list[Key]) -> None:
+    def _hook_hidden(self, tensor: Tensor, output: _Output, node: Node, boundary: list[Key]) -> None:
         """Hook an operation that was not seen: its own backward pulls the adjoint back to what was seen."""
         operation = self._new_operation(node.name())
-        edge, parents = get_gradient_edge(tensor), [GradientEdge(*key) for key in boundary]
+        edge, parents = output.edge, [GradientEdge(*key) for key in boundary]
         kept = Kept([tensor.detach(), *(self._value_of(key) for key in boundary)])
         self._watch(kept)
 
@@ -263,15 +322,21 @@ class OperationTrace(TorchFunctionMode):
                 return
             kept.check()
             value, *parent_values = kept.tensors
-            # The pull-back passes through the parents' hooks, which wait for the whole adjoint.
-            self._active = False
-            try:
+            with self._hooks_at_rest():
+                adjoint = output.own(adjoint)
                 gradients = torch.autograd.grad([edge], parents, [adjoint], retain_graph=True, allow_unused=True)
-            finally:
-                self._active = True
             self._consume_split(operation, adjoint, value, edge, gradients, parent_values, parents)
 
         self._handles.append(tensor.register_hook(contract))
+
+    @contextmanager
+    def _hooks_at_rest(self) -> Iterator[None]:
+        """Context in which a gradient may pass through other hooks, which wait for their whole adjoint."""
+        self._active = False
+        try:
+            yield
+        finally:
+            self._active = True
 
     def _value_of(self, key: Key) -> Tensor:
         value = self._known[key]()
@@ -326,7 +391,7 @@ class OperationTrace(TorchFunctionMode):
         guard_output(func, base)
         self._learn(base, grid)
         if bias is not None:
-            self._hook(base, 0, func, bias, edges)
+            self._hook(base, _Output(base), 0, func, bias, edges)
         return output
 
 
