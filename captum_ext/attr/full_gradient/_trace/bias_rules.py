@@ -267,6 +267,13 @@ RULES: dict[Function, BiasRule] = {
 # Layers, whose bias in closed form is made of parameters and running statistics that no forward pass overwrites.
 LAYERS = frozenset(function for function, rule in RULES.items() if rule in {*_LAYER_RULES, _batch_norm})
 
+# They change what a tensor says of its values, and not the values.
+RESHAPED_IN_PLACE = frozenset(
+    _functions(
+        "t_ transpose_ swapaxes_ swapdims_ squeeze_ unsqueeze_ as_strided_ detach_ requires_grad_ rename_ share_memory_"
+    )
+)
+
 _IN_PLACE_OPERATORS = frozenset(
     {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__ifloordiv__", "__imod__", "__ipow__"}
 )

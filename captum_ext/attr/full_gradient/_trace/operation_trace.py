@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from captum_ext.attr._common.batch_norm import guard_output
 from captum_ext.attr.full_gradient._trace.bias_rules import (
     LAYERS,
+    RESHAPED_IN_PLACE,
     RULES,
     Observation,
     by_jacobian,
@@ -216,8 +217,7 @@ class OperationTrace(TorchFunctionMode):
             # Outputs of hidden operations come up one by one, in any order: this one may be on the way to another.
             for other in self._inside.get(node, ()):
                 other.made_from.append(output)
-            for inner in nodes - {node}:
-                self._inside.setdefault(inner, []).append(output)
+            self._remember_inside(output, nodes)
             self._hook_hidden(tensor, output, node, boundary)
         return True
 
@@ -244,7 +244,22 @@ class OperationTrace(TorchFunctionMode):
                 nodes, _ = self._walk_back(output.edge.node)
                 behind = nodes - {output.edge.node}
                 output.made_from = [other for other in outputs.values() if other.edge.node in behind]
+        for tensor in results:
+            # A view of something that the operation made inside, as a linear layer's output of three axes is: a write
+            # to the view goes to that inner tensor, which then comes up as a value of its own.
+            if tensor._is_view() and tensor._base is not None and self._is_unseen(tensor._base):
+                output = outputs[id(tensor)]
+                self._remember_inside(output, self._walk_back(output.edge.node)[0])
         return outputs
+
+    def _is_unseen(self, tensor: Tensor) -> bool:
+        node = tensor.grad_fn
+        return node is not None and (node, tensor.output_nr) not in self._known and node not in self._constants
+
+    def _remember_inside(self, output: _Output, nodes: set[Node]) -> None:
+        """Remember which nodes an output was made by, in case one of them comes up as a value of its own."""
+        for inner in nodes - {output.edge.node}:
+            self._inside.setdefault(inner, []).append(output)
 
     def _grid_of_output(
         self,
@@ -373,10 +388,13 @@ class OperationTrace(TorchFunctionMode):
             args, kwargs = (kwargs["input"],), {key: value for key, value in kwargs.items() if key != "input"}
         target: Tensor = args[0]
         base = target._base if target._is_view() and target._base is not None else target
+        base_depends = self.depends_on_input(base)  # first, since this may hold on to values of an unseen operation
         self._rescue(base)
+        if func in RESHAPED_IN_PLACE:
+            # The values stay where they are, and autograd sees a view of them, or nothing that it follows any more.
+            return func(*args, **kwargs)
         others = [tensor for tensor in tensors_in((args[1:], kwargs)) if self.depends_on_input(tensor)]
         on_base = func if base is target else _through_view(func, target, base)
-        base_depends = self.depends_on_input(base)
         grid = self._grid_of_output(func, args, kwargs, dependents, base)
         parents = [base, *others] if base_depends else others
 
