@@ -124,8 +124,9 @@ def _run(
                 "the output of forward_func does not depend on the inputs through differentiable operations: look "
                 "for .detach(), torch.no_grad(), argmax or a conversion to NumPy in it."
             )
-    gradients = torch.autograd.grad(output.sum(), leaves, allow_unused=True, retain_graph=consumer.may_flow_back)
-    trace.pause()
+    total = output.sum()
+    with trace.listening():
+        gradients = torch.autograd.grad(total, leaves, allow_unused=True, retain_graph=consumer.may_flow_back)
     pulled_back: tuple[Tensor | None, ...] = (None,) * len(leaves)
     if flowing := consumer.flowing_back():
         edges, maps = zip(*flowing, strict=True)

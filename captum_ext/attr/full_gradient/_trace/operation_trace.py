@@ -52,6 +52,9 @@ _VIEWS = (
     *("SplitWithSizes", "Squeeze", "T", "ToCopy", "Transpose", "Unbind", "Unfold", "UnsafeView", "Unsqueeze", "View"),
     *("ViewAsComplex", "ViewAsReal"),
 )
+# A model may differentiate itself. A gradient cannot be repeated without its graph; it comes up later as the hidden
+# operation that the graph of the gradient is.
+_DIFFERENTIATION = frozenset({torch.autograd.grad, torch.autograd.backward, torch.Tensor.backward})
 _VIEW_NODES = frozenset(f"{name}Backward{version}" for name in _VIEWS for version in range(4))
 
 
@@ -102,7 +105,7 @@ class OperationTrace(TorchFunctionMode):
 
     def __init__(self, consumer: Callable[[BiasTerm], None], *, keep_values: bool = False) -> None:
         super().__init__()
-        self._active = True
+        self._active = False
         self.modules = ModulePath(check_module)
         self._consumer = consumer
         self._keep_values = keep_values
@@ -129,13 +132,17 @@ class OperationTrace(TorchFunctionMode):
             return False
         return (node, tensor.output_nr) in self._known or self._resolve(tensor, node)
 
-    def pause(self) -> None:
-        """Hand over no more terms, so that the graph can be used for something else."""
-        self._active = False
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Context in which terms are handed over: of this backward pass, and of none that the model runs itself."""
+        self._active = True
+        try:
+            yield
+        finally:
+            self._active = False
 
     def close(self) -> None:
         """Remove the hooks. Hooks that hold their own graph would keep it in memory for ever."""
-        self.pause()
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -161,6 +168,8 @@ class OperationTrace(TorchFunctionMode):
         if func in SUSPECTS:
             check_operation(func, args, kwargs, self.modules.current, bool(self._dependents(args, kwargs)))
         if not torch.is_grad_enabled() or not (dependents := self._dependents(args, kwargs)):
+            return func(*args, **kwargs)
+        if func in _DIFFERENTIATION:
             return func(*args, **kwargs)
         if overwrites_first_argument(func, kwargs):
             return self._run_in_place(func, args, kwargs, dependents)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from captum_ext import FullGrad
 from tests.captum_ext.exactness import assert_exact, per_example
 from tests.captum_ext.randomised_models import randomise
 
@@ -105,3 +106,54 @@ def test_scripted_functions_that_return_what_they_go_on_with(function, order):
 
     for _ in range(3):  # a script becomes one node of the graph after the first calls
         assert_exact(forward, ROWS)
+
+
+# ---- models that differentiate themselves ----
+
+POTENTIAL = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 1)).double()
+
+
+def energy_and_forces(x):
+    energy = POTENTIAL(x)
+    (forces,) = torch.autograd.grad(energy.sum(), x, create_graph=True)
+    return (forces**2).sum(1) + energy[:, 0]
+
+
+def forces_alone(x):
+    x = x * 1.5
+    with torch.enable_grad():
+        return torch.autograd.grad(POTENTIAL(x).sum(), x, create_graph=True)[0].sin().sum(1)
+
+
+def residual_of_an_equation(x):
+    u = POTENTIAL(x)
+    (slope,) = torch.autograd.grad(u.sum(), x, create_graph=True)
+    (curvature,) = torch.autograd.grad(slope[:, 0].sum(), x, create_graph=True)
+    return curvature[:, 0] + slope[:, 1] * u[:, 0]
+
+
+def gradient_as_a_constant(x):
+    copy = x.detach().requires_grad_()
+    POTENTIAL(copy).sum().backward()
+    return (copy.grad * x).sum(1)
+
+
+def jacobian_row_by_row(x):
+    def potential(row):
+        return POTENTIAL(row[None])[0, 0]
+
+    jacobian = torch.autograd.functional.jacobian
+    return torch.stack([jacobian(potential, row, create_graph=True).square().sum() for row in x])
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [energy_and_forces, forces_alone, residual_of_an_equation, gradient_as_a_constant, jacobian_row_by_row],
+    ids=lambda function: function.__name__,
+)
+def test_gradients_inside_of_the_model_are_operations_like_others(forward):
+    assert_exact(forward, ROWS)
+    for projection in ("auto", "backflow"):
+        attributions, delta = FullGrad(forward).attribute(ROWS, projection=projection, return_convergence_delta=True)
+        assert attributions.shape == ROWS.shape
+        assert delta.abs().max() < 1e-12
