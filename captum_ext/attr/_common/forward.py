@@ -72,8 +72,9 @@ class TargetFunction:
             return values.detach(), self._gradient(values, leaves)
 
     def _forward(self, leaves: tuple[Tensor, ...], n_points: int) -> Tensor:
-        # The model sees copies: an operation in place must neither meet a leaf nor move the path.
-        points = tuple(leaf.clone() for leaf in leaves)
+        # The model sees copies: an operation in place must neither meet a leaf nor move the path. They are contiguous,
+        # since a `view` in the model would fail on other strides, which an image has as it comes from a file.
+        points = tuple(leaf.clone(memory_format=torch.contiguous_format) for leaf in leaves)
         # Captum repeats a list of any length, and then explains other examples than were meant.
         if isinstance(self.target, list) and len(self.target) != self.n_examples:
             raise InvalidArgumentError(

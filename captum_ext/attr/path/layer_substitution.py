@@ -60,7 +60,8 @@ class LayerSubstitution:
 
         with torch.inference_mode(False), torch.no_grad(), self._hooks(remember):
             # Copies here too: the model may change its inputs in place.
-            run_forward(self.forward_func, tuple(x.clone() if isinstance(x, Tensor) else x for x in inputs))
+            copies = [x.clone(memory_format=torch.contiguous_format) if isinstance(x, Tensor) else x for x in inputs]
+            run_forward(self.forward_func, tuple(copies))
         for index, activation in enumerate(seen):
             if not activation:
                 raise InvalidArgumentError(f"{self._name(index)} is not called by forward_func: give one that is.")

@@ -106,8 +106,9 @@ def _run(
     additional_forward_args: tuple[Any, ...] | None,
 ) -> Backpropagated:
     leaves = tuple((x.clone() if x.is_inference() else x.detach()).requires_grad_() for x in inputs)
-    # The model sees copies: an operation in place must neither meet a leaf nor change the user's tensor.
-    copies = tuple(leaf.clone() for leaf in leaves)
+    # The model sees copies: an operation in place must neither meet a leaf nor change the user's tensor. They are
+    # contiguous, since a `view` in the model would fail on other strides.
+    copies = tuple(leaf.clone(memory_format=torch.contiguous_format) for leaf in leaves)
     for copy in copies:
         trace.add_input(copy)
     # Compiled functions hide what they compute. Without an import of the compiler, which is slow, there are none.
