@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_ext._captum import TargetType, expand_additional_forward_args, expand_target, run_forward, select_targets
 from captum_ext._errors import InvalidArgumentError, TargetOutOfRangeError
 from captum_ext.attr._common.batch_norm import batch_norm_guard
+from captum_ext.attr._common.kernels import differentiable_kernels
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ class TargetFunction:
             )
         target = expand_target(self.target, n_points)
         arguments = expand_additional_forward_args(self.additional_forward_args, n_points)
-        output = run_forward(self.forward_func, points, None, arguments)
+        with differentiable_kernels():
+            output = run_forward(self.forward_func, points, None, arguments)
         return select_output(output, target, self.n_examples * n_points)
 
     def _gradient(self, values: Tensor, leaves: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
