@@ -134,6 +134,9 @@ def _sum(sign_of_first: int, sign_of_second: int) -> BiasRule:
         alpha = seen.kwargs.get("alpha", 1)
         if not isinstance(constant, Tensor):
             constant = seen.dependents[0].new_full((), constant)
+        elif not (constant.is_floating_point() or constant.is_complex()):
+            # As the sum itself takes it; integers would overflow with a sign or a factor.
+            constant = constant.to(seen.dependents[0].dtype)
         # ``alpha`` multiplies the second operand of add and sub, and the first of rsub.
         alpha_is_on_first = sign_of_first < 0
         scale = sign * (alpha if alpha_is_on_first == first_is_constant else 1)
