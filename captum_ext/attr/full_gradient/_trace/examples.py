@@ -18,6 +18,7 @@ from captum_ext._captum import (
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.checks import check_inputs, positive_integer
+from captum_ext.attr._common.forward import select_rows
 from captum_ext.attr._common.sums import Part
 from captum_ext.attr.full_gradient._trace.backpropagation import (
     AnyConsumer,
@@ -70,18 +71,10 @@ class Examples:
 
     def rows(self, start: int, stop: int) -> Examples:
         """Return the examples from ``start`` to ``stop``, with their targets and their rows of the arguments."""
-        target, arguments = self.target, self.additional_forward_args
-        one_for_each = isinstance(target, list) or (isinstance(target, Tensor) and target.dim() == 1)
-        if one_for_each and len(target) == len(self):  # type: ignore[arg-type]
-            target = target[start:stop]  # type: ignore[index]
-        if arguments is not None:
-            arguments = tuple(
-                argument[start:stop]
-                if isinstance(argument, Tensor) and argument.dim() > 0 and argument.shape[0] == len(self)
-                else argument
-                for argument in arguments
-            )
-        return Examples(self.forward_func, tuple(x[start:stop].detach() for x in self.inputs), target, arguments)
+        arguments = self.additional_forward_args
+        target, rows = select_rows(self.target, arguments or (), start, stop, len(self))
+        inputs = tuple(x[start:stop].detach() for x in self.inputs)
+        return Examples(self.forward_func, inputs, target, None if arguments is None else rows)
 
     def parts(self, internal_batch_size: int | None = None) -> list[Examples]:
         """Return the examples in parts of at most so many, or all together.
