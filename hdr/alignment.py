@@ -268,6 +268,9 @@ def _chosen(here: Grey, there: Grey, flow: Flow, background: Flow) -> Flow:
         read = cv2.remap(there, positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
         residuals.append(cv2.GaussianBlur(cv2.absdiff(read, here).astype(np.float32), (0, 0), 2.0))
     still = residuals[1] < _NOTABLE * residuals[0] + _NOTABLE_LEVELS
+    # And where flow leaves the frame, as drifting clouds do at the border: what stands still is still seen there.
+    last = np.array([flow.shape[1] - 1, flow.shape[0] - 1], np.float32)
+    still |= ((grid + flow < 0) | (grid + flow > last)).any(axis=2)
     chosen: Flow = np.where(still[..., None], background, flow)
     return chosen
 
