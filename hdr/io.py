@@ -193,12 +193,36 @@ def write_preview(
     ValueError
         If the suffix or the operator is another or the radiance is not as above.
     """
+    check_radiance(radiance, "radiance")
+    write_image(path, tonemap(radiance.detach().cpu(), operator), overwrite=overwrite)
+
+
+def write_image(path: str | os.PathLike[str], image: Tensor, *, overwrite: bool = False) -> None:
+    """Write display values as a picture, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        .tif or .tiff for 16 bits per channel, .png or .jpg for 8.
+    image
+        Shape (3, H, W), in [0, 1].
+    overwrite
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and ``overwrite`` is False.
+    OSError
+        If the operating system does not let it be written.
+    ValueError
+        If the suffix is another.
+    """
     path = Path(path)
     suffix = _known_suffix(path, PREVIEW_SUFFIXES, "previews are written to")
-    check_radiance(radiance, "radiance")
     depth = np.uint16 if suffix in (".tif", ".tiff") else np.uint8
-    levels = tonemap(radiance.detach().cpu(), operator).mul_(np.iinfo(depth).max).round_()
-    pixels = _channels_last(levels).astype(depth)
+    levels = image.detach().cpu() * np.iinfo(depth).max
+    pixels = _channels_last(levels.round_()).astype(depth)
     with written_whole(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(_encode_with_opencv(suffix, pixels))
 
