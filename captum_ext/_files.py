@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from captum_ext._errors import RefusedError
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
@@ -39,7 +41,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-class ExistingFileError(ValueError):
+class ExistingFileError(RefusedError):
     """A file would be replaced without having been asked for; the message names it."""
 
 
@@ -72,17 +74,6 @@ def check_absent(paths: Sequence[Path], force: bool = False, inputs: Sequence[Pa
     if there and not force:
         others = f" and {len(there) - 1} more" if len(there) > 1 else ""
         raise ExistingFileError(f"{there[0]}{others} exists already: give --force to replace, or another --out.")
-
-
-def printable(text: str | Path) -> str:
-    r"""Return a text with the bytes of file names that are not UTF-8 as backslash escapes, so that it can be written.
-
-    Examples
-    --------
-    >>> printable(os.fsdecode(b"caf\xe9.png"))
-    'caf\\udce9.png'
-    """
-    return str(text).encode("utf-8", "backslashreplace").decode()
 
 
 def _umask() -> int:

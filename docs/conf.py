@@ -17,6 +17,7 @@ project_copyright = author
 version = release = captum_ext.__version__
 
 extensions = [
+    "cyclopts.ext.sphinx",
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",

@@ -5,6 +5,7 @@ All return radiance of shape (3, H, W), on the scale on which the short exposure
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -16,34 +17,38 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hdr.bracket import Bracket
+from hdr.calibration import Calibration
 from hdr.radiometry import GAMMA
+from hdr.response import Response
 
+_FADE = 0.235  # sixty levels of 255, as LDR value
 _DARKEST_LEVEL = 0.1 / 255  # light of level 0, whose logarithm OpenCV takes
 
 
 def reference_only(bracket: Bracket) -> Tensor:
-    """Radiance of the middle exposure alone: no ghosts, no highlights above its saturation, noisy shadows."""
-    return bracket.radiance(1)
+    """Radiance of the reference alone: no ghosts, no highlights above its saturation, noisy shadows."""
+    return bracket.radiance(bracket.reference_index)
 
 
 def weighted_merge(bracket: Bracket) -> Tensor:
     """Weighted mean of the exposures' radiances without any treatment of motion: what moves leaves ghosts.
 
-    Each pixel counts by the triangle 1 - |2 L - 1| of Debevec and Malik (1997); the short exposure keeps its weight in
-    highlights and the long one in shadows, so that no pixel is left without weight.
+    Each exposure counts by the light that it got, faded out towards black and white by a trapezoid; the shortest keeps
+    its weight in highlights and the longest in shadows, so that no pixel is left without weight. The radiances are
+    those of the bracket's calibration.
 
     Examples
     --------
     >>> scene = torch.full((3, 16, 16), 0.05)
     >>> exposures = torch.tensor([1.0, 4.0, 16.0])
     >>> ldr = (scene * exposures.view(3, 1, 1, 1)).pow(1 / 2.2)
-    >>> torch.allclose(weighted_merge(Bracket(ldr, exposures)), scene)
+    >>> torch.allclose(weighted_merge(Bracket(ldr, exposures)), scene, rtol=1e-3)
     True
     """
     total = torch.zeros_like(bracket.reference)
     weights = torch.zeros_like(bracket.reference)
-    for index in range(3):  # one at a time: three radiances of a large picture are not held at once
-        weight = _triangle(bracket.ldr[index], index)
+    for index in range(bracket.count):  # one at a time: the radiances of a large image are not held at once
+        weight = _trapezoid(bracket, index) * bracket.exposures[index]
         total += weight * bracket.radiance(index)
         weights += weight
     return total / weights
@@ -63,9 +68,15 @@ def opencv_merge(bracket: Bracket) -> Tensor:
     return torch.from_numpy(merged).permute(2, 0, 1).to(bracket.ldr).contiguous()
 
 
+def uncalibrated_merge(bracket: Bracket) -> Tensor:
+    """:func:`weighted_merge` as if the camera's response were gamma 2.2."""
+    return weighted_merge(dataclasses.replace(bracket, calibration=Calibration(Response.gamma(GAMMA))))
+
+
 BASELINES: dict[str, Callable[[Bracket], Tensor]] = {
     "reference only": reference_only,
     "weighted merge": weighted_merge,
+    "weighted merge, gamma 2.2": uncalibrated_merge,
     "OpenCV": opencv_merge,
 }
 
@@ -81,11 +92,13 @@ def _shifted_to_reference(pictures: list[NDArray[Any]]) -> list[NDArray[Any]]:
     ]
 
 
-def _triangle(ldr: Tensor, index: int) -> Tensor:
-    triangle = 1.0 - (2.0 * ldr - 1.0).abs()
+def _trapezoid(bracket: Bracket, index: int) -> Tensor:
+    """Weight (1, H, W) of an exposure's well exposed pixels: one for the three channels, or clipping would tint."""
+    ldr = bracket.ldr[index] / bracket.calibration.white_level
+    rise, fall = (ldr / _FADE).clamp(0, 1), ((1 - ldr) / _FADE).clamp(0, 1)
     if index == 0:
-        triangle = torch.where(ldr > 0.5, torch.ones_like(ldr), triangle)
-    elif index == 2:
-        triangle = torch.where(ldr < 0.5, torch.ones_like(ldr), triangle)
-    # Where the short exposure is black and the long one saturated no other is: a trace keeps the quotient defined.
-    return triangle.clamp_min(1e-6)
+        fall = torch.ones_like(fall)
+    if index == bracket.count - 1:
+        rise = torch.ones_like(rise)
+    # Where the short exposure is black and the long one clipped no other is: a trace keeps the quotient defined.
+    return torch.minimum(rise, fall).amin(dim=0, keepdim=True).clamp_min(1e-6)

@@ -1,41 +1,64 @@
-"""A bracket: three exposures of one scene and how much light each got. Validated once, here."""
+"""A bracket: two or more exposures of one scene and how much light each got. Validated once, here."""
 
 from __future__ import annotations
 
-import math
+import dataclasses
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from hdr.calibration import Calibration, calibrate, check_exposures, estimate_exposures
 from hdr.exposure import exposures_from_ev, exposures_from_exif, read_exposure_file, warn_if_camera_disagrees
 from hdr.io import check_not_raw, read_ldr
-from hdr.nn.generator import SMALLEST_SIDE
-from hdr.radiometry import GAMMA, ldr_to_linear, relative_exposures
+from hdr.radiometry import GAMMA, relative_exposures
+from hdr.response import Response
 
+SMALLEST_SIDE = 16
 SMALLEST_RATIO = 1.1
-TRAINED_RATIOS = (2.0, 8.0)
-_RATIO_TOLERANCE = 1.1  # a nominal 1/60 s is 1/64 s, and exposures of 3 EV must pass as 8
+LARGEST_TRAINED_RATIO = 16.0
+_RATIO_TOLERANCE = 1.1  # a nominal 1/60 s is 1/64 s, and exposures of 4 EV must pass as 16
 
 PathLike = str | os.PathLike[str]
+Exposures = Sequence[float] | Literal["auto"]
+
+
+def middle(count: int) -> int:
+    """Index of the reference among ``count`` ascending exposures: the middle one, of two the shorter, which clips less.
+
+    Examples
+    --------
+    >>> [middle(count) for count in (2, 3, 4, 5)]
+    [0, 1, 1, 2]
+    """
+    return (count - 1) // 2
+
+
+def _kalantari() -> Calibration:
+    return Calibration(Response.gamma(GAMMA))
 
 
 @dataclass(frozen=True)
 class Bracket:
-    """Three exposures of one scene, shortest first.
+    """Two or more exposures of one scene, shortest first.
 
     Attributes
     ----------
     ldr
-        Shape (3, 3, H, W): exposure, channel, height, width; floating point in [0, 1], encoded with gamma 2.2.
+        Shape (N, 3, H, W): exposure, channel, height, width; floating point in [0, 1], as the files hold them.
     exposures
-        Shape (3,): relative to the shortest, which is 1, in ascending order.
+        Shape (N,): relative to the shortest, which is 1, in ascending order.
     names
-        What the pictures are called, in the same order.
+        What the images are called, in the same order.
+    calibration
+        Response, white level and noise of the camera; by default gamma 2.2 and the noise of a good one.
+    reference_index
+        The exposure whose instant the merged image shows; by default the middle one, of two the shorter.
 
     Raises
     ------
@@ -45,63 +68,91 @@ class Bracket:
     Examples
     --------
     >>> bracket = Bracket(torch.rand(3, 3, 32, 48), torch.tensor([1.0, 4.0, 16.0]))
-    >>> bracket.reference.shape, bracket.size
-    (torch.Size([3, 32, 48]), (32, 48))
+    >>> bracket.reference.shape, bracket.size, bracket.reference_index
+    (torch.Size([3, 32, 48]), (32, 48), 1)
     """
 
     ldr: Tensor
     exposures: Tensor
-    names: tuple[str, ...] = ("short", "reference", "long")
+    names: tuple[str, ...] = ()
+    calibration: Calibration = field(default_factory=_kalantari)
+    reference_index: int = -1
 
     def __post_init__(self) -> None:
         _check_images(self.ldr)
+        if not self.names:
+            object.__setattr__(self, "names", tuple(f"exposure {index + 1}" for index in range(self.count)))
+        if self.reference_index == -1:
+            object.__setattr__(self, "reference_index", middle(self.count))
         _check_exposures(self.exposures, self.names)
+        if not 0 <= self.reference_index < self.count:
+            raise ValueError(
+                f"the reference must be one of the {self.count} exposures, 0 to {self.count - 1} from the shortest, "
+                f"got {self.reference_index}"
+            )
 
     @classmethod
     def from_images(
         cls,
         images: Sequence[Tensor],
-        exposures: Sequence[float],
+        exposures: Exposures,
         *,
-        gamma: float = GAMMA,
-        linear: bool = False,
+        response: Response | None = None,
         names: Sequence[str] | None = None,
+        reference: int | None = None,
+        levels: int = 255,
+        check: bool = True,
     ) -> Bracket:
-        """Make a bracket of three or more pictures in any order.
+        """Make a bracket of two or more images in any order.
 
         Parameters
         ----------
         images
             Each of shape (3, H, W), floating point in [0, 1].
         exposures
-            Exposure times in seconds, or any positive multiple of the light that each picture got.
-        gamma
-            The pictures' own encoding, L = light^(1 / gamma).
-        linear
-            Whether the pictures are linear, which is gamma 1; another gamma beside it is refused.
+            Exposure times in seconds, or any positive multiple of the light that each image got; ``"auto"`` estimates
+            them from the pixels, for a response that is given (sRGB without one).
+        response
+            The camera's; None estimates it from the images, see :func:`hdr.calibration.calibrate`.
         names
-            What to call the pictures in messages.
+            What to call the images in messages.
+        reference
+            Which of ``images`` is the reference; by default the one of middle exposure.
+        levels
+            Largest level of the files that the images were read from, 255 or 65535.
+        check
+            Whether exposures that contradict the pixels are refused.
 
         Returns
         -------
         Bracket
-            Sorted by exposure. Of more than three, those that :func:`select_three` finds, with a warning that says so.
+            Sorted by exposure.
 
         Raises
         ------
         ValueError
-            If numbers, sizes, values or exposures do not make a bracket.
+            If numbers, sizes, values or exposures do not make a bracket, or contradict the pixels.
         """
-        names = [f"picture {number}" for number in range(1, len(images) + 1)] if names is None else list(names)
-        _check_one_for_each(images, exposures)
-        encoding = _encoding(gamma, linear)
-        chosen = _chosen_with_a_word(exposures, names)
-        _check_equal_sizes([images[index] for index in chosen], [names[index] for index in chosen])
-        ldr = torch.stack([images[index] for index in chosen])
-        if encoding != GAMMA:
-            ldr = ldr_to_linear(ldr, 1.0, encoding).pow_(1.0 / GAMMA)
-        light = torch.tensor([float(exposures[index]) for index in chosen], dtype=torch.float64)
-        return cls(ldr, relative_exposures(light).to(ldr.dtype), tuple(names[index] for index in chosen))
+        names = [f"image {number}" for number in range(1, len(images) + 1)] if names is None else list(names)
+        _check_count(images, names)
+        _check_equal_sizes(images, names)
+        stacked = torch.stack(list(images))
+        _check_images(stacked)
+        light = _light(exposures, stacked, response)
+        order = light.argsort(stable=True)
+        ldr = stacked if bool((order.diff() > 0).all()) else stacked[order]
+        relative = relative_exposures(light[order]).to(ldr.dtype)
+        names = [names[index] for index in order.tolist()]
+        _check_exposures(relative, names)
+        if check and exposures != "auto":
+            check_exposures(ldr, relative, response, names)
+        calibration = calibrate(ldr, relative, response=response)
+        if calibration.corrections:  # shutters are not exact
+            relative = relative_exposures(relative * torch.tensor(calibration.corrections).exp2().to(relative))
+        for note in calibration.notes:
+            warnings.warn(note, stacklevel=2)
+        reference_index = -1 if reference is None else order.tolist().index(reference)
+        return cls(ldr, relative, tuple(names), dataclasses.replace(calibration, levels=levels), reference_index)
 
     @classmethod
     def from_files(
@@ -109,12 +160,13 @@ class Bracket:
         paths: Sequence[PathLike],
         exposure_times: Sequence[float] | None = None,
         *,
-        exposure_values: Sequence[float] | None = None,
+        exposure_values: Exposures | None = None,
         exposure_file: PathLike | None = None,
-        gamma: float = GAMMA,
-        linear: bool = False,
+        response: Response | Literal["auto"] = "auto",
+        reference: int | None = None,
+        check: bool = True,
     ) -> Bracket:
-        """Read a bracket of three or more photographs.
+        """Read a bracket of two or more photographs.
 
         Exposures come from the one of ``exposure_times``, ``exposure_values`` and ``exposure_file`` that is given, and
         without any from EXIF data, as time * ISO / N^2.
@@ -126,16 +178,19 @@ class Bracket:
         exposure_times
             Seconds, one for each file.
         exposure_values
-            EV, one for each file; one more is twice the light.
+            EV, one for each file; one more is twice the light. ``"auto"`` estimates them from the pixels.
         exposure_file
             Text file with one EV a line, in the order of ``paths`` (the layout of Kalantari and Ramamoorthi).
-        gamma, linear
+        response
+            The camera's. ``"auto"`` estimates it from 8-bit files; deeper ones are taken to be gamma 2.2, and developed
+            raw files have ``Response.linear()``.
+        reference, check
             As in :meth:`from_images`.
 
         Returns
         -------
         Bracket
-            Sorted by exposure; of more than three files, the three that span the range best, with a warning.
+            Sorted by exposure.
 
         Raises
         ------
@@ -147,21 +202,35 @@ class Bracket:
         for path in paths:
             check_not_raw(path)
         names = [Path(path).name for path in paths]
-        exposures = _stated_exposures(paths, exposure_times, exposure_values, exposure_file)
-        chosen = _chosen_with_a_word(exposures, names)
-        # Only now: of nine photographs of 24 megapixels six need not be decoded.
+        _check_count(paths, names)
+        exposures: Exposures = (
+            "auto"
+            if isinstance(exposure_values, str)
+            else _stated_exposures(paths, exposure_times, exposure_values, exposure_file)
+        )
+        images = [read_ldr(path) for path in paths]
+        levels = 255 if all(_is_of_eight_bits(image) for image in images) else 65535
+        if response == "auto":
+            response = None if levels == 255 else Response.gamma(GAMMA)  # type: ignore[assignment]
         return cls.from_images(
-            [read_ldr(paths[index]) for index in chosen],
-            [exposures[index] for index in chosen],
-            gamma=gamma,
-            linear=linear,
-            names=[names[index] for index in chosen],
+            images,
+            exposures,
+            response=response,  # type: ignore[arg-type]
+            names=names,
+            reference=reference,
+            levels=levels,
+            check=check,
         )
 
     @property
+    def count(self) -> int:
+        """How many exposures there are."""
+        return int(self.ldr.shape[0])
+
+    @property
     def reference(self) -> Tensor:
-        """The middle exposure, whose instant the merged picture shows; shape (3, H, W)."""
-        return self.ldr[1]
+        """The exposure whose instant the merged image shows; shape (3, H, W)."""
+        return self.ldr[self.reference_index]
 
     @property
     def size(self) -> tuple[int, int]:
@@ -170,33 +239,18 @@ class Bracket:
 
     def radiance(self, index: int) -> Tensor:
         """Radiance of one of the exposures, 0 the shortest; shape (3, H, W), the short exposure saturates at 1."""
-        return ldr_to_linear(self.ldr[index], float(self.exposures[index]))
+        return self.calibration.response.to_linear(self.ldr[index]) / float(self.exposures[index])
 
 
-def select_three(exposures: Sequence[float]) -> tuple[int, int, int]:
-    """Choose the three exposures that span the range best, as indices from the shortest to the longest.
-
-    The shortest and the longest keep the whole range; between them, the one nearest to their geometric mean keeps the
-    steps even.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than three, or one is not positive.
-
-    Examples
-    --------
-    >>> select_three([1 / 15, 1 / 60, 1 / 4, 1 / 250, 1.0])
-    (3, 0, 4)
-    """
-    if len(exposures) < 3:
-        raise ValueError(f"a bracket needs three or more exposures, got {len(exposures)}")
-    if not all(exposure > 0 and math.isfinite(exposure) for exposure in exposures):
-        raise ValueError(f"exposures must be positive and finite, got {list(exposures)}")
-    order = sorted(range(len(exposures)), key=lambda index: exposures[index])
-    middle = 0.5 * (math.log(exposures[order[0]]) + math.log(exposures[order[-1]]))
-    reference = min(order[1:-1], key=lambda index: abs(math.log(exposures[index]) - middle))
-    return order[0], reference, order[-1]
+def _light(exposures: Exposures, images: Tensor, response: Response | None) -> Tensor:
+    """Light that each image got, on any scale, float64."""
+    if isinstance(exposures, str):
+        if exposures != "auto":
+            raise ValueError(f'exposures must be numbers or "auto", got {exposures!r}')
+        return estimate_exposures(images, response).double()
+    if len(images) != len(exposures):
+        raise ValueError(f"there are {len(images)} images but {len(exposures)} exposures; give one for each")
+    return torch.tensor([float(exposure) for exposure in exposures], dtype=torch.float64)
 
 
 def _stated_exposures(
@@ -216,64 +270,55 @@ def _stated_exposures(
         exposures = exposures_from_ev(exposure_values)
     else:
         exposures = [float(time) for time in exposure_times or ()]
-    _check_one_for_each(paths, exposures)
-    select_three(exposures)  # refuses what is not positive before ratios are taken
+    if len(paths) != len(exposures):
+        raise ValueError(f"there are {len(paths)} images but {len(exposures)} exposures; give one for each")
+    relative_exposures(torch.tensor(exposures))  # refuses what is not positive before ratios are taken
     warn_if_camera_disagrees(paths, exposures)
     return exposures
 
 
-def _encoding(gamma: float, linear: bool) -> float:
-    if linear and gamma not in (GAMMA, 1.0):
-        raise ValueError(f"linear pictures have no gamma; got gamma={gamma:g} as well, give one of the two")
-    return 1.0 if linear else gamma
+def _is_of_eight_bits(image: Tensor) -> bool:
+    levels = image[..., ::7, ::7] * 255
+    return bool((levels - levels.round()).abs().max() < 1e-3)
 
 
-def _chosen_with_a_word(exposures: Sequence[float], names: Sequence[str]) -> tuple[int, int, int]:
-    chosen = select_three(exposures)
-    if len(exposures) > 3:
-        used = ", ".join(str(names[index]) for index in chosen)
-        warnings.warn(
-            f"of {len(exposures)} exposures the three that span the range best are merged: {used}", stacklevel=3
-        )
-    return chosen
-
-
-def _check_one_for_each(pictures: Sequence[object], exposures: Sequence[float]) -> None:
-    if len(pictures) != len(exposures):
-        raise ValueError(f"there are {len(pictures)} pictures but {len(exposures)} exposures; give one for each")
+def _check_count(images: Sequence[object], names: Sequence[str]) -> None:
+    if len(images) < 2:
+        told = f" ({names[0]})" if names else ""
+        raise ValueError(f"a bracket needs two or more exposures, got {len(images)}{told}")
 
 
 def _check_images(ldr: Tensor) -> None:
-    if ldr.ndim != 4 or ldr.shape[:2] != (3, 3):
-        raise ValueError(f"expected three RGB exposures of shape (3, 3, H, W), got {tuple(ldr.shape)}")
+    if ldr.ndim != 4 or ldr.shape[0] < 2 or ldr.shape[1] != 3:
+        raise ValueError(f"expected two or more RGB exposures of shape (N, 3, H, W), got {tuple(ldr.shape)}")
     if not ldr.is_floating_point():
         raise ValueError(f"expected floating point values in [0, 1], got {ldr.dtype}; divide by the largest level")
     if min(ldr.shape[-2:]) < SMALLEST_SIDE:
         raise ValueError(
-            f"pictures must be at least {SMALLEST_SIDE} pixels wide and high, got {tuple(ldr.shape[-2:])} (H, W)"
+            f"images must be at least {SMALLEST_SIDE} pixels wide and high, got {tuple(ldr.shape[-2:])} (H, W)"
         )
     low, high = float(ldr.min()), float(ldr.max())
     if not (low >= 0.0 and high <= 1.0):  # also refuses NaN
-        raise ValueError(f"picture values must lie in [0, 1], got values from {low:g} to {high:g}")
+        raise ValueError(f"image values must lie in [0, 1], got values from {low:g} to {high:g}")
 
 
 def _check_exposures(exposures: Tensor, names: Sequence[str]) -> None:
-    if exposures.shape != (3,) or len(names) != 3:
-        raise ValueError(f"expected three exposures with a name each, got {tuple(exposures.shape)} and {len(names)}")
+    if exposures.ndim != 1 or len(names) != len(exposures):
+        raise ValueError(f"expected one exposure for each image, got {tuple(exposures.shape)} for {len(names)}")
     values = [float(exposure) for exposure in exposures]
     if values[0] != 1.0 or values != sorted(values):
         raise ValueError(f"exposures must ascend from 1, relative to the shortest, got {values}; use from_images")
-    for index in (1, 2):
+    for index in range(1, len(values)):
         ratio = values[index] / values[index - 1]
         if not ratio >= SMALLEST_RATIO:
             raise ValueError(
                 f"{names[index - 1]} and {names[index]} have nearly equal exposures (ratio {ratio:.3g}, at least "
-                f"{SMALLEST_RATIO} is needed); are these three different exposures of a bracket?"
+                f"{SMALLEST_RATIO} is needed); are these different exposures of a bracket? Leave one of them out"
             )
-        if not TRAINED_RATIOS[0] / _RATIO_TOLERANCE <= ratio <= TRAINED_RATIOS[1] * _RATIO_TOLERANCE:
+        if ratio > LARGEST_TRAINED_RATIO * _RATIO_TOLERANCE:
             warnings.warn(
                 f"{names[index]} has {ratio:.3g} times the exposure of {names[index - 1]}; the networks are trained "
-                f"on {TRAINED_RATIOS[0]:g} to {TRAINED_RATIOS[1]:g} times, look at the result",
+                f"on up to {LARGEST_TRAINED_RATIO:g} times, look at the result",
                 stacklevel=4,
             )
 
@@ -282,4 +327,4 @@ def _check_equal_sizes(images: Sequence[Tensor], names: Sequence[str]) -> None:
     sizes = {name: tuple(image.shape) for name, image in zip(names, images, strict=True)}
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"{name} {'x'.join(map(str, reversed(shape[-2:])))}" for name, shape in sizes.items())
-        raise ValueError(f"the pictures of a bracket must have one size (width x height), got {told}")
+        raise ValueError(f"the images of a bracket must have one size (width x height), got {told}")

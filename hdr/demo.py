@@ -1,4 +1,4 @@
-"""The demonstration: a drawn scene with motion, merged, measured and shown."""
+"""The demonstration: a photographed place with motion, merged, measured and shown."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from hdr.baselines import BASELINES, weighted_merge
+from hdr._files import check_folder, check_writable, written_whole
+from hdr.baselines import BASELINES, reference_only, weighted_merge
 from hdr.bracket import Bracket
-from hdr.evaluation import OURS, Method, Score, score
-from hdr.io import check_folder, check_writable, write_preview, write_radiance, written_whole
+from hdr.evaluation import OURS, UNTRAINED, Case, Score, measure_against, score
+from hdr.io import write_preview, write_radiance
+from hdr.merge import Merger
 from hdr.metrics import METRICS, format_metric
+from hdr.photograph_scene import photograph_scene
 from hdr.radiometry import mu_law
-from hdr.scene import DynamicScene, dynamic_scene
+from hdr.scene import DynamicScene
 from hdr.tonemap import tonemap
 
 FIGURE = "hdr-demo.png"
@@ -25,19 +28,19 @@ _LARGEST_ERROR = 0.2  # in the mu-law domain, white in the error maps
 _DPI = 150
 
 
-def run_demo(merger: Method, folder: Path, *, overwrite: bool = False, seed: int = 0) -> list[Score]:
-    """Draw a scene, merge it, and write the merged radiance, a preview and a figure that compares it with the truth.
+def run_demo(merger: Merger, folder: Path, *, overwrite: bool = False, seed: int = 0) -> list[Score]:
+    """Merge the photographed scene, and write radiance, a preview and a figure that compares it with the truth.
 
     Parameters
     ----------
     merger
-        From a bracket to radiance.
+        Merges it.
     folder
         Where the files are written; created if it does not exist.
     overwrite
         Whether existing files may be replaced.
     seed
-        Of the scene.
+        Of the noise.
 
     Returns
     -------
@@ -53,9 +56,11 @@ def run_demo(merger: Method, folder: Path, *, overwrite: bool = False, seed: int
     folder.mkdir(parents=True, exist_ok=True)
     for name in (FIGURE, MERGED, PREVIEW):
         check_writable(folder / name, overwrite=overwrite)
-    scene = dynamic_scene(seed=seed)
+    scene = photograph_scene(seed)
     merged = merger(scene.bracket)
-    scores = score("demo", scene.bracket, scene.radiance, {OURS: lambda _: merged, **BASELINES})
+    untrained = Merger("none", merger.device)
+    case = Case("demo", scene.bracket, measure_against(scene.radiance))
+    scores = score(case, {OURS: lambda _: merged, UNTRAINED: untrained, **BASELINES})
     write_radiance(folder / MERGED, merged, overwrite=overwrite)
     write_preview(folder / PREVIEW, merged, overwrite=overwrite)
     figure = draw_comparison(scene, merged, scores)
@@ -77,7 +82,7 @@ def draw_comparison(scene: DynamicScene, merged: Tensor, scores: list[Score]) ->
         Rows of the table.
     """
     ghosts, truth = weighted_merge(scene.bracket), scene.radiance
-    reference = scene.bracket.radiance(1)
+    reference = reference_only(scene.bracket)
     figure = Figure(figsize=(16.0, 13.2), layout="constrained")
     halves: Any = figure.subfigures(2, 1, height_ratios=[11.2, 2.0])
     pictures, numbers = halves
@@ -97,7 +102,7 @@ def draw_comparison(scene: DynamicScene, merged: Tensor, scores: list[Score]) ->
 
 def _input_titles(bracket: Bracket) -> list[str]:
     names = ("Short exposure", "Reference", "Long exposure")
-    return [f"{name}, {float(t):g} t" for name, t in zip(names, bracket.exposures, strict=True)]
+    return [f"{name}, {float(t):.3g} t" for name, t in zip(names, bracket.exposures, strict=True)]
 
 
 def _show(panel: Any, picture: Tensor, title: str) -> None:
@@ -116,7 +121,13 @@ def _show_error(panel: Any, error: Tensor, method: str) -> Any:
 
 def _write_table(panel: Any, scores: list[Score]) -> None:
     cells = [[one.method, *(format_metric(name, one.metrics[name]) for name in METRICS)] for one in scores]
-    table = panel.table(cells, colLabels=["Method", *METRICS], cellLoc="center", bbox=[0.2, 0.0, 0.6, 1.0])
+    table = panel.table(
+        cells,
+        colLabels=["Method", *METRICS],
+        cellLoc="center",
+        colWidths=[2.0, 1.0, 1.0, 1.0, 1.0],
+        bbox=[0.15, 0.0, 0.7, 1.0],
+    )
     table.auto_set_font_size(False)
     table.set_fontsize(12)
     panel.set_axis_off()

@@ -1,18 +1,22 @@
-"""Evaluation: the metrics of a merger and of the baselines, scene by scene."""
+"""Evaluation: the metrics of a merger and of what is reached without a network, scene by scene."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from hdr.baselines import BASELINES
 from hdr.bracket import Bracket
-from hdr.data.sample import HdrSample
-from hdr.metrics import METRICS, evaluate
+from hdr.data.sample import HdrSample, calibration_of
+from hdr.data.source import open_scenes
+from hdr.data.still import StillBrackets, StillScene, score_still
+from hdr.merge import Merger
+from hdr.metrics import evaluate
 
 OURS = "HDR-GAN"
+UNTRAINED = "untrained generator"
 Method = Callable[[Bracket], Tensor]
 
 
@@ -25,32 +29,86 @@ class Score(NamedTuple):
     """By name, as in :data:`hdr.metrics.METRICS`."""
 
 
-def score(scene: str, bracket: Bracket, truth: Tensor, methods: dict[str, Method]) -> list[Score]:
-    """Merge one scene by several methods and measure each result.
+class Case(NamedTuple):
+    """A bracket to merge, and how the result is measured."""
+
+    name: str
+    bracket: Bracket
+    measure: Callable[[Tensor], dict[str, float]]
+    """From radiance (3, H, W) to metrics by name."""
+
+
+class Cases(Sequence[Case]):
+    """The scenes of a data set, each read when it is asked for.
 
     Parameters
     ----------
-    scene
-        Its name.
-    bracket
-        The exposures.
-    truth
-        Radiance of shape (3, H, W) in [0, 1].
-    methods
-        Functions from a bracket to radiance, by name. What they return is clipped to [0, 1], because the short
-        exposure, which saturates at 1, says nothing about more.
+    scenes
+        A data set of :class:`hdr.data.sample.HdrSample` or :class:`hdr.data.still.StillScene`.
+    limit
+        Only the first so many.
     """
-    return [
-        Score(scene, name, evaluate(method(bracket).to(truth).clamp(0.0, 1.0), truth))
-        for name, method in methods.items()
-    ]
+
+    def __init__(self, scenes: Any, limit: int | None = None) -> None:
+        self.scenes = scenes
+        self._length = len(scenes) if limit is None else min(limit, len(scenes))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < self._length:
+            raise IndexError(f"case {index} of {self._length}")
+        scene = self.scenes[index]
+        return _still_case(scene) if isinstance(scene, StillScene) else _moving_case(scene)
 
 
-def score_scenes(merger: Method, scenes: Iterable[HdrSample], baselines: bool = True) -> Iterable[list[Score]]:
-    """Scores of :data:`OURS` and, if asked for, of the baselines, for one scene after the other."""
-    methods = {OURS: merger, **(BASELINES if baselines else {})}
-    for scene in scenes:
-        yield score(scene["name"], Bracket(scene["ldr"], scene["exposures"]), scene["target"], methods)
+def open_cases(data: str, *, skip_broken: bool = False, limit: int | None = None) -> Cases:
+    """Scenes with ground truth.
+
+    Parameters
+    ----------
+    data
+        ``"synthetic:DIR"`` or ``"kalantari:DIR"``, as for :func:`hdr.data.source.open_scenes`; or ``"still:DIR"``, see
+        :class:`hdr.data.still.StillBrackets`.
+    skip_broken
+        As for :func:`hdr.data.source.open_scenes`.
+    limit
+        Only the first so many.
+
+    Raises
+    ------
+    ValueError
+        If the name is not one of these, or the folder does not hold such data.
+    """
+    kind, _, folder = data.partition(":")
+    if kind == "still" and folder:
+        return Cases(StillBrackets(folder), limit)
+    if kind not in ("synthetic", "kalantari") or not folder:
+        raise ValueError(f"data must be synthetic:DIR, kalantari:DIR or still:DIR, got {data!r}")
+    return Cases(open_scenes(data, "validation", skip_broken=skip_broken), limit)
+
+
+def score(case: Case, methods: dict[str, Method]) -> list[Score]:
+    """Merge one scene by several methods, functions from a bracket to radiance, and measure each result."""
+    return [Score(case.name, name, case.measure(method(case.bracket))) for name, method in methods.items()]
+
+
+def measure_against(truth: Tensor) -> Callable[[Tensor], dict[str, float]]:
+    """Metrics against radiance (3, H, W) in [0, 1].
+
+    Results are clipped to [0, 1], because the short exposure, which saturates at 1, says nothing about more.
+    """
+    return lambda radiance: evaluate(radiance.to(truth).clamp(0.0, 1.0), truth)
+
+
+def score_cases(merger: Merger, cases: Iterable[Case], baselines: bool = True) -> Iterator[list[Score]]:
+    """Scores of :data:`OURS` and, if asked for, of what is reached without a network, scene after scene."""
+    methods: dict[str, Method] = {OURS: merger}
+    if baselines:
+        methods |= {UNTRAINED: Merger("none", merger.device, merger.tile, merger.overlap), **BASELINES}
+    for case in cases:
+        yield score(case, methods)
 
 
 def mean_scores(scores: Iterable[Score]) -> list[Score]:
@@ -59,8 +117,17 @@ def mean_scores(scores: Iterable[Score]) -> list[Score]:
     for one in scores:
         by_method.setdefault(one.method, []).append(one.metrics)
     return [
-        Score(
-            "mean", method, {name: sum(metrics[name] for metrics in all_metrics) / len(all_metrics) for name in METRICS}
-        )
-        for method, all_metrics in by_method.items()
+        Score("mean", method, {name: sum(metrics[name] for metrics in every) / len(every) for name in every[0]})
+        for method, every in by_method.items()
     ]
+
+
+def _moving_case(scene: HdrSample) -> Case:
+    bracket = Bracket(scene["ldr"], scene["exposures"], calibration=calibration_of(scene))
+    return Case(scene["name"], bracket, measure_against(scene["target"]))
+
+
+def _still_case(scene: StillScene) -> Case:
+    # The response of the merged exposures alone: that of all of them is the truth's.
+    bracket = Bracket.from_images(list(scene.ldr), scene.exposures.tolist(), names=scene.names)
+    return Case(scene.name, bracket, lambda radiance: score_still(radiance, scene))

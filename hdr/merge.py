@@ -1,20 +1,23 @@
-"""Merger: a bracket in, radiance out, tile by tile, in memory that the tile bounds and not the picture."""
+"""Merger: a bracket in, radiance out, tile by tile, in memory that the tile bounds and not the image."""
 
 from __future__ import annotations
 
 import copy
+import math
 import os
 from collections.abc import Iterator
 from itertools import product
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from hdr.alignment import Alignment, Mode, align
 from hdr.bracket import Bracket
-from hdr.nn.generator import SMALLEST_SIDE, Generator, round_up
-from hdr.radiometry import exposure_stack, inverse_mu_law, ldr_to_linear
+from hdr.fusion import observe, unexplained_variance
+from hdr.nn.generator import SMALLEST_SIDE, Generator
+from hdr.radiometry import inverse_mu_law
 from hdr.weights import load_generator
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -22,31 +25,40 @@ Precision = Literal["float32", "bfloat16", "float16"]
 BLEND = 32
 """Pixels over which one tile fades into the next."""
 
-SATURATED = 254.5 / 255
-"""LDR value that 8 bits round to the highest level."""
+CONTEXT = 48
+"""Pixels around a tile that the generator sees besides it, by default."""
 
 _ROWS_AT_ONCE = 256
+
+
+class MergedBracket(NamedTuple):
+    """A merged bracket, and which exposure made which pixel."""
+
+    radiance: Tensor
+    """Shape (3, H, W): linear, the short exposure saturates at 1."""
+    weights: Tensor
+    """Shape (N, H, W), float16: the share of each exposure; they sum to 1."""
 
 
 class Merger:
     """Merges brackets with a trained generator.
 
-    The generator sees squares of ``tile + overlap`` pixels whose corners lie on its stride. Neighbouring squares share
-    ``overlap`` pixels, of which the middle 32 are blended and the others are context. The default overlap leaves the
-    generator's whole receptive field as context, so the result is that of one pass over the whole picture, up to
-    rounding. Where the reference is saturated, the result is at least as bright as its saturation.
+    The exposures are aligned as a whole (:func:`hdr.alignment.align`), and the generator merges them in squares of
+    ``tile + overlap`` pixels. Neighbouring squares share ``overlap`` pixels, of which the middle 32 are blended and the
+    others are context. Where the reference is saturated, the result is at least as bright as its saturation.
 
     Parameters
     ----------
     weights
         Name of a bundled preset or a weights file, see :func:`hdr.weights.load_generator`; or a generator, of which a
-        copy is used.
+        copy is used. ``"none"`` is an untrained one: the physical merge, with nothing learned.
     device
         ``"auto"`` takes the GPU if there is one, otherwise the CPU; or a device of PyTorch.
     tile
         Pixels by which the squares advance. A larger tile wastes less on context and takes more memory.
     overlap
-        Pixels that neighbouring squares share. Less than the default is faster and an approximation.
+        Pixels that neighbouring squares share; by default 128, with which the result is that of one pass over the whole
+        image to 1e-3 in the mu-law domain. Less is faster.
     precision
         What convolutions compute in. Half precision is for GPUs, and an approximation.
 
@@ -65,7 +77,7 @@ class Merger:
     Examples
     --------
     >>> bracket = Bracket(torch.rand(3, 3, 40, 56), torch.tensor([1.0, 4.0, 16.0]))
-    >>> Merger(Generator.from_preset("tiny"), device="cpu")(bracket).shape
+    >>> Merger("none", device="cpu")(bracket, align="off").shape
     torch.Size([3, 40, 56])
     """
 
@@ -73,7 +85,7 @@ class Merger:
         self,
         weights: str | os.PathLike[str] | Generator = "small",
         device: str | torch.device = "auto",
-        tile: int = 512,
+        tile: int = 768,
         overlap: int | None = None,
         precision: Precision = "float32",
     ) -> None:
@@ -86,19 +98,21 @@ class Merger:
         generator = copy.deepcopy(weights) if isinstance(weights, Generator) else load_generator(weights)
         self.generator = generator.to(self.device, torch.float32).requires_grad_(False).eval()
         self.precision = precision
-        self.tile = round_up(tile, generator.stride)
-        context_and_blend = 2 * generator.halo + BLEND if overlap is None else overlap
+        self.tile = _round_up(tile, generator.stride)
         # The last square is wider than the overlap, and the generator takes none that are smaller.
-        self.overlap = round_up(max(context_and_blend, SMALLEST_SIDE), generator.stride)
+        self.overlap = _round_up(
+            max(2 * CONTEXT + BLEND if overlap is None else overlap, SMALLEST_SIDE), generator.stride
+        )
 
-    def __call__(self, bracket: Bracket, *, progress: bool = False) -> Tensor:
+    def __call__(self, bracket: Bracket, align: Mode | Alignment = "auto", *, progress: bool = False) -> Tensor:
         """Merge a bracket.
 
         Parameters
         ----------
         bracket
-            What to merge. Camera shake of more than the generator follows has to be registered before, see
-            :func:`hdr.registration.register`.
+            What to merge.
+        align
+            How the exposures are aligned, see :func:`hdr.alignment.align`; or an alignment that was found before.
         progress
             Whether to show a progress bar.
 
@@ -113,46 +127,66 @@ class Merger:
         FloatingPointError
             If the network returns NaN or infinity, as half precision may.
         """
-        merged = self._merge_tiles(bracket, progress)
-        for top in range(0, bracket.size[0], _ROWS_AT_ONCE):  # in place, so that no second picture is held
-            rows = merged[:, top : top + _ROWS_AT_ONCE]
-            rows.copy_(torch.maximum(inverse_mu_law(rows), self._least_radiance(bracket, top)))
-        return merged
+        return self._merged(bracket, align, progress, None)
 
-    def _merge_tiles(self, bracket: Bracket, progress: bool) -> Tensor:
+    def with_weights(
+        self, bracket: Bracket, align: Mode | Alignment = "auto", *, progress: bool = False
+    ) -> MergedBracket:
+        """Merge a bracket, and tell which exposure made which pixel; parameters as for calling the merger."""
+        weights = torch.zeros(bracket.count, *bracket.size, dtype=torch.float16)
+        return MergedBracket(self._merged(bracket, align, progress, weights), weights)
+
+    def _merged(self, bracket: Bracket, how: Mode | Alignment, progress: bool, weights: Tensor | None) -> Tensor:
         height, width = bracket.size
         squares = list(product(self._spans(height), self._spans(width)))
-        merged = torch.zeros(3, height, width)
-        for (top, bottom), (left, right) in tqdm(squares, desc="Merging", unit="tile", disable=not progress):
-            square = self._merge_square(bracket, slice(top, bottom), slice(left, right))
-            if not bool(torch.isfinite(inverse_mu_law(square)).all()):
-                raise FloatingPointError(
-                    f"the network returned NaN or infinity for rows {top} to {bottom}, columns {left} to {right}; "
-                    "merge with precision='float32'"
-                )
-            square *= self._fade(top, bottom, height)[:, None] * self._fade(left, right, width)
-            merged[:, top:bottom, left:right] += square
+        # Alignment is work, too: the bar moves from the beginning, and for a single tile.
+        with tqdm(total=bracket.count + len(squares), desc="Merging", disable=not progress) as bar:
+            alignment = how if isinstance(how, Alignment) else align(bracket, how, progress=bar.update)
+            bar.update(bracket.count - bar.n)
+            unexplained = unexplained_variance(
+                bracket.ldr, bracket.exposures, bracket.calibration, alignment.displacement, bracket.reference_index
+            )
+            merged = torch.zeros(3, height, width)
+            for (top, bottom), (left, right) in squares:
+                square, shares = self._merge_square(bracket, alignment, unexplained, (top, bottom, left, right))
+                if not bool(torch.isfinite(square).all()):
+                    raise FloatingPointError(
+                        f"the network returned NaN or infinity for rows {top} to {bottom}, columns {left} to {right}; "
+                        "merge with precision='float32'"
+                    )
+                fade = self._fade(top, bottom, height)[:, None] * self._fade(left, right, width)
+                merged[:, top:bottom, left:right] += square * fade
+                if weights is not None:
+                    weights[:, top:bottom, left:right] += (shares * fade).half()
+                bar.update()
+        for rows in merged.split(_ROWS_AT_ONCE, dim=1):  # in place, so that no second image is held
+            rows.copy_(inverse_mu_law(rows).clamp_min(0))
         return merged
 
     @torch.no_grad()
-    def _merge_square(self, bracket: Bracket, rows: slice, columns: slice) -> Tensor:
-        ldr = bracket.ldr[..., rows, columns].to(self.device, torch.float32)
-        stack = exposure_stack(ldr, bracket.exposures.to(ldr)).unsqueeze(0)
+    def _merge_square(
+        self, bracket: Bracket, alignment: Alignment, unexplained: Tensor, region: tuple[int, int, int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Radiance (3, h, w) in the mu-law domain and weights (N, h, w) of a region (top, bottom, left, right)."""
+        top, bottom, left, right = region
+        height, width = bracket.size
+        displacement = alignment.window(*region)
+        # All that the displacement and the network's correction of it may point to.
+        margin = math.ceil(float(displacement.abs().max()) + self.generator.largest_correction) + 2
+        above, before = max(top - margin, 0), max(left - margin, 0)
+        ldr = bracket.ldr[..., above : min(bottom + margin, height), before : min(right + margin, width)]
+        exposures = bracket.exposures.to(self.device, torch.float32)
+        observations = observe(ldr.to(self.device, torch.float32), exposures, bracket.calibration, unexplained)
         half = self.precision != "float32"
         with torch.autocast(self.device.type, dtype=getattr(torch, self.precision), enabled=half):
-            tone_mapped = self.generator(stack)
-        assert isinstance(tone_mapped, Tensor)
-        return tone_mapped[0].to("cpu", torch.float32)
-
-    def _least_radiance(self, bracket: Bracket, top: int) -> Tensor:
-        """What the reference proves: light is not negative, and where it is saturated there was light enough for that.
-
-        The network does not know this; without it, what is dark in the other exposures and has moved away would leave a
-        ghost in the reference's highlights.
-        """
-        reference = bracket.reference[:, top : top + _ROWS_AT_ONCE].to("cpu", torch.float32)
-        saturation = ldr_to_linear(reference, float(bracket.exposures[1]))
-        return torch.where(reference >= SATURATED, saturation, torch.zeros_like(saturation))
+            merged = self.generator(
+                observations.unsqueeze(0),
+                exposures.unsqueeze(0),
+                displacement.to(self.device, torch.float32).unsqueeze(0),
+                bracket.reference_index,
+                torch.tensor([[top - above, left - before]]),
+            )
+        return merged.radiance[0].float().cpu(), merged.weights[0, :, 0].float().cpu()
 
     def _spans(self, length: int) -> Iterator[tuple[int, int]]:
         """Where squares begin and end along one axis of the picture; the last may be shorter, but not than overlap."""
@@ -173,6 +207,10 @@ class Merger:
         blend = min(BLEND, self.overlap)
         context = (self.overlap - blend) // 2
         return ((torch.arange(begin - origin, end - origin) + 0.5 - context) / blend).clamp(0.0, 1.0)
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
 
 
 def _choose_device(device: str | torch.device) -> torch.device:

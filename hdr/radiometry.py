@@ -216,6 +216,18 @@ def inverse_mu_law(tone_mapped: Tensor, mu: float = MU) -> Tensor:
     return sign * torch.expm1(sign * tone_mapped * math.log1p(mu)) / mu
 
 
+def mu_law_slope(radiance: Tensor, mu: float = MU) -> Tensor:
+    """Derivative of the mu-law, T'(x) = mu / (1 + mu |x|) / log(1 + mu): what noise in radiance becomes in its domain.
+
+    Examples
+    --------
+    >>> mu_law_slope(torch.tensor([0.0, 1.0]))
+    tensor([5.8703e+02, 1.1738e-01])
+    """
+    _check_positive("mu", mu)
+    return mu / (1 + mu * radiance.abs()) / math.log1p(mu)
+
+
 def _odd_sign(value: Tensor) -> Tensor:
     # Not torch.sign, nor abs: both have derivative 0 at 0, where the curve is steepest and black pixels lie.
     return torch.where(value < 0, -torch.ones_like(value), torch.ones_like(value))

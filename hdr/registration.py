@@ -1,26 +1,21 @@
-"""Global registration of hand-held brackets, before the network: it cannot follow a shift of a hundred pixels.
+"""Global registration of hand-held brackets: the camera's motion, which may be hundreds of pixels.
 
-The reference stays as it is. Every other exposure is brought to it by the homography that most of the matching features
-agree on, so what moves in the scene does not pull the camera along.
+It is the homography that most of the matching features agree on, so what moves in the scene does not pull the camera
+along. Dense flow (:mod:`hdr.alignment`) begins where this ends.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import warnings
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
 from hdr.bracket import Bracket
-from hdr.radiometry import ldr_to_linear, linear_to_ldr
-
-Mode = Literal["auto", "on", "off"]
+from hdr.radiometry import linear_to_ldr
 
 _LONGEST_SIDE = 1600  # of the pictures that features are found in; more costs time and finds no better homography
 _FEATURES = 2000
@@ -28,8 +23,7 @@ _LOWE_RATIO = 0.75
 _INLIER_DISTANCE = 2.0
 _FEWEST_INLIERS = 20
 _STILL_SHARE = 0.9  # of the matches: if so many agree that nothing moved, the rest is noise
-_LARGEST_SHIFT = 0.25  # of the longest side; beyond it the three pictures are not a bracket
-_REFERENCE = 1
+_LARGEST_SHIFT = 0.25  # of the longest side; beyond it the images are not a bracket
 
 
 class RegistrationError(ValueError):
@@ -52,51 +46,6 @@ class CameraMotion(NamedTuple):
         return self.still < _STILL_SHARE * self.agreeing
 
 
-def register(bracket: Bracket, mode: Mode = "auto") -> Bracket:
-    """Undo the camera's motion between the exposures of a bracket.
-
-    Parameters
-    ----------
-    bracket
-        Exposures of one scene, hand-held.
-    mode
-        ``"auto"`` moves an exposure if the camera evidently moved, and warns where that cannot be told; ``"on"`` moves
-        both, and raises where no motion can be found; ``"off"`` returns the bracket.
-
-    Returns
-    -------
-    Bracket
-        The reference unchanged, the others in its frame. Where an exposure did not see what the reference sees, it is
-        filled with what the reference's radiance would have looked like in it.
-
-    Raises
-    ------
-    RegistrationError
-        If ``mode`` is ``"on"`` and an exposure shows too little in common with the reference.
-    ValueError
-        If the mode is another.
-
-    Examples
-    --------
-    >>> bracket = Bracket(torch.rand(3, 3, 64, 64), torch.tensor([1.0, 4.0, 16.0]))
-    >>> register(bracket, "off") is bracket
-    True
-    """
-    if mode not in get_args(Mode):
-        raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, got {mode!r}")
-    if mode == "off":
-        return bracket
-    found = {index: _motion_to_undo(bracket, index, mode) for index in (0, 2)}
-    motions = {index: motion for index, motion in found.items() if motion is not None}
-    if not motions:
-        return bracket
-    ldr = bracket.ldr.clone()
-    for index, motion in motions.items():
-        for channel in range(3):  # one at a time: at 24 megapixels each copy of a picture is 288 MB
-            ldr[index, channel] = _warp_channel(bracket, index, channel, motion.homography)
-    return dataclasses.replace(bracket, ldr=ldr)
-
-
 def estimate_motion(bracket: Bracket, index: int) -> CameraMotion:
     """Find the homography from the reference's pixels to those of another exposure.
 
@@ -108,7 +57,7 @@ def estimate_motion(bracket: Bracket, index: int) -> CameraMotion:
     bracket
         The exposures.
     index
-        Which exposure to compare with the reference, 0 or 2.
+        Which exposure to compare with the reference.
 
     Returns
     -------
@@ -150,41 +99,17 @@ def corner_shift(homography: NDArray[np.float64], size: tuple[int, int]) -> floa
     return float(np.linalg.norm(moved[:, :2] / moved[:, 2:] - corners[:, :2], axis=1).max())
 
 
-def _motion_to_undo(bracket: Bracket, index: int, mode: Mode) -> CameraMotion | None:
-    try:
-        motion = estimate_motion(bracket, index)
-    except RegistrationError as error:
-        if mode == "on":
-            raise
-        warnings.warn(f"{bracket.names[index]} is merged as it is: {error}", stacklevel=4)
-        return None
-    return motion if mode == "on" or motion.is_evident else None
-
-
-def _warp_channel(bracket: Bracket, index: int, channel: int, homography: NDArray[np.float64]) -> Tensor:
-    """One channel (H, W) of an exposure, read where the homography sends the reference's pixels; gaps are filled."""
-    height, width = bracket.size
-    picture = bracket.ldr[index, channel].float().cpu().numpy()
-    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-    moved = cv2.warpPerspective(np.ascontiguousarray(picture), homography, (width, height), flags=flags)
-    # Where the warped all-ones picture is not 1, the cubic kernel touched the outside.
-    seen = cv2.warpPerspective(np.ones((height, width), np.float32), homography, (width, height), flags=flags)
-    reference = ldr_to_linear(bracket.reference[channel], float(bracket.exposures[_REFERENCE]))
-    expected = linear_to_ldr(reference, float(bracket.exposures[index]))
-    inside = torch.from_numpy(np.abs(seen - 1) < 1e-3).to(expected.device)
-    return torch.where(inside, torch.from_numpy(moved).clamp_(0.0, 1.0).to(expected), expected)
-
-
 def _alike(bracket: Bracket, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """The reference and another exposure as small 8-bit grey pictures that look alike but for motion."""
     # Both at the longer of the two exposures: shadows become visible in both, and what saturates does so in both.
-    shown_at = float(bracket.exposures[max(index, _REFERENCE)])
+    shown_at = float(bracket.exposures[max(index, bracket.reference_index)])
     scale = min(1.0, _LONGEST_SIDE / max(bracket.size))
     small_size = [round(side * scale) for side in bracket.size]
     pictures = []
-    for which in (_REFERENCE, index):
+    for which in (bracket.reference_index, index):
         small = F.interpolate(bracket.ldr[which].unsqueeze(0).float(), size=small_size, mode="area")[0]
-        shown = linear_to_ldr(ldr_to_linear(small, float(bracket.exposures[which])), shown_at)
+        light = bracket.calibration.response.to_linear(small) / float(bracket.exposures[which])
+        shown = linear_to_ldr(light, shown_at)
         pictures.append(shown.mean(dim=0).mul(255).round().to(torch.uint8).cpu().numpy())
     return pictures[0], pictures[1]
 

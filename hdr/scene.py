@@ -17,13 +17,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hdr.bracket import Bracket
-from hdr.radiometry import linear_to_ldr
+from hdr.data.camera import Camera
+from hdr.radiometry import GAMMA
+from hdr.response import Response
 
 EXPOSURES = (1.0, 4.0, 16.0)
+CAMERA = Camera(Response.gamma(GAMMA))
+"""A small camera: 8,000 electrons at saturation, 8 bits."""
 
 _OVERSAMPLING = 2
-_FULL_WELL = 8000.0  # electrons at saturation: shot noise of a small camera
-_READ_NOISE = 4.0  # electrons
 _SKY, _LAMP, _WALL, _FRAME = (0.62, 0.78, 0.98), (0.98, 0.85, 0.60), (0.042, 0.034, 0.026), (0.020, 0.013, 0.008)
 
 
@@ -67,8 +69,8 @@ def dynamic_scene(height: int = 384, width: int = 576, seed: int = 0) -> Dynamic
     source = torch.Generator().manual_seed(seed)
     room = _Room(height * _OVERSAMPLING, width * _OVERSAMPLING, source)
     instants = [F.avg_pool2d(room.at(instant), _OVERSAMPLING).clamp(0.0, 1.0) for instant in (-1.0, 0.0, 1.0)]
-    pictures = [_photograph(picture, t, source) for picture, t in zip(instants, EXPOSURES, strict=True)]
-    return DynamicScene(Bracket(torch.stack(pictures), torch.tensor(EXPOSURES)), instants[1])
+    exposures = torch.tensor(EXPOSURES)
+    return DynamicScene(Bracket(CAMERA.photograph(source, torch.stack(instants), exposures), exposures), instants[1])
 
 
 class _Room:
@@ -183,11 +185,3 @@ def _fractal_noise(height: int, width: int, source: torch.Generator) -> Tensor:
         grid = torch.rand(1, 1, cells + 1, cells * width // height + 1, generator=source) - 0.5
         total += F.interpolate(grid, size=(height, width), mode="bicubic", align_corners=True)[0, 0] / 1.6**octave
     return (0.5 + total / (4 * total.std())).clamp(0.0, 1.0)
-
-
-def _photograph(radiance: Tensor, exposure: float, source: torch.Generator) -> Tensor:
-    """8-bit picture of radiance (3, H, W) with shot and read noise, in [0, 1]."""
-    electrons = (radiance * exposure).clamp_max(1.0) * _FULL_WELL
-    noise = torch.randn(radiance.shape, generator=source) * (electrons + _READ_NOISE**2).sqrt()
-    light = ((electrons + noise) / _FULL_WELL).clamp(0.0, 1.0)
-    return linear_to_ldr(light, 1.0).mul(255).round().div(255)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,15 +20,17 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import DataLoader, Sampler
 from torchvision.utils import make_grid, save_image
 
+from hdr._files import check_folder
+from hdr.bracket import middle
 from hdr.data.sample import HdrSample
 from hdr.data.source import open_scenes
-from hdr.io import check_folder
 from hdr.metrics import psnr_l, psnr_mu
-from hdr.nn import Generator, PatchDiscriminator, SphereAdversarialLoss, TrainingOutput, alignment_loss
-from hdr.radiometry import exposure_stack, inverse_mu_law, mu_law
+from hdr.nn import Generator, Merged, PatchDiscriminator, SphereAdversarialLoss, alignment_loss
+from hdr.radiometry import inverse_mu_law, mu_law
+from hdr.settings import RunSettings, TrainingSettings
 from hdr.weights import load_generator, save_generator
 
 LAST_CHECKPOINT = "last.ckpt"
@@ -37,53 +41,6 @@ SMALLEST_CROP = 32
 _SAMPLES = 4
 
 
-@dataclass(frozen=True)
-class TrainingSettings:
-    """What a run learns by.
-
-    Attributes
-    ----------
-    preset
-        Size of the generator, see :meth:`hdr.nn.Generator.from_preset`.
-    steps
-        Updates of the generator. The learning rate falls to zero over them, or over the time limit where that ends
-        first.
-    learning_rate, warm_up
-        Peak of the rate, reached after ``warm_up`` updates.
-    coarse_weight
-        Weight of the tone-mapped L1 at the coarser decoder scales, together.
-    linear_weight
-        Weight of the L1 of linear radiance, which tells highlights apart where the mu-law is flat.
-    alignment_weight
-        Weight of :func:`hdr.nn.alignment_loss`.
-    adversarial_weight
-        Weight of the sphere loss for the generator; 0 trains without a discriminator. Small, because the loss is one
-        number a picture: its gradient does not shrink with the number of pixels as that of a mean does.
-    adversarial_start, adversarial_ramp
-        Share of the run after which the sphere loss begins, and over which its weight rises.
-    moments
-        Of :class:`hdr.nn.SphereAdversarialLoss`.
-    discriminator_channels
-        Of :class:`hdr.nn.PatchDiscriminator`.
-    average_decay
-        Decay of the exponential moving average of the generator's weights.
-    """
-
-    preset: str = "small"
-    steps: int = 20_000
-    learning_rate: float = 1e-3
-    warm_up: int = 200
-    coarse_weight: float = 0.5
-    linear_weight: float = 0.5
-    alignment_weight: float = 0.5
-    adversarial_weight: float = 5e-5
-    adversarial_start: float = 0.7
-    adversarial_ramp: float = 0.1
-    moments: int = 3
-    discriminator_channels: int = 16
-    average_decay: float = 0.998
-
-
 class HdrGan(L.LightningModule):
     """Generator, its moving average and discriminator with their losses and optimizers.
 
@@ -91,16 +48,19 @@ class HdrGan(L.LightningModule):
     ----------
     settings
         What the run learns by; kept in every checkpoint.
-    **architecture
-        Constructor arguments of the generator that replace the preset's.
     """
 
-    def __init__(self, settings: TrainingSettings, **architecture: Any) -> None:
+    def __init__(self, settings: TrainingSettings) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.settings = settings
-        self.save_hyperparameters({**asdict(settings), **architecture})
-        self.generator = Generator.from_preset(settings.preset, **architecture)
+        self.save_hyperparameters(asdict(settings))
+        self.generator = Generator.from_preset(
+            settings.preset,
+            alignment=settings.alignment,
+            attention=settings.attention,
+            deep_supervision=settings.deep_supervision,
+        )
         self.generator.to(memory_format=torch.channels_last)
         self.average = AveragedModel(self.generator, multi_avg_fn=get_ema_multi_avg_fn(settings.average_decay))
         self.average.requires_grad_(False)
@@ -135,14 +95,16 @@ class HdrGan(L.LightningModule):
 
     def training_step(self, batch: HdrSample, batch_index: int) -> None:
         """One update of the generator and, once the sphere loss has weight, one of the discriminator."""
+        if int(self.updates) >= self.settings.steps:  # the last round is shorter than the others
+            self.trainer.should_stop = True
+            return
         generator_optimizer, discriminator_optimizer = self._both_optimizers()
         progress = self.progress()
         self._set_learning_rates(progress)
         adversarial_weight = self._adversarial_weight(progress)
-        stack = exposure_stack(batch["ldr"], batch["exposures"])
         target = mu_law(batch["target"])
-        output = self.generator(stack)
-        losses = self.reconstruction_losses(stack, output, target)
+        output = merge_batch(self.generator, batch)
+        losses = self.reconstruction_losses(output, target, middle(batch["exposures"].shape[1]))
         total = torch.stack(list(losses.values())).sum()
         if adversarial_weight > 0:
             self._update_discriminator(discriminator_optimizer, target, output.radiance.detach())
@@ -157,39 +119,47 @@ class HdrGan(L.LightningModule):
         self.log("train/total", total.detach(), prog_bar=True)
         self.log_dict({"updates": self.updates.float(), "progress": progress})
 
-    def reconstruction_losses(self, stack: Tensor, output: TrainingOutput, target: Tensor) -> dict[str, Tensor]:
+    def reconstruction_losses(self, output: Merged, target: Tensor, reference: int) -> dict[str, Tensor]:
         """Weighted losses against the true radiance.
 
         Parameters
         ----------
-        stack
-            Network input, (B, 3, 6, H, W).
         output
-            What the generator made of it. It is in the mu-law domain, so plain L1 there is the tone-mapped L1.
+            What the generator made. It is in the mu-law domain, so plain L1 there is the tone-mapped L1.
         target
             True radiance in the mu-law domain, (B, 3, H, W).
+        reference
+            Index of the reference.
         """
         weights = self.settings
         radiance = output.radiance.float()
-        losses = {"tone_mapped_l1": F.l1_loss(radiance, target)}
-        linear = F.l1_loss(inverse_mu_law(radiance.clamp(-0.1, 1.1)), inverse_mu_law(target))
-        losses["linear_l1"] = weights.linear_weight * linear
+        losses = {
+            "tone_mapped_l1": F.l1_loss(radiance, target),
+            "square": weights.square_weight * F.mse_loss(radiance, target),
+            "linear_l1": weights.linear_weight
+            * F.l1_loss(inverse_mu_law(radiance.clamp(-0.1, 1.1)), inverse_mu_law(target)),
+            "alignment": weights.alignment_weight * alignment_loss(output.aligned, target, reference),
+        }
         if output.coarser:
-            scales = [F.l1_loss(c.float(), F.avg_pool2d(target, 2**k)) for k, c in enumerate(output.coarser, start=1)]
+            scales = [F.l1_loss(c.float(), F.avg_pool2d(target, 2**k)) for k, c in enumerate(output.coarser, start=2)]
             losses["coarse_l1"] = weights.coarse_weight * torch.stack(scales).mean()
-        if output.displacements:
-            losses["alignment"] = weights.alignment_weight * alignment_loss(stack, output.displacements, target)
         return losses
 
     def validation_step(self, batch: HdrSample, batch_index: int) -> None:
-        """PSNR of the averaged generator; pictures of the first scenes."""
-        stack = exposure_stack(batch["ldr"], batch["exposures"])
-        tone_mapped = self.averaged_generator.eval()(stack).float()
-        radiance = inverse_mu_law(tone_mapped.clamp_min(0))
-        scenes: dict[str, Any] = {"batch_size": len(radiance), "sync_dist": True}
-        self.log("val/psnr_mu", psnr_mu(radiance, batch["target"]).mean(), prog_bar=True, **scenes)
-        self.log("val/psnr_l", psnr_l(radiance, batch["target"]).mean(), **scenes)
-        self.log("val/psnr_mu_reference", psnr_mu(stack[:, 1, 3:], batch["target"]).mean(), **scenes)
+        """PSNR of the averaged generator, and of the physical merge that it began as; images of the first scenes."""
+        generator = self.averaged_generator.eval()
+        tone_mapped = merge_batch(generator, batch).radiance.float()
+        reference = middle(batch["exposures"].shape[1])
+        untrained = load_generator("none", self.settings.preset).to(self.device)
+        results = {
+            "": inverse_mu_law(tone_mapped).clamp(0, 1),
+            "_untrained": inverse_mu_law(merge_batch(untrained, batch).radiance).clamp(0, 1),
+            "_reference": inverse_mu_law(batch["observations"][:, reference, :3]),
+        }
+        scenes: dict[str, Any] = {"batch_size": len(tone_mapped), "sync_dist": True}
+        for name, radiance in results.items():
+            self.log(f"val/psnr_mu{name}", psnr_mu(radiance, batch["target"]).mean(), prog_bar=not name, **scenes)
+            self.log(f"val/psnr_l{name}", psnr_l(radiance, batch["target"]).mean(), **scenes)
         if batch_index < _SAMPLES and self.trainer.is_global_zero:
             self._write_sample(batch_index, batch, tone_mapped[0])
 
@@ -221,13 +191,49 @@ class HdrGan(L.LightningModule):
         optimizer.step()
 
     def _write_sample(self, index: int, batch: HdrSample, merged: Tensor) -> None:
-        row = make_grid([*batch["ldr"][0], merged.clamp(0, 1), mu_law(batch["target"][0])], nrow=5)
+        images = [*batch["ldr"][0], merged.clamp(0, 1), mu_law(batch["target"][0])]
+        row = make_grid(images, nrow=len(images))
         folder = Path(self.trainer.default_root_dir, "samples")
         folder.mkdir(parents=True, exist_ok=True)
         save_image(row, folder / f"{int(self.updates):07d}-{index}.png")
         for logger in self.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image(f"scene-{index}", row, int(self.updates))
+
+
+def merge_batch(generator: Generator, batch: HdrSample) -> Merged:
+    """Merge the crops of a batch of scenes, with their middle exposures as references."""
+    reference = middle(batch["exposures"].shape[1])
+    merged: Merged = generator(
+        batch["observations"], batch["exposures"], batch["displacement"], reference, batch["corner"]
+    )
+    return merged
+
+
+class AlikeScenes(Sampler[list[int]]):
+    """Random batches of scenes with equally many exposures.
+
+    Parameters
+    ----------
+    scenes
+        The data set; its ``alike`` is how many neighbouring scenes have equally many exposures, all if it has none.
+    batch_size, batches
+        Scenes in a batch, and batches in a round.
+    order
+        Where the random numbers come from; it goes on from round to round.
+    """
+
+    def __init__(self, scenes: Any, batch_size: int, batches: int, order: torch.Generator) -> None:
+        self.scenes, self.batch_size, self.batches, self.order = scenes, batch_size, batches, order
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        alike = min(getattr(self.scenes, "alike", len(self.scenes)), len(self.scenes))
+        for _ in range(self.batches):
+            block = int(torch.randint(len(self.scenes) // alike, (), generator=self.order))
+            yield (block * alike + torch.randint(alike, (self.batch_size,), generator=self.order)).tolist()
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -268,29 +274,13 @@ class TimedCheckpoint(Callback):
 
 def train(
     data: str,
-    preset: str = "small",
     out: str | os.PathLike[str] = "runs/hdr",
+    settings: TrainingSettings | None = None,
+    run: RunSettings | None = None,
     *,
     resume: bool = False,
     weights: str | os.PathLike[str] | None = None,
-    devices: int | str = "auto",
-    precision: str = "32-true",
-    max_time: str | None = None,
-    steps: int = 20_000,
-    batch_size: int = 4,
-    crop: int = 128,
-    learning_rate: float = 1e-3,
-    adversarial_weight: float = 5e-5,
-    workers: int = 1,
-    seed: int = 0,
-    validate_every: int = 500,
-    validation_scenes: int | None = None,
-    checkpoint_minutes: float = 5.0,
-    accelerator: str = "auto",
-    num_nodes: int = 1,
-    skip_broken: bool = False,
     progress: bool = True,
-    **architecture: Any,
 ) -> Path:
     """Train a generator, or go on training one.
 
@@ -301,43 +291,20 @@ def train(
     ----------
     data
         ``"synthetic:DIR"`` or ``"kalantari:DIR"``, see :func:`hdr.data.source.open_scenes`.
-    preset
-        ``"tiny"``, ``"small"`` or ``"base"``.
     out
         Folder of the run.
+    settings
+        What the run learns by.
+    run
+        How it is carried out.
     resume
-        Go on from ``last.ckpt`` in ``out``, with the network, losses and rates that the run began with and the
-        ``steps`` and ``max_time`` of this call; without it, a folder that already holds a run is refused.
+        Go on from ``last.ckpt`` in ``out``, with the settings that the run began with but for the ``steps`` of this
+        call; without it, a folder that already holds a run is refused.
     weights
         What a new run starts from instead of random weights: the name of bundled ones or a file, of the same
         architecture. For fine-tuning on scenes of your own.
-    devices, accelerator, num_nodes, precision
-        As Lightning's Trainer takes them, for example 4, ``"gpu"``, 2 and ``"bf16-mixed"``.
-    max_time
-        ``"DD:HH:MM:SS"``: training time after which the run ends, over all resumptions. The learning rate falls to
-        zero by then.
-    steps
-        Updates after which the run ends, over all resumptions.
-    batch_size, crop
-        Scenes of crop x crop pixels in one update, for each device.
-    learning_rate, adversarial_weight
-        See :class:`TrainingSettings`.
-    workers
-        Processes that make scenes.
-    seed
-        Of the initial weights and of the order of scenes.
-    validate_every
-        Updates from one validation to the next.
-    validation_scenes
-        How many of the validation's scenes are merged each time; None for all.
-    checkpoint_minutes
-        Minutes from one ``last.ckpt`` to the next.
-    skip_broken
-        As in :func:`hdr.data.source.open_scenes`.
     progress
         Whether to show a summary of the network and a progress bar.
-    **architecture
-        Constructor arguments of the generator that replace the preset's, for ablations.
 
     Returns
     -------
@@ -353,56 +320,52 @@ def train(
     NotADirectoryError
         If ``out`` is a file.
     ValueError
-        If the data or a setting cannot be used.
+        If the data, a setting or a checkpoint cannot be used.
     """
-    out = Path(out)
+    out, settings, run = Path(out), settings or TrainingSettings(), run or RunSettings()
     if resume and weights is not None:
         raise ValueError("a run that is resumed has its own weights; leave out either resume or weights")
     checkpoint = _checkpoint_to_resume(out, resume)
-    _check_crop(crop)
-    training_scenes = open_scenes(data, "train", crop, skip_broken=skip_broken)
-    held_out = open_scenes(data, "validation", skip_broken=skip_broken)
-    if checkpoint is None:
-        L.seed_everything(seed)
-        settings = TrainingSettings(
-            preset=preset, steps=steps, learning_rate=learning_rate, adversarial_weight=adversarial_weight
-        )
-        module = HdrGan(settings, **architecture)
-        if weights is not None:
-            _start_from(weights, module)
-    else:
-        module = _module_of(checkpoint, steps)
-    per_round = min(validate_every, steps)
+    made = 0
+    if checkpoint is not None:
+        settings, made = _settings_of(checkpoint, settings.steps)
+    _check_crop(settings.crop)
+    training_scenes = open_scenes(data, "train", settings.crop, skip_broken=run.skip_broken)
+    held_out = open_scenes(data, "validation", skip_broken=run.skip_broken)
+    L.seed_everything(settings.seed, verbose=False)
+    module = HdrGan(settings)
+    if weights is not None:
+        _start_from(weights, module)
+    per_round = min(run.validate_every, settings.steps)
     trainer = L.Trainer(
         default_root_dir=out,
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=num_nodes,
-        strategy=_strategy(devices, accelerator, num_nodes),
-        precision=precision,  # type: ignore[arg-type]
-        max_time=max_time,
-        max_epochs=math.ceil(steps / per_round),
+        accelerator=run.accelerator,
+        devices=run.devices,
+        num_nodes=run.num_nodes,
+        strategy=_strategy(run.devices, run.accelerator, run.num_nodes),
+        precision=run.precision,  # type: ignore[arg-type]
+        max_time=run.max_time,
+        max_epochs=math.ceil(settings.steps / per_round),
         num_sanity_val_steps=0,
-        limit_val_batches=validation_scenes,
+        limit_val_batches=run.validation_scenes,
         use_distributed_sampler=False,
         log_every_n_steps=50,
         enable_progress_bar=progress,
         enable_model_summary=progress,
-        **_records(out, timedelta(minutes=checkpoint_minutes)),
+        **_records(out, timedelta(minutes=run.checkpoint_minutes)),
     )
     # Other scenes in every process, and other ones again after resuming.
-    order = torch.Generator().manual_seed(seed + 1_000_003 * trainer.global_rank + _updates_in(checkpoint))
-    scenes_per_round = batch_size * per_round
-    sampler = RandomSampler(training_scenes, replacement=True, num_samples=scenes_per_round, generator=order)  # type: ignore[arg-type]
-    loaders = {"num_workers": workers, "persistent_workers": workers > 0}
+    order = torch.Generator().manual_seed(settings.seed + 1_000_003 * trainer.global_rank + made)
+    batches = AlikeScenes(training_scenes, settings.batch_size, per_round, order)
+    loaders = {"num_workers": run.workers, "persistent_workers": run.workers > 0}
     trainer.fit(
         module,
-        DataLoader(training_scenes, batch_size, sampler=sampler, **loaders),  # type: ignore[arg-type]
+        DataLoader(training_scenes, batch_sampler=batches, **loaders),  # type: ignore[arg-type]
         DataLoader(held_out),
         ckpt_path=checkpoint,
-        weights_only=False,
+        weights_only=True,
     )
-    trained = out / f"{module.settings.preset}.safetensors"
+    trained = out / f"{settings.preset}.safetensors"
     if trainer.is_global_zero:
         save_generator(module.averaged_generator, trained, overwrite=True)
     return trained
@@ -440,10 +403,29 @@ def _checkpoint_to_resume(out: Path, resume: bool) -> Path | None:
     return checkpoint if resume else None
 
 
-def _updates_in(checkpoint: Path | None) -> int:
-    if checkpoint is None:
-        return 0
-    return int(torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]["updates"])
+def _settings_of(checkpoint: Path, steps: int) -> tuple[TrainingSettings, int]:
+    """Settings of a checkpoint but for the number of steps, and the updates that it has made.
+
+    Nothing in the file is executed: what is not tensors and plain values is refused.
+    """
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        settings = TrainingSettings(**{**content["hyper_parameters"], "steps": steps})
+        return settings, int(content["state_dict"]["updates"])
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        KeyError,
+        TypeError,
+        ValueError,
+        UnicodeDecodeError,
+    ) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"{checkpoint}: damaged, or not a checkpoint that this version of hdr train wrote ({reason}); begin a new "
+            "run in another folder"
+        ) from error
 
 
 def _strategy(devices: int | str, accelerator: str, num_nodes: int) -> str:
@@ -461,10 +443,3 @@ def _start_from(weights: str | os.PathLike[str], module: HdrGan) -> None:
         )
     module.generator.load_state_dict(given.state_dict())
     module.averaged_generator.load_state_dict(given.state_dict())
-
-
-def _module_of(checkpoint: Path, steps: int) -> HdrGan:
-    """A module with the settings of a checkpoint but for the number of steps; Lightning restores the rest."""
-    parameters = dict(torch.load(checkpoint, map_location="cpu", weights_only=False)["hyper_parameters"])
-    settings = {name: parameters.pop(name) for name in asdict(TrainingSettings())}
-    return HdrGan(TrainingSettings(**{**settings, "steps": steps}), **parameters)

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from captum_ext._errors import RefusedError
+
 MAX_ASPECT_RATIO = 100
 """Thinner images are refused: resizing their short side to a model's size would take gigabytes."""
 
 
-class ImageFileError(ValueError):
+class ImageFileError(RefusedError):
     """A file cannot be read as an image; the message says which and why."""
 
 

@@ -6,8 +6,10 @@ from enum import Enum
 
 from torch import Tensor, nn
 
+from captum_ext._errors import RefusedError
 
-class ModelError(ValueError):
+
+class ModelError(RefusedError):
     """A model cannot be made; the message says why and what to do."""
 
 

@@ -14,7 +14,7 @@ from captum_ext.classifiers.models import Classifier
 
 @dataclass(frozen=True)
 class SeenImage:
-    """A picture as a model sees it.
+    """An image as a model sees it.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ class SeenImage:
     inputs
         After it; shape (1, C, H, W).
     baselines
-        Where paths to the picture start, after normalisation; shape (1, C, H, W).
+        Where paths to the image start, after normalisation; shape (1, C, H, W).
     """
 
     image: Tensor
@@ -32,10 +32,23 @@ class SeenImage:
 
 
 def seen_image(
-    classifier: Classifier, picture: Image.Image, baseline: ImageBaseline, device: torch.device | str
+    classifier: Classifier, given: Image.Image | Tensor, baseline: ImageBaseline, device: torch.device | str
 ) -> SeenImage:
-    """Bring a picture into the form in which a model takes it, with its baseline."""
+    """Bring an image into the form in which a model takes it, with its baseline.
+
+    Parameters
+    ----------
+    classifier
+        The model.
+    given
+        An image of any size in RGB; or one as the model takes it before normalisation, of shape (C, H, W) with values
+        in [0, 1].
+    baseline
+        Where paths to it start.
+    device
+        Where the model is.
+    """
     preprocessing = classifier.preprocessing
-    image = preprocessing.to_tensor(picture).to(device)
+    image = (given if isinstance(given, Tensor) else preprocessing.to_tensor(given)).to(device)
     start = image_baseline(baseline, image[None], preprocessing.mean)
     return SeenImage(image, preprocessing.normalize(image[None]), preprocessing.normalize(start))

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from captum_ext._errors import RefusedError, extra
 
 _NESTED_UNDER = ("state_dict", "model_state_dict", "model")
 _PICKLED = (".pth", ".pt", ".bin", ".ckpt")
 
 
-class WeightsFileError(ValueError):
+class WeightsFileError(RefusedError):
     """A file of weights cannot be read or does not fit the model; the message says why."""
 
 
@@ -59,10 +58,14 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise WeightsFileError(f"{path}: there is no such file.")
     try:
         if path.suffix == ".safetensors":
+            with extra("cli"):
+                from safetensors.torch import load_file
             return load_file(path)
         if path.suffix in _PICKLED:
             return _state_dict(path, torch.load(path, map_location="cpu", weights_only=True))
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except RefusedError:
+        raise
+    except Exception as error:  # what is damaged raises nearly anything: UnpicklingError, SafetensorError, EOFError ...
         reason = str(error).split("\n", maxsplit=1)[0]
         raise WeightsFileError(
             f"{path}: cannot be read as weights ({reason}); give a state dict, as torch.save(model.state_dict(), FILE) "

@@ -1,11 +1,41 @@
-"""The command line: ``captum-ext explain``, ``captum-ext evaluate`` and ``captum-ext demo``."""
+"""The command line: ``captum-ext explain``, ``evaluate``, ``methods`` and ``demo``."""
 
 from __future__ import annotations
 
-import typer
+import sys
+from collections.abc import Sequence
 
-from captum_ext.cli import demo, evaluate, explain
+from captum_ext._errors import MissingExtraError, RefusedError, described, extra
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Attribution methods that Captum lacks.")
-for command in (explain.explain, evaluate.evaluate, demo.demo):
-    app.command()(command)
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command, and return its exit code: 0, or 1 after what was refused or failed, told on the standard error.
+
+    Parameters
+    ----------
+    arguments
+        Words after the program's name; None takes those of the process.
+    """
+    try:
+        with extra("cli"):
+            from cyclopts import CycloptsError
+
+            from captum_ext.cli.app import app
+    except MissingExtraError as error:
+        return _refuse(str(error))
+    try:
+        return app(arguments) or 0
+    # A usage that the command line does not have, a request that cannot be met, a file that cannot be written. All else
+    # is a mistake of ours, which a traceback helps to mend.
+    except CycloptsError as error:
+        return _refuse(str(error))
+    except RefusedError as error:
+        return _refuse(described(error))
+    except OSError as error:
+        file = error.filename2 or error.filename
+        return _refuse(f"{file}: {error.strerror}" if file and error.strerror else described(error))
+
+
+def _refuse(message: str) -> int:
+    print(f"Error: {message}", file=sys.stderr)
+    return 1

@@ -1,5 +1,7 @@
 """``python -m captum_ext.cli``, which is also what ``torchrun -m captum_ext.cli`` starts."""
 
-from captum_ext.cli import app
+import sys
 
-app(prog_name="captum-ext")
+from captum_ext.cli import main
+
+sys.exit(main())

@@ -1,1 +1,30 @@
-"""Measure attribution methods on a folder of pictures: what ``captum-ext evaluate`` computes, stores and shows."""
+"""Measure attribution methods on images: one call from a model, images, methods and metrics to a table.
+
+It needs what the extra ``captum-ext[cli]`` brings.
+"""
+
+from captum_ext._errors import extra
+
+with extra("cli"):
+    from captum_ext.evaluation.dataset import DatasetError
+    from captum_ext.evaluation.measures import METRICS, Metric, MetricFunction
+    from captum_ext.evaluation.run import evaluate
+    from captum_ext.evaluation.settings import ClassFrom, EvaluationSettings, ExplanationSettings, InformationMeasure
+    from captum_ext.evaluation.store import StoreError
+    from captum_ext.evaluation.summary import summarize
+    from captum_ext.evaluation.table import Row
+
+__all__ = [
+    "METRICS",
+    "ClassFrom",
+    "DatasetError",
+    "EvaluationSettings",
+    "ExplanationSettings",
+    "InformationMeasure",
+    "Metric",
+    "MetricFunction",
+    "Row",
+    "StoreError",
+    "evaluate",
+    "summarize",
+]

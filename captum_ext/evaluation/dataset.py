@@ -1,4 +1,4 @@
-"""The pictures of an evaluation and the class of each."""
+"""The images of an evaluation and the class of each."""
 
 from __future__ import annotations
 
@@ -6,91 +6,81 @@ import csv
 import importlib
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
 
-from captum_ext._files import printable
-from captum_ext.classifiers import Classifier, ModelError
+from captum_ext._errors import RefusedError, printable
+from captum_ext.classifiers import Classifier, ImageFileError, ModelError, read_image
+from captum_ext.evaluation.settings import ClassFrom
 
 FIGURES = "figures"
 """Subfolder of the results that holds figures."""
 _WNID = re.compile(r"n\d{8}")
 
 
-class DatasetError(ValueError):
+class DatasetError(RefusedError):
     """A folder or a table of labels cannot be used; the message says why."""
 
 
-class ClassFrom(str, Enum):
-    """Where the class of a picture comes from, if there is no table."""
-
-    AUTO = "auto"
-    """The folder, where all pictures lie in subfolders, else the prediction."""
-    FOLDER = "folder"
-    """Name of the folder that the picture lies in."""
-    FILE_NAME = "file-name"
-    """The number that the file's name begins with, as in ``027_eft.jpg``."""
-    PREDICTION = "prediction"
-    """The most probable class."""
+Given = Image.Image | Tensor
+"""An image as it comes from a file or from a person: any size, or as the model sees it before normalisation."""
 
 
 @dataclass(frozen=True)
-class LabelledPicture:
-    """A picture of the evaluation.
+class LabelledImage:
+    """An image of the evaluation, which is read when its turn comes.
 
     Parameters
     ----------
-    path
-        The file.
     name
-        Its path inside of the folder, with slashes, as `captum_ext._files.printable` shows it; no two pictures
-        have the same.
-    label
-        Index or name of the class; None takes the predicted one.
-    problem
-        Why the class is not known, where it should be.
+        No two images have the same. Of a file the path inside of the folder, with slashes, as
+        `captum_ext._files.printable` shows it.
+    load
+        Returns the image, and the index or name of its class; None for the predicted one.
     """
 
-    path: Path
     name: str
-    label: str | None = None
-    problem: str | None = None
+    load: Callable[[], tuple[Given, str | int | None]]
 
 
-def find_pictures(data: Path, leave_out: Path | None = None) -> list[Path]:
-    """Return the pictures in a folder and its subfolders, in alphabetical order; hidden ones are left out.
+def find_images(data: Path, leave_out: Path | None = None) -> list[Path]:
+    """Return the images in a folder and its subfolders, in alphabetical order; hidden ones are left out.
 
     Parameters
     ----------
     data
         The folder.
     leave_out
-        The folder of the results, whose pictures do not count where it lies inside of ``data``; where it is ``data``
+        The folder of the results, whose images do not count where it lies inside of ``data``; where it is ``data``
         itself, those of its ``figures`` do not.
 
     Raises
     ------
     DatasetError
-        It is no folder, or holds no picture.
+        It is no folder, or holds no image.
 
     Examples
     --------
-    >>> find_pictures(Path("no-such-folder"))
+    >>> find_images(Path("no-such-folder"))
     Traceback (most recent call last):
-    captum_ext.evaluation.dataset.DatasetError: no-such-folder: is not a folder; give one with pictures.
+    captum_ext.evaluation.dataset.DatasetError: no-such-folder: is not a folder; give one with images.
     """
     if not data.is_dir():
-        raise DatasetError(f"{data}: is not a folder; give one with pictures.")
+        raise DatasetError(f"{data}: is not a folder; give one with images.")
     known = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     own = () if leave_out is None else (leave_out.resolve(), (leave_out / FIGURES).resolve())
     without = frozenset(folder for folder in own if data.resolve() in folder.parents)
     found = sorted(path for path in _files(data, without) if path.suffix.lower() in known)
     if not found:
-        raise DatasetError(f"{data}: holds no picture (.jpg, .png, .webp ...).")
+        raise DatasetError(f"{data}: holds no image (.jpg, .png, .webp ...).")
     return found
 
 
@@ -109,17 +99,15 @@ def _files(folder: Path, without: frozenset[Path]) -> Iterator[Path]:
                 yield Path(entry.path)
 
 
-def labelled_pictures(
-    data: Path, paths: Sequence[Path], class_from: ClassFrom, labels: Path | None = None
-) -> list[LabelledPicture]:
-    """Return the pictures of a folder with their labels.
+def labelled_images(data: Path, paths: Sequence[Path], class_from: ClassFrom, labels: Path | None = None) -> Images:
+    """Return the images of a folder with their labels.
 
     Parameters
     ----------
     data
         The folder.
     paths
-        The pictures in it, see `find_pictures`.
+        The images in it, see `find_images`.
     class_from
         Where labels come from, if ``labels`` is None; as `resolved_class_from` returns it.
     labels
@@ -128,19 +116,90 @@ def labelled_pictures(
     Raises
     ------
     DatasetError
-        The table is unusable or names files that are not there.
+        The table is unusable or names files that are not there, or no image at all has a class where it should be.
     """
     names = [printable(path.relative_to(data).as_posix()) for path in paths]
     label_of = _LABELS[class_from] if labels is None else _from_table(labels, names)
-    return [LabelledPicture(path, name, *label_of(name)) for path, name in zip(paths, names, strict=True)]
+    found = [label_of(name) for name in names]
+    if all(isinstance(label, _NoLabel) for label in found):
+        raise DatasetError(
+            f"{data}: no class is known; the first image, {names[0]}, {found[0]}. Give another --class-from, or a "
+            "table with --labels."
+        )
+    return [LabelledImage(*rest) for rest in zip(names, map(_reader, paths, found), strict=True)]
 
 
-def resolved_class_from(data: Path, paths: Iterable[Path], class_from: ClassFrom) -> ClassFrom:
-    """Return where the classes of pictures in a folder come from: `ClassFrom.AUTO` as what it stands for there.
+def _reader(path: Path, label: Label) -> Callable[[], tuple[Given, str | None]]:
+    def load() -> tuple[Given, str | None]:
+        if isinstance(label, _NoLabel):
+            raise DatasetError(str(label))
+        return _read(path), label
+
+    return load
+
+
+def _read(path: Path) -> Image.Image:
+    try:
+        return read_image(path)
+    except ImageFileError as error:
+        # Reasons are told beside the image's name, so that its path would only be a second one.
+        raise DatasetError(str(error).removeprefix(f"{path}: ")) from error
+
+
+def given_images(images: Sequence[Any] | Tensor | Dataset[Any]) -> Images:
+    """Return images that are in memory, in a data set of PyTorch's kind, or in files, with their labels.
+
+    Parameters
+    ----------
+    images
+        Each one a file, a PIL image, or a tensor of shape (C, H, W) with values in [0, 1]; or a pair of one of these
+        and its label, an index or a name. Files are called by their paths, others by their numbers.
+
+    Raises
+    ------
+    DatasetError
+        There is no image, or a file is given twice.
 
     Examples
     --------
-    >>> data = Path("pictures")
+    >>> import torch
+    >>> first, second = given_images([(torch.zeros(3, 8, 8), 2), torch.ones(3, 8, 8)])
+    >>> second.name, first.load()[1], second.load()[1]
+    ('1', 2, None)
+    """
+    if not (count := len(images)):  # type: ignore[arg-type]
+        raise DatasetError("no image was given.")
+
+    def reader(index: int) -> Callable[[], tuple[Given, str | int | None]]:
+        def load() -> tuple[Given, str | int | None]:
+            item = images[index]
+            image, label = item if isinstance(item, (tuple, list)) else (item, None)
+            if isinstance(image, (str, Path)):
+                image = _read(Path(image))
+            if isinstance(image, Tensor) and image.dim() != 3:
+                raise DatasetError(f"has shape {tuple(image.shape)}: give (C, H, W).")
+            if not isinstance(image, (Tensor, Image.Image)):
+                raise DatasetError(f"is a {type(image).__name__}: give a file, a PIL image or a tensor.")
+            return image, int(label) if isinstance(label, Tensor) else label
+
+        return load
+
+    # A data set may compute what it gives, so only lists are looked into for names of files.
+    listed = images if isinstance(images, (list, tuple)) else [None] * count
+    firsts = [item[0] if isinstance(item, (tuple, list)) and item else item for item in listed]
+    names = [printable(item) if isinstance(item, (str, Path)) else str(i) for i, item in enumerate(firsts)]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DatasetError(f"{twice[0]} was given {names.count(twice[0])} times: give each image once.")
+    return [LabelledImage(name, reader(index)) for index, name in enumerate(names)]
+
+
+def resolved_class_from(data: Path, paths: Iterable[Path], class_from: ClassFrom) -> ClassFrom:
+    """Return where the classes of images in a folder come from: `ClassFrom.AUTO` as what it stands for there.
+
+    Examples
+    --------
+    >>> data = Path("images")
     >>> resolved_class_from(data, [data / "cat" / "1.jpg", data / "dog" / "2.jpg"], ClassFrom.AUTO)
     <ClassFrom.FOLDER: 'folder'>
     """
@@ -149,28 +208,28 @@ def resolved_class_from(data: Path, paths: Iterable[Path], class_from: ClassFrom
     return ClassFrom.FOLDER if all(path.parent != data for path in paths) else ClassFrom.PREDICTION
 
 
-Label = tuple[str | None, str | None]
-"""A label or None, and the reason why there is none or None."""
+class _NoLabel(str):
+    """Why the class of an image is not known, where it should be."""
+
+
+Label = str | _NoLabel | None
+Images = list[LabelledImage]
 
 
 def _folder_label(name: str) -> Label:
     *folders, _ = name.split("/")
-    return (folders[-1], None) if folders else (None, "lies in no subfolder that could name its class")
+    return folders[-1] if folders else _NoLabel("lies in no subfolder that could name its class")
 
 
 def _file_name_label(name: str) -> Label:
     found = re.match(r"\d+", name.rsplit("/", 1)[-1])
-    return (found[0], None) if found else (None, "has a name that does not begin with the number of a class")
-
-
-def _predicted_label(name: str) -> Label:
-    return None, None
+    return found[0] if found else _NoLabel("has a name that does not begin with the number of a class")
 
 
 _LABELS: dict[ClassFrom, Callable[[str], Label]] = {
     ClassFrom.FOLDER: _folder_label,
     ClassFrom.FILE_NAME: _file_name_label,
-    ClassFrom.PREDICTION: _predicted_label,
+    ClassFrom.PREDICTION: lambda name: None,
 }
 
 
@@ -213,7 +272,7 @@ def _from_table(path: Path, names: Sequence[str]) -> Callable[[str], Label]:
     missing = [name for name in labels if name not in there]
     if missing:
         raise DatasetError(f"{path}: names {len(missing)} files that are not in the folder, the first is {missing[0]}.")
-    return lambda name: (labels[name], None) if labels.get(name) else (None, f"has no class in {path.name}")
+    return lambda name: labels.get(name) or _NoLabel(f"has no class in {path.name}")
 
 
 def class_of_label(classifier: Classifier, label: str, n_classes: int) -> int:
@@ -241,6 +300,7 @@ def class_of_label(classifier: Classifier, label: str, n_classes: int) -> int:
         return classifier.class_index(label.replace("_", " "), n_classes)
 
 
+@cache
 def _imagenet_classes() -> Mapping[str, int]:
     """Return the index of each wnid among ImageNet's 1000 classes; empty without timm, which lists them."""
     try:

@@ -1,20 +1,32 @@
-"""One picture, one classifier, several methods: what the command line computes, before it prints."""
+"""Explain images with several methods: figures and raw attributions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
+from tqdm.auto import tqdm
 
-from captum_ext._files import atomic_write, printable
-from captum_ext.classifiers import Classifier, ImageBaseline, Output, Probabilities, explained_model, seen_image
-from captum_ext.methods import MethodResult, method_named, run_method
+from captum_ext._errors import InvalidArgumentError, described, printable
+from captum_ext._files import atomic_write, check_absent
+from captum_ext.classifiers import (
+    Classifier,
+    Probabilities,
+    explained_model,
+    load_classifier,
+    read_image,
+    seen_image,
+)
+from captum_ext.evaluation.ranks import device_named
+from captum_ext.evaluation.settings import ExplanationSettings, with_options
+from captum_ext.methods import MethodResult, check_layers, chosen_methods, method_named, run_method
 from captum_ext.plot import attribution_figure
 
 
@@ -37,34 +49,8 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How pictures are explained.
-
-    Parameters
-    ----------
-    methods
-        Names from `captum_ext.methods.METHODS`.
-    target
-        Index or name of a class; None takes the most probable one of each picture.
-    output
-        What is explained.
-    baseline
-        Where paths start, for methods that take a baseline.
-    n_steps, internal_batch_size
-        As for `captum_ext.IDGI.attribute`.
-    """
-
-    methods: Sequence[str] = ("ig", "idgi")
-    target: str | None = None
-    output: Output = Output.LOGIT
-    baseline: ImageBaseline = ImageBaseline.BLACK
-    n_steps: int = 50
-    internal_batch_size: int | None = 10
-
-
-@dataclass(frozen=True)
 class Explanation:
-    """What was found for one picture.
+    """What was found for one image.
 
     Parameters
     ----------
@@ -84,7 +70,7 @@ class Explanation:
     results: Mapping[str, MethodResult]
 
     def figure(self, title: str) -> Figure:
-        """Draw the picture and each method's map and overlay."""
+        """Draw the image and each method's map and overlay."""
         return attribution_figure(
             self.image,
             {method_named(name).title: result.attributions[0] for name, result in self.results.items()},
@@ -117,20 +103,116 @@ def output_files(directory: Path, name: str, methods: Sequence[str]) -> list[Pat
     return [directory / f"{name}.png", *arrays]
 
 
+def output_names(images: Sequence[Path]) -> list[str]:
+    """Return the stem of each image, numbered where several have the same.
+
+    Examples
+    --------
+    >>> output_names([Path("a/cat.jpg"), Path("b/cat.png"), Path("dog.jpg")])
+    ['cat', 'cat-2', 'dog']
+    """
+    names: list[str] = []
+    for image in images:
+        number, name = 1, image.stem
+        while name in names:
+            number += 1
+            name = f"{image.stem}-{number}"
+        names.append(name)
+    return names
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What came of one file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    explanation
+        None where it failed.
+    files
+        What was written.
+    error
+        Why it failed.
+    """
+
+    path: Path
+    explanation: Explanation | None
+    files: Sequence[Path] = ()
+    error: str | None = None
+
+
+def explain(
+    images: Sequence[str | Path],
+    out: str | Path,
+    *,
+    settings: ExplanationSettings | None = None,
+    force: bool = False,
+    progress: bool = False,
+    **options: Any,
+) -> Iterator[Explained]:
+    """Explain images from files, and write a figure and the raw attributions of each; yield what came of it.
+
+    Everything that can be refused is refused before the first image. One that fails is told, and the others go on.
+
+    Parameters
+    ----------
+    images
+        Files.
+    out
+        Folder for the files of `output_files`, made where it is missing.
+    settings
+        How; None takes the defaults.
+    force
+        Whether existing files are replaced.
+    progress
+        Whether to show a bar on the standard error, where that is a terminal.
+    **options
+        Fields of `ExplanationSettings`, in place of those in ``settings``.
+
+    Raises
+    ------
+    ValueError
+        Something cannot be used, or a file would be replaced; nothing was computed.
+    """
+    settings = with_options(settings or ExplanationSettings(), options)
+    paths = [Path(image) for image in images]
+    if not paths:
+        raise InvalidArgumentError("no image was given: name one or more files.")
+    chosen = chosen_methods(settings.methods)
+    names = output_names(paths)
+    files = [file for name in names for file in output_files(Path(out), name, settings.methods)]
+    check_absent(files, force, inputs=paths)
+    device = device_named(settings.device)
+    classifier = load_classifier(settings.model, settings.weights, device)
+    check_layers(chosen, explained_model(classifier, settings.output))
+    with tqdm(total=len(paths) * len(chosen), unit="map", disable=None if progress else True, leave=False) as bar:
+        for done, (path, name) in enumerate(zip(paths, names, strict=True), start=1):
+            bar.set_postfix_str(printable(path.name))
+            try:
+                explanation = explain_image(classifier, read_image(path), settings, device, lambda *_: bar.update())
+                found = Explained(path, explanation, explanation.save(Path(out), name))
+            except Exception as error:  # people's own models raise anything, and the other images go on
+                found = Explained(path, None, error=described(error).removeprefix(f"{printable(path)}: "))
+            bar.update(done * len(chosen) - bar.n)
+            yield found
+
+
 def explain_image(
     classifier: Classifier,
-    picture: Image.Image,
-    settings: Settings,
+    image: Image.Image,
+    settings: ExplanationSettings,
     device: torch.device | str = "cpu",
-    on_result: Callable[[str, MethodResult], None] = lambda name, result: None,
+    on_result: Callable[[str, MethodResult], object] = lambda name, result: None,
 ) -> Explanation:
-    """Explain one picture with every method that is asked for.
+    """Explain one image with every method that is asked for.
 
     Parameters
     ----------
     classifier
         As `captum_ext.classifiers.models.load_classifier` makes it, on ``device``.
-    picture
+    image
         RGB.
     settings
         What to compute.
@@ -144,7 +226,7 @@ def explain_image(
     ModelError
         The target is not a class of the model.
     """
-    seen = seen_image(classifier, picture, settings.baseline, device)
+    seen = seen_image(classifier, image, settings.baseline, device)
     target, top = _predict(classifier, seen.inputs, settings.target)
     model = explained_model(classifier, settings.output)
     results = {}

@@ -1,29 +1,47 @@
-"""The metrics of an evaluation by name, and what measures an attribution with all that are asked for."""
+"""The metrics of an evaluation, by name or of one's own, and what measures an attribution with all of them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
+from torch import Tensor, nn
 
 from captum_ext._errors import InvalidArgumentError, described
-from captum_ext.classifiers import Classifier, Probabilities, SeenImage, image_baseline
+from captum_ext.classifiers import Classifier, ImageBaseline, Probabilities, SeenImage, image_baseline
 from captum_ext.evaluation.settings import EvaluationSettings
-from captum_ext.methods import split_names
 from captum_ext.metrics import InformationCurve, ScoreCurves, deletion, information_curves, insertion
 from captum_ext.metrics.information_curves import CurveName
 
 Curve = npt.NDArray[np.float32]
 
 
+class MetricFunction(Protocol):
+    """A metric of one's own: any function that takes these four arguments, by position."""
+
+    def __call__(self, model: nn.Module, inputs: Tensor, attributions: Tensor, target: int, /) -> float | Tensor:
+        """Return one number.
+
+        Parameters
+        ----------
+        model
+            Gives logits of shape (1, classes).
+        inputs
+            One image as the model takes it; shape (1, C, H, W).
+        attributions
+            Shape (1, C, H, W) or (1, 1, H, W).
+        target
+            The class that was explained.
+        """
+
+
 @dataclass(frozen=True)
 class Metric:
-    """A metric as it is offered by name.
+    """A metric as a person reads of it.
 
     Parameters
     ----------
@@ -33,26 +51,81 @@ class Metric:
         What a value is.
     higher_is_better
         False where a good map has a small value.
+    function
+        What measures; None for `METRICS`, which are measured with the settings of an evaluation.
     has_joint_area
-        Whether papers give the area under the median curve of all pictures, too.
+        Whether papers give the area under the median curve of all images, too.
+
+    Examples
+    --------
+    >>> zeros = Metric("Zeros", "share without attribution", function=lambda m, x, a, t: (a == 0).float().mean())
+    >>> zeros.higher_is_better
+    True
     """
 
     title: str
-    about: str
+    about: str = ""
     higher_is_better: bool = True
+    function: MetricFunction | None = None
     has_joint_area: bool = False
 
 
 METRICS: dict[str, Metric] = {
-    "insertion": Metric("Insertion", "area under the probability as pixels enter, by that of the whole picture"),
-    "deletion": Metric("Deletion", "area under the probability as pixels leave, by that of the whole picture", False),
+    "insertion": Metric("Insertion", "area under the probability as pixels enter, by that of the whole image"),
+    "deletion": Metric("Deletion", "area under the probability as pixels leave, by that of the whole image", False),
     "aic": Metric("AIC", "area under the accuracy against the information in what is revealed", has_joint_area=True),
     "sic": Metric(
         "SIC", "area under the normalised probability against the information in what is revealed", has_joint_area=True
     ),
 }
 INFORMATION_CURVES: dict[str, CurveName] = {"aic": "accuracy", "sic": "softmax"}
-_SCORE_CURVES: dict[str, Callable[..., ScoreCurves]] = {"insertion": insertion, "deletion": deletion}
+
+GivenMetrics = Sequence[str | Metric | MetricFunction] | Mapping[str, Metric | MetricFunction]
+
+
+def chosen_metrics(given: GivenMetrics) -> dict[str, Metric]:
+    """Return metrics by name.
+
+    Parameters
+    ----------
+    given
+        Names from `METRICS`, metrics, and functions, which are called by their own names; or from names of one's
+        choice to metrics and functions.
+
+    Raises
+    ------
+    InvalidArgumentError
+        There is none, a name is not known or has two meanings, or something is no metric.
+
+    Examples
+    --------
+    >>> chosen_metrics(["insertion", "sic"])["sic"].title
+    'SIC'
+    """
+    pairs = given.items() if isinstance(given, Mapping) else [(None, metric) for metric in given]
+    found: dict[str, Metric] = {}
+    for name, metric in pairs:
+        own, resolved = _named(name, metric)
+        if found.setdefault(own, resolved) != resolved:
+            raise InvalidArgumentError(f"two metrics are called {own!r}: give a mapping from names to metrics.")
+    if not found:
+        raise InvalidArgumentError(f"no metric was given: known are {', '.join(METRICS)}.")
+    return found
+
+
+def _named(name: str | None, metric: str | Metric | MetricFunction) -> tuple[str, Metric]:
+    if isinstance(metric, str):
+        if metric not in METRICS:
+            raise InvalidArgumentError(f"metric {metric!r} is unknown: known are {', '.join(METRICS)}.")
+        return name or metric, METRICS[metric]
+    if isinstance(metric, Metric):
+        return name or metric.title, metric
+    own = str(name or getattr(metric, "__name__", type(metric).__name__))
+    if not callable(metric) or own == "<lambda>":
+        raise InvalidArgumentError(
+            f"metric {metric!r} was given: give a name, a Metric, or a function, in a mapping where it has no name."
+        )
+    return own, Metric(own, function=metric)
 
 
 @dataclass(frozen=True)
@@ -62,139 +135,132 @@ class Measurement:
     Parameters
     ----------
     value
-        NaN where the picture does not qualify, and where the metric failed.
+        None where ``status`` is not ``"ok"``.
     curve
-        The curve that the value is the area of; None where there is no value.
-    refusal
-        Why the picture does not qualify.
-    error
-        Why the metric failed.
+        The curve that the value is the area of, where there is one.
+    status
+        ``"ok"``; ``"refused"`` where the image does not qualify; ``"failed"`` where the metric raises.
+    reason
+        Why it is not ``"ok"``.
     """
 
-    value: float
-    curve: Curve | None
-    refusal: str | None = None
-    error: str | None = None
+    value: float | None
+    curve: Curve | None = None
+    status: Literal["ok", "refused", "failed"] = "ok"
+    reason: str | None = None
 
 
-def measurement(value: float, curve: Curve) -> Measurement:
+def measurement(value: float, curve: Curve | None = None) -> Measurement:
     """Return a measurement; one that is refused where a number is not finite, as means and figures cannot have it.
 
     Examples
     --------
-    >>> measurement(math.inf, np.ones(3, np.float32)).refusal
+    >>> measurement(math.inf, np.ones(3, np.float32)).reason
     'the value or its curve is not finite, as where the probability that it is measured against is nearly 0'
     """
-    if math.isfinite(value) and np.isfinite(curve).all():
+    if math.isfinite(value) and (curve is None or np.isfinite(curve).all()):
         return Measurement(value, curve)
-    return Measurement(
-        math.nan,
-        None,
-        "the value or its curve is not finite, as where the probability that it is measured against is nearly 0",
+    return _refused(
+        "the value or its curve is not finite, as where the probability that it is measured against is nearly 0"
     )
 
 
-def parse_metric_names(names: str) -> list[str]:
-    """Split a list of names at its commas; a name that comes twice counts once.
-
-    Raises
-    ------
-    InvalidArgumentError
-        A name is not known, or there is none.
-
-    Examples
-    --------
-    >>> parse_metric_names("insertion, sic")
-    ['insertion', 'sic']
-    """
-    given = split_names(names, "metric", METRICS)
-    unknown = [name for name in given if name not in METRICS]
-    if unknown:
-        raise InvalidArgumentError(
-            f"metric {', '.join(map(repr, unknown))} is unknown: known are {', '.join(METRICS)}."
-        )
-    return given
+def _refused(reason: str) -> Measurement:
+    return Measurement(None, None, "refused", reason)
 
 
-@dataclass(frozen=True)
-class Meter:
-    """Measures the attributions of pictures with every metric of an evaluation.
+def measure(
+    metrics: Mapping[str, Metric],
+    classifier: Classifier,
+    seen: SeenImage,
+    attributions: Tensor,
+    target: int,
+    settings: EvaluationSettings,
+) -> dict[str, Measurement]:
+    """Return what each metric says of one image's attributions; one that fails leaves the others alone.
 
     Parameters
     ----------
+    metrics
+        By name.
     classifier
         The model.
+    seen
+        The image.
+    attributions
+        Shape (1, C, H, W) or (1, 1, H, W).
+    target
+        The class that was explained.
     settings
-        Which metrics, and how.
-    internal_batch_size
-        The most rows that go through the model at once.
+        How to measure.
     """
+    case = (classifier, seen, attributions, target, settings)
+    found: dict[str, Measurement] = {}
+    for name, metric in metrics.items():
+        try:
+            if metric.function is not None:
+                value = metric.function(classifier.model, seen.inputs, attributions, target)
+                found[name] = measurement(float(value))
+            elif metric is METRICS["insertion"]:
+                found[name] = _score(insertion, settings.insertion_baseline, *case)
+            elif metric is METRICS["deletion"]:
+                found[name] = _score(deletion, settings.deletion_baseline, *case)
+            elif name not in found:
+                # AIC and SIC are one piece of work.
+                both = _information(*case)
+                found |= {own: both[of] for own, one in metrics.items() for of in both if one is METRICS[of]}
+        # Models raise anything, and one metric is no reason to lose the others.
+        except Exception as error:  # noqa: PERF203
+            found[name] = Measurement(None, None, "failed", described(error))
+    return {name: found[name] for name in metrics}
 
-    classifier: Classifier
-    settings: EvaluationSettings
-    internal_batch_size: int | None = None
 
-    def measure(self, seen: SeenImage, attributions: Tensor, target: int) -> dict[str, Measurement]:
-        """Return what each metric says of one picture's attributions; one that fails leaves the others alone.
+def _score(
+    follow: Callable[..., ScoreCurves],
+    kind: ImageBaseline,
+    classifier: Classifier,
+    seen: SeenImage,
+    attributions: Tensor,
+    target: int,
+    settings: EvaluationSettings,
+) -> Measurement:
+    """Measure insertion or deletion."""
+    preprocessing = classifier.preprocessing
+    curves = follow(
+        Probabilities(classifier.model),
+        seen.inputs,
+        attributions,
+        baselines=preprocessing.normalize(image_baseline(kind, seen.image[None], preprocessing.mean)),
+        target=target,
+        n_steps=settings.curve_steps,
+        internal_batch_size=settings.internal_batch_size,
+    )
+    value = curves.normalized_areas.item()
+    if math.isnan(value):
+        return _refused("the whole image has the probability 0, or nearly, which nothing can be measured against")
+    # Normalised, so that curves of images that the model is more or less sure of can be averaged.
+    return measurement(value, curves.normalized_curves()[0].float().cpu().numpy())
 
-        Parameters
-        ----------
-        seen
-            The picture.
-        attributions
-            Shape (1, C, H, W) or (1, 1, H, W).
-        target
-            The class that was explained.
-        """
-        metrics = self.settings.metrics
-        found: dict[str, Measurement] = {}
-        for name in metrics:
-            if name not in found:
-                measure = self._information if name in INFORMATION_CURVES else partial(self._score, name)
-                try:
-                    found |= measure(seen, attributions, target)
-                except Exception as error:  # models raise anything, and one metric is no reason to lose the others
-                    found[name] = Measurement(math.nan, None, error=described(error))
-        return {name: found[name] for name in metrics}
 
-    def _score(self, name: str, seen: SeenImage, attributions: Tensor, target: int) -> dict[str, Measurement]:
-        """Measure insertion or deletion."""
-        settings, preprocessing = self.settings, self.classifier.preprocessing
-        kind = settings.insertion_baseline if name == "insertion" else settings.deletion_baseline
-        curves = _SCORE_CURVES[name](
-            Probabilities(self.classifier.model),
-            seen.inputs,
-            attributions,
-            baselines=preprocessing.normalize(image_baseline(kind, seen.image[None], preprocessing.mean)),
-            target=target,
-            n_steps=settings.curve_steps,
-            internal_batch_size=self.internal_batch_size,
-        )
-        value = curves.normalized_areas.item()
-        if math.isnan(value):
-            refusal = "the whole picture has the probability 0, or nearly, which nothing can be measured against"
-            return {name: Measurement(value, None, refusal)}
-        # Normalised, so that curves of pictures that the model is more or less sure of can be averaged.
-        return {name: measurement(value, curves.normalized_curves()[0].float().cpu().numpy())}
-
-    def _information(self, seen: SeenImage, attributions: Tensor, target: int) -> dict[str, Measurement]:
-        """Measure AIC and SIC, which are one piece of work."""
-        settings, classifier = self.settings, self.classifier
-        curves = information_curves(
-            lambda images: classifier.model(classifier.preprocessing.normalize(images)),
-            seen.image[None],
-            attributions,
-            target,
-            information=settings.information.value,
-            min_score=settings.min_score,
-            internal_batch_size=self.internal_batch_size,
-            seed=settings.seed,
-        )
-        return {name: _single(curves.curve(which)) for name, which in INFORMATION_CURVES.items()}
+def _information(
+    classifier: Classifier, seen: SeenImage, attributions: Tensor, target: int, settings: EvaluationSettings
+) -> dict[str, Measurement]:
+    """Measure AIC and SIC."""
+    curves = information_curves(
+        lambda images: classifier.model(classifier.preprocessing.normalize(images)),
+        seen.image[None],
+        attributions,
+        target,
+        information=settings.information.value,
+        min_score=settings.min_score,
+        internal_batch_size=settings.internal_batch_size,
+        seed=settings.seed,
+    )
+    return {name: _single(curves.curve(which)) for name, which in INFORMATION_CURVES.items()}
 
 
 def _single(curve: InformationCurve) -> Measurement:
-    """Return the measurement of the only picture of a curve."""
+    """Return the measurement of the only image of a curve."""
     if curve.refused:
-        return Measurement(math.nan, None, curve.refused[0])
+        return _refused(curve.refused[0])
     return measurement(curve.areas().item(), curve.curve[0].float().cpu().numpy())

@@ -1,4 +1,4 @@
-"""The processes of one evaluation, as ``torchrun`` starts them on one or several machines."""
+"""The processes of one evaluation, as ``torchrun`` starts them on one or several machines, and their devices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+import torch
 import torch.distributed as dist
+
+from captum_ext._errors import InvalidArgumentError
 
 # A rank may wait for the slowest picture of another one for long; torchrun itself ends all when one dies.
 _PATIENCE = timedelta(days=30)
@@ -85,3 +88,33 @@ def ranks() -> Iterator[Rank]:
         yield Rank(dist.get_rank(), count, int(os.environ.get("LOCAL_RANK", "0")))
     finally:
         dist.destroy_process_group()
+
+
+def device_named(name: str, local_rank: int = 0) -> torch.device:
+    """Return a device that works; ``auto`` takes the GPU of this process, where there is one.
+
+    Raises
+    ------
+    InvalidArgumentError
+        There is no such device here.
+
+    Examples
+    --------
+    >>> device_named("cpu")
+    device(type='cpu')
+    """
+    if name == "auto":
+        cuda = torch.cuda.is_available()
+        return torch.device("cuda", local_rank % torch.cuda.device_count()) if cuda else torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)  # refuses here, not in the middle
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).split("\n", maxsplit=1)[0]
+        raise InvalidArgumentError(f"device {name!r} cannot be used ({reason}): give auto, cpu, cuda ...") from error
+    return device
+
+
+def is_first_process() -> bool:
+    """Return whether this process speaks for all of ``torchrun``'s; true without it."""
+    return int(os.environ.get("RANK", "0")) == 0

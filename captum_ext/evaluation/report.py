@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import math
+import dataclasses
 import shlex
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,25 +13,25 @@ from typing import Any
 import jinja2
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.colors import to_hex
 
-import captum_ext
-from captum_ext._files import atomic_write, printable
+from captum_ext._errors import printable
+from captum_ext._files import atomic_write
 from captum_ext.classifiers import ImageBaseline
-from captum_ext.evaluation.embedding import jpeg_uri, map_uri, png_uri
-from captum_ext.evaluation.figures import MEANS
-from captum_ext.evaluation.measures import METRICS
-from captum_ext.evaluation.results import PictureResult, Row
-from captum_ext.evaluation.settings import EvaluationSettings, InformationMeasure
-from captum_ext.evaluation.statistics import Estimate, Summary, joint_area
-from captum_ext.methods import method_named
+from captum_ext.evaluation.data_uri import data_uri, map_uri
+from captum_ext.evaluation.measures import METRICS, Metric
+from captum_ext.evaluation.settings import NOT_STORED, EvaluationSettings, InformationMeasure, shown
+from captum_ext.evaluation.store import Record, ResultStore
+from captum_ext.evaluation.summary import missing_values
+from captum_ext.methods import Method
 from captum_ext.plot.attributions import COLOUR_MAP
 from captum_ext.plot.curves import MOST_IN_ONE_PANEL
 
 REPORT = "report.html"
-MAX_PICTURES = 200
-"""The first so many pictures are shown; thousands would make a page that no browser opens."""
-_MAP_PIXELS = 150
+MAX_IMAGES = 200
+"""The first so many images are shown; thousands would make a page that no browser opens."""
+MAX_LEFT_OUT = 1000
 _ABSENT = {
     ImageBaseline.BLACK: "black",
     ImageBaseline.WHITE: "white",
@@ -42,43 +40,55 @@ _ABSENT = {
 }
 _INFORMATION = {
     InformationMeasure.WEBP: "its size as lossless WebP",
-    InformationMeasure.MS_SSIM: "its MS-SSIM to the whole picture",
+    InformationMeasure.MS_SSIM: "its MS-SSIM to the whole image",
 }
-_PACKAGES = ("captum", "torch", "torchvision", "numpy")
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a report tells.
+    """What a report tells, besides what it reads from the store.
 
     Parameters
     ----------
     settings
         Of the evaluation.
-    results
-        Of all pictures.
-    rows
-        Of all pictures.
-    summaries
-        For each method and metric.
+    data
+        Where the images are from.
+    versions
+        Of what computed.
+    methods, metrics
+        By name.
+    table, summary
+        As `captum_ext.evaluation.evaluate` and `summarize` return them.
+    joint_areas
+        From a metric's name to the area under each method's median curve.
     figures
-        What `captum_ext.evaluation.figures.write_figures` returned.
+        PNG files: of ``"means"``, and of each metric that has curves.
+    n_drawn
+        From a metric's name to how many images' curves are in its figure.
     """
 
     settings: EvaluationSettings
-    results: Sequence[PictureResult]
-    rows: Sequence[Row]
-    summaries: Sequence[Summary]
+    data: str
+    versions: Mapping[str, str]
+    methods: Mapping[str, Method]
+    metrics: Mapping[str, Metric]
+    table: pd.DataFrame
+    summary: pd.DataFrame
+    joint_areas: Mapping[str, Mapping[str, float]]
     figures: Mapping[str, bytes]
+    n_drawn: Mapping[str, int]
 
 
-def write_report(directory: Path, findings: Findings) -> Path:
-    """Write ``report.html``: tables, curves, every picture with its maps, what was left out, and the settings.
+def write_report(store: ResultStore, images: Sequence[str], findings: Findings) -> Path:
+    """Write ``report.html``: tables, curves, every image with its maps, what was left out, and the settings.
 
     Parameters
     ----------
-    directory
-        Where to.
+    store
+        Where to, and where the images and maps are.
+    images
+        Names of all images.
     findings
         What to tell.
 
@@ -89,216 +99,213 @@ def write_report(directory: Path, findings: Findings) -> Path:
     """
     template = files("captum_ext.evaluation").joinpath("report.html.jinja").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    html = environment.from_string(template).render(_context(findings))
-    path = directory / REPORT
+    html = environment.from_string(template).render(_context(store, images, findings))
+    path = store.directory / REPORT
     with atomic_write(path) as file:
         file.write(printable(html).encode())
     return path
 
 
-def _context(findings: Findings) -> dict[str, Any]:
-    settings, results = findings.settings, findings.results
+def _context(store: ResultStore, images: Sequence[str], findings: Findings) -> dict[str, Any]:
+    settings, table, metrics = findings.settings, findings.table, findings.metrics
+    first, *_ = (method.title for method in findings.methods.values())
+    n_images = table["image"].nunique()
+    values = table[table["image"].isin(images[:MAX_IMAGES])].set_index(["image", "method", "metric"])["value"]
+    left_out = _left_out(findings)
     return {
         "title": f"Attribution methods on {settings.model}",
-        "subtitle": f"{len(results)} pictures of {settings.data.name}, {len(settings.methods)} methods; "
+        "subtitle": f"{n_images} images of {Path(findings.data).name}, {len(findings.methods)} methods; "
         f"explained is the {settings.output.value} of the class.",
-        "first": _title(settings.methods[0]),
+        "first": first,
         "overview": _overview(findings),
-        "means": png_uri(findings.figures[MEANS]) if MEANS in findings.figures else None,
+        "means": data_uri("image/png", findings.figures["means"]) if "means" in findings.figures else None,
         "curves": [
-            {"title": METRICS[name].title, "about": METRICS[name].about, "uri": png_uri(content)}
+            {"title": metrics[name].title, "about": _caption(name, findings), "uri": data_uri("image/png", content)}
             for name, content in findings.figures.items()
-            if name in METRICS
+            if name in metrics
         ],
-        "wide_curves": len(settings.methods) > MOST_IN_ONE_PANEL,
-        "metrics": [_metric(name, findings) for name in settings.metrics],
-        "pictures": [_picture(result, settings) for result in results[:MAX_PICTURES]],
-        "n_left_out": max(0, len(results) - MAX_PICTURES),
-        "left_out": _left_out(findings.rows, settings),
-        "settings": _settings(settings),
-        "command": command_line(settings),
-        "versions": ", ".join([f"captum-ext {captum_ext.__version__}", *map(_version, _PACKAGES)]),
+        "wide_curves": len(findings.methods) > MOST_IN_ONE_PANEL,
+        "metrics": [_metric(name, findings) for name in metrics],
+        "images": [_image(name, store, findings, values) for name in images[:MAX_IMAGES] if store.record(name)],
+        "n_left_out": max(0, n_images - MAX_IMAGES),
+        "left_out": left_out[:MAX_LEFT_OUT],
+        "n_left_out_lines": max(0, len(left_out) - MAX_LEFT_OUT),
+        "settings": _settings(findings),
+        "command": command_line(settings, findings.data),
+        "versions": _versions(findings.versions),
+        "earlier_versions": [_versions(earlier) for earlier in store.earlier_versions],
         "scale": _css_scale(),
     }
 
 
-def _version(package: str) -> str:
-    return f"{package} {importlib.metadata.version(package)}"
+def _caption(name: str, findings: Findings) -> str:
+    about, n_drawn = findings.metrics[name].about, findings.n_drawn[name]
+    n_values = findings.summary.loc[findings.summary["metric"] == name, "n_images"].max()
+    return about if n_drawn >= n_values else f"{about}; curves of {n_drawn} of {n_values} images"
 
 
-def _title(method: str) -> str:
-    return method_named(method).title
+def _versions(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name.removesuffix('_sha256')} {version[:12]}" for name, version in versions.items())
 
 
 def _overview(findings: Findings) -> list[dict[str, Any]]:
-    settings, best = findings.settings, _best(findings.summaries)
-    seconds: defaultdict[str, dict[str, float]] = defaultdict(dict)
-    for row in findings.rows:
-        if row.seconds is not None:
-            seconds[row.method][row.picture] = row.seconds
-    return [
-        {
-            "title": _title(method),
-            "cells": [_cell(summary, summary in best) for summary in findings.summaries if summary.method == method],
-            "seconds": f"{np.mean(list(seconds[method].values())):.2f}" if seconds[method] else "-",
-        }
-        for method in settings.methods
-    ]
+    # One attribution has a row for each metric, all with the same time.
+    seconds = findings.table.drop_duplicates(["image", "method"]).groupby("method", observed=True)["seconds"].mean()
+    best = set()
+    for name, metric in findings.metrics.items():
+        means = findings.summary.loc[findings.summary["metric"] == name, "mean"].dropna()
+        if len(means):
+            best.add(means.idxmax() if metric.higher_is_better else means.idxmin())
+    overview = []
+    for name, method in findings.methods.items():
+        rows = findings.summary[findings.summary["method"] == name]
+        mean_time = seconds.get(name, np.nan)
+        overview.append(
+            {
+                "title": method.title,
+                "cells": [_cell(row, row.Index in best) for row in rows.itertuples()],
+                "seconds": "-" if np.isnan(mean_time) else f"{mean_time:.2f}",
+            }
+        )
+    return overview
 
 
-def _best(summaries: Sequence[Summary]) -> list[Summary]:
-    """Return the summary with the best mean of each metric."""
-    best: dict[str, tuple[float, Summary]] = {}
-    for summary in summaries:
-        if summary.value is not None:
-            merit = summary.value.mean if METRICS[summary.metric].higher_is_better else -summary.value.mean
-            if summary.metric not in best or merit > best[summary.metric][0]:
-                best[summary.metric] = merit, summary
-    return [summary for _, summary in best.values()]
-
-
-def _cell(summary: Summary, is_best: bool) -> dict[str, Any]:
-    value, comparison = summary.value, summary.comparison
+def _cell(row: Any, is_best: bool) -> dict[str, Any]:
+    has_value, is_compared = not np.isnan(row.mean), not pd.isna(row.wins)
     return {
-        "mean": "-" if value is None else f"{value.mean:.3f}",
-        "interval": "" if value is None else _interval(value),
-        "wins": "" if comparison is None else f"{comparison.wins}/{comparison.n_pictures}",
+        "mean": f"{row.mean:.3f}" if has_value else "-",
+        "interval": f"{row.low:.3f} to {row.high:.3f}" if has_value else "",
+        "wins": f"{row.wins}/{row.n_compared}" if is_compared else "",
         "best": is_best,
     }
 
 
-def _interval(estimate: Estimate, sign: str = "") -> str:
-    return f"{estimate.low:{sign}.3f} to {estimate.high:{sign}.3f}"
-
-
 def _metric(name: str, findings: Findings) -> dict[str, Any]:
-    metric = METRICS[name]
+    metric = findings.metrics[name]
+    rows = findings.summary[findings.summary["metric"] == name]
     return {
         "title": metric.title,
         "arrow": "↑" if metric.higher_is_better else "↓",
         "direction": "higher is better" if metric.higher_is_better else "lower is better",
-        "definition": _definition(name, findings.settings),
+        "definition": _definition(metric, findings.settings),
+        "why_missing": missing_values(findings.table, name),
         "has_joint_area": metric.has_joint_area,
         "rows": [
-            {"title": _title(summary.method), "cells": _detailed(summary, findings)}
-            for summary in findings.summaries
-            if summary.metric == name
+            {"title": findings.methods[row.method].title, "cells": _detailed(row, findings.joint_areas.get(name))}
+            for row in rows.itertuples()
         ],
     }
 
 
-def _detailed(summary: Summary, findings: Findings) -> list[str]:
-    value, comparison = summary.value, summary.comparison
-    cells = [str(summary.n_pictures)]
-    cells += ["-", "-"] if value is None else [f"{value.mean:.4f}", _interval(value)]
-    if comparison is None:
+def _detailed(row: Any, joint_areas: Mapping[str, float] | None) -> list[str]:
+    cells = [str(row.n_images)]
+    cells += ["-", "-"] if np.isnan(row.mean) else [f"{row.mean:.4f}", f"{row.low:.3f} to {row.high:.3f}"]
+    if pd.isna(row.wins):
         cells += ["", "", ""]
     else:
-        difference = comparison.difference
-        cells += [f"{comparison.wins}/{comparison.n_pictures}", f"{difference.mean:+.4f}", _interval(difference, "+")]
-    if METRICS[summary.metric].has_joint_area:
-        area = joint_area(findings.results, findings.settings, summary.method, summary.metric)
-        cells.append("-" if area is None else f"{area:.3f}")
+        interval = f"{row.difference_low:+.3f} to {row.difference_high:+.3f}"
+        cells += [f"{row.wins}/{row.n_compared}", f"{row.difference:+.4f}", interval]
+    if joint_areas is not None:
+        cells.append(f"{joint_areas[row.method]:.3f}" if row.method in joint_areas else "-")
     return cells
 
 
-def _definition(name: str, settings: EvaluationSettings) -> str:
-    if name in ("insertion", "deletion"):
-        kind = settings.insertion_baseline if name == "insertion" else settings.deletion_baseline
-        moves = "enter the picture" if name == "insertion" else "leave the picture"
+def _definition(metric: Metric, settings: EvaluationSettings) -> str:
+    if metric in (METRICS["insertion"], METRICS["deletion"]):
+        enters = metric is METRICS["insertion"]
+        kind = settings.insertion_baseline if enters else settings.deletion_baseline
         return (
-            f"pixels {moves} in the order of the map, in {settings.curve_steps} steps; those that are out are "
-            f"{_ABSENT[kind]}. The value is the area under the probability of the class, divided by that of the whole "
-            "picture (Petsiuk et al., RISE, 2018; normalised as in Yang et al., IDGI, 2023)."
+            f"pixels {'enter' if enters else 'leave'} the image in the order of the map, in {settings.curve_steps} "
+            f"steps; those that are out are {_ABSENT[kind]}. The value is the area under the probability of the class, "
+            "divided by that of the whole image (Petsiuk et al., RISE, 2018; normalised as in Yang et al., IDGI, 2023)."
         )
-    follows = "whether the class is the predicted one" if name == "aic" else "the normalised probability of the class"
+    if metric not in METRICS.values():
+        return f"{metric.about}." if metric.about else "a metric of your own."
+    aic = metric is METRICS["aic"]
+    follows = "whether the class is the predicted one" if aic else "the normalised probability of the class"
     return (
         "pixels are revealed in the order of the map on top of 1 % random ones, the others are interpolated. The value "
-        f"is the area under {follows} against the information in the picture, "
-        f"{_INFORMATION[settings.information]} (Kapishnikov et al., XRAI, 2019). Pictures whose class has a "
+        f"is the area under {follows} against the information in the image, "
+        f"{_INFORMATION[settings.information]} (Kapishnikov et al., XRAI, 2019). Images whose class has a "
         f"probability below {settings.min_score:g} do not qualify."
     )
 
 
-def _picture(result: PictureResult, settings: EvaluationSettings) -> dict[str, Any]:
-    seen = result.part.seen_class
-    about = f"failed: {result.part.error}"
-    if seen is not None:
-        other = "" if seen.predicted == seen.name else f", predicted as {seen.predicted}"
-        about = f"{seen.name} {100 * seen.probability:.1f} %{other}"
-    thumbnail = result.part.thumbnail
+def _image(name: str, store: ResultStore, findings: Findings, values: pd.Series) -> dict[str, Any]:
+    seen: Record = store.record(name) or {}
+    if "error" in seen:
+        return {"name": name, "about": f"failed: {seen['error']}", "uri": None, "maps": []}
+    other = "" if seen["predicted"] == seen["class_name"] else f", predicted as {seen['predicted']}"
+    content = store.array(seen, "image")
     return {
-        "name": result.name,
-        "about": about,
-        "uri": None if thumbnail is None else jpeg_uri(thumbnail, 2 * _MAP_PIXELS),
-        "maps": [] if thumbnail is None else [_map(method, result, settings) for method in result.methods],
-    }
-
-
-def _map(method: str, result: PictureResult, settings: EvaluationSettings) -> dict[str, Any]:
-    part = result.methods[method]
-    values = {name: part.measurements[name].value for name in settings.metrics if name in part.measurements}
-    return {
-        "title": _title(method),
-        "uri": None if part.map is None else map_uri(part.map, _MAP_PIXELS),
-        "scores": [
-            {"title": METRICS[name].title, "shown": "-" if math.isnan(value) else f"{value:.3f}"}
-            for name, value in values.items()
+        "name": name,
+        "about": f"{seen['class_name']} {100 * seen['probability']:.1f} %{other}",
+        "uri": None if content is None else data_uri("image/jpeg", content),
+        "maps": [
+            _map(record, store, findings, values)
+            for method in findings.methods
+            if (record := store.record(name, method)) is not None
         ],
-        "error": part.error,
     }
 
 
-def _left_out(rows: Sequence[Row], settings: EvaluationSettings) -> list[dict[str, str]]:
-    """Return one line for each picture, status and reason, however many methods and metrics it concerns."""
-    concerned: defaultdict[tuple[str, str, str], list[Row]] = defaultdict(list)
-    for row in rows:
-        if row.status != "ok":
-            concerned[row.picture, row.status, row.reason or ""].append(row)
+def _map(record: Record, store: ResultStore, findings: Findings, values: pd.Series) -> dict[str, Any]:
+    content = store.array(record, "map")
+    scores = []
+    for name, metric in findings.metrics.items() if "error" not in record else ():
+        value = values.get((record["image"], record["method"], name), np.nan)
+        scores.append({"title": metric.title, "shown": "-" if np.isnan(value) else f"{value:.3f}"})
+    return {
+        "title": findings.methods[record["method"]].title,
+        "uri": None if content is None else map_uri(content),
+        "scores": scores,
+        "error": record.get("error"),
+    }
+
+
+def _left_out(findings: Findings) -> list[dict[str, str]]:
+    """Return one line for each image, status and reason, however many methods and metrics it concerns."""
+    rows = findings.table[findings.table["status"] != "ok"]
+    concerned = rows.groupby(["image", "status", "reason"], observed=True, sort=False)
     return [
-        {"picture": picture, "status": status, "reason": reason, "what": _concerned(found, settings)}
-        for (picture, status, reason), found in concerned.items()
+        {
+            "image": image,
+            "status": status,
+            "reason": reason,
+            "what": f"{_named(some['metric'], findings.metrics, 'metrics')}; "
+            f"{_named(some['method'], findings.methods, 'methods')}",
+        }
+        for (image, status, reason), some in concerned
     ]
 
 
-def _concerned(rows: Sequence[Row], settings: EvaluationSettings) -> str:
-    methods, metrics = {row.method for row in rows}, {row.metric for row in rows}
-    shown_methods = (
-        "all methods"
-        if methods == set(settings.methods)
-        else ", ".join(_title(name) for name in settings.methods if name in methods)
+def _named(names: pd.Series, known: Mapping[str, Method] | Mapping[str, Metric], what: str) -> str:
+    there = set(names)
+    return (
+        f"all {what}" if there == set(known) else ", ".join(one.title for name, one in known.items() if name in there)
     )
-    shown_metrics = (
-        "all metrics"
-        if metrics == set(settings.metrics)
-        else ", ".join(METRICS[name].title for name in settings.metrics if name in metrics)
-    )
-    return f"{shown_metrics}; {shown_methods}"
 
 
-def _settings(settings: EvaluationSettings) -> list[tuple[str, str]]:
-    stored = settings.as_json()
+def _settings(findings: Findings) -> list[tuple[str, str]]:
+    pairs = [("data", findings.data), *vars(findings.settings).items()]
     return [
-        (name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else str(value))
-        for name, value in stored.items()
-        if value is not None
+        (name.replace("_", " "), shown(value)) for name, value in pairs if value is not None and name not in NOT_STORED
     ]
 
 
-def command_line(settings: EvaluationSettings) -> str:
+def command_line(settings: EvaluationSettings, data: str) -> str:
     """Return the command that makes these results.
 
     Examples
     --------
-    >>> print(command_line(EvaluationSettings(Path("my pictures"), "resnet50", None, ("ig",), ("sic",), n_steps=20)))
-    captum-ext evaluate 'my pictures' --model resnet50 --methods ig --metrics sic --n-steps 20 --out DIR
+    >>> print(command_line(EvaluationSettings(methods=("ig",), metrics=("sic",), n_steps=20), "my images"))
+    captum-ext evaluate 'my images' --methods ig --n-steps 20 --metrics sic --out DIR
     """
-    default = EvaluationSettings(settings.data, "", None, (), ())
-    words = ["captum-ext", "evaluate", str(settings.data)]
-    for name, value in vars(settings).items():
-        if name != "data" and value != getattr(default, name):
-            shown = ",".join(value) if isinstance(value, tuple) else str(getattr(value, "value", value))
-            words += [f"--{name.replace('_', '-')}", shown]
+    words = ["captum-ext", "evaluate", data]
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if value != field.default:
+            words += [f"--{field.name.replace('_', '-')}", shown(value)]
     return shlex.join([*words, "--out", "DIR"])
 
 

@@ -1,100 +1,228 @@
-"""What an evaluation computes, kept beside its results so that they are never mixed with others."""
+"""What is explained and measured: the options of ``captum-ext explain`` and ``evaluate``, and of the calls behind them.
+
+Each option is declared here once: the fields are the options, and the docstrings are what ``--help`` says of them.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import importlib.metadata
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
+import torch
+from cyclopts import Parameter, Token
+from cyclopts.types import NonNegativeInt, PositiveInt
+from cyclopts.validators import Number
+from torch import nn
+
+from captum_ext._errors import InvalidArgumentError
 from captum_ext.classifiers import ImageBaseline, Output
-from captum_ext.evaluation.dataset import ClassFrom
 
-MAY_CHANGE = frozenset({"methods", "limit"})
-"""Settings that may change when an evaluation goes on; what is stored is valid with any of them."""
+
+class ClassFrom(str, Enum):
+    """Where the class of an image comes from, if there is no table."""
+
+    AUTO = "auto"
+    """The folder, where all images lie in subfolders, else the prediction."""
+    FOLDER = "folder"
+    """Name of the folder that the image lies in."""
+    FILE_NAME = "file-name"
+    """The number that the file's name begins with, as in ``027_eft.jpg``."""
+    PREDICTION = "prediction"
+    """The most probable class."""
 
 
 class InformationMeasure(str, Enum):
-    """How the information in a picture is measured, see `captum_ext.metrics.information_curves`."""
+    """How the information in an image is measured, see `captum_ext.metrics.information_curves`."""
 
     WEBP = "webp"
     MS_SSIM = "ms-ssim"
 
 
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """Everything that the results depend on; sizes of batches and devices are not among it.
+def names_in(_: object, tokens: Sequence[Token]) -> tuple[str, ...]:
+    """Split what was given for a list of names at its commas; a name that comes twice counts once."""
+    return tuple(dict.fromkeys(name for token in tokens for part in token.value.split(",") if (name := part.strip())))
+
+
+def shown(value: Any) -> str:
+    """Return a setting as a command line has it.
+
+    Examples
+    --------
+    >>> shown(("ig", "idgi")), shown(ImageBaseline.BLUR), shown(50)
+    ('ig,idgi', 'blur', '50')
+    """
+    return ",".join(value) if isinstance(value, (tuple, list)) else str(getattr(value, "value", value))
+
+
+Names = Annotated[tuple[str, ...], Parameter(converter=names_in, negative=(), show_default=shown)]
+Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
+Share = Annotated[float, Parameter(validator=Number(gte=0, lte=1))]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class AttributionSettings:
+    """How images are explained.
 
     Parameters
     ----------
-    data
-        Folder of pictures.
-    model, weights
-        As for `captum_ext.classifiers.models.load_classifier`.
+    model
+        torchvision's NAME, timm:NAME, or package.module:function.
+    weights
+        State dict, .safetensors or .pth.
     methods
-        Names, see `captum_ext.methods.names.method_named`; the others are compared with the first.
-    metrics
-        Names from `captum_ext.evaluation.measures.METRICS`.
-    class_from, labels
-        As for `captum_ext.evaluation.dataset.labelled_pictures`.
+        Names, with commas; "captum-ext methods" lists them all. gradcam:LAYER takes the layer of that name.
     output
-        What is explained. Insertion and deletion follow the probability in any case.
+        What is explained.
     baseline
         Where paths start, for methods that take a baseline.
     n_steps
-        Steps from baseline to picture.
-    insertion_baseline, deletion_baseline
-        What pixels are before they enter, and after they left.
-    curve_steps
-        Steps of insertion and deletion.
-    information, min_score
-        As for `captum_ext.metrics.information_curves`.
-    seed
-        Of methods and metrics that draw random numbers, and of the bootstrap.
-    limit
-        The first so many pictures; None for all.
+        Steps from baseline to image.
+    internal_batch_size
+        Most images in one forward pass.
+    device
+        auto, cpu, cuda, cuda:1, mps ...
     """
 
-    data: Path
-    model: str
-    weights: Path | None
-    methods: tuple[str, ...]
-    metrics: tuple[str, ...]
-    class_from: ClassFrom = ClassFrom.AUTO
-    labels: Path | None = None
+    model: str = "resnet50"
+    weights: Path | None = None
+    methods: Annotated[Names, Parameter(alias="--method")] = ("ig", "idgi")
     output: Output = Output.LOGIT
     baseline: ImageBaseline = ImageBaseline.BLACK
-    n_steps: int = 50
+    n_steps: PositiveInt = 50
+    internal_batch_size: PositiveInt = 10
+    device: str = "auto"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ExplanationSettings(AttributionSettings):
+    """How images are explained, and for which class.
+
+    Parameters
+    ----------
+    target
+        Index or name of the class to explain; without it, the predicted one of each image.
+    """
+
+    target: str | None = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings(AttributionSettings):
+    """How methods are measured.
+
+    Insertion and deletion follow the probability, whichever output is explained.
+
+    Parameters
+    ----------
+    methods
+        Names, with commas; "captum-ext methods" lists them all. The others are compared with the first.
+    metrics
+        Any of insertion, deletion, aic, sic, with commas.
+    class_from
+        auto: folders if there are, else predictions.
+    labels
+        Table (CSV) with the columns file and class.
+    insertion_baseline
+        What pixels are before they enter.
+    deletion_baseline
+        What pixels are after they left.
+    curve_steps
+        Steps of insertion and deletion.
+    information
+        What AIC and SIC measure information by.
+    min_score
+        Probability that an image must have to qualify for AIC and SIC.
+    seed
+        Of everything that is random.
+    limit
+        Only the first so many images.
+    """
+
+    methods: Annotated[Names, Parameter(alias="--method")] = ("ig", "idgi", "fullgrad", "gradcam")
+    metrics: Annotated[Names, Parameter(alias="--metric")] = ("insertion", "deletion", "aic", "sic")
+    class_from: ClassFrom = ClassFrom.AUTO
+    labels: Path | None = None
     insertion_baseline: ImageBaseline = ImageBaseline.BLUR
     deletion_baseline: ImageBaseline = ImageBaseline.MEAN
-    curve_steps: int = 50
+    curve_steps: PositiveInt = 50
     information: InformationMeasure = InformationMeasure.WEBP
-    min_score: float = 0.8
-    seed: int = 0
-    limit: int | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the settings as JSON holds them, files with a digest of their content."""
-        plain = json.loads(json.dumps(asdict(self), default=lambda path: str(path.resolve())))
-        for name, path in (("weights", self.weights), ("labels", self.labels)):
-            plain[f"{name}_sha256"] = None if path is None else sha256(path)
-        return dict(plain)
+    min_score: Share = 0.8
+    seed: NonNegativeInt = 0
+    limit: PositiveInt | None = None
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 digest of a file."""
+Settings = TypeVar("Settings", bound=AttributionSettings)
+
+
+def with_options(settings: Settings, options: Mapping[str, Any]) -> Settings:
+    """Return settings with some of them changed.
+
+    Raises
+    ------
+    InvalidArgumentError
+        An option has a name that is not known, or a value that it cannot have.
+
+    Examples
+    --------
+    >>> with_options(EvaluationSettings(), {"n_steps": 20, "baseline": "blur"}).baseline
+    <ImageBaseline.BLUR: 'blur'>
+    >>> with_options(EvaluationSettings(), {"steps": 20})
+    Traceback (most recent call last):
+    captum_ext._errors.InvalidArgumentError: option 'steps' is unknown: known are model, weights, ..., limit.
+    """
+    defaults: dict[str, object] = {field.name: field.default for field in dataclasses.fields(settings)}
+    changes = dict(options)
+    for name, value in options.items():
+        if name not in defaults:
+            raise InvalidArgumentError(f"option {name!r} is unknown: known are {', '.join(defaults)}.")
+        default = defaults[name]
+        if isinstance(default, Enum):
+            kind: type[Enum] = type(default)
+            try:
+                changes[name] = kind(value)
+            except ValueError:
+                known = ", ".join(member.value for member in kind)
+                raise InvalidArgumentError(f"{name}={value!r} was given: known are {known}.") from None
+    return dataclasses.replace(settings, **changes)
+
+
+NOT_STORED = frozenset({"weights", "internal_batch_size", "device"})
+"""Settings that no result depends on; for weights, a digest of what was loaded is among the versions."""
+MAY_CHANGE = frozenset({"methods", "limit"})
+"""Settings that may change when an evaluation goes on; what is stored is valid with any of them."""
+
+
+def as_json(settings: EvaluationSettings, data: str) -> dict[str, Any]:
+    """Return everything that results depend on as JSON holds it, a table of labels with a digest of its content."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings), default=str))
+    kept = {name: value for name, value in plain.items() if name not in NOT_STORED}
+    digest = None if settings.labels is None else hashlib.sha256(settings.labels.read_bytes()).hexdigest()
+    return {"data": data, **kept, "labels_sha256": digest}
+
+
+def versions(model: nn.Module) -> dict[str, str]:
+    """Return the versions of what computes: packages by number, the model's weights by their SHA-256."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    numbers = {package: importlib.metadata.version(package) for package in ("captum-ext", "captum", "torch")}
+    return {**numbers, "weights_sha256": digest.hexdigest()}
 
 
 def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """Say which settings differ; methods and the limit may, as results are kept for each picture and method.
+    """Say which settings or versions differ; methods and the limit may, as results are kept for each image and method.
 
     Examples
     --------
@@ -103,11 +231,13 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str
     """
     names = [name for name in dict.fromkeys([*stored, *asked]) if name not in MAY_CHANGE]
     return [
-        f"{name} was {_shown(stored.get(name))} and is {_shown(asked.get(name))}"
+        f"{name} was {_short(stored.get(name))} and is {_short(asked.get(name))}"
         for name in names
         if stored.get(name) != asked.get(name)
     ]
 
 
-def _shown(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+def _short(value: Any) -> str:
+    """Return a setting in words, of a digest as much as tells two apart."""
+    text = shown(value)
+    return text[:12] if re.fullmatch("[0-9a-f]{64}", text) else text

@@ -1,253 +1,317 @@
-"""Results on disk, one whole file for each picture and method, so that a run that was killed can go on."""
+"""Results on disk: what was measured as lines of JSON, arrays behind each other in one file, read when they are drawn.
+
+A line is written when its arrays are, in one call, and never changed. A process that is killed leaves at most half a
+line, which counts as nothing; whatever comes later under the same names takes the place of what was there. Each process
+of ``torchrun`` writes files of its own and reads those of all, so that file systems of several machines will do.
+"""
 
 from __future__ import annotations
 
-import io
+import hashlib
 import json
+import os
+import re
+import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
+from filelock import FileLock, Timeout
 
+from captum_ext._errors import RefusedError
 from captum_ext._files import atomic_write
-from captum_ext.evaluation.dataset import FIGURES
-from captum_ext.evaluation.measures import METRICS, Curve, Measurement, measurement
-from captum_ext.evaluation.settings import EvaluationSettings, differences
+from captum_ext.evaluation.measures import Curve
+from captum_ext.evaluation.settings import differences
 
 SETTINGS = "settings.json"
 PARTS = "parts"
-_PICTURE = "picture.npz"
-_OWN_FILES = (
-    SETTINGS,
-    *("results.csv", "results.parquet", "summary.csv", "report.html"),
-    *(f"curves/{metric}.npz" for metric in METRICS),
-    *(f"{FIGURES}/{name}.{suffix}" for name in ("means", *METRICS) for suffix in ("png", "pdf")),
-    *(f"{PARTS}/**/{name}" for part in (_PICTURE, "method-*.npz") for name in (part, f".{part}.*")),
-)
-"""Patterns of what an evaluation writes, also where it was killed meanwhile; nothing else is ever removed."""
+LOCK = ".lock"
+_LONGEST_LINE = 1 << 20
 
 Record = dict[str, Any]
-Arrays = dict[str, npt.NDArray[Any]]
-Part = TypeVar("Part")
+Place = tuple[int, int]
+"""Where in a file something begins, and how many bytes it has."""
 
 
-class StoreError(ValueError):
+class StoreError(RefusedError):
     """A folder of results cannot be used; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class SeenClass:
-    """What a model says of a picture.
-
-    Parameters
-    ----------
-    index, name
-        The class that is explained.
-    probability
-        The model's, in [0, 1].
-    predicted
-        Name of the most probable class.
-    """
-
-    index: int
-    name: str
-    probability: float
-    predicted: str
-
-
-@dataclass(frozen=True)
-class PicturePart:
-    """What is stored of a picture.
-
-    Parameters
-    ----------
-    seen_class
-        The class; None where the picture failed.
-    thumbnail
-        The picture as the model sees it; shape (H, W, C), 0 to 255. None where the picture failed.
-    error
-        Why it failed.
-    """
-
-    seen_class: SeenClass | None
-    thumbnail: npt.NDArray[np.uint8] | None
-    error: str | None = None
-
-
-@dataclass(frozen=True)
-class MethodPart:
-    """What is stored of a method on a picture.
-
-    Parameters
-    ----------
-    measurements
-        From a metric's name to what it says; empty where the method failed.
-    seconds
-        Of the attribution.
-    map
-        Strength of the attribution, 255 at ``limit``; shape (H, W). None where the method failed.
-    limit
-        Sum of the absolute attributions over the channels that is drawn brightest.
-    error
-        Why it failed.
-    """
-
-    measurements: Mapping[str, Measurement]
-    seconds: float
-    map: npt.NDArray[np.uint8] | None
-    limit: float = 0.0
-    error: str | None = None
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether the method or one of its metrics failed, so that it should be tried again."""
-        return self.error is not None or any(found.error is not None for found in self.measurements.values())
 
 
 class ResultStore:
     """The folder of one evaluation.
 
+    In memory are the names of images and methods and where their lines begin, a few hundred bytes for each.
+
     Parameters
     ----------
     directory
         Made where it is missing.
+    rank
+        Which of several processes this one is.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, rank: int = 0) -> None:
         self.directory = directory
+        self._rank = rank
+        self._lines: dict[str, dict[str, tuple[int, Place]]] = {}
+        self._failed: set[tuple[str, str]] = set()
+        self._read_up_to: dict[int, int] = {}
+        self._open: dict[Path, IO[bytes]] = {}
+        self._lock = FileLock(directory / LOCK)
 
-    def open(self, settings: EvaluationSettings, force: bool = False) -> None:
-        """Begin an evaluation, or go on with one of the same settings; methods and the limit may be others.
-
-        Parameters
-        ----------
-        settings
-            What will be computed.
-        force
-            Whether an evaluation with other settings, and files of the names that an evaluation writes, are removed.
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Context in which no other run can write here; the lock ends with the process, however that ends.
 
         Raises
         ------
         StoreError
-            There is an evaluation with other settings, or files that would be replaced; nothing was changed.
+            Another run is at work here.
         """
-        asked = settings.as_json()
-        if force:
-            self._clear()
-        stored = self._stored_settings()
-        if stored is None:
-            there = dict.fromkeys(path.relative_to(self.directory).parts[0] for path in self._own_files())
-            if there:
-                raise StoreError(
-                    f"{self.directory} holds {', '.join(there)} of unknown settings: give another --out, or --force to "
-                    "replace them."
-                )
-        elif found := differences(stored, asked):
+        self.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise StoreError(
+                f"{self.directory}: another run is writing its results here; wait for it, or give another --out."
+            ) from None
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def check(
+        self,
+        settings: Mapping[str, Any],
+        versions: Mapping[str, str],
+        files: Sequence[str],
+        *,
+        force: bool = False,
+        accept_versions: bool = False,
+    ) -> None:
+        """Check that an evaluation can begin here, or go on; methods and the limit may be others.
+
+        Parameters
+        ----------
+        settings, versions
+            Of what will be computed.
+        files
+            What will be written, besides what this store does.
+        force
+            Whether what an evaluation wrote here will be removed.
+        accept_versions
+            Whether results of other versions are kept, beside those to come.
+
+        Raises
+        ------
+        StoreError
+            There is an evaluation with other settings or versions, or a file of a name that will be written and that no
+            evaluation wrote.
+        """
+        stored = self._stored()
+        own = {SETTINGS, *stored["files"]} if stored else set()
+        foreign = [name for name in (SETTINGS, *files) if name not in own and (self.directory / name).exists()]
+        if foreign:
+            raise StoreError(
+                f"{self.directory} holds {', '.join(foreign)}, which this version of evaluate did not write: give "
+                "another --out."
+            )
+        if force or not stored:
+            return
+        if found := differences(stored["settings"], settings):
             raise StoreError(
                 f"{self.directory} holds an evaluation with other settings ({'; '.join(found)}): give another --out, "
                 "or --force to start anew."
             )
-        if stored != asked:
-            with atomic_write(self.directory / SETTINGS) as file:
-                file.write((json.dumps(asked, indent=2) + "\n").encode())
+        found = differences(stored["versions"], versions)
+        if found and not accept_versions:
+            raise StoreError(
+                f"{self.directory} holds results of other versions ({'; '.join(found)}): give --accept-versions to "
+                "keep them beside those to come, or --force to start anew."
+            )
 
-    def _stored_settings(self) -> dict[str, Any] | None:
-        path = self.directory / SETTINGS
-        if not path.exists():
-            return None
+    def open(
+        self,
+        settings: Mapping[str, Any],
+        versions: Mapping[str, str],
+        files: Sequence[str],
+        *,
+        force: bool = False,
+        accept_versions: bool = False,
+    ) -> None:
+        """Begin an evaluation, or go on with one; arguments and refusals are those of `check`."""
+        self.check(settings, versions, files, force=force, accept_versions=accept_versions)
+        if force:
+            self._clear()
+        stored = self._stored() or {"files": [], "earlier_versions": []}
+        earlier = stored["earlier_versions"]
+        if stored.get("versions", versions) != versions:
+            earlier = [*earlier, stored["versions"]]
+        asked = {
+            "settings": settings,
+            "versions": versions,
+            "earlier_versions": earlier,
+            "files": list(dict.fromkeys([*stored["files"], *files])),
+            "concluded": stored.get("concluded"),
+        }
+        if asked != stored:
+            self._write_settings(asked)
+
+    def _stored(self) -> Record:
+        """Return what ``settings.json`` holds; nothing where it is not there, or not one of these."""
         try:
-            stored = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{path}: cannot be read ({error}); --force starts anew.") from error
-        if not isinstance(stored, dict):
-            raise StoreError(f"{path}: does not hold the settings of an evaluation; --force starts anew.")
-        return stored
+            stored = json.loads((self.directory / SETTINGS).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return {}
+        return stored if isinstance(stored, dict) and {"settings", "versions", "files"} <= stored.keys() else {}
 
-    def _own_files(self) -> Iterator[Path]:
-        """Yield the files that are there under names that an evaluation writes."""
-        for pattern in _OWN_FILES:
-            yield from (path for path in self.directory.glob(pattern) if not path.is_dir())
+    def _write_settings(self, content: Record) -> None:
+        with atomic_write(self.directory / SETTINGS) as file:
+            file.write((json.dumps(content, indent=2) + "\n").encode())
 
     def _clear(self) -> None:
-        """Remove these files, and the folders that are empty without them."""
-        for path in list(self._own_files()):
-            path.unlink()
-            for folder in path.relative_to(self.directory).parents[:-1]:
-                if not any((self.directory / folder).iterdir()):
-                    (self.directory / folder).rmdir()
+        """Remove what evaluations wrote here, and the folders that are empty without it."""
+        written = [self.directory / name for name in self._stored().get("files", ())]
+        # What is being written has the name of the file, with a dot before and something behind.
+        halves = [half for path in written for half in path.parent.glob(f".{path.name}.*")]
+        for path in [*written, *halves, *self._parts("*"), self.directory / SETTINGS]:
+            path.unlink(missing_ok=True)
+        for folder in {path.parent for path in written} | {self.directory / PARTS}:
+            if folder != self.directory and folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
 
-    def save_picture(self, picture: str, part: PicturePart) -> None:
-        """Write what is known of a picture."""
-        seen = None if part.seen_class is None else asdict(part.seen_class)
-        arrays = {} if part.thumbnail is None else {"thumbnail": part.thumbnail}
-        _write(self._folder(picture) / _PICTURE, {"seen_class": seen, "error": part.error}, arrays)
+    @property
+    def earlier_versions(self) -> list[dict[str, str]]:
+        """The versions with which results were made that are here beside those of now."""
+        return list(self._stored().get("earlier_versions", ()))
 
-    def load_picture(self, picture: str) -> PicturePart | None:
-        """Return what is known of a picture; None if nothing, or if the file is damaged."""
-        return _read(self._folder(picture) / _PICTURE, _picture_part)
+    def is_concluded(self, images: Sequence[str]) -> bool:
+        """Whether tables, figures and the report are those of these images and of all that is stored."""
+        stored = self._stored()
+        return bool(stored) and stored.get("concluded") == self._state(stored, images)
 
-    def save_method(self, picture: str, method: str, part: MethodPart) -> None:
-        """Write what a method found on a picture."""
-        values = {name: (found.value, found.refusal, found.error) for name, found in part.measurements.items()}
-        record = {"seconds": part.seconds, "limit": part.limit, "error": part.error, "measurements": values}
-        arrays: dict[str, npt.NDArray[Any]] = {
-            f"curve:{name}": found.curve for name, found in part.measurements.items() if found.curve is not None
-        }
-        if part.map is not None:
-            arrays["map"] = part.map
-        _write(self._method_file(picture, method), record, arrays)
+    def conclude(self, images: Sequence[str]) -> None:
+        """Remember that tables, figures and the report are written."""
+        stored = self._stored()
+        self._write_settings({**stored, "concluded": self._state(stored, images)})
 
-    def load_method(self, picture: str, method: str) -> MethodPart | None:
-        """Return what a method found on a picture; None if nothing is stored, or if the file is damaged."""
-        return _read(self._method_file(picture, method), _method_part)
+    def _state(self, stored: Record, images: Sequence[str]) -> str:
+        sizes = [(path.name, path.stat().st_size) for path in sorted(self._parts("*.jsonl"))]
+        files = [name for name in stored["files"] if not (self.directory / name).is_file()]
+        state = json.dumps([stored["settings"], stored["versions"], files, sizes, list(images)], sort_keys=True)
+        return hashlib.sha256(state.encode()).hexdigest()
 
-    def _folder(self, picture: str) -> Path:
-        return self.directory / PARTS / picture
+    def _parts(self, pattern: str) -> list[Path]:
+        named = re.compile(r"\d+\.(jsonl|arrays)")
+        return [path for path in (self.directory / PARTS).glob(pattern) if named.fullmatch(path.name)]
 
-    def _method_file(self, picture: str, method: str) -> Path:
-        return self._folder(picture) / f"method-{method.replace(':', '-').replace('/', '-')}.npz"
+    def _part(self, rank: int, suffix: str) -> Path:
+        return self.directory / PARTS / f"{rank}.{suffix}"
+
+    def refresh(self) -> None:
+        """Take note of what this and other processes have written since the last time."""
+        for path in sorted(self._parts("*.jsonl")):
+            rank = int(path.stem)
+            with path.open("rb") as file:
+                file.seek(begin := self._read_up_to.get(rank, 0))
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break  # being written, or the half line of a process that was killed
+                    self._note(path, rank, (begin, len(line)), line)
+                    begin += len(line)
+            self._read_up_to[rank] = begin
+
+    def _note(self, path: Path, rank: int, place: Place, line: bytes) -> None:
+        try:
+            record = json.loads(line)
+            image, method = str(record["image"]), str(record.get("method", ""))
+            has_failed = _has_failed(record)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            warnings.warn(
+                f"{path}: the line at byte {place[0]} is damaged and counts as missing, so it is computed again.",
+                stacklevel=3,
+            )
+            return
+        known = self._lines.setdefault(image, {})
+        # Of two processes the one that succeeded is right: who runs what may be different after a restart.
+        if has_failed and method in known and (image, method) not in self._failed and known[method][0] != rank:
+            return
+        known[sys.intern(method)] = rank, place
+        (self._failed.add if has_failed else self._failed.discard)((image, method))
+
+    def is_done(self, image: str, method: str = "") -> bool:
+        """Whether there is a result that has not failed; without a method, whether the image was seen."""
+        return method in self._lines.get(image, ()) and (image, method) not in self._failed
+
+    def record(self, image: str, method: str = "") -> Record | None:
+        """Return the line of a method on an image; without a method, that of the image; None where there is none."""
+        if (found := self._lines.get(image, {}).get(method)) is None:
+            return None
+        rank, (begin, length) = found
+        record: Record = json.loads(self._read(self._part(rank, "jsonl"), begin, length))
+        record["rank"] = rank
+        return record
+
+    def array(self, record: Record, name: str) -> bytes | None:
+        """Return the bytes of an array of a record; None where it has none, or, with a warning, where it is damaged."""
+        if (place := record.get("arrays", {}).get(name)) is None:
+            return None
+        path = self._part(record["rank"], "arrays")
+        try:
+            return zlib.decompress(self._read(path, *place))
+        except (OSError, zlib.error, TypeError) as error:
+            warnings.warn(f"{path}: {name} of {record['image']} is damaged ({error}) and left out.", stacklevel=2)
+            return None
+
+    def curve(self, record: Record, name: str) -> Curve | None:
+        """Return the curve of a metric in a record; None where it has none."""
+        content = self.array(record, f"curve:{name}")
+        return None if content is None else np.frombuffer(content, "<f4")
+
+    def _read(self, path: Path, begin: int, length: int) -> bytes:
+        if path not in self._open:
+            self._open[path] = path.open("rb")
+        self._open[path].seek(begin)
+        return self._open[path].read(length)
+
+    def save(self, record: Record, arrays: Mapping[str, bytes]) -> None:
+        """Write a record with ``image`` and, for a method, ``method``, and its arrays."""
+        lines, packed = self._part(self._rank, "jsonl"), self._part(self._rank, "arrays")
+        packed.parent.mkdir(parents=True, exist_ok=True)
+        contents = {name: zlib.compress(content, level=1) for name, content in arrays.items()}
+        places = {}
+        with packed.open("ab", buffering=0) as file:
+            for name, content in contents.items():
+                places[name] = (file.tell(), len(content))
+                file.write(content)
+        line = (json.dumps({**record, "arrays": places}) + "\n").encode()
+        with lines.open("ab", buffering=0) as file:
+            begin = file.tell()
+            file.write(line)
+        self._note(lines, self._rank, (begin, len(line)), line)
+        self._read_up_to[self._rank] = begin + len(line)
+
+    def mend(self) -> None:
+        """Cut off the half line that a killed process left, so that the next one begins on a line of its own."""
+        path = self._part(self._rank, "jsonl")
+        if not path.exists():
+            return
+        with path.open("r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            begin = file.seek(max(0, size - _LONGEST_LINE))
+            tail = file.read()
+            if not tail.endswith(b"\n"):
+                file.truncate(begin + tail.rfind(b"\n") + 1)
+
+    def close(self) -> None:
+        """Close the files that are read."""
+        while self._open:
+            self._open.popitem()[1].close()
 
 
-def _write(path: Path, record: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    with atomic_write(path) as file:
-        np.savez_compressed(file, record=np.array(json.dumps(record)), **arrays)  # type: ignore[arg-type]
-
-
-def _read(path: Path, decode: Callable[[Record, Arrays], Part]) -> Part | None:
-    """Return what a file holds; None where there is none, or, with a warning, where it does not hold a part."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        return decode(json.loads(str(arrays.pop("record"))), arrays)
-    except Exception as error:  # damaged bytes raise nearly anything: zlib.error, EOFError, struct.error, TypeError ...
-        # The type alone: NumPy's message would advise to load whatever lies there as a pickle.
-        kind = type(error).__name__
-        warnings.warn(f"{path}: is damaged ({kind}) and counts as missing, so it is computed again.", stacklevel=2)
-        return None
-
-
-def _picture_part(record: Record, arrays: Arrays) -> PicturePart:
-    seen = record["seen_class"]
-    return PicturePart(None if seen is None else SeenClass(**seen), arrays.get("thumbnail"), record["error"])
-
-
-def _method_part(record: Record, arrays: Arrays) -> MethodPart:
-    measurements = {
-        name: _measurement(arrays.get(f"curve:{name}"), value, *reasons)
-        for name, (value, *reasons) in record["measurements"].items()
-    }
-    return MethodPart(measurements, record["seconds"], arrays.get("map"), record["limit"], record["error"])
-
-
-def _measurement(
-    curve: Curve | None, value: float, refusal: str | None = None, error: str | None = None
-) -> Measurement:
-    return Measurement(value, None, refusal, error) if curve is None else measurement(value, curve)
+def _has_failed(record: Record) -> bool:
+    return record.get("error") is not None or any("failed" in found for found in record.get("metrics", {}).values())

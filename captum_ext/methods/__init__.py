@@ -3,22 +3,24 @@
 from captum_ext.methods.names import (
     METHODS,
     TAKE_A_LAYER,
+    GivenMethods,
     Method,
+    MethodFunction,
     check_layers,
+    chosen_methods,
     method_named,
-    parse_method_names,
-    split_names,
 )
 from captum_ext.methods.run import MethodResult, run_method
 
 __all__ = [
     "METHODS",
     "TAKE_A_LAYER",
+    "GivenMethods",
     "Method",
+    "MethodFunction",
     "MethodResult",
     "check_layers",
+    "chosen_methods",
     "method_named",
-    "parse_method_names",
     "run_method",
-    "split_names",
 ]

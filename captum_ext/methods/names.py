@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, Protocol
 
 from captum.attr import Attribution, InputXGradient, IntegratedGradients, Saliency
-from torch import nn
+from torch import Tensor, nn
 
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr import IDGI, BlurIG, FullGrad, GuidedIG, SimpleFullGrad, SmoothFullGrad
@@ -31,38 +33,87 @@ class Method:
         Whether the attributions should sum to a change of the output, so that there is a delta.
     arguments
         Further arguments of ``attribute``.
+    about
+        What it is, in one line.
+    source
+        Where it was published.
     """
 
     title: str
-    build: Callable[[Callable[..., Any]], Attribution]
+    build: Callable[[Callable[..., Any]], Any]
     takes_baselines: bool = True
     is_complete: bool = True
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    about: str = ""
+    source: str = ""
 
 
 def _saliency(
-    title: str, build: Callable[[Callable[..., Any]], Attribution], arguments: Mapping[str, Any] | None = None
+    title: str,
+    build: Callable[[Callable[..., Any]], Any],
+    about: str,
+    source: str,
+    arguments: Mapping[str, Any] | None = None,
 ) -> Method:
     """Return a method that says where the model looks, and sums to nothing."""
-    return Method(title, build, takes_baselines=False, is_complete=False, arguments=arguments or {})
+    return Method(title, build, False, False, arguments or {}, about, source)
 
 
+_XU = "Xu, Venugopalan, Sundararajan, CVPR 2020"
+_KAPISHNIKOV = "Kapishnikov et al., CVPR 2021"
+_YANG = "Yang, Wang, Bilgic, CVPR 2023"
+_SRINIVAS = "Srinivas, Fleuret, NeurIPS 2019"
+_SELVARAJU = "Selvaraju et al., ICCV 2017"
 METHODS: dict[str, Method] = {
-    "ig": Method("IG", IntegratedGradients),
-    "blur-ig": Method("Blur IG", BlurIG, takes_baselines=False),
-    "guided-ig": Method("Guided IG", GuidedIG),
-    "idgi": Method("IDGI", IDGI),
-    "idgi:blur": Method("IDGI (blur)", lambda model: IDGI(model, path="blur"), takes_baselines=False),
-    "idgi:guided": Method("IDGI (guided)", lambda model: IDGI(model, path="guided")),
-    "fullgrad": Method("FullGrad", FullGrad),
-    "fullgrad:paper": _saliency("FullGrad (paper)", FullGrad, {"postprocess": "paper"}),
-    "simple-fullgrad": _saliency("Simple FullGrad", SimpleFullGrad),
-    "smooth-fullgrad": _saliency("Smooth FullGrad", SmoothFullGrad),
-    "saliency": _saliency("Saliency", Saliency),
-    "input-x-gradient": _saliency("Input x gradient", InputXGradient),
-    "gradientshap": Method("Gradient SHAP", SeededGradientShap),
-    "gradcam": _saliency("Grad-CAM", SpatialGradCam),
-    "guided-gradcam": _saliency("Guided Grad-CAM", SpatialGuidedGradCam),
+    "ig": Method(
+        "IG",
+        IntegratedGradients,
+        about="gradients along the straight line from a baseline",
+        source="Sundararajan, Taly, Yan, ICML 2017",
+    ),
+    "blur-ig": Method(
+        "Blur IG", BlurIG, takes_baselines=False, about="gradients from the blurred image to the sharp one", source=_XU
+    ),
+    "guided-ig": Method(
+        "Guided IG", GuidedIG, about="gradients on a path where small ones come first", source=_KAPISHNIKOV
+    ),
+    "idgi": Method(
+        "IDGI", IDGI, about="steps of the straight line credited along the gradient's own direction", source=_YANG
+    ),
+    "idgi:blur": Method(
+        "IDGI (blur)",
+        lambda model: IDGI(model, path="blur"),
+        takes_baselines=False,
+        about="the same on the path from the blurred image",
+        source=_YANG,
+    ),
+    "idgi:guided": Method(
+        "IDGI (guided)", lambda model: IDGI(model, path="guided"), about="the same on a guided path", source=_YANG
+    ),
+    "fullgrad": Method("FullGrad", FullGrad, about="input times gradient plus every bias, exact", source=_SRINIVAS),
+    "fullgrad:paper": _saliency(
+        "FullGrad (paper)", FullGrad, "its saliency map, as published", _SRINIVAS, {"postprocess": "paper"}
+    ),
+    "simple-fullgrad": _saliency(
+        "Simple FullGrad", SimpleFullGrad, "gradients without biases", "the authors' repository"
+    ),
+    "smooth-fullgrad": _saliency(
+        "Smooth FullGrad", SmoothFullGrad, "mean of maps under noise", "the authors' repository"
+    ),
+    "saliency": _saliency(
+        "Saliency", Saliency, "absolute gradient", "Simonyan, Vedaldi, Zisserman, ICLR workshop 2014"
+    ),
+    "input-x-gradient": _saliency("Input x gradient", InputXGradient, "input times gradient", "Shrikumar et al., 2016"),
+    "gradientshap": Method(
+        "Gradient SHAP",
+        SeededGradientShap,
+        about="gradients at random points between baseline and image",
+        source="Lundberg, Lee, NeurIPS 2017",
+    ),
+    "gradcam": _saliency("Grad-CAM", SpatialGradCam, "maps of the last layer with maps, weighted", _SELVARAJU),
+    "guided-gradcam": _saliency(
+        "Guided Grad-CAM", SpatialGuidedGradCam, "guided backpropagation times Grad-CAM", _SELVARAJU
+    ),
 }
 TAKE_A_LAYER: dict[str, Callable[..., Attribution]] = {
     "gradcam": SpatialGradCam,
@@ -95,7 +146,8 @@ def method_named(name: str) -> Method:
     if not layer:
         raise InvalidArgumentError(f"method {name!r} is unknown: known are {', '.join(METHODS)}, gradcam:LAYER.")
     build = TAKE_A_LAYER[base]
-    return _saliency(f"{METHODS[base].title} ({layer})", lambda model: build(model, layer))
+    title = f"{METHODS[base].title} ({layer})"
+    return replace(METHODS[base], title=title, build=lambda model: build(model, layer))
 
 
 def _with_layer(name: str) -> tuple[str, str]:
@@ -128,48 +180,77 @@ def check_layers(names: Iterable[str], model: nn.Module) -> None:
             named_layer(model, layer)
 
 
-def parse_method_names(names: str) -> list[str]:
-    """Split a list of names at its commas; a name that comes twice counts once.
+class MethodFunction(Protocol):
+    """A method of one's own: any function that takes these three arguments, by position.
 
-    Raises
-    ------
-    InvalidArgumentError
-        A name is not known, or there is none.
-
-    Examples
-    --------
-    >>> parse_method_names("ig, idgi:blur")
-    ['ig', 'idgi:blur']
+    It may take ``baselines``, ``n_steps``, ``internal_batch_size`` and ``seed`` too, by name.
     """
-    given = split_names(names, "method", METHODS)
-    for name in given:
-        method_named(name)  # refuses what is unknown
-    return given
+
+    def __call__(self, model: nn.Module, inputs: Tensor, target: int, /) -> Tensor:
+        """Return attributions of shape (1, C, H, W), or (1, 1, H, W) for a map without channels.
+
+        Parameters
+        ----------
+        model
+            What is explained; gives scores of shape (1, classes).
+        inputs
+            One image as the model takes it; shape (1, C, H, W).
+        target
+            The class to explain.
+        """
 
 
-def split_names(text: str, what: str, known: Iterable[str]) -> list[str]:
-    """Split a list of names at its commas; a name that comes twice counts once.
+GivenMethod = Method | type[Attribution] | MethodFunction
+GivenMethods = Sequence[str | GivenMethod] | Mapping[str, str | GivenMethod]
+
+
+def chosen_methods(given: GivenMethods) -> dict[str, Method]:
+    """Return methods by name.
 
     Parameters
     ----------
-    text
-        For instance ``"ig, idgi"``.
-    what
-        What a name stands for, for the message.
-    known
-        What can be given, for the message; the caller refuses names that are not among it.
+    given
+        Names as `method_named` takes them; classes of Captum's kind, such as ``captum.attr.DeepLift``; functions, see
+        `MethodFunction`; or `Method`, which says how to build one. In a mapping they have names of one's choice, in a
+        sequence their own.
 
     Raises
     ------
     InvalidArgumentError
-        There is no name.
+        There is none, a name is not known or has two meanings, or something is no method.
 
     Examples
     --------
-    >>> split_names("ig, idgi,ig", "method", ["ig", "idgi"])
-    ['ig', 'idgi']
+    >>> def grey(model, inputs, target):
+    ...     return inputs.mean(1, keepdim=True)
+    >>> list(chosen_methods(["ig", "gradcam:layer4", grey]))
+    ['ig', 'gradcam:layer4', 'grey']
     """
-    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    if not names:
-        raise InvalidArgumentError(f"no {what} was given: known are {', '.join(known)}.")
-    return names
+    pairs = given.items() if isinstance(given, Mapping) else [(None, method) for method in given]
+    found: dict[str, Method] = {}
+    meant: dict[str, object] = {}
+    for name, method in pairs:
+        own, resolved = _resolved(name, method)
+        if meant.setdefault(own, method) != method:
+            raise InvalidArgumentError(f"two methods are called {own!r}: give a mapping from names to methods.")
+        found[own] = resolved
+    if not found:
+        raise InvalidArgumentError(f"no method was given: known are {', '.join(METHODS)}, gradcam:LAYER.")
+    return found
+
+
+def _resolved(name: str | None, method: str | GivenMethod) -> tuple[str, Method]:
+    if isinstance(method, str):
+        return name or method, method_named(method)
+    if isinstance(method, Method):
+        return name or method.title, method
+    own = str(name or getattr(method, "__name__", type(method).__name__))
+    if not callable(method) or own == "<lambda>":
+        raise InvalidArgumentError(
+            f"method {method!r} was given: give a name, a class of Captum's kind, a Method, or a function, in a "
+            "mapping where it has no name."
+        )
+    if isinstance(method, type) and issubclass(method, Attribution):
+        return own, Method(own, method, is_complete=False)
+    function: Callable[..., Tensor] = method
+    return own, Method(own, lambda model: SimpleNamespace(attribute=partial(function, model)), is_complete=False)

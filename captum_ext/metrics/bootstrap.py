@@ -95,12 +95,18 @@ def bootstrap_band(
     _check(data, level, how)
     n_resamples = positive_integer("n_resamples", n_resamples, "how often the examples are drawn")
     generator = np.random.default_rng(check_seed(seed))
-    aggregate = np.mean if how == "mean" else np.median
-    draws = generator.integers(len(data), size=(n_resamples, len(data)))
-    # All draws of N curves together would not fit into memory.
-    parts = np.array_split(draws, -(-draws.shape[0] * data.size // _NUMBERS_AT_ONCE))
-    resampled = np.concatenate([aggregate(data[part], axis=1) for part in parts])
-    lower, upper = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    # Some draws at a time: all draws of N curves together would not fit into memory.
+    at_once = max(1, _NUMBERS_AT_ONCE // (len(data) if how == "mean" else data.size))
+    resampled = []
+    for first in range(0, n_resamples, at_once):
+        draws = generator.integers(len(data), size=(min(at_once, n_resamples - first), len(data)))
+        if how == "mean":
+            # How often each curve was drawn is all that its mean depends on, and a matrix product is quick.
+            counts = np.stack([np.bincount(draw, minlength=len(data)) for draw in draws])
+            resampled.append(counts @ data / len(data))
+        else:
+            resampled.append(np.median(data[draws], axis=1))
+    lower, upper = np.quantile(np.concatenate(resampled), [(1 - level) / 2, (1 + level) / 2], axis=0)
     return lower, upper
 
 

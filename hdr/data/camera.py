@@ -1,46 +1,150 @@
-"""A camera: radiance in, LDR pictures out, with noise, a response curve and a number of bits."""
+"""A camera: radiance in, LDR images out, with noise, a tone curve, clipping, a number of levels and JPEG.
+
+The one camera of the package: training scenes, validation scenes and the demo's scene are photographed by it.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import cv2
 import torch
 from torch import Tensor
 
 from hdr.data.random import integer, log_uniform, normal, uniform
-from hdr.radiometry import GAMMA
+from hdr.response import Response
+
+_CURVE_ENTRIES = 1021
 
 
-def saturating_scale(radiance: Tensor, share: float) -> float:
-    """Exposure at which a share of the pixels of (3, H, W) has a saturated channel."""
-    brightest = radiance.amax(dim=0).flatten()
-    return 1.0 / max(torch.quantile(brightest, 1.0 - share).item(), 1e-8)
+@dataclass(frozen=True)
+class Camera:
+    """How a camera sees.
 
-
-def photograph(generator: torch.Generator, radiance: Tensor, exposures: Tensor) -> Tensor:
-    """Take one picture for each exposure.
-
-    Shot noise grows with the square root of the light and read noise does not depend on it. The gamma is not exactly
-    2.2, the same for the three pictures, as no camera's is; results have 8 or 16 bits.
-
-    Parameters
+    Attributes
     ----------
-    generator
-        Everything random comes from here.
-    radiance
-        Shape (3, 3, H, W): the scene at each instant; the short exposure saturates at 1.
-    exposures
-        Shape (3,), relative to the shortest.
+    response
+        Light of every LDR value, up to the white level.
+    white_level
+        LDR value at which channels clip; some cameras clip at 248 of 255.
+    full_well
+        Electrons at saturation: shot noise has the variance 1 / ``full_well`` of linear light.
+    read_noise
+        Standard deviation of the read noise, in linear light.
+    levels
+        Largest level of the files: 255 or 65535.
+    jpeg_quality
+        Of 8-bit files that are compressed; None for lossless ones.
 
-    Returns
-    -------
-    Tensor
-        Shape (3, 3, H, W), LDR values in [0, 1].
+    Examples
+    --------
+    >>> camera = Camera(Response.gamma(2.2))
+    >>> ldr = camera.photograph(torch.Generator(), torch.full((2, 3, 16, 16), 0.1), torch.tensor([1.0, 4.0]))
+    >>> ldr.shape, bool(ldr[0].mean() < ldr[1].mean())
+    (torch.Size([2, 3, 16, 16]), True)
     """
-    light = (radiance * exposures.to(radiance).view(-1, 1, 1, 1)).clamp(0, 4)
-    full_well = log_uniform(generator, 3e3, 3e4)
-    read_noise = log_uniform(generator, 1e-4, 1e-3)
-    deviation = (light / full_well + read_noise**2).sqrt()
-    noise = normal(generator, *light.shape).to(light)
-    response = 1.0 / (GAMMA * uniform(generator, 0.98, 1.02))
-    encoded = (light + deviation * noise).clamp(0, 1).pow(response)
-    steps = 255 if integer(generator, 0, 3) > 0 else 65535
-    return (encoded * steps).round() / steps
+
+    response: Response
+    white_level: float = 1.0
+    full_well: float = 8000.0
+    read_noise: float = 5e-4
+    levels: int = 255
+    jpeg_quality: int | None = None
+
+    def photograph(self, generator: torch.Generator, radiance: Tensor, exposures: Tensor) -> Tensor:
+        """Take one image for each exposure.
+
+        Parameters
+        ----------
+        generator
+            The noise comes from here.
+        radiance
+            Shape (N, 3, H, W): the scene at each instant; the shortest exposure saturates at 1.
+        exposures
+            Shape (N,), relative to the shortest.
+
+        Returns
+        -------
+        Tensor
+            Shape (N, 3, H, W), LDR values in [0, 1].
+        """
+        # The well overflows at 1 whatever is above; before that, a bound keeps the noise of a sun finite.
+        light = (radiance * exposures.to(radiance).view(-1, 1, 1, 1)).clamp(0, 4)
+        deviation = (light / self.full_well + self.read_noise**2).sqrt()
+        noise = normal(generator, *light.shape).to(light)
+        encoded = self.response.to_ldr((light + deviation * noise).clamp(0, 1)) * self.white_level
+        levels = (encoded * self.levels).round()
+        if self.jpeg_quality is not None:
+            levels = torch.stack([self._compressed(image) for image in levels])
+        return levels / self.levels
+
+    def _compressed(self, levels: Tensor) -> Tensor:
+        assert self.jpeg_quality is not None
+        # OpenCV has blue first; which channel is which matters, for JPEG keeps less of blue and red.
+        pixels = levels.flip(0).permute(1, 2, 0).to("cpu", torch.uint8).numpy()
+        _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, self.jpeg_quality])
+        decoded = torch.from_numpy(cv2.imdecode(data, cv2.IMREAD_COLOR))
+        return decoded.permute(2, 0, 1).flip(0).to(levels)
+
+
+def draw_camera(generator: torch.Generator) -> Camera:
+    """A camera as one meets them: a tone curve between gamma 1.8 and 2.6 with an S of its own, phone to full frame."""
+    jpeg = uniform(generator, 0, 1) < 0.5
+    deep = not jpeg and uniform(generator, 0, 1) < 0.4
+    return Camera(
+        response=_draw_response(generator),
+        # The response is scaled with the white level where it is estimated; here it stands for a clipping unknown.
+        white_level=uniform(generator, 0.965, 1.0) if uniform(generator, 0, 1) < 0.1 else 1.0,
+        full_well=log_uniform(generator, 1e3, 3e4),
+        read_noise=log_uniform(generator, 1e-4, 2e-3),
+        levels=65535 if deep else 255,
+        jpeg_quality=integer(generator, 80, 98) if jpeg else None,
+    )
+
+
+def misjudged(generator: torch.Generator, camera: Camera) -> Camera:
+    """The camera as an estimate from a bracket sees it: the tone curve a few per cent off, the noise up to a half.
+
+    Half of the curves are known exactly, and of ten cameras that clip below the largest level nine are found out.
+    """
+    noise_factor = math.exp(0.3 * float(normal(generator, 1)))
+    curve_known, clipping_known = uniform(generator, 0, 1) < 0.5, uniform(generator, 0, 1) < 0.9
+    white_level = camera.white_level if clipping_known else 1.0
+    ldr = torch.linspace(0, 1, _CURVE_ENTRIES, dtype=torch.float64)
+    seen = (ldr / white_level).clamp_max(1.0)
+    light = camera.response.to_linear(seen)
+    if not curve_known:
+        power = 1 + 0.02 * float(normal(generator, 1))
+        bump = 0.03 * float(normal(generator, 1))
+        light = light**power * torch.exp(bump * torch.sin(math.pi * seen))
+    return dataclasses.replace(
+        camera,
+        response=_as_response(light),
+        white_level=white_level,
+        full_well=camera.full_well * noise_factor,
+        read_noise=camera.read_noise / noise_factor,
+    )
+
+
+def _draw_response(generator: torch.Generator) -> Response:
+    kind = integer(generator, 0, 3)
+    if kind == 0:
+        return Response.srgb()
+    if kind == 1:
+        return Response.gamma(2.2)
+    # Gamma, and an S-curve before it: shadows and highlights are compressed, as pictures "out of the camera" are.
+    gamma, contrast = uniform(generator, 1.8, 2.6), uniform(generator, -0.1, 0.45)
+    ldr = torch.linspace(0, 1, _CURVE_ENTRIES, dtype=torch.float64)
+    bent = ldr + contrast * torch.sin(2 * math.pi * ldr) / (2 * math.pi)
+    return _as_response(bent**gamma)
+
+
+def _as_response(light: Tensor) -> Response:
+    """A response from a curve that rises but for rounding, and is 1 from the white level on."""
+    light = torch.cummax(light, dim=0).values
+    below = light < light[-1]
+    # Equal values would stand for no light of their own.
+    light = light + torch.linspace(0, 1e-9, len(light), dtype=light.dtype) * below
+    return Response.table(torch.where(below, light.clamp_max(1 - 1e-12), 1.0))

@@ -18,10 +18,13 @@ from kornia.augmentation import (
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from hdr.data.sample import HdrSample
+from hdr.bracket import middle
+from hdr.calibration import Calibration
+from hdr.data.sample import HdrSample, make_sample
 from hdr.exposure import read_exposure_file
 from hdr.io import read_ldr, read_radiance
-from hdr.radiometry import ldr_to_linear, relative_exposures
+from hdr.radiometry import GAMMA, ldr_to_linear, relative_exposures
+from hdr.response import Response
 
 Broken = Literal["refuse", "skip"]
 
@@ -75,7 +78,7 @@ class KalantariDataset(Dataset[HdrSample]):
             raise ValueError(f"broken must be 'refuse' or 'skip', got {broken!r}")
         found = find_scenes(Path(folder)) if paths is None else paths
         self.scenes = _usable(found, Path(folder), crop or 0, broken)
-        self.augmentation = None if crop is None else _augmentation(crop)
+        self.crop = crop
 
     @classmethod
     def from_split(
@@ -101,13 +104,30 @@ class KalantariDataset(Dataset[HdrSample]):
         return len(self.scenes)
 
     def __getitem__(self, index: int) -> HdrSample:
-        sample = read_scene(self.scenes[index])
-        if self.augmentation is None:
-            return sample
-        # As one picture of twelve channels: all are cropped, flipped and turned alike.
-        stacked = torch.cat([sample["ldr"].flatten(0, 1), sample["target"]]).unsqueeze(0)
-        changed: Tensor = self.augmentation(stacked)[0]
-        return {**sample, "ldr": changed[:9].unflatten(0, (3, 3)), "target": changed[9:]}
+        name, ldr, exposures, target = read_scene(self.scenes[index])
+        crop = None
+        if self.crop is not None:
+            # A larger square is cut, flipped and turned, and the crop is taken from it: displacements need room.
+            room = min(2 * self.crop, *target.shape[1:])
+            # As one image of twelve channels: all are cropped, flipped and turned alike.
+            stacked = torch.cat([ldr.flatten(0, 1), target]).unsqueeze(0)
+            changed: Tensor = _augmentation(room)(stacked)[0]
+            ldr, target = changed[:-3].unflatten(0, (-1, 3)), changed[-3:]
+            top, left = torch.randint(room - self.crop + 1, (2,)).tolist()
+            crop = (top, left, self.crop)
+        return make_sample(name, ldr, exposures, target, Calibration(Response.gamma(GAMMA)), middle(len(ldr)), crop)
+
+
+class KalantariScene(NamedTuple):
+    """A scene as it is read."""
+
+    name: str
+    ldr: Tensor
+    """Shape (3, 3, H, W)."""
+    exposures: Tensor
+    """Shape (3,), relative to the shortest."""
+    target: Tensor
+    """Shape (3, H, W), radiance in [0, 1]."""
 
 
 def find_scenes(folder: Path) -> list[Path]:
@@ -127,7 +147,7 @@ def find_scenes(folder: Path) -> list[Path]:
     return scenes
 
 
-def read_scene(files: SceneFiles) -> HdrSample:
+def read_scene(files: SceneFiles) -> KalantariScene:
     """Read a scene; pictures are sorted by exposure, and the truth is brought to the scale of the short exposure.
 
     Raises
@@ -146,7 +166,7 @@ def read_scene(files: SceneFiles) -> HdrSample:
     order = exposures.argsort()
     ldr, exposures = torch.stack([images[i] for i in order.tolist()]), exposures[order]
     target = (truth * _scale_to_reference(ldr[1], truth, float(exposures[1]))).clamp(0, 1)
-    return {"name": files.name, "ldr": ldr, "exposures": exposures, "target": target}
+    return KalantariScene(files.name, ldr, exposures, target)
 
 
 def _scale_to_reference(reference: Tensor, truth: Tensor, exposure: float) -> float:
@@ -167,7 +187,7 @@ def _usable(folders: list[Path], root: Path, smallest_side: int, broken: Broken)
     for folder in folders:
         try:
             files = _scene_files(folder, root)
-            height, width = read_scene(files)["target"].shape[1:]
+            height, width = read_scene(files).target.shape[1:]
             if min(height, width) < smallest_side:
                 raise ValueError(f"{folder}: {height} x {width} pixels, smaller than the crop of {smallest_side}")
             scenes.append(files)

@@ -1,33 +1,38 @@
-"""Things that move in front of a background, at the three instants of a bracket."""
+"""Things that move in front of a background, at the instants of a bracket."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from hdr.data.panorama import Panorama
 from hdr.data.random import integer, log_uniform, normal, smooth_field, uniform
+from hdr.data.scenery import Scenery
 from hdr.data.shapes import SHAPES
-from hdr.nn.alignment import pixel_grid
-
-INSTANTS = 3
+from hdr.geometry import pixel_grid
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A thing at three instants: its radiance (3, 3, H, W) and its opacity in [0, 1], (3, 1, H, W)."""
+    """A thing at N instants: its radiance (N, 3, H, W) and its opacity in [0, 1], (N, 1, H, W)."""
 
     radiance: Tensor
     opacity: Tensor
 
 
 def moving_layer(
-    generator: torch.Generator, texture: Panorama, brightness: float, height: int, width: int, largest_motion: float
+    generator: torch.Generator,
+    texture: Scenery,
+    brightness: float,
+    height: int,
+    width: int,
+    speed: float,
+    moments: Sequence[float],
 ) -> Layer:
-    """Draw a thing with the texture of a piece of a panorama.
+    """Draw a thing with the texture of a piece of a picture.
 
     Parameters
     ----------
@@ -38,9 +43,11 @@ def moving_layer(
     brightness
         Mean radiance of its surface.
     height, width
-        Size of the picture.
-    largest_motion
-        Most pixels that it moves from one instant to the next.
+        Size of the scene.
+    speed
+        Pixels that it moves in a unit of time.
+    moments
+        When each exposure is taken; 0 is the reference's instant.
 
     Returns
     -------
@@ -49,7 +56,7 @@ def moving_layer(
     """
     size = log_uniform(generator, 0.08, 0.35) * min(height, width)
     grid = pixel_grid(height, width, like=texture.read(torch.zeros(1, 2, 1, 1)))
-    positions = _own_coordinates(generator, grid, size, height, width, largest_motion)
+    positions = _own_coordinates(generator, grid, size, height, width, speed, moments)
     shape = SHAPES[integer(generator, 0, len(SHAPES) - 1)]
     outline = shape(generator, positions).unsqueeze(1) * size
     softness = log_uniform(generator, 0.3, 2.5)
@@ -58,18 +65,23 @@ def moving_layer(
 
 
 def compose(background: Tensor, layers: list[Layer]) -> Tensor:
-    """Background (3, 3, H, W) with layers in front of it, the last one nearest."""
+    """Background (N, 3, H, W) with layers in front of it, the last one nearest."""
     for layer in layers:
         background = torch.lerp(background, layer.radiance, layer.opacity)
     return background
 
 
 def _own_coordinates(
-    generator: torch.Generator, grid: Tensor, size: float, height: int, width: int, largest_motion: float
+    generator: torch.Generator,
+    grid: Tensor,
+    size: float,
+    height: int,
+    width: int,
+    speed: float,
+    moments: Sequence[float],
 ) -> Tensor:
-    """Picture positions in the coordinates of the thing at each instant, (3, 2, H, W), size 1 around 0."""
+    """Image positions in the coordinates of the thing at each instant, (N, 2, H, W), size 1 around 0."""
     centre = torch.tensor([uniform(generator, 0, width), uniform(generator, 0, height)])
-    speed = largest_motion * uniform(generator, 0, 1) ** 1.5
     # Things move sideways rather than up and down.
     direction = math.pi * integer(generator, 0, 1) + 0.5 * float(normal(generator, 1))
     velocity = speed * torch.tensor([math.cos(direction), math.sin(direction)])
@@ -77,10 +89,9 @@ def _own_coordinates(
     tilt = 0.2 * float(normal(generator, 1))
     bend = log_uniform(generator, 0.002, 0.06)
     shared = bend * smooth_field(generator, 2, height, width, 3)
-    moving = speed > 0.1 * largest_motion
+    moving = speed > 1.0
     placed = []
-    for instant in range(INSTANTS):
-        moment = (instant - 1) * (uniform(generator, 0.6, 1.0) if instant != 1 else 0.0)
+    for moment in moments:
         angle = tilt + moment * turn if moving else tilt
         own_bend = shared + (0.5 * bend * smooth_field(generator, 2, height, width, 3) if moving else 0.0)
         offset = (grid[0] - (centre + moment * velocity).to(grid.device).view(2, 1, 1)) / (size * (1 + moment * growth))
@@ -90,10 +101,8 @@ def _own_coordinates(
     return torch.stack(placed)
 
 
-def _surface(
-    generator: torch.Generator, texture: Panorama, positions: Tensor, size: float, brightness: float
-) -> Tensor:
-    """Radiance of the surface, (3, 3, H, W): texture, tint, shading."""
+def _surface(generator: torch.Generator, texture: Scenery, positions: Tensor, size: float, brightness: float) -> Tensor:
+    """Radiance of the surface, (N, 3, H, W): texture, tint, shading."""
     # Between the poles' surroundings, where an equirectangular picture is stretched.
     place = torch.tensor([uniform(generator, 0, texture.width), uniform(generator, 0.25, 0.75) * texture.height])
     detail = size * log_uniform(generator, 0.4, 1.5)

@@ -4,17 +4,91 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+import torch
 from torch import Tensor
+
+from hdr.alignment import dense_displacement
+from hdr.calibration import Calibration
+from hdr.fusion import observe, unexplained_variance
+from hdr.response import Response
+
+_ENTRIES = 1021  # of every scene, so that a batch can hold them; four for each level of an 8-bit file
 
 
 class HdrSample(TypedDict):
-    """One scene; a DataLoader's default collation adds a batch dimension in front."""
+    """One scene of N exposures; a DataLoader's default collation adds a batch dimension in front."""
 
     name: str
     """Which scene, for tables."""
     ldr: Tensor
-    """Shape (3, 3, H, W): exposure (short to long), channel, height, width; values in [0, 1]."""
+    """Shape (N, 3, H, W): exposure (short to long), channel, height, width; values in [0, 1]."""
     exposures: Tensor
-    """Shape (3,): relative to the shortest, which is 1."""
+    """Shape (N,): relative to the shortest, which is 1."""
+    observations: Tensor
+    """Shape (N, 5, H, W): what the generator takes, see :func:`hdr.fusion.observe`."""
+    displacement: Tensor
+    """Shape (N, 2, h, w): of the crop that is learned from, or of the whole scene."""
+    corner: Tensor
+    """Shape (2,): row and column of the crop's first pixel."""
     target: Tensor
-    """Shape (3, H, W): radiance at the reference's instant in [0, 1]; the short exposure saturates at 1."""
+    """Shape (3, h, w): radiance at the reference's instant in [0, 1]; the short exposure saturates at 1."""
+    light: Tensor
+    """Shape (entries,): the response, light of equally spaced LDR values, as far as it is known."""
+    noise: Tensor
+    """Shape (4,): shot, read, levels and white level of the calibration."""
+
+
+def make_sample(
+    name: str,
+    ldr: Tensor,
+    exposures: Tensor,
+    target: Tensor,
+    calibration: Calibration,
+    reference: int,
+    crop: tuple[int, int, int] | None = None,
+) -> HdrSample:
+    """A scene with what the generator takes: observations, and the displacement of the whole image.
+
+    Parameters
+    ----------
+    name, ldr, exposures
+        As in :class:`HdrSample`.
+    target
+        Radiance of the whole scene, (3, H, W).
+    calibration
+        What is known of the camera.
+    reference
+        Index of the reference.
+    crop
+        Row, column and side of the square that is learned from; None takes the whole scene.
+    """
+    height, width = ldr.shape[-2:]
+    radiance = [calibration.response.to_linear(image) / float(t) for image, t in zip(ldr, exposures, strict=True)]
+    displacement = torch.zeros(len(ldr), 2, height, width)
+    for index in range(len(ldr)):
+        if index != reference:
+            limit = 1.0 / max(float(exposures[index]), float(exposures[reference]))
+            displacement[index] = dense_displacement(radiance[reference], radiance[index], limit)
+    unexplained = unexplained_variance(ldr, exposures, calibration, displacement, reference)
+    top, left, rows, columns = (0, 0, height, width) if crop is None else (*crop, crop[2])
+    inside = (..., slice(top, top + rows), slice(left, left + columns))
+    return {
+        "name": name,
+        "ldr": ldr,
+        "exposures": exposures,
+        "observations": observe(ldr, exposures, calibration, unexplained),
+        "displacement": displacement[inside].to(ldr),
+        "corner": torch.tensor([top, left]),
+        "target": target[inside],
+        "light": calibration.response.to_linear(torch.linspace(0, 1, _ENTRIES, dtype=torch.float64)),
+        "noise": torch.tensor(
+            [calibration.shot, calibration.read, calibration.levels, calibration.white_level], dtype=torch.float64
+        ),
+    }
+
+
+def calibration_of(sample: HdrSample) -> Calibration:
+    """The calibration that a scene was made with."""
+    shot, read, levels, white_level = (float(value) for value in sample["noise"])
+    response = Response.table(sample["light"])
+    return Calibration(response, white_level=white_level, shot=shot, read=read, levels=int(levels))

@@ -9,9 +9,11 @@ from torch.utils.data import Dataset
 
 from hdr.data.kalantari import Broken, KalantariDataset
 from hdr.data.sample import HdrSample
-from hdr.data.synthetic import SyntheticBrackets
+from hdr.data.synthetic import SceneSettings, SyntheticBrackets
 
 TRAINING_SCENES = 1_000_000
+TRAINING_SIDE = 256
+"""Pixels of a training scene, of which a crop is learned from: motion needs room."""
 VALIDATION_SCENES = 24
 VALIDATION_SIDE = 256
 VALIDATION_SEED = 7
@@ -25,8 +27,8 @@ def open_scenes(
     Parameters
     ----------
     data
-        ``"synthetic:DIR"``, a folder of HDR panoramas of which four are for validation only; or ``"kalantari:DIR"``, a
-        folder of scenes, or one with a folder of scenes for training and another for testing.
+        ``"synthetic:DIR"``, a folder of HDR photographs and panoramas of which two in nine are for validation only; or
+        ``"kalantari:DIR"``, a folder of scenes, or one with a folder of scenes for training and another for testing.
     split
         For training, random crops with augmentation; for validation, always the same scenes, whole.
     crop
@@ -52,6 +54,14 @@ def open_scenes(
         broken: Broken = "skip" if skip_broken else "refuse"
         return KalantariDataset.from_split(Path(folder), split, crop if training else None, broken)
     if training:
-        return SyntheticBrackets(folder, (crop, crop), TRAINING_SCENES, split="train")
-    side = (VALIDATION_SIDE, VALIDATION_SIDE)
-    return SyntheticBrackets(folder, side, VALIDATION_SCENES, seed=VALIDATION_SEED, split="validation")
+        side = max(TRAINING_SIDE, crop)
+        return SyntheticBrackets(folder, (side, side), TRAINING_SCENES, split="train", crop=crop)
+    return SyntheticBrackets(
+        folder,
+        (VALIDATION_SIDE, VALIDATION_SIDE),
+        VALIDATION_SCENES,
+        seed=VALIDATION_SEED,
+        split="validation",
+        # Three exposures, as the papers have: the others are trained on, and measured on real brackets.
+        settings=SceneSettings(exposures=(3,)),
+    )

@@ -1,9 +1,10 @@
-"""Brackets of moving scenes with ground truth, made from HDR panoramas on the fly."""
+"""Brackets of moving scenes with ground truth, made from HDR photographs and panoramas on the fly."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,14 +14,20 @@ from kornia.geometry.conversions import axis_angle_to_rotation_matrix
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from hdr.data.camera import photograph, saturating_scale
-from hdr.data.motion import INSTANTS, compose, moving_layer
-from hdr.data.panorama import Panorama
-from hdr.data.random import integer, log_uniform, normal, uniform
-from hdr.data.sample import HdrSample
+from hdr.bracket import middle
+from hdr.calibration import Calibration
+from hdr.data.camera import Camera, draw_camera, misjudged
+from hdr.data.motion import compose, moving_layer
+from hdr.data.random import integer, log_uniform, normal, smooth_field, uniform
+from hdr.data.sample import HdrSample, make_sample
+from hdr.data.scenery import Panorama, Scenery, read_scenery
+from hdr.geometry import pixel_grid
 from hdr.io import RADIANCE_SUFFIXES
 
 Split = Literal["all", "train", "validation"]
+
+SAME_COUNT = 64
+"""Scenes of one block of this size have equally many exposures, so that they can be in one batch."""
 
 
 @dataclass(frozen=True)
@@ -30,34 +37,38 @@ class SceneSettings:
     Attributes
     ----------
     largest_motion
-        Most pixels that a thing moves from one picture to the next.
+        Most pixels that a thing moves from one image to the next; most move by less than a quarter of it.
     hand_shake
-        Most pixels that the camera's turning moves the background from one picture to the next.
+        Most pixels that the camera moves the background from one image to the next.
     objects
         Fewest and most things that move.
     ratios
         Smallest and largest ratio between neighbouring exposures.
     saturation
-        Smallest and largest share of the reference's pixels with a saturated channel.
+        Smallest and largest share of the reference's pixels with a saturated channel, in four of five scenes; in the
+        fifth none is saturated.
+    exposures
+        Numbers of exposures; each block of scenes takes one of them in turn.
     """
 
-    largest_motion: float = 60.0
-    hand_shake: float = 6.0
+    largest_motion: float = 120.0
+    hand_shake: float = 20.0
     objects: tuple[int, int] = (0, 4)
-    ratios: tuple[float, float] = (2.0, 8.0)
-    saturation: tuple[float, float] = (0.02, 0.25)
+    ratios: tuple[float, float] = (1.5, 16.0)
+    saturation: tuple[float, float] = (0.005, 0.4)
+    exposures: tuple[int, ...] = (3, 3, 3, 3, 2, 3, 5, 3)
 
 
 class SyntheticBrackets(Dataset[HdrSample]):
-    """Dynamic scenes: a perspective view of a panorama, shaken, with things that move in front of it.
+    """Dynamic scenes: a view of a photograph or a panorama, shaken, with things that move in front of it.
 
     Scene i is a function of (seed, i) alone, whatever the worker and the device. The ground truth is the scene at the
-    instant of the reference, clipped where the short exposure saturates: what lies above no picture has seen.
+    instant of the reference, clipped where the short exposure saturates: what lies above no exposure has seen.
 
     Parameters
     ----------
-    hdri_dir
-        Folder of equirectangular .hdr or .exr panoramas.
+    folder
+        Holds .hdr or .exr images, at any depth: photographs, and equirectangular panoramas twice as wide as high.
     size
         Height and width of a scene in pixels.
     length
@@ -65,19 +76,21 @@ class SyntheticBrackets(Dataset[HdrSample]):
     seed
         Another seed gives other scenes.
     split
-        ``"validation"`` takes ``held_out`` panoramas, evenly spread over the sorted file names; ``"train"`` takes the
-        others; ``"all"`` takes all.
+        ``"validation"`` takes every folder's share that is held out, evenly spread over the sorted file names;
+        ``"train"`` takes the others; ``"all"`` takes all.
     held_out
-        Panoramas kept for validation.
+        Share of the files of each folder that are kept for validation.
     settings
         How scenes vary.
+    crop
+        Side of the square that is learned from, anywhere in the scene; None for the whole scene.
     device
         Where scenes are made.
 
     Raises
     ------
     ValueError
-        If there are too few panoramas in the folder, or one cannot be read.
+        If there are too few images, or one cannot be read.
 
     Examples
     --------
@@ -92,22 +105,28 @@ class SyntheticBrackets(Dataset[HdrSample]):
 
     def __init__(
         self,
-        hdri_dir: str | os.PathLike[str],
+        folder: str | os.PathLike[str],
         size: tuple[int, int] = (256, 256),
         length: int = 1000,
         *,
         seed: int = 0,
         split: Split = "all",
-        held_out: int = 4,
+        held_out: float = 0.22,
         settings: SceneSettings | None = None,
+        crop: int | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        paths = _select(_panorama_files(Path(hdri_dir)), split, held_out, Path(hdri_dir))
+        if crop is not None and crop > min(size):
+            raise ValueError(f"a crop of {crop} pixels does not fit into scenes of {size[0]} x {size[1]}")
+        paths = _select(Path(folder), split, held_out)
         self.names = [path.stem for path in paths]
-        self.panoramas = [Panorama.from_file(path, device) for path in paths]
-        self.size, self.length, self.seed = size, length, seed
+        self.scenery = [read_scenery(path, device) for path in paths]
+        self.size, self.length, self.seed, self.crop = size, length, seed, crop
         self.settings = settings or SceneSettings()
         self.device = torch.device(device)
+
+    alike = SAME_COUNT
+    """How many neighbouring scenes have equally many exposures."""
 
     def __len__(self) -> int:
         return self.length
@@ -116,55 +135,127 @@ class SyntheticBrackets(Dataset[HdrSample]):
         if not 0 <= index < self.length:
             raise IndexError(f"scene {index} of {self.length}")
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
-        which = integer(generator, 0, len(self.panoramas) - 1)
-        instants = self._scene(generator, self.panoramas[which])
-        ratios = [log_uniform(generator, *self.settings.ratios) for _ in range(INSTANTS - 1)]
-        exposures = torch.tensor([1.0, ratios[0], ratios[0] * ratios[1]])
-        share = uniform(generator, *self.settings.saturation)
-        instants = instants * (saturating_scale(instants[1], share) / ratios[0])
-        return {
-            "name": f"{self.names[which]}-{index:04d}",
-            "ldr": photograph(generator, instants, exposures),
-            "exposures": exposures,
-            "target": instants[1].clamp(0, 1),
-        }
+        counts = self.settings.exposures
+        count = counts[(index // SAME_COUNT) % len(counts)]
+        reference = middle(count)
+        which = integer(generator, 0, len(self.scenery) - 1)
+        instants = self._scene(generator, self.scenery[which], count, reference)
+        ratios = [1.0] + [log_uniform(generator, *self.settings.ratios) for _ in range(count - 1)]
+        exposures = torch.tensor(ratios).cumprod(0)
+        lost = 0.0 if uniform(generator, 0, 1) < 0.2 else log_uniform(generator, *self.settings.saturation)
+        instants = instants * (saturating_scale(instants[reference], lost) / exposures[reference])
+        camera = draw_camera(generator)
+        ldr = camera.photograph(generator, instants, exposures)
+        return make_sample(
+            f"{self.names[which]}-{index:04d}",
+            ldr,
+            exposures,
+            instants[reference].clamp(0, 1),
+            calibration_of_camera(misjudged(generator, camera)),
+            reference,
+            self._crop(generator),
+        )
 
-    def _scene(self, generator: torch.Generator, panorama: Panorama) -> Tensor:
-        """Radiance of the scene at the three instants, (3, 3, H, W), at the panorama's scale."""
+    def _crop(self, generator: torch.Generator) -> tuple[int, int, int] | None:
+        if self.crop is None:
+            return None
+        top, left = (integer(generator, 0, side - self.crop) for side in self.size)
+        return top, left, self.crop
+
+    def _scene(self, generator: torch.Generator, scenery: Scenery, count: int, reference: int) -> Tensor:
+        """Radiance of the scene at every instant, (N, 3, H, W), at the picture's scale."""
         height, width = self.size
-        focal_length = panorama.pixels_per_radian * log_uniform(generator, 0.8, 1.8)
+        moments = [(i - reference) * (uniform(generator, 0.6, 1.0) if i != reference else 0.0) for i in range(count)]
+        background = _background(generator, scenery, self.size, moments, self.settings.hand_shake, self.device)
+        layers = []
+        typical = max(background[reference].median().item(), 1e-6)
+        for _ in range(integer(generator, *self.settings.objects)):
+            texture = self.scenery[integer(generator, 0, len(self.scenery) - 1)]
+            brightness = typical * log_uniform(generator, 0.15, 4.0)
+            # Most things move little; a few by more than any window of a network.
+            still = self.settings.largest_motion == 0 or uniform(generator, 0, 1) < 0.15
+            speed = (
+                0.0
+                if still
+                else log_uniform(generator, min(1.0, self.settings.largest_motion), self.settings.largest_motion)
+            )
+            layers.append(moving_layer(generator, texture, brightness, height, width, speed, moments))
+        scene = compose(background, layers)
+        if uniform(generator, 0, 1) < 0.2:  # a cloud, a lamp's flicker: the light changes between the exposures
+            change = 0.1 * smooth_field(generator, count, height, width, 2).tanh().to(scene)
+            change[reference] = 0.0
+            scene = scene * (1 + change.unsqueeze(1))
+        return scene
+
+
+def saturating_scale(radiance: Tensor, share: float) -> float:
+    """Exposure at which a share of the pixels of (3, H, W) has a saturated channel."""
+    brightest = radiance.amax(dim=0).flatten()
+    # A sun of one pixel is no scene "without saturation": the brightest thousandth counts as nothing.
+    return 1.0 / max(torch.quantile(brightest, 1.0 - max(share, 1e-3)).item(), 1e-8)
+
+
+def calibration_of_camera(camera: Camera) -> Calibration:
+    """What would be known of a camera whose every property is known."""
+    return Calibration(
+        camera.response,
+        white_level=camera.white_level,
+        shot=1 / camera.full_well,
+        read=camera.read_noise**2,
+        levels=camera.levels,
+    )
+
+
+def _background(
+    generator: torch.Generator,
+    scenery: Scenery,
+    size: tuple[int, int],
+    moments: Sequence[float],
+    hand_shake: float,
+    device: torch.device,
+) -> Tensor:
+    """Views of a picture from a trembling hand, (N, 3, H, W)."""
+    height, width = size
+    shaken = hand_shake > 0 and uniform(generator, 0, 1) < 0.7
+    shake = log_uniform(generator, 0.02 * hand_shake, hand_shake) if shaken else 0.0
+    tremble = torch.tanh(normal(generator, len(moments), 3))
+    tremble[[moment == 0 for moment in moments]] = 0.0
+    if isinstance(scenery, Panorama):
+        focal_length = scenery.pixels_per_radian * log_uniform(generator, 0.8, 1.4)
         pitch, yaw = 0.25 * float(normal(generator, 1)), uniform(generator, -math.pi, math.pi)
         level = axis_angle_to_rotation_matrix(torch.tensor([[0.0, yaw, 0.0], [pitch, 0.0, 0.0]]))
-        shake = uniform(generator, 0, self.settings.hand_shake) * (uniform(generator, 0, 1) < 0.7) / focal_length
-        tremble = shake * torch.tanh(normal(generator, INSTANTS, 3))
-        tremble[1] = 0.0
-        rotations = level[0] @ level[1] @ axis_angle_to_rotation_matrix(tremble)
-        background = panorama.view(rotations.to(self.device), height, width, focal_length)
-        layers = []
-        typical = background[1].median().item()
-        for _ in range(integer(generator, *self.settings.objects)):
-            texture = self.panoramas[integer(generator, 0, len(self.panoramas) - 1)]
-            brightness = typical * log_uniform(generator, 0.15, 4.0)
-            layers.append(moving_layer(generator, texture, brightness, height, width, self.settings.largest_motion))
-        return compose(background, layers)
+        rotations = level[0] @ level[1] @ axis_angle_to_rotation_matrix(shake / focal_length * tremble)
+        return scenery.view(rotations.to(device), height, width, focal_length)
+    # A photograph is flat: the hand moves and turns the frame.
+    step = log_uniform(generator, 0.7, 1.4)
+    flip = 1.0 if uniform(generator, 0, 1) < 0.5 else -1.0
+    place = torch.tensor([uniform(generator, 0, scenery.width), uniform(generator, 0, scenery.height)])
+    centre = torch.tensor([(width - 1) / 2, (height - 1) / 2])
+    grid = pixel_grid(height, width, like=torch.zeros(1, device=device))[0] - centre.to(device).view(2, 1, 1)
+    views = []
+    for shift_x, shift_y, turn in (shake * tremble).tolist():
+        angle = turn / max(height, width)
+        x = math.cos(angle) * grid[0] - math.sin(angle) * grid[1] + shift_x
+        y = math.sin(angle) * grid[0] + math.cos(angle) * grid[1] + shift_y
+        views.append(torch.stack([flip * x, y]) * step + place.to(device).view(2, 1, 1))
+    return scenery.read(torch.stack(views))
 
 
-def _panorama_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; give one with HDR panoramas ({', '.join(RADIANCE_SUFFIXES)})")
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in RADIANCE_SUFFIXES)
-
-
-def _select(paths: list[Path], split: Split, held_out: int, folder: Path) -> list[Path]:
+def _select(folder: Path, split: Split, held_out: float) -> list[Path]:
     if split not in ("all", "train", "validation"):
         raise ValueError(f"split must be 'all', 'train' or 'validation', got {split!r}")
-    needed = 1 if split == "all" else held_out + 1
-    if len(paths) < needed:
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; give one with HDR images ({', '.join(RADIANCE_SUFFIXES)})")
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in RADIANCE_SUFFIXES)
+    chosen = []
+    for parent in sorted({path.parent for path in found}):
+        files = [path for path in found if path.parent == parent]
+        count = round(held_out * len(files))
+        validation = {int((k + 0.5) * len(files) / count) for k in range(count)}
+        chosen += [p for i, p in enumerate(files) if split == "all" or (i in validation) == (split == "validation")]
+    if not chosen:
         raise ValueError(
-            f"{folder}: {len(paths)} panoramas ({', '.join(RADIANCE_SUFFIXES)}), "
-            f"at least {needed} are needed for split {split!r} with {held_out} held out"
+            f"{folder}: {len(found)} HDR images ({', '.join(RADIANCE_SUFFIXES)}), and none of them for the split "
+            f"{split!r} with a share of {held_out:g} of each folder held out"
         )
-    if split == "all":
-        return paths
-    validation = {int((k + 0.5) * len(paths) / held_out) for k in range(held_out)}
-    return [path for i, path in enumerate(paths) if (i in validation) == (split == "validation")]
+    return chosen

@@ -1,7 +1,7 @@
 """Networks and losses of HDR-GAN, as plain PyTorch modules."""
 
 from hdr.nn.discriminator import PatchDiscriminator
-from hdr.nn.generator import Generator, TrainingOutput
+from hdr.nn.generator import Generator, Merged
 from hdr.nn.losses import (
     SphereAdversarialLoss,
     ToneMappedL1Loss,
@@ -13,10 +13,10 @@ from hdr.nn.losses import (
 
 __all__ = [
     "Generator",
+    "Merged",
     "PatchDiscriminator",
     "SphereAdversarialLoss",
     "ToneMappedL1Loss",
-    "TrainingOutput",
     "alignment_loss",
     "inverse_stereographic",
     "sphere_distance",

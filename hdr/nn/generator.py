@@ -1,4 +1,4 @@
-"""The generator: three exposures of a moving scene in, radiance without ghosts out."""
+"""The generator: exposures of a moving scene in, radiance without ghosts out."""
 
 from __future__ import annotations
 
@@ -8,63 +8,57 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hdr.nn.alignment import (
-    CORRECTION_BOUND,
-    TAP_BOUND,
-    DeformableAlignment,
-    LocalMatching,
-    upsample_displacement,
-    warp,
+from hdr.fusion import (
+    OBSERVATION_CHANNELS,
+    Aligned,
+    bring_to_reference,
+    clipping_value,
+    prior,
 )
+from hdr.nn.alignment import CORRECTION_BOUND, DeformableAlignment, upsample_displacement
 from hdr.nn.attention import SpatialAttentionGate
 from hdr.nn.blocks import ConvBlock, ResidualBlock, upsample, zero_initialise
-from hdr.radiometry import mu_law
+from hdr.radiometry import inverse_mu_law, mu_law
 
-EXPOSURES = 3
-REFERENCE = 1
-CHANNELS_PER_EXPOSURE = 6
 SMALLEST_SIDE = 16
-REFERENCE_LOGIT = 4.0
-"""Head start of the reference in the blend: untrained, it has 96 % of the weight."""
+INPUT_CHANNELS = 11
+"""Radiance (3), its difference to the reference (3), saturation, deviation, seen, the prior's weight, exposure."""
 
-SATURATED_LOGIT = -8.0
-"""Added in the blend where the reference or the long exposure is saturated; the short one is the best there is."""
-
-SATURATION_BEGINS = 0.9
-"""LDR value from which a pixel counts as saturated in part; at 1 it does in full."""
+_CLIPPED = 0.99  # of the reference's saturation: what noise and rounding leave of a clipped channel
 
 Alignment = Literal["deformable", "none"]
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "tiny": {"base_channels": 20, "blocks": 1},
-    "small": {"base_channels": 36, "blocks": 2},
-    "base": {"base_channels": 64, "blocks": 3},
+    "tiny": {"base_channels": 16, "blocks": 1},
+    "small": {"base_channels": 32, "blocks": 1},
+    "base": {"base_channels": 64, "blocks": 2},
 }
 
 
-class TrainingOutput(NamedTuple):
-    """What the generator returns in training mode, for losses at every scale."""
+class Merged(NamedTuple):
+    """What the generator makes of a bracket."""
 
     radiance: Tensor
-    """Shape (B, 3, H, W), mu-law domain: what eval mode returns."""
+    """Shape (B, 3, H, W), mu-law domain, nominally in [0, 1] but not clamped."""
+    weights: Tensor
+    """Shape (B, N, 1, H, W): how much of each exposure is in a pixel; they sum to 1."""
+    aligned: Aligned
+    """The exposures where the generator found them, for the loss of the alignment."""
     coarser: tuple[Tensor, ...]
-    """The same at the decoder's coarser scales, (B, 3, H / 2, W / 2) first; empty without deep supervision."""
-    displacements: tuple[Tensor, ...]
-    """(B, 2, 2, H / 2^l, W / 2^l) for l = 1, 2, ...: for the short and the long exposure, x and y in pixels of that
-    scale; empty without alignment. Sizes are those of the padded picture."""
+    """Radiance at the decoder's coarser scales, (B, 3, H / 4, W / 4) first; in training mode with deep supervision."""
 
 
 class Generator(nn.Module):
     """HDR generator with deformable alignment and spatial attention (after Niu et al., HDR-GAN, IEEE TIP 2021).
 
-    A U-Net on the reference, which is the middle exposure. All exposures pass one encoder; the short and the long one
-    are aligned to the reference scale by scale, gated by attention, and fused in the decoder. The head blends the
-    tone-mapped radiances of the reference and of the two warped exposures with predicted weights and adds a residual.
-    The head starts at zero, so an untrained network returns the reference's radiance but for a few per cent, and the
-    short exposure's where the reference is saturated.
+    An explicit merge: the weights of the exposures are those of physics (:func:`hdr.fusion.prior`) plus logits of the
+    network, and a residual is added. Both are zero before training, so an untrained generator is the physical merge.
 
-    The network is local: an output pixel depends on input pixels at most ``halo`` away, and a picture cut at multiples
-    of ``stride`` gives the same output there.
+    The network is a U-Net. Exposures are a set around the reference: all pass one encoder, each is aligned to the
+    reference scale by scale and gated by attention, and at each scale the decoder fuses the reference, the mean of the
+    shorter ones and the mean of the longer ones. A judge looks at the fused features and at each exposure's.
+
+    The network is local: a region of an image is merged by itself where enough of its surroundings is given.
 
     Parameters
     ----------
@@ -75,29 +69,27 @@ class Generator(nn.Module):
     blocks
         Residual blocks per scale of the decoder.
     alignment
-        ``"deformable"``, or ``"none"`` to compare places without moving them.
+        ``"deformable"``, or ``"none"`` to take the exposures where the displacement of the whole image puts them.
     attention
         Whether aligned features are gated by spatial attention.
     deep_supervision
         Whether the coarser decoder scales have heads of their own, used in training only.
-    max_offset
-        Motion in pixels that matching at the coarsest scale can follow; later scales correct by a few pixels more.
 
     Attributes
     ----------
     stride : int
         2 ** ``scales``; inputs are padded to a multiple of it inside.
-    halo : int
-        Pixels around an output pixel that it may depend on, a multiple of ``stride``.
-    receptive_field : int
-        2 * ``halo`` + 1.
+    largest_correction : float
+        Most pixels by which the network moves an exposure from where the displacement puts it.
 
     Examples
     --------
     >>> generator = Generator.from_preset("tiny").eval()
+    >>> observations = torch.rand(1, 2, 5, 33, 47)
     >>> with torch.no_grad():
-    ...     generator(torch.rand(1, 3, 6, 33, 47)).shape
-    torch.Size([1, 3, 33, 47])
+    ...     merged = generator(observations, torch.tensor([[1.0, 4.0]]), torch.zeros(1, 2, 2, 33, 47), reference=0)
+    >>> merged.radiance.shape, merged.weights.shape
+    (torch.Size([1, 3, 33, 47]), torch.Size([1, 2, 1, 33, 47]))
     """
 
     def __init__(
@@ -109,10 +101,9 @@ class Generator(nn.Module):
         alignment: Alignment = "deformable",
         attention: bool = True,
         deep_supervision: bool = True,
-        max_offset: int = 48,
     ) -> None:
         super().__init__()
-        _check_architecture(base_channels, scales, blocks, alignment, max_offset)
+        _check_architecture(base_channels, scales, blocks, alignment)
         self.config = {
             "base_channels": base_channels,
             "scales": scales,
@@ -120,39 +111,47 @@ class Generator(nn.Module):
             "alignment": alignment,
             "attention": attention,
             "deep_supervision": deep_supervision,
-            "max_offset": max_offset,
         }
-        self.scales, self.blocks = scales, blocks
+        self.scales = scales
         self.stride = 2**scales
         widths = [base_channels + level * (base_channels // 2) for level in range(scales)]
         self.encoder = nn.ModuleList(
-            nn.Sequential(ConvBlock(fine, coarse, stride=2), ResidualBlock(coarse))
-            for fine, coarse in zip([CHANNELS_PER_EXPOSURE + 3, *widths], widths, strict=False)
+            nn.Sequential(ConvBlock(fine, coarse, stride=stride), ResidualBlock(coarse))
+            # Full resolution reaches the encoder as four channels for one: no convolution is that large.
+            for fine, coarse, stride in zip(
+                [4 * INPUT_CHANNELS, *widths], widths, [1, *[2] * (scales - 1)], strict=False
+            )
         )
-        self.matching = LocalMatching(widths[-1], max_offset // self.stride) if alignment == "deformable" else None
         # Deformable kernels where pixels are few; at half resolution a warp.
-        self.kernel_sizes = [1] + (scales - 1) * [3]
         self.alignment = nn.ModuleList(
             DeformableAlignment(width, kernel_size)
-            for width, kernel_size in zip(widths, self.kernel_sizes, strict=True)
+            for width, kernel_size in zip(widths, [1, *[3] * (scales - 1)], strict=True)
             if alignment == "deformable"
         )
         self.gates = nn.ModuleList(SpatialAttentionGate(width) for width in (widths if attention else []))
         self.fusion = nn.ModuleList(
             nn.Sequential(
-                ConvBlock(EXPOSURES * width + coarser, width, kernel_size=1),
-                *(ResidualBlock(width) for _ in range(blocks)),
+                ConvBlock(3 * width + coarser, width, kernel_size=1), *(ResidualBlock(width) for _ in range(blocks))
             )
             for width, coarser in zip(widths, [*widths[1:], 0], strict=True)
         )
-        self.coarse_heads = nn.ModuleList(_head(width) for width in (widths[:-1] if deep_supervision else []))
-        finest = base_channels // 2
-        self.context = nn.Conv2d(widths[0], finest, 1)
-        self.refinement = nn.Sequential(
-            ConvBlock(EXPOSURES * CHANNELS_PER_EXPOSURE + finest, finest), ConvBlock(finest, finest), _head(finest)
+        self.judges = nn.ModuleList(
+            nn.Sequential(ConvBlock(2 * width, width), zero_initialise(nn.Conv2d(width, 4 if level == 0 else 1, 1)))
+            for level, width in enumerate(widths if deep_supervision else widths[:1])
         )
-        self.halo = round_up(self._reach(), self.stride)
-        self.receptive_field = 2 * self.halo + 1
+        self.coarse_residuals = nn.ModuleList(
+            zero_initialise(nn.Conv2d(width, 3, 1)) for width in (widths[1:] if deep_supervision else [])
+        )
+        finest = base_channels // 2
+        self.context = nn.Conv2d(widths[0], 4 * (finest // 2), 1)
+        self.refinement = nn.Sequential(
+            ConvBlock(8 + finest // 2, finest),
+            ConvBlock(finest, finest),
+            zero_initialise(nn.Conv2d(finest, 3, 3, padding=1)),
+        )
+        self.largest_correction = (
+            sum(CORRECTION_BOUND * 2 ** (level + 1) for level in range(scales)) if alignment == "deformable" else 0.0
+        )
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> Generator:
@@ -161,7 +160,7 @@ class Generator(nn.Module):
         Parameters
         ----------
         name
-            ``"tiny"`` (0.26 M parameters), ``"small"`` (0.98 M) or ``"base"`` (3.6 M).
+            ``"tiny"``, ``"small"`` or ``"base"``.
         **overrides
             Constructor arguments that replace the preset's.
 
@@ -174,146 +173,178 @@ class Generator(nn.Module):
             raise ValueError(f"no preset {name!r}; choose one of {', '.join(PRESETS)}")
         return cls(**{**PRESETS[name], **overrides})
 
-    def forward(self, exposures: Tensor) -> Tensor | TrainingOutput:
-        """Merge exposures.
+    def forward(
+        self,
+        observations: Tensor,
+        exposures: Tensor,
+        displacement: Tensor,
+        reference: int = 1,
+        corner: Tensor | None = None,
+    ) -> Merged:
+        """Merge exposures, or a region of them.
 
         Parameters
         ----------
+        observations
+            Shape (B, N, 5, Hs, Ws), N >= 2: as :func:`hdr.fusion.observe` gives them, from the shortest exposure on.
         exposures
-            Shape (B, 3, 6, H, W), H and W at least 16: from the shortest to the longest exposure, channels (L, H) as
-            :func:`hdr.radiometry.exposure_stack` gives them, L in [0, 1] and H in [0, 1 / t].
-
-        Returns
-        -------
-        Tensor or TrainingOutput
-            In eval mode the radiance in the mu-law domain, (B, 3, H, W), nominally in [0, 1] but not clamped. In
-            training mode a :class:`TrainingOutput`.
+            Shape (B, N), relative to the shortest.
+        displacement
+            Shape (B, N, 2, H, W), H and W at least 16: from the reference's places to each exposure's
+            (:mod:`hdr.alignment`), 0 for the reference.
+        reference
+            Index of the reference.
+        corner
+            Shape (B, 2): row and column of the observations where the region's first pixel lies; by default (0, 0).
 
         Raises
         ------
         ValueError
-            If the shape is another.
+            If a shape is another.
         """
-        _check_exposures(exposures)
-        height, width = exposures.shape[-2:]
-        stack = self._pad(exposures)
-        tone_mapped = mu_law(stack[:, :, 3:])
-        features = self._encode(torch.cat([stack, tone_mapped], dim=2))
-        decoded, displacements = self._decode(features)
-        images = torch.cat([stack[:, :, :3], tone_mapped], dim=2)
-        finest = upsample_displacement(displacements[0].flatten(0, 1)) if displacements else None
-        aligned = _align_images(images, finest)
-        context = upsample(self.context(decoded[0]))
-        head = self.refinement(torch.cat([aligned.flatten(1, 2), context], dim=1))
-        radiance: Tensor = _blend(head, aligned)[..., :height, :width]
-        if not self.training:
-            return radiance
-        return TrainingOutput(radiance, self._coarser(decoded, images, displacements), tuple(displacements))
+        _check_inputs(observations, exposures, displacement, reference)
+        aligned = bring_to_reference(observations, displacement, reference, corner)
+        belief = prior(aligned, exposures, reference)
+        height, width = displacement.shape[-2:]
+        features = self._encode(_network_input(aligned, belief, exposures, reference), exposures.shape[1])
+        decoded, others, correction = self._decode(features, reference)
+        if correction is not None:
+            fine = upsample_displacement(correction.flatten(0, 1)).unflatten(0, correction.shape[:2])
+            corrected = displacement + _with_reference(fine[..., :height, :width].to(displacement), reference)
+            moved = bring_to_reference(observations, corrected, reference, corner)
+            belief_moved = prior(moved, exposures, reference)
+        else:
+            moved, belief_moved = aligned, belief
+        logits = self._judge(0, decoded[0], others[0])
+        logits = F.pixel_shuffle(logits.flatten(0, 1), 2).unflatten(0, logits.shape[:2])[..., :height, :width]
+        weights = torch.softmax(belief_moved + logits.to(belief_moved), dim=1)
+        # In linear light, where noise averages out without a bias.
+        blend = mu_law((weights * inverse_mu_law(moved.tone_mapped)).sum(dim=1))
+        radiance = blend + self._residual(blend, moved, weights, decoded[0], reference)
+        radiance = _not_below_saturation(radiance, moved.tone_mapped[:, reference], exposures[:, reference])
+        coarser = self._coarser(decoded, others, aligned, belief) if self.training else ()
+        return Merged(radiance, weights, moved, coarser)
 
-    def _pad(self, exposures: Tensor) -> Tensor:
-        height, width = exposures.shape[-2:]
-        missing = (0, round_up(width, self.stride) - width, 0, round_up(height, self.stride) - height)
-        if not any(missing):
-            return exposures
-        return torch.unflatten(F.pad(exposures.flatten(1, 2), missing, mode="replicate"), 1, exposures.shape[1:3])
-
-    def _encode(self, stack: Tensor) -> list[Tensor]:
-        """Features (B, 3, C_l, H / 2^l, W / 2^l) of all exposures for l = 1, 2, ..."""
-        features, current = [], stack.flatten(0, 1)
+    def _encode(self, inputs: Tensor, count: int) -> list[Tensor]:
+        """Features (B, N, C_l, H / 2^l, W / 2^l) of all exposures for l = 1, 2, ..."""
+        missing = (0, -inputs.shape[-1] % self.stride, 0, -inputs.shape[-2] % self.stride)
+        current = F.pad(inputs.flatten(0, 1), missing, mode="replicate") if any(missing) else inputs.flatten(0, 1)
+        current, features = F.pixel_unshuffle(current, 2), []
         for level in self.encoder:
             current = level(current)
-            features.append(torch.unflatten(current, 0, (-1, EXPOSURES)))
+            features.append(current.unflatten(0, (-1, count)))
         return features
 
-    def _decode(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Fused features (B, C_l, H / 2^l, W / 2^l) and displacements (B, 2, 2, ...) for l = 1, 2, ..."""
+    def _decode(self, features: list[Tensor], reference: int) -> tuple[list[Tensor], list[Tensor], Tensor | None]:
+        """Decode from the coarsest scale to the finest.
+
+        Returns the fused features (B, C_l, ...), all exposures' aligned features (B, N, C_l, ...), and the displacement
+        of all exposures but the reference that was found at half resolution, (B, N - 1, 2, H / 2, W / 2).
+        """
         decoded: list[Tensor] = []
-        displacements: list[Tensor] = []
+        aligned: list[Tensor] = []
+        correction: Tensor | None = None
+        count = features[0].shape[1]
         for level in reversed(range(self.scales)):
-            reference = features[level][:, REFERENCE]
-            # The short and the long exposure share one alignment, as 2 B examples.
-            others = _others(features[level])
-            both_references = reference.repeat_interleave(EXPOSURES - 1, dim=0)
-            if self.matching is not None:
-                if displacements:
-                    displacement = upsample_displacement(displacements[0].flatten(0, 1))
+            ours = features[level][:, reference]
+            # All other exposures share one alignment, as B (N - 1) examples.
+            others = torch.cat([features[level][:, :reference], features[level][:, reference + 1 :]], dim=1)
+            others, references = others.flatten(0, 1), ours.repeat_interleave(count - 1, dim=0)
+            if len(self.alignment) > 0:
+                if correction is None:
+                    correction = torch.zeros_like(others[:, :2])
                 else:
-                    displacement = self.matching(both_references, others)
-                others, displacement = self.alignment[level](both_references, others, displacement)
-                displacements.insert(0, displacement.unflatten(0, (-1, EXPOSURES - 1)))
+                    correction = upsample_displacement(correction)
+                others, correction = self.alignment[level](references, others, correction)
             if len(self.gates) > 0:
-                others = self.gates[level](both_references, others)
-            parts = [reference, others.unflatten(0, (-1, EXPOSURES - 1)).flatten(1, 2)]
+                others = self.gates[level](references, others)
+            others = others.unflatten(0, (-1, count - 1))
+            parts = [ours, _mean(others[:, :reference], ours), _mean(others[:, reference:], ours)]
             if decoded:
                 parts.append(upsample(decoded[0]))
             decoded.insert(0, self.fusion[level](torch.cat(parts, dim=1)))
-        return decoded, displacements
+            aligned.insert(0, torch.cat([others[:, :reference], ours.unsqueeze(1), others[:, reference:]], dim=1))
+        if correction is not None:
+            correction = correction.unflatten(0, (-1, count - 1))
+        return decoded, aligned, correction
 
-    def _coarser(self, decoded: list[Tensor], images: Tensor, displacements: list[Tensor]) -> tuple[Tensor, ...]:
+    def _judge(self, level: int, decoded: Tensor, exposures: Tensor) -> Tensor:
+        """Logits (B, N, channels, h, w) of all exposures."""
+        count = exposures.shape[1]
+        fused = decoded.repeat_interleave(count, dim=0)
+        logits = self.judges[level](torch.cat([fused, exposures.flatten(0, 1)], dim=1))
+        judged: Tensor = logits.unflatten(0, (-1, count))
+        return judged
+
+    def _residual(self, blend: Tensor, moved: Aligned, weights: Tensor, decoded: Tensor, reference: int) -> Tensor:
+        height, width = blend.shape[-2:]
+        context = F.pixel_shuffle(self.context(decoded), 2)[..., :height, :width]
+        noise = _scaled_deviation((weights * moved.deviation).sum(dim=1))
+        inputs = [blend, moved.tone_mapped[:, reference], moved.saturation[:, reference], noise]
+        residual: Tensor = self.refinement(torch.cat([*(part.to(context) for part in inputs), context], dim=1))
+        return residual.to(blend)
+
+    def _coarser(
+        self, decoded: list[Tensor], others: list[Tensor], aligned: Aligned, belief: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Radiance from the coarser scales, so that each learns to judge by itself."""
         outputs = []
-        for level, head in enumerate(self.coarse_heads):
-            small = F.avg_pool2d(images.flatten(0, 1), 2 ** (level + 1)).unflatten(0, (-1, EXPOSURES))
-            displacement = displacements[level].flatten(0, 1) if displacements else None
-            outputs.append(_blend(head(decoded[level]), _align_images(small, displacement)))
+        for level, residual in enumerate(self.coarse_residuals, start=1):
+            size = decoded[level].shape[-2:]
+            pooled, log_weights = (_pooled(maps, size) for maps in (aligned.tone_mapped, belief))
+            logits = self._judge(level, decoded[level], others[level])
+            weights = torch.softmax(log_weights + logits.to(log_weights), dim=1)
+            outputs.append(mu_law((weights * inverse_mu_law(pooled)).sum(dim=1)) + residual(decoded[level]).to(pooled))
         return tuple(outputs)
 
-    def _reach(self) -> int:
-        """Pixels that an output pixel can depend on to either side, from the layers' own reaches."""
-        encoder = [0]
-        for level in range(self.scales):
-            encoder.append(encoder[-1] + 2**level + 2 * 2 ** (level + 1))
-        moved, bound, decoder = 0, 0.0, 0
-        for level in range(self.scales, 0, -1):
-            pixel, features = 2**level, encoder[level]
-            if self.matching is not None:
-                if level == self.scales:
-                    moved, bound = features + pixel * self.matching.reach, float(self.matching.radius)
-                else:
-                    moved, bound = moved + 2 * pixel, 2 * bound
-                moved = max(moved, features + pixel * int(bound + 1)) + pixel * DeformableAlignment.correction_reach
-                bound += CORRECTION_BOUND
-                features = max(moved, features + pixel * int(bound + TAP_BOUND + self.kernel_sizes[level - 1] // 2 + 1))
-            gate = pixel if len(self.gates) > 0 else 0
-            below = decoder + 2 * pixel if level < self.scales else 0
-            decoder = max(features + gate, below) + 2 * self.blocks * pixel
-        images = max(moved + 2, int(2 * bound + 1)) if self.matching is not None else 0
-        return max(images, decoder + 2) + 3
+
+def _network_input(aligned: Aligned, belief: Tensor, exposures: Tensor, reference: int) -> Tensor:
+    """All that is known of each exposure at each place, of order 1: (B, N, 11, H, W)."""
+    ours = aligned.tone_mapped[:, reference : reference + 1]
+    limit = clipping_value(exposures, reference).to(ours).view(*exposures.shape, 1, 1, 1)
+    difference = torch.minimum(aligned.tone_mapped, limit) - torch.minimum(ours, limit)
+    stops = torch.log2(exposures / exposures[:, reference : reference + 1]).to(ours)
+    return torch.cat(
+        [
+            aligned.tone_mapped,
+            (4 * difference).clamp(-2, 2),
+            aligned.saturation,
+            _scaled_deviation(aligned.deviation),
+            aligned.seen,
+            belief / 8,
+            (stops / 4).view(*exposures.shape, 1, 1, 1).expand_as(aligned.seen),
+        ],
+        dim=2,
+    )
 
 
-def _head(channels: int) -> nn.Conv2d:
-    """Two blend logits (short, long) and a residual of three channels, zero at the start."""
-    return zero_initialise(nn.Conv2d(channels, EXPOSURES - 1 + 3, 3, padding=1))
+def _scaled_deviation(deviation: Tensor) -> Tensor:
+    return (30 * deviation).clamp_max(2)
 
 
-def _others(per_exposure: Tensor) -> Tensor:
-    """The short and the long exposure of (B, 3, ...) as (2 B, ...)."""
-    return torch.stack([per_exposure[:, 0], per_exposure[:, 2]], dim=1).flatten(0, 1)
+def _with_reference(of_others: Tensor, reference: int) -> Tensor:
+    """Insert zeros for the reference: (B, N - 1, ...) to (B, N, ...)."""
+    zero = torch.zeros_like(of_others[:, :1])
+    return torch.cat([of_others[:, :reference], zero, of_others[:, reference:]], dim=1)
 
 
-def _align_images(images: Tensor, displacement: Tensor | None) -> Tensor:
-    """Images (B, 3, C, H, W) with the short and the long one warped by (2 B, 2, H, W)."""
-    if displacement is None:
-        return images
-    warped = warp(_others(images), displacement).unflatten(0, (-1, EXPOSURES - 1))
-    return torch.stack([warped[:, 0], images[:, REFERENCE], warped[:, 1]], dim=1)
+def _mean(features: Tensor, like: Tensor) -> Tensor:
+    """Mean over exposures; 0 where there is none."""
+    return features.mean(dim=1) if features.shape[1] > 0 else torch.zeros_like(like)
 
 
-def _blend(head: Tensor, images: Tensor) -> Tensor:
-    """Weighted sum of tone-mapped exposures plus residual, from a head (B, 5, H, W) and images (B, 3, (L, T), H, W)."""
-    brightest = images[:, :, :3].amax(dim=2)
-    saturation = ((brightest - SATURATION_BEGINS) / (1 - SATURATION_BEGINS)).clamp(0, 1)
-    reference = REFERENCE_LOGIT + SATURATED_LOGIT * saturation[:, REFERENCE]
-    logits = torch.stack([head[:, 0].to(reference), reference, head[:, 1] + SATURATED_LOGIT * saturation[:, -1]], dim=1)
-    weights = torch.softmax(logits, dim=1).unsqueeze(2)
-    return (weights * images[:, :, 3:]).sum(dim=1) + head[:, EXPOSURES - 1 :]
+def _pooled(maps: Tensor, size: torch.Size) -> Tensor:
+    pooled: Tensor = F.adaptive_avg_pool2d(maps.flatten(0, 1), (size[0], size[1])).unflatten(0, maps.shape[:2])
+    return pooled
 
 
-def round_up(value: int, multiple: int) -> int:
-    """Return the least multiple that is not below a value."""
-    return -(-value // multiple) * multiple
+def _not_below_saturation(radiance: Tensor, reference: Tensor, exposure: Tensor) -> Tensor:
+    """Where a channel of the reference is clipped there was light enough for that, whatever the others say."""
+    clipped = reference >= mu_law(_CLIPPED / exposure).view(-1, 1, 1, 1)
+    return torch.where(clipped, torch.maximum(radiance, reference), radiance)
 
 
-def _check_architecture(base_channels: int, scales: int, blocks: int, alignment: str, max_offset: int) -> None:
+def _check_architecture(base_channels: int, scales: int, blocks: int, alignment: str) -> None:
     if base_channels < 4 or base_channels % 4:
         raise ValueError(f"base_channels must be a positive multiple of 4, got {base_channels}")
     if not 1 <= scales <= 4:
@@ -322,17 +353,21 @@ def _check_architecture(base_channels: int, scales: int, blocks: int, alignment:
         raise ValueError(f"blocks must be at least 1, got {blocks}")
     if alignment not in ("deformable", "none"):
         raise ValueError(f"alignment must be 'deformable' or 'none', got {alignment!r}")
-    if alignment == "deformable" and max_offset < 2**scales:
-        raise ValueError(f"max_offset must be at least the stride {2**scales}, got {max_offset}")
 
 
-def _check_exposures(exposures: Tensor) -> None:
-    expected = f"(B, {EXPOSURES}, {CHANNELS_PER_EXPOSURE}, H, W)"
-    if exposures.ndim != 5 or tuple(exposures.shape[1:3]) != (EXPOSURES, CHANNELS_PER_EXPOSURE):
+def _check_inputs(observations: Tensor, exposures: Tensor, displacement: Tensor, reference: int) -> None:
+    expected = f"(B, N, {OBSERVATION_CHANNELS}, H, W), N >= 2, as hdr.fusion.observe gives them"
+    if observations.ndim != 5 or observations.shape[1] < 2 or observations.shape[2] != OBSERVATION_CHANNELS:
+        raise ValueError(f"expected observations of shape {expected}, got {tuple(observations.shape)}")
+    if not observations.is_floating_point():
+        raise ValueError(f"expected floating-point observations, got {observations.dtype}")
+    if exposures.shape != observations.shape[:2]:
+        raise ValueError(f"expected exposures of shape {tuple(observations.shape[:2])}, got {tuple(exposures.shape)}")
+    if displacement.ndim != 5 or displacement.shape[:3] != (*observations.shape[:2], 2):
         raise ValueError(
-            f"expected {expected}: three exposures of (L, H) as exposure_stack gives them, got {tuple(exposures.shape)}"
+            f"expected a displacement of shape {(*observations.shape[:2], 2)} + (H, W), got {tuple(displacement.shape)}"
         )
-    if min(exposures.shape[-2:]) < SMALLEST_SIDE:
-        raise ValueError(f"expected {expected} with H and W >= {SMALLEST_SIDE}, got {tuple(exposures.shape)}")
-    if not exposures.is_floating_point():
-        raise ValueError(f"expected floating-point exposures, got {exposures.dtype}")
+    if min(displacement.shape[-2:]) < SMALLEST_SIDE:
+        raise ValueError(f"expected H and W >= {SMALLEST_SIDE}, got {tuple(displacement.shape[-2:])}")
+    if not 0 <= reference < observations.shape[1]:
+        raise ValueError(f"the reference must be one of {observations.shape[1]} exposures, got index {reference}")

@@ -6,9 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hdr.nn.alignment import warp
-from hdr.nn.generator import REFERENCE
+from hdr.fusion import Aligned
 from hdr.radiometry import MU, mu_law
+
+_USABLE = 0.5  # saturation below which an exposure says something about the scene
+_FAR = 0.1  # mu-law domain
 
 
 def _safe_norm(vectors: Tensor) -> Tensor:
@@ -169,35 +171,29 @@ class ToneMappedL1Loss(nn.Module):
         return tone_mapped_l1(prediction, target, self.mu)
 
 
-def alignment_loss(exposures: Tensor, displacements: tuple[Tensor, ...], target: Tensor) -> Tensor:
-    """How far the warped short and long exposures are from the scene, where they are not saturated.
+def alignment_loss(aligned: Aligned, target: Tensor, reference: int) -> Tensor:
+    """How far the exposures, brought to the reference, are from the scene where they are not saturated and saw it.
 
     Tells the alignment what to find before the fusion has learned to want it: the true radiance at the reference's
-    instant is known in training, so each exposure can be compared with it at every scale.
+    instant is known in training. What was hidden at an exposure's own instant is found nowhere in it, so large
+    differences count for little: |x| / (1 + |x| / 0.1).
 
     Parameters
     ----------
-    exposures
-        Network input, shape (B, 3, 6, H, W), H and W multiples of the coarsest scale.
-    displacements
-        As in :class:`hdr.nn.generator.TrainingOutput`, for scales 2, 4, ...
+    aligned
+        The exposures where the generator found them.
     target
         Shape (B, 3, H, W), mu-law domain.
+    reference
+        Index of the exposure that is not moved.
 
     Returns
     -------
     Tensor
-        A scalar; 0 without displacements.
+        A scalar.
     """
-    others = torch.stack([exposures[:, i] for i in range(exposures.shape[1]) if i != REFERENCE], dim=1).flatten(0, 1)
-    usable = (others[:, :3].amax(dim=1, keepdim=True) < 0.98).to(others.dtype)
-    images = torch.cat([mu_law(others[:, 3:]), usable], dim=1)
-    total = target.new_zeros(())
-    for level, displacement in enumerate(displacements, start=1):
-        small = F.avg_pool2d(images, 2**level)
-        warped = warp(small, displacement.flatten(0, 1))
-        scene = F.avg_pool2d(target, 2**level).repeat_interleave(displacement.shape[1], dim=0)
-        # Saturated pixels have no say; where the window is partly saturated, its share counts.
-        weight = warped[:, 3:].detach()
-        total = total + (weight * (warped[:, :3] - scene).abs()).mean()
-    return total / max(len(displacements), 1)
+    usable = (aligned.saturation < _USABLE).to(target) * aligned.seen
+    usable = torch.cat([usable[:, :reference], usable[:, reference + 1 :]], dim=1)
+    found = torch.cat([aligned.tone_mapped[:, :reference], aligned.tone_mapped[:, reference + 1 :]], dim=1)
+    distance = (found.float() - target.unsqueeze(1)).abs()
+    return (usable * distance / (1 + distance / _FAR)).mean()

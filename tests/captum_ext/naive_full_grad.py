@@ -62,5 +62,5 @@ def naive_smooth_full_grad(model: nn.Module, x: Tensor, target: int, noises: lis
         gradient, adjoints, biases = naive_gradients(model, noisy, target)
         maps = [(gradient * noisy).sum(1, keepdim=True)]
         maps += [a * b.reshape(1, -1, 1, 1) for a, b in zip(adjoints, biases, strict=True) if a.dim() == 4]
-        sums = maps if sums is None else [total + map for total, map in zip(sums, maps, strict=True)]
+        sums = maps if sums is None else [total + own for total, own in zip(sums, maps, strict=True)]
     return sum(upsample(rescale(total), x.shape[2:]) for total in sums)

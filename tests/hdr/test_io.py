@@ -14,7 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from hdr.io import check_radiance, check_writable, read_ldr, read_radiance, write_preview, write_radiance, written_whole
+from hdr._files import check_writable, written_whole
+from hdr.io import check_radiance, read_ldr, read_radiance, write_preview, write_radiance
 from hdr.tonemap import tonemap
 from tests.hdr.photographs import random_pixels, write_16_bit, write_16_bit_tiff, write_photograph
 
@@ -336,8 +337,8 @@ def test_a_folder_without_permission_is_reported_before_the_work(tmp_path, monke
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS])
 def test_a_folder_that_takes_no_file_is_reported_with_the_name_that_was_asked_for(tmp_path, monkeypatch, code):
-    def fail(prefix, dir):
-        raise OSError(code, os.strerror(code), f"{dir}/{prefix}secret")
+    def fail(prefix, **place):
+        raise OSError(code, os.strerror(code), f"{place['dir']}/{prefix}secret")
 
     monkeypatch.setattr(tempfile, "TemporaryDirectory", fail)
     with pytest.raises(OSError, match=os.strerror(code)) as told:

@@ -12,17 +12,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from captum_ext.evaluation import METRICS
 from captum_ext.evaluation import report as report_module
-from captum_ext.evaluation.figures import write_figures
-from captum_ext.evaluation.measures import Measurement
-from captum_ext.evaluation.report import Findings, write_report
-from captum_ext.evaluation.results import PictureResult
+from captum_ext.evaluation.data_uri import jpeg, png
+from captum_ext.evaluation.outcome import write_outcome
 from captum_ext.evaluation.settings import EvaluationSettings
-from captum_ext.evaluation.statistics import summarize
-from captum_ext.evaluation.store import MethodPart, PicturePart, SeenClass
+from captum_ext.evaluation.store import ResultStore
+from captum_ext.evaluation.table import table
+from captum_ext.methods import chosen_methods
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
-SETTINGS = EvaluationSettings(Path("some data"), "resnet50", None, ("ig", "gradcam:a<b"), ("deletion", "sic"))
+SETTINGS = EvaluationSettings(methods=("ig", "gradcam:a<b"), metrics=("deletion", "sic"))
+VERSIONS = {"captum-ext": "0.1", "captum": "0.9", "torch": "2.6", "weights_sha256": "0" * 64}
 NAMES = ["cats/one.png", '<script>alert(1)</script> & "two".png', "three.png"]
 
 
@@ -52,30 +53,35 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def result(name: str, value: float, refused: bool = False) -> PictureResult:
+def save(store: ResultStore, name: str, value: float, refused: bool = False) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    falling, rising = np.linspace(1, 0, 5, dtype=np.float32), np.linspace(0, 1, 1001, dtype=np.float32)
-    sic = Measurement(float("nan"), None, "scores <too> little") if refused else Measurement(value, rising)
-    part = MethodPart({"deletion": Measurement(value, falling), "sic": sic}, 2.0, pixels[..., 0], 0.5)
-    picture = PicturePart(SeenClass(1, "a <b> cat", 0.75, "dog"), pixels)
-    return PictureResult(name, picture, dict.fromkeys(SETTINGS.methods, part))
+    falling, rising = np.linspace(1, 0, 5, dtype="<f4"), np.linspace(0, 1, 1001, dtype="<f4")
+    about = {"class_index": 1, "class_name": "a <b> cat", "probability": 0.75, "predicted": "dog"}
+    store.save({"image": name, **about}, {"image": jpeg(pixels)})
+    metrics = {"deletion": {"value": value}, "sic": {"refused": "scores <too> little"} if refused else {"value": value}}
+    arrays = {"map": png(pixels[..., 0]), "curve:deletion": falling.tobytes()}
+    if not refused:
+        arrays["curve:sic"] = rising.tobytes()
+    for method in SETTINGS.methods:
+        store.save({"image": name, "method": method, "seconds": 2.0, "metrics": metrics}, arrays)
 
 
-FAILED = PictureResult(NAMES[2], PicturePart(None, None, "is not a picture"), {})
-RESULTS = [result(NAMES[0], 0.25), result(NAMES[1], 0.5, refused=True), FAILED]
-
-
-def findings(results: list[PictureResult], directory: Path | None = None) -> Findings:
-    rows = [row for found in results for row in found.rows(SETTINGS)]
-    summaries = summarize(rows, SETTINGS.methods, SETTINGS.metrics)
-    figures = {} if directory is None else write_figures(directory, results, summaries, SETTINGS)
-    return Findings(SETTINGS, results, rows, summaries, figures)
+def write(directory: Path, *, all_fail: bool = False) -> None:
+    store = ResultStore(directory)
+    store.open({}, VERSIONS, [])
+    if not all_fail:
+        save(store, NAMES[0], 0.25)
+        save(store, NAMES[1], 0.5, refused=True)
+    store.save({"image": NAMES[2], "error": "is not a picture"}, {})
+    found = table(store, NAMES, SETTINGS.methods, SETTINGS.metrics)
+    metrics = {name: METRICS[name] for name in SETTINGS.metrics}
+    write_outcome(store, NAMES, found, "some data", VERSIONS, chosen_methods(SETTINGS.methods), metrics, SETTINGS)
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory) -> Path:
     directory = tmp_path_factory.mktemp("report")
-    write_report(directory, findings(RESULTS, directory))
+    write(directory)
     return directory
 
 
@@ -97,7 +103,7 @@ def test_page_is_well_formed_and_needs_no_other_file(directory, page):
 
 
 def test_every_picture_is_there_with_a_map_for_each_method(page):
-    assert [a["data-picture"] for a in page.found("article")] == NAMES
+    assert [a["data-image"] for a in page.found("article")] == NAMES
     alternatives = [a["alt"] for a in page.found("img")]
     assert alternatives.count(NAMES[0]) == alternatives.count(NAMES[1]) == 1
     assert alternatives.count("IG") == alternatives.count("Grad-CAM (a<b)") == 2
@@ -114,25 +120,35 @@ def test_tables_hold_means_wins_refusals_failures_settings_and_versions(page):
     assert "SIC; all methods refused scores <too> little" in text
     assert "all metrics; all methods failed is not a picture" in text
     assert "a <b> cat 75.0 %, predicted as dog" in text
-    assert "captum-ext evaluate 'some data' --model resnet50 --methods 'ig,gradcam:a<b' --metrics deletion,sic" in text
-    assert re.search(r"captum-ext \d.*captum \d.*torch \d", text)
+    assert "captum-ext evaluate 'some data' --methods 'ig,gradcam:a<b' --metrics deletion,sic" in text
+    assert "captum-ext 0.1, captum 0.9, torch 2.6, weights 000000000000" in text
 
 
 def test_evaluation_without_any_value_has_a_report_too(tmp_path):
-    page = Page(write_report(tmp_path, findings([FAILED], tmp_path)).read_text())
+    write(tmp_path, all_fail=True)
+    page = Page((tmp_path / "report.html").read_text())
     assert page.open == []
     assert not page.found("img")
     assert "is not a picture" in " ".join(page.text)
 
 
 def test_thousands_of_pictures_are_counted_and_the_first_are_shown(tmp_path, monkeypatch):
-    monkeypatch.setattr(report_module, "MAX_PICTURES", 2)
-    page = Page(write_report(tmp_path, findings(RESULTS)).read_text())
+    monkeypatch.setattr(report_module, "MAX_IMAGES", 2)
+    write(tmp_path)
+    page = Page((tmp_path / "report.html").read_text())
     assert len(page.found("article")) == 2
-    assert "The first 2 of 3 pictures are shown" in " ".join(" ".join(page.text).split())
+    assert "The first 2 of 3 images are shown" in " ".join(" ".join(page.text).split())
 
 
 def test_figures_are_written_for_papers_too(directory):
     found = {path.name for path in (directory / "figures").iterdir()}
     assert found == {f"{name}.{suffix}" for name in ("means", "deletion", "sic") for suffix in ("png", "pdf")}
     assert (directory / "figures" / "sic.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_figure_of_many_curves_is_drawn_from_some_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("captum_ext.evaluation.outcome.MOST_NUMBERS_DRAWN", 5)
+    write(tmp_path)
+    captions = " ".join(Page((tmp_path / "report.html").read_text()).text)
+    assert "by that of the whole image; curves of 1 of 2 images" in captions  # deletion: two curves of five points
+    assert captions.count("curves of 1 of") == 1  # sic: one curve, of which all is drawn

@@ -14,7 +14,7 @@ from torch import nn
 from captum_ext import FullGrad, SimpleFullGrad, SmoothFullGrad
 from captum_ext.attr import InvalidArgumentError
 from captum_ext.classifiers import Logits, Probabilities
-from captum_ext.methods import METHODS, method_named, parse_method_names, run_method
+from captum_ext.methods import METHODS, chosen_methods, method_named, run_method
 
 
 def small_cnn(inplace: bool = False) -> nn.Module:
@@ -106,7 +106,7 @@ def test_models_without_maps_and_layers_without_the_name_are_refused():
     with pytest.raises(InvalidArgumentError, match=r"give a torch\.nn\.Module"):
         run_method(METHODS["gradcam"], lambda x: x, pictures(), pictures(), 0)
     with pytest.raises(InvalidArgumentError, match="'ig:conv' is unknown"):
-        parse_method_names("ig:conv")
+        chosen_methods(["ig:conv"])
 
 
 @pytest.mark.parametrize(

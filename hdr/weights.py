@@ -12,12 +12,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from hdr.io import written_whole
+from hdr._files import written_whole
 from hdr.nn.generator import PRESETS, Generator
 
-_FORMAT = "hdr-generator-1"
-_BUNDLE = Path(__file__).parent
+_FORMAT = "hdr-generator-2"
+_BUNDLE = Path(__file__).parent / "_weights"
 _SUFFIX = ".safetensors"
+
+UNTRAINED = "none"
+"""Stands for no weights: what physics alone makes of a bracket."""
 
 
 def bundled_presets() -> list[str]:
@@ -32,7 +35,7 @@ def load_generator(weights: str | os.PathLike[str], preset: str | None = None) -
     ----------
     weights
         Name of a bundled preset, or a file that :func:`save_generator` wrote. A name with a suffix or a folder in it
-        is a file.
+        is a file. ``"none"`` gives an untrained generator, which is the physical merge.
     preset
         If given, what the weights must be.
 
@@ -48,6 +51,9 @@ def load_generator(weights: str | os.PathLike[str], preset: str | None = None) -
     ValueError
         If the file is not safetensors, not a generator's, damaged, or of another preset.
     """
+    if os.fspath(weights) == UNTRAINED:
+        with torch.random.fork_rng(devices=[]):
+            return Generator.from_preset(preset or next(iter(PRESETS))).requires_grad_(False).eval()
     path = _find(weights)
     tensors, metadata = _read(path)
     # A new network draws initial weights, which the file's replace; the user's random numbers go on as before.

@@ -6,42 +6,46 @@ import csv
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
-from typer.testing import CliRunner
 
 from captum_ext import IDGI
-from captum_ext.cli import app
-from captum_ext.evaluation.dataset import find_pictures
-from captum_ext.evaluation.figures import write_figures
-from captum_ext.evaluation.measures import Measurement
-from captum_ext.evaluation.store import MethodPart, ResultStore
+from captum_ext.evaluation.dataset import find_images
+from captum_ext.evaluation.figures import curves_figure
 from captum_ext.metrics import deletion, information_curves, insertion
+from captum_ext.plot.means import means_figure
+from tests.captum_ext.conftest import Command
 from tests.captum_ext.tiny_classifier import CLASSES, MEAN, SIDE, STD, Counted, tiny, to_tensor
 
 ROOT = Path(__file__).resolve().parents[3]
 METHODS, METRICS = ("ig", "idgi", "gradcam"), ("insertion", "deletion", "aic", "sic")
-OPTIONS = [
-    *(
-        "--model",
-        "tests.captum_ext.tiny_classifier:tiny",
-        "--methods",
-        ",".join(METHODS),
-        "--metrics",
-        ",".join(METRICS),
-    ),
-    *("--n-steps", "3", "--curve-steps", "4", "--min-score", "0", "--device", "cpu"),
-]
+OPTIONS = {
+    "--model": "tests.captum_ext.tiny_classifier:tiny",
+    "--methods": ",".join(METHODS),
+    "--metrics": ",".join(METRICS),
+    "--n-steps": "3",
+    "--curve-steps": "4",
+    "--min-score": "0",
+    "--device": "cpu",
+}
+
+
+def arguments(*extra: str, data: str = "data", out: str = "out") -> list[str]:
+    """Words of a command: the options above, where none of the same name is given."""
+    options = [word for name, value in OPTIONS.items() if name not in extra for word in (name, value)]
+    return ["evaluate", data, *options, "--out", out, *extra]
 
 
 @pytest.fixture
@@ -52,18 +56,23 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(pixels).save(path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
     # Figures have tests of their own, and take longer than everything else here.
-    monkeypatch.setattr("captum_ext.cli.evaluate.write_figures", lambda *_: {})
+    for name in ("curves_figure", "means_figure"):
+        monkeypatch.setattr(f"captum_ext.evaluation.outcome.{name}", lambda *_: Figure())
     return tmp_path / "data"
+
+
+def draw_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    for function in (curves_figure, means_figure):
+        monkeypatch.setattr(f"captum_ext.evaluation.outcome.{function.__name__}", function)
 
 
 Evaluate = Callable[..., Any]
 
 
 @pytest.fixture
-def evaluate(data: Path) -> Evaluate:
-    return lambda *extra, out="out": CliRunner().invoke(app, ["evaluate", "data", *OPTIONS, "--out", out, *extra])
+def evaluate(data: Path, command: Command) -> Evaluate:
+    return lambda *extra, out="out": command(*arguments(*extra, out=out))
 
 
 def rows(out: Path) -> list[dict[str, str]]:
@@ -83,7 +92,7 @@ def python(arguments: Sequence[str], **environment: str) -> subprocess.Completed
 
 def test_each_value_is_that_of_the_metric_called_by_hand(data: Path, evaluate: Evaluate):
     assert evaluate("--output", "probability").exit_code == 0
-    found = {(row["picture"], row["method"], row["metric"]): row for row in rows(Path("out"))}
+    found = {(row["image"], row["method"], row["metric"]): row for row in rows(Path("out"))}
     assert list(found) == [
         (picture.name, method, metric) for picture in sorted(data.iterdir()) for method in METHODS for metric in METRICS
     ]
@@ -112,31 +121,30 @@ def test_each_value_is_that_of_the_metric_called_by_hand(data: Path, evaluate: E
             assert float(row["probability"]) == pytest.approx(score(inputs)[0, target].item(), abs=1e-5)
 
 
-def test_csv_and_parquet_hold_the_same_and_curves_have_the_values_as_areas(data: Path, evaluate: Evaluate):
+def test_curves_have_the_values_of_the_table_as_areas(data: Path, evaluate: Evaluate):
     evaluate()
-    columns = pq.read_table("out/results.parquet").to_pylist()
-    assert [{name: "" if x is None else str(x) for name, x in row.items()} for row in columns] == rows(Path("out"))
+    columns = rows(Path("out"))
     for metric in METRICS:
         with np.load(f"out/curves/{metric}.npz") as archive:
-            assert list(archive["pictures"]) == sorted(path.name for path in data.iterdir())
-            for picture, curve in zip(archive["pictures"], archive["idgi"], strict=True):
-                (row,) = [r for r in columns if (r["picture"], r["method"], r["metric"]) == (picture, "idgi", metric)]
+            assert list(archive["images"]) == sorted(path.name for path in data.iterdir())
+            for picture, curve in zip(archive["images"], archive["idgi"], strict=True):
+                (row,) = [r for r in columns if (r["image"], r["method"], r["metric"]) == (picture, "idgi", metric)]
                 area = float(torch.trapezoid(torch.as_tensor(curve), dx=1 / (len(curve) - 1)))
-                assert math.isnan(area) if row["value"] is None else area == pytest.approx(row["value"], abs=1e-5)
+                assert math.isnan(area) if row["value"] == "" else area == pytest.approx(float(row["value"]), abs=1e-5)
 
 
 def test_run_that_was_killed_goes_on_and_computes_nothing_twice(data: Path, evaluate: Evaluate, tmp_path, monkeypatch):
     monkeypatch.setenv("COUNT_FILE", str(tmp_path / "whole"))
     evaluate("--metrics", "insertion", out="whole-run")
-    command = ["-m", "captum_ext.cli", "evaluate", "data", *OPTIONS, "--metrics", "insertion", "--out", "out"]
+    command = ["-m", "captum_ext.cli", *arguments("--metrics", "insertion")]
     n_whole = len((tmp_path / "whole").read_text().splitlines())
     killed = python(command, COUNT_FILE=str(tmp_path / "first"), KILL_AT=str(n_whole // 2))
     assert killed.returncode == -signal.SIGKILL
-    stored = {path: path.read_bytes() for path in Path("out").rglob("method-*.npz")}
-    assert 0 < len(stored) < 9
+    stored = Path("out/parts/0.jsonl").read_text().splitlines()
+    assert 0 < sum("method" in json.loads(line) for line in stored) < 9
     monkeypatch.setenv("COUNT_FILE", str(tmp_path / "second"))
     assert evaluate("--metrics", "insertion").exit_code == 0
-    assert all(path.read_bytes() == content for path, content in stored.items())
+    assert Path("out/parts/0.jsonl").read_text().splitlines()[: len(stored)] == stored
     assert without_times(Path("out")) == without_times(Path("whole-run"))
     whole, first, second = ((tmp_path / name).read_text().splitlines() for name in ("whole", "first", "second"))
     assert first == whole[: len(first)]
@@ -152,20 +160,20 @@ def test_run_that_was_killed_goes_on_and_computes_nothing_twice(data: Path, eval
 def test_two_processes_find_what_one_does(data: Path, evaluate: Evaluate, tmp_path: Path):
     evaluate()
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    result = python([*launch, "-m", "captum_ext.cli", "evaluate", "data", *OPTIONS, "--out", "two"])
+    result = python([*launch, "-m", "captum_ext.cli", *arguments(out="two")])
     assert result.returncode == 0, result.stderr
     assert without_times(Path("two")) == without_times(Path("out"))
     assert result.stdout.count("Insertion: ") == 1
     for metric in METRICS:
         with np.load(f"two/curves/{metric}.npz") as two, np.load(f"out/curves/{metric}.npz") as one:
-            assert all(np.array_equal(two[name], one[name], equal_nan=name != "pictures") for name in one.files)
+            assert all(np.array_equal(two[name], one[name], equal_nan=name != "images") for name in one.files)
 
 
 def test_other_settings_are_refused_by_name_and_force_starts_anew(data: Path, evaluate: Evaluate):
     evaluate("--metrics", "insertion")
     before = {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
     result = evaluate("--metrics", "insertion", "--n-steps", "5", "--baseline", "white")
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert "baseline was black and is white; n_steps was 3 and is 5" in result.output
     assert {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()} == before
     Path("out/notes.txt").write_text("mine")
@@ -180,57 +188,59 @@ def test_other_labels_in_a_file_of_the_same_name_are_other_settings(data: Path, 
     evaluate("--labels", "labels.csv", "--metrics", "insertion", "--methods", "gradcam")
     Path("labels.csv").write_text("file,class\n000_noise.png,1\n")
     result = evaluate("--labels", "labels.csv", "--metrics", "insertion", "--methods", "gradcam")
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert "labels_sha256 was" in result.output
 
 
 def test_methods_and_limit_may_change_when_a_run_goes_on(data: Path, evaluate: Evaluate, tmp_path, monkeypatch):
     def found() -> set[tuple[str, str]]:
-        return {(row["picture"][:3], row["method"]) for row in rows(Path("out"))}
+        return {(row["image"][:3], row["method"]) for row in rows(Path("out"))}
 
     evaluate("--metrics", "insertion", "--methods", "gradcam", "--limit", "1")
     assert found() == {("000", "gradcam")}
-    first = Path("out/parts/000_noise.png/method-gradcam.npz").read_bytes()
     assert evaluate("--metrics", "insertion", "--methods", "ig,gradcam", "--limit", "2").exit_code == 0
     assert found() == {(picture, method) for picture in ("000", "001") for method in ("ig", "gradcam")}
-    assert Path("out/parts/000_noise.png/method-gradcam.npz").read_bytes() == first
+    lines = [json.loads(line) for line in Path("out/parts/0.jsonl").read_text().splitlines()]
+    assert [line["image"] for line in lines if line.get("method") == "gradcam"] == ["000_noise.png", "001_noise.png"]
     monkeypatch.setenv("COUNT_FILE", str(tmp_path / "passes"))
     assert evaluate("--metrics", "insertion", "--methods", "gradcam", "--limit", "2").exit_code == 0
     assert found() == {("000", "gradcam"), ("001", "gradcam")}
     assert not (tmp_path / "passes").exists()
-    settings = json.loads(Path("out/settings.json").read_text())
+    settings = json.loads(Path("out/settings.json").read_text())["settings"]
     assert (settings["methods"], settings["limit"]) == (["gradcam"], 2)
 
 
-def test_force_removes_only_files_that_an_evaluation_writes(data: Path, evaluate: Evaluate):
-    mine = [Path("out") / name for name in ("figures/holiday.png", "curves/road.csv", "parts/engine/bolt.stl")]
+def test_force_removes_what_evaluate_wrote_and_nothing_else(data: Path, evaluate: Evaluate):
+    options = ["--methods", "gradcam", "--metrics"]
+    assert evaluate(*options, "insertion").exit_code == 0
+    written = {path for path in Path("out").rglob("*") if path.is_file()}
+    mine = [Path("out") / name for name in ("figures/holiday.png", "curves/aic.npz", "parts/bolt.stl", "notes.csv")]
     for path in mine:
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(exist_ok=True)
         path.write_text("mine")
-    Path("out/curves/aic.npz").write_text("old")
-    assert evaluate("--metrics", "insertion", "--methods", "gradcam").exit_code == 2
-    for metrics in ("insertion", "deletion"):
-        assert evaluate("--metrics", metrics, "--methods", "gradcam", "--force").exit_code == 0
-        Path("out/parts/000_noise.png/.picture.npz.x7").write_text("half")
-    assert evaluate("--metrics", "deletion", "--methods", "gradcam", "--force").exit_code == 0
-    assert {path.name for path in Path("out/parts/000_noise.png").iterdir()} == {"picture.npz", "method-gradcam.npz"}
+    Path("out/parts/0.jsonl").write_text("")  # so that a run that does not start anew would have to compute
+    Path("out/.report.html.x7").write_text("half of a file, as a killed process leaves it")
+    assert evaluate(*options, "deletion", "--force").exit_code == 0
     assert all(path.read_text() == "mine" for path in mine)
-    assert {path.name for path in Path("out/curves").iterdir()} == {"road.csv", "deletion.npz"}
+    now = {path for path in Path("out").rglob("*") if path.is_file()} - set(mine)
+    assert now == {Path(str(path).replace("insertion", "deletion")) for path in written}
+
+
+@pytest.mark.parametrize("name", ["summary.csv", "results.csv", "report.html", "curves/insertion.npz", "settings.json"])
+def test_file_of_a_persons_own_is_never_replaced(data: Path, evaluate: Evaluate, name: str):
+    path = Path("out") / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    for force in ([], ["--force"]):
+        result = evaluate("--metrics", "insertion", *force)
+        assert result.exit_code == 1
+        assert f"out holds {name}, which this version of evaluate did not write: give another --out" in result.stderr
+    assert [found.read_text() for found in Path("out").rglob("*") if found.is_file()] == ["mine"]
 
 
 def test_size_of_batches_may_change_when_a_run_goes_on(data: Path, evaluate: Evaluate):
     assert evaluate("--metrics", "insertion", "--internal-batch-size", "3").exit_code == 0
     assert evaluate("--metrics", "insertion", "--internal-batch-size", "2").exit_code == 0
-
-
-def test_files_of_unknown_settings_are_replaced_only_with_force(data: Path, evaluate: Evaluate):
-    Path("out").mkdir()
-    Path("out/results.csv").write_text("mine")
-    result = evaluate("--metrics", "insertion")
-    assert result.exit_code == 2
-    assert "out holds results.csv of unknown settings" in result.output
-    assert Path("out/results.csv").read_text() == "mine"
-    assert evaluate("--metrics", "insertion", "--force").exit_code == 0
 
 
 def test_picture_that_fails_is_named_the_others_are_done_and_it_is_tried_again(data: Path, evaluate: Evaluate):
@@ -241,7 +251,7 @@ def test_picture_that_fails_is_named_the_others_are_done_and_it_is_tried_again(d
     assert result.exit_code == 1
     assert "Failed: 001_noise.png: " in result.output
     assert "is not an image" in result.output
-    assert "1 of 3 pictures failed" in result.output
+    assert "1 of 3 images failed" in result.output
     found = rows(Path("out"))
     assert [row["status"] for row in found] == ["ok"] * 3 + ["failed"] * 3 + ["ok"] * 3
     assert "is not an image" in found[3]["reason"]
@@ -250,43 +260,13 @@ def test_picture_that_fails_is_named_the_others_are_done_and_it_is_tried_again(d
     assert {row["status"] for row in rows(Path("out"))} == {"ok"}
 
 
-def test_picture_whose_part_was_removed_is_seen_again(data: Path, evaluate: Evaluate):
-    evaluate("--metrics", "insertion")
-    before = rows(Path("out"))
-    Path("out/parts/001_noise.png/picture.npz").unlink()
-    assert evaluate("--metrics", "insertion").exit_code == 0
-    assert rows(Path("out")) == before
-
-
-@pytest.mark.parametrize("part", ["picture", "method-ig"])
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda content: content[: len(content) // 2],
-        lambda content: b"garbage",
-        lambda content: b"",
-        lambda content: content.replace(content[60:90], bytes(30)),
-        lambda content: content[:-40] + bytes(40),
-    ],
-    ids=["truncated", "garbage", "empty", "other bytes", "no end"],
-)
-def test_damaged_part_is_named_and_computed_again(data: Path, evaluate: Evaluate, part: str, damage):
-    options = ["--metrics", "insertion", "--methods", "ig"]
-    evaluate(*options)
-    before, file = without_times(Path("out")), Path(f"out/parts/001_noise.png/{part}.npz")
-    file.write_bytes(damage(file.read_bytes()))
-    with pytest.warns(UserWarning, match=rf"001_noise.png/{part}.npz: is damaged"):
-        assert evaluate(*options).exit_code == 0
-    assert without_times(Path("out")) == before
-
-
 def test_results_that_cannot_be_written_are_refused_in_one_line(data: Path, evaluate: Evaluate):
     evaluate("--metrics", "insertion", "--methods", "ig")
     Path("out/results.csv").unlink()
     Path("out/results.csv").mkdir()
     result = evaluate("--metrics", "insertion", "--methods", "ig")
-    assert result.exit_code == 2
-    assert "Refused: " in result.output
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == "Error: out/results.csv: Is a directory"
 
 
 def test_metric_that_fails_leaves_the_others_and_is_tried_again(data: Path, evaluate: Evaluate, monkeypatch):
@@ -322,7 +302,7 @@ def test_whatever_is_raised_on_a_picture_is_a_failure_of_its_own(data: Path, eva
 
 
 def test_values_that_are_not_finite_are_refused_and_the_report_is_written(data: Path, evaluate: Evaluate, monkeypatch):
-    monkeypatch.setattr("captum_ext.cli.evaluate.write_figures", write_figures)
+    draw_figures(monkeypatch)
 
     def nearly_sure(self: Counted, inputs: torch.Tensor) -> torch.Tensor:
         # Of noise the second class has the probability exp(-100), which float32 only just holds; of plain colour 1/3.
@@ -333,7 +313,7 @@ def test_values_that_are_not_finite_are_refused_and_the_report_is_written(data: 
     Path("labels.csv").write_text("file,class\n000_noise.png,1\n001_noise.png,0\n002_noise.png,0\n")
     result = evaluate("--metrics", "insertion,deletion", "--methods", "ig", "--labels", "labels.csv")
     assert result.exit_code == 0, result.output
-    found = {(row["picture"][:3], row["metric"]): row["status"] for row in rows(Path("out"))}
+    found = {(row["image"][:3], row["metric"]): row["status"] for row in rows(Path("out"))}
     assert found["000", "deletion"] == "refused"
     assert found["001", "deletion"] == found["002", "deletion"] == "ok"
     assert Path("out/report.html").exists()
@@ -346,9 +326,12 @@ def test_method_that_the_model_cannot_have_fails_alone(data: Path, evaluate: Eva
     assert "returns no maps" in rows(Path("out"))[1]["reason"]
 
 
-def test_pictures_that_do_not_qualify_are_named_and_are_no_failure(data: Path, evaluate: Evaluate):
+def test_images_that_do_not_qualify_are_no_failure_and_why_there_is_no_value_is_said_everywhere(data: Path, evaluate):
     result = evaluate("--min-score", "1", "--metrics", "insertion,sic")
     assert result.exit_code == 0
+    why = "None of 3 images has a value; the first, 000_noise.png, was refused: the whole image scores"
+    assert f"SIC: {why}" in result.stdout
+    assert why in Path("out/report.html").read_text()
     refused = [row for row in rows(Path("out")) if row["metric"] == "sic"]
     assert {row["status"] for row in refused} == {"refused"}
     assert all("below min_score=1" in row["reason"] for row in refused)
@@ -375,7 +358,7 @@ def test_classes_come_from_folders_names_tables_or_the_model(data: Path, evaluat
     Path("labels.csv").write_text("file,class\na.png,dog\nx/b.png,sea bird\n")
     result = evaluate("--methods", "gradcam", "--metrics", "insertion", *options)
     assert result.exit_code == 0, result.output
-    found = {row["picture"]: int(row["class_index"]) for row in rows(Path("out"))}
+    found = {row["image"]: int(row["class_index"]) for row in rows(Path("out"))}
     if classes is None:
         mean, std = (torch.tensor(x).reshape(3, 1, 1) for x in (MEAN, STD))
         seen = {name: (to_tensor(Image.open(data / name)) - mean) / std for name in files}
@@ -387,7 +370,6 @@ def test_classes_come_from_folders_names_tables_or_the_model(data: Path, evaluat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--class-from", "folder"], "000_noise.png: lies in no subfolder"),
         (["--class-from", "file-name", "--labels", "labels.csv"], "001_noise.png: has no class in labels.csv"),
         (["--labels", "wrong.csv"], "000_noise.png: label 'n01440764' is an ImageNet wnid"),
     ],
@@ -403,6 +385,7 @@ def test_picture_without_a_class_fails_with_the_reason(data: Path, evaluate: Eva
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--class-from", "folder"], "the first image, 000_noise.png, lies in no subfolder"),
         (["--metrics", "insertion,beauty"], "metric 'beauty' is unknown: known are insertion"),
         (["--methods", "ig,idgy"], "method 'idgy' is unknown"),
         (["--methods", "ig,gradcam:nowhere"], "the model has no layer 'nowhere'"),
@@ -423,21 +406,21 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(data: Path, ev
     Path("short.csv").write_text("class,file\n2\n")
     Path("no-columns.csv").write_text("a,b\n1,2,3\n")
     result = evaluate(*options)
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert message in result.output
     assert not Path("out").exists()
 
 
 def test_negative_seed_is_refused_before_anything_is_written(data: Path, evaluate: Evaluate):
-    assert evaluate("--methods", "gradcam", "--metrics", "insertion", "--seed", "-1").exit_code == 2
+    assert evaluate("--methods", "gradcam", "--metrics", "insertion", "--seed", "-1").exit_code == 1
     assert not Path("out").exists()
 
 
-def test_folder_without_pictures_is_refused(data: Path):
+def test_folder_without_images_is_refused(data: Path, command: Command):
     Path("empty").mkdir()
-    for name, message in (("empty", "empty: holds no picture"), ("nowhere", "nowhere: is not a folder")):
-        result = CliRunner().invoke(app, ["evaluate", name, *OPTIONS, "--out", "out"])
-        assert result.exit_code == 2
+    for name, message in (("empty", "empty: holds no image"), ("nowhere", "nowhere: is not a folder")):
+        result = command(*arguments(data=name))
+        assert result.exit_code == 1
         assert message in result.output
 
 
@@ -448,7 +431,7 @@ def test_results_inside_of_the_folder_are_no_pictures(data: Path, evaluate: Eval
 
 
 def test_pictures_are_found_where_results_go_into_their_folder_or_above_it(data: Path, evaluate: Evaluate, monkeypatch):
-    monkeypatch.setattr("captum_ext.cli.evaluate.write_figures", write_figures)
+    draw_figures(monkeypatch)
     for out in (".", "data"):
         for _ in range(2):
             result = evaluate("--methods", "gradcam", "--metrics", "insertion", out=out)
@@ -465,7 +448,7 @@ def test_folders_links_and_formats_that_cannot_be_read_are_no_pictures_and_linke
     (data.parent / "elsewhere").mkdir()
     (data / "002_noise.png").rename(data.parent / "elsewhere/a.png")
     (data / "folder.png/loop").symlink_to(data)
-    found = [path.relative_to(data).as_posix() for path in find_pictures(data)]
+    found = [path.relative_to(data).as_posix() for path in find_images(data)]
     assert found == ["000_noise.png", "001_noise.png", "cat/a.png"]
 
 
@@ -477,7 +460,7 @@ def test_picture_that_changes_where_classes_come_from_makes_other_settings(data:
     assert evaluate(*options).exit_code == 0
     (data / "0/000_noise.png").rename(data / "000_noise.png")
     result = evaluate(*options)
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert "class_from was folder and is prediction" in result.output
     assert evaluate(*options, "--class-from", "folder").exit_code == 1
 
@@ -486,22 +469,54 @@ def test_picture_that_changes_where_classes_come_from_makes_other_settings(data:
 def test_names_that_are_not_utf8_are_shown_with_escapes(data: Path, evaluate: Evaluate):
     (data / "000_noise.png").rename(data / os.fsdecode(b"caf\xe9.png"))
     (data / os.fsdecode(b"d\xe9j\xe0.png")).write_text("no picture")
-    command = ["-m", "captum_ext.cli", "evaluate", "data", *OPTIONS, "--methods", "gradcam", "--out", "out"]
+    command = ["-m", "captum_ext.cli", *arguments("--methods", "gradcam")]
     result = python(command, PYTHONIOENCODING="utf-8")
     assert result.returncode == 1, result.stderr
-    assert r"Failed: d\udce9j\udce0.png: data/d\udce9j\udce0.png: is not an image" in result.stdout
-    assert {row["picture"] for row in rows(Path("out"))} == {
+    assert r"Failed: d\udce9j\udce0.png: is not an image" in result.stderr
+    assert {row["image"] for row in rows(Path("out"))} == {
         *("001_noise.png", "002_noise.png", r"caf\udce9.png", r"d\udce9j\udce0.png")
     }
     assert r"caf\udce9.png" in Path("out/report.html").read_text()
 
 
-def test_stored_value_that_is_not_finite_is_refused_when_it_is_read(tmp_path: Path):
-    store = ResultStore(tmp_path)
-    for value, points in ((math.inf, [0.0, 1.0]), (0.5, [0.0, math.inf])):
-        found = Measurement(value, np.array(points, np.float32))
-        store.save_method("a.png", "ig", MethodPart({"insertion": found}, 1.0, None))
-        read = store.load_method("a.png", "ig").measurements["insertion"]
-        assert math.isnan(read.value)
-        assert read.curve is None
-        assert "not finite" in read.refusal
+def test_both_names_of_an_option_are_one_option(data: Path, evaluate: Evaluate):
+    result = evaluate("--method", "ig", "--methods", "idgi,ig", "--metric", "insertion", "--metrics", "insertion")
+    assert result.exit_code == 0, result.output
+    assert [row["method"] for row in rows(Path("out"))] == ["ig", "idgi"] * 3
+
+
+def test_failed_image_is_named_once(data: Path, evaluate: Evaluate):
+    (data / "001_noise.png").write_text("no picture")
+    result = evaluate("--metrics", "insertion,sic")
+    assert result.output.count("001_noise.png") == 1
+    assert "Failed: 001_noise.png: is not an image" in result.stderr
+
+
+def test_other_weights_are_refused_and_accepted_on_request(data: Path, evaluate: Evaluate, monkeypatch):
+    options = ["--metrics", "insertion", "--methods", "gradcam"]
+    evaluate(*options)
+    weights = Path("other.pth")
+    torch.save({name: 2 * value for name, value in tiny().model.state_dict().items()}, weights)
+    result = evaluate(*options, "--weights", str(weights))
+    assert result.exit_code == 1
+    assert re.search(r"results of other versions \(weights_sha256 was \w{12} and is \w{12}\)", result.stderr)
+    assert "--accept-versions" in result.stderr
+    assert evaluate(*options, "--weights", str(weights), "--accept-versions").exit_code == 0
+    stored = json.loads(Path("out/settings.json").read_text())
+    assert len(stored["earlier_versions"]) == 1
+    assert "Some results are of other versions" in Path("out/report.html").read_text()
+    assert evaluate(*options, "--weights", str(weights)).exit_code == 0
+
+
+def test_second_run_in_the_same_folder_is_refused_while_the_first_lives(data: Path, evaluate: Evaluate, tmp_path):
+    command = [sys.executable, "-m", "captum_ext.cli", *arguments("--metrics", "insertion")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SLEEP": str(tmp_path / "go on")}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as first:
+        while not Path("out/parts/0.jsonl").exists():
+            assert first.poll() is None
+            time.sleep(0.05)
+        result = evaluate("--metrics", "insertion")
+        first.kill()
+    assert result.exit_code == 1
+    assert "out: another run is writing its results here" in result.stderr
+    assert evaluate("--metrics", "insertion").exit_code == 0  # the lock went with the process

@@ -1,0 +1,48 @@
+"""How the commands speak: tables and sentences on the standard output, what went wrong on the standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from captum_ext._errors import printable
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that shows names as they are, without highlighting parts of them."""
+    return Console(highlight=False, emoji=False, soft_wrap=True, stderr=stderr)
+
+
+def print_table(title: str, words: Sequence[str], numbers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table.
+
+    Parameters
+    ----------
+    title
+        Above it.
+    words, numbers
+        Headings of the columns, first those of words; numbers stand to the right.
+    rows
+        Cells.
+    """
+    table = Table(title=escape(title), title_justify="left")
+    for heading in words:
+        table.add_column(heading)
+    for heading in numbers:
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    Console(highlight=False, emoji=False).print(table)
+
+
+def print_failures(failures: Mapping[str, str], total: int) -> int:
+    """Tell on the standard error which images failed and why, each once; return the exit code."""
+    errors = console(stderr=True)
+    for image, reason in failures.items():
+        errors.print(f"[bold red]Failed:[/] {escape(printable(f'{image}: {reason}'))}")
+    if failures:
+        errors.print(f"[bold red]{len(failures)} of {total} images failed.[/]")
+    return 1 if failures else 0

@@ -1,0 +1,26 @@
+"""The commands by name. What a command needs is imported when it runs, so that help is quick."""
+
+from __future__ import annotations
+
+from cyclopts import App
+
+import captum_ext
+
+app = App(
+    name="captum-ext",
+    help="Attribution methods that Captum lacks.",
+    version=captum_ext.__version__,
+    help_format="plaintext",
+    # What a command returns is its exit code; what is refused is told by captum_ext.cli.main.
+    result_action="return_value",
+    exit_on_error=False,
+    print_error=False,
+)
+for name, about in {
+    "explain": "Explain what a classifier sees in images: figures and raw attributions.",
+    "evaluate": "Measure attribution methods on a folder of images: tables, curves and a report.",
+    "methods": "List the attribution methods: name, what it is, source.",
+    "demo": "Train a small network on scanned digits, explain it with five methods, and compare.",
+}.items():
+    app.command(f"captum_ext.cli.{name}:{name}", name=name, help=about)
+app.register_install_completion_command(help="Let the shell complete commands and options.")

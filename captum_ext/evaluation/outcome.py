@@ -1,0 +1,159 @@
+"""What is written when an evaluation has run: tables, curves, figures and the report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from captum_ext._files import atomic_write
+from captum_ext.evaluation.dataset import FIGURES
+from captum_ext.evaluation.figures import MEANS, curves_figure, write_figure
+from captum_ext.evaluation.measures import Metric
+from captum_ext.evaluation.report import REPORT, Findings, write_report
+from captum_ext.evaluation.settings import EvaluationSettings
+from captum_ext.evaluation.store import ResultStore
+from captum_ext.evaluation.summary import summarize
+from captum_ext.evaluation.table import Curves, CurvesFile, curves_of, table, write_csv
+from captum_ext.methods import Method
+from captum_ext.plot.means import means_figure
+
+RESULTS = "results.csv"
+SUMMARY = "summary.csv"
+CURVES = "curves"
+MOST_NUMBERS_DRAWN = 2_000_000
+"""Of more numbers, the curves of some images, spread over all, are drawn: their bands would take hours."""
+
+
+def files_of(settings: EvaluationSettings) -> list[str]:
+    """Return the names of the files that are written for an evaluation."""
+    names = [MEANS, *settings.metrics]
+    figures = [f"{FIGURES}/{name}.{suffix}" for name in names for suffix in ("png", "pdf")]
+    return [RESULTS, SUMMARY, REPORT, *(f"{CURVES}/{name}.npz" for name in settings.metrics), *figures]
+
+
+class GrowingTable:
+    """A table that is written while an evaluation runs, but not at every result.
+
+    Parameters
+    ----------
+    store
+        Results, also those of other processes.
+    images
+        Names of all images.
+    settings
+        Of the evaluation.
+    pause
+        Seconds between two versions at least; more where writing takes long.
+    """
+
+    def __init__(
+        self, store: ResultStore, images: Sequence[str], settings: EvaluationSettings, pause: float = 10.0
+    ) -> None:
+        self._store, self._images, self._settings, self._pause = store, images, settings, pause
+        self._next = time.monotonic()
+
+    def update(self) -> None:
+        """Write the table anew if it is time to."""
+        begin = time.monotonic()
+        if begin >= self._next:
+            self._store.refresh()
+            found = table(self._store, self._images, self._settings.methods, self._settings.metrics)
+            write_csv(self._store.directory / RESULTS, found)
+            end = time.monotonic()
+            # At most a twentieth of the time goes into tables, however many rows there are.
+            self._next = end + max(self._pause, 20 * (end - begin))
+
+
+def write_outcome(
+    store: ResultStore,
+    images: Sequence[str],
+    found: pd.DataFrame,
+    data: str,
+    versions: Mapping[str, str],
+    methods: Mapping[str, Method],
+    metrics: Mapping[str, Metric],
+    settings: EvaluationSettings,
+) -> None:
+    """Write everything that people look at.
+
+    Parameters
+    ----------
+    store
+        The results.
+    images
+        Names of all images.
+    found
+        The table of results.
+    data
+        Where the images are from.
+    versions
+        Of what computed.
+    methods, metrics
+        By name.
+    settings
+        Of the evaluation.
+    """
+    write_csv(store.directory / RESULTS, found)
+    summary = summarize(found, metrics, settings.seed)
+    write_csv(store.directory / SUMMARY, summary)
+    figures = {}
+    if summary["mean"].notna().any():
+        figures[MEANS] = write_figure(store.directory, MEANS, means_figure(*_means(summary, methods, metrics)))
+    joint_areas, n_drawn = {}, {}
+    for name, metric in metrics.items():
+        drawn, areas = _write_curves(store, images, settings.methods, name)
+        if metric.has_joint_area:
+            joint_areas[name] = areas
+        if drawn:
+            titled = {methods[method].title: curves for method, curves in drawn.items()}
+            figure = curves_figure(name, metric.title, titled, settings.seed)
+            figures[name] = write_figure(store.directory, name, figure)
+            n_drawn[name] = max(map(len, drawn.values()))
+    findings = Findings(settings, data, versions, methods, metrics, found, summary, joint_areas, figures, n_drawn)
+    write_report(store, images, findings)
+
+
+def _write_curves(
+    store: ResultStore, images: Sequence[str], methods: Sequence[str], metric: str
+) -> tuple[dict[str, Curves], dict[str, float]]:
+    """Write ``curves/METRIC.npz``, method by method; return curves to draw and the area under each median curve."""
+    drawn: dict[str, Curves] = {}
+    areas: dict[str, float] = {}
+    path = store.directory / CURVES / f"{metric}.npz"
+    with atomic_write(path) as file:
+        archive = CurvesFile(file, images)
+        for method in methods:
+            curves = curves_of(store, images, method, metric)
+            if curves is not None:
+                archive.add(method, curves)
+                present = curves[~np.isnan(curves[:, 0])]
+                n_drawn = min(len(present), max(1, MOST_NUMBERS_DRAWN // present.shape[1]))
+                drawn[method] = present[np.linspace(0, len(present) - 1, n_drawn).astype(int)]
+                areas[method] = _area_under_median(present)
+        archive.close()
+    if not drawn:
+        path.unlink()
+    return drawn, areas
+
+
+def _area_under_median(curves: Curves) -> float:
+    # Some points at a time, since a median copies what it is of.
+    columns = np.array_split(curves, -(-curves.size // (1 << 22)), axis=1)
+    median = np.concatenate([np.median(part.astype(np.float64), axis=0) for part in columns])
+    return float(torch.trapezoid(torch.from_numpy(median), dx=1 / (len(median) - 1)))
+
+
+def _means(
+    summary: pd.DataFrame, methods: Mapping[str, Method], metrics: Mapping[str, Metric]
+) -> tuple[list[str], dict[str, np.ndarray], dict[str, bool]]:
+    """Return what the figure of means is drawn from."""
+    panels, directions = {}, {}
+    for name, metric in metrics.items():
+        rows = summary[summary["metric"] == name].set_index("method").reindex(list(methods))
+        panels[metric.title] = rows[["mean", "low", "high"]].to_numpy(dtype=np.float64)
+        directions[metric.title] = metric.higher_is_better
+    return [method.title for method in methods.values()], panels, directions

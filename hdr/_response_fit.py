@@ -1,0 +1,252 @@
+"""A response from light that two exposures share: the equations, and their robust solution.
+
+Where exposures a and b, log2 t_b / t_a = ev apart, show the same light, the logarithm g = log2 f of the response f
+obeys g(high) - g(low) = ev for the values low in a and high in b: Debevec and Malik (1997) with the radiances
+eliminated, the comparagram of Mann and Picard (1995). One ratio leaves g free up to a period of ev, so g is kept
+smooth; where no equation speaks it takes the shape of sRGB.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hdr.response import Response
+
+Array = NDArray[np.floating]
+
+STEP = 1.0 / 255.0  # one level of an 8-bit file
+ENTRIES = 256
+
+_CELL = 4  # pixels on a side
+_MOST_CELLS = 1 << 13
+_FARTHEST_EV = 3.2  # between exposures that are compared although others lie between
+_BINS, _CELLS_IN_BIN = 32, 64
+_QUANTILES = 100
+
+# The curve is a broken line over a coordinate that is fine where a response is steep in EV: at black and at white.
+_KNOTS = 48
+_DARK_SHARE, _EVEN_SHARE, _BRIGHT_SHARE = 0.4, 0.4, 0.2
+# The prior, in EV from knot to knot: how far the slope may differ from sRGB's, and how fast that may change.
+_SLOPE, _BEND = 0.15, 0.015
+_EXPOSURE_ERROR = 0.03  # EV: shutters, apertures and clouds
+# Neighbouring cells are not independent, so that each equation counts as a quarter of one.
+_INDEPENDENT_SHARE = 0.25
+_ITERATIONS = 8
+_OUTLYING = 2.0  # standard deviations, where an equation starts to lose its weight
+_LEVEL_NOISE = 0.3 * STEP  # of a cell's mean, after rounding and JPEG
+_MODEL_ERROR = 0.03  # EV
+
+
+class Cells(NamedTuple):
+    """Small squares of a bracket's pictures, the same in every exposure, spread over the whole picture."""
+
+    pixels: Array
+    """Shape (N, 3, cells, 16), LDR values."""
+    mean: Array
+    """Shape (N, 3, cells)."""
+    spread: Array
+    """Shape (N, 3, cells): standard deviation of the pixels, from texture and noise."""
+    brightest: Array
+    """Shape (N, cells): the largest value of the three channels."""
+    grid: tuple[int, int]
+    """Rows and columns in which the cells lie; one row where some are left out."""
+
+    @classmethod
+    def of(cls, ldr: Tensor) -> Cells:
+        """Cells of exposures of shape (N, 3, H, W); those with a NaN, which not all exposures saw, are left out."""
+        height, width = ldr.shape[-2:]
+        stride = max(_CELL, math.ceil(math.sqrt(height * width / _MOST_CELLS)))
+        grid = ldr.detach().unfold(2, _CELL, stride).unfold(3, _CELL, stride)
+        pixels = grid.to("cpu", torch.float32).flatten(4).flatten(2, 3).numpy()
+        rows, columns = grid.shape[2:4]
+        seen = np.isfinite(pixels).all((0, 1, 3))
+        if not seen.all():
+            pixels, rows, columns = pixels[:, :, seen], 1, int(seen.sum())
+        mean = pixels.mean(-1)
+        spread = np.sqrt(np.maximum(np.square(pixels).mean(-1) - np.square(mean), 0.0))
+        return cls(pixels, mean, spread, pixels.max((1, 3)), (rows, columns))
+
+
+class Equations(NamedTuple):
+    """g(high) - g(low) = ev, one for each entry; the spreads are those of the cells that the values are means of."""
+
+    shorter: NDArray[np.intp]
+    """Index of the exposure that ``low`` is from, and below of that of ``high``."""
+    longer: NDArray[np.intp]
+    low: Array
+    high: Array
+    low_spread: Array
+    high_spread: Array
+    ev: Array
+
+    @classmethod
+    def concatenated(cls, parts: list[Equations]) -> Equations:
+        """The equations of several pairs of exposures as one."""
+        return cls(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+class Solution(NamedTuple):
+    """What solves the equations best."""
+
+    curve: Array
+    """log2 of the light at the levels of an 8-bit file, increasing, on a scale of its own."""
+    errors: Array
+    """For each exposure, by how many EV it got more light than stated."""
+    residual: float
+    """Typical |residual| of the equations in EV; NaN without any."""
+
+
+def log_curve(response: Response) -> Array:
+    """log2 of the light at the levels of an 8-bit file, shape (256,); black counts as a quarter of the first level."""
+    light = response.to_linear(torch.linspace(0, 1, ENTRIES, dtype=torch.float64)).numpy()
+    light[0] = max(light[0], 0.25 * light[1])
+    curve: Array = np.log2(light)
+    return curve
+
+
+def read_off(curve: Array, ldr: Array) -> Array:
+    """Values of a curve over the levels of an 8-bit file."""
+    position = np.clip(ldr * (len(curve) - 1), 0.0, len(curve) - 1.0)
+    below = np.minimum(position.astype(np.intp), len(curve) - 2)
+    values: Array = curve[below] + (position - below) * (curve[below + 1] - curve[below])
+    return values
+
+
+def srgb_above_black(black: float) -> Array:
+    """log2 of sRGB's light for files whose black is not 0 but a level above it."""
+    curve = read_off(log_curve(Response.srgb()), (np.arange(ENTRIES) * STEP - black) / (1.0 - black))
+    below = int(black / STEP)
+    curve[:below] -= 0.5 * np.arange(below, 0, -1)  # steep: what lies below black is noise
+    return curve
+
+
+def equations_of_cells(cells: Cells, ev: Array, curve: Array, black: float, white: float) -> Equations:
+    """Equations from the flattest cells of every brightness that both exposures show well.
+
+    A cell with one clipped channel is left out as a whole: cameras mix channels after clipping. Cells are ranked within
+    bins of the mean of both exposures, since a choice by one of them favours errors that point one way.
+    """
+    parts = []
+    for a, b in _pairs(ev):
+        distance = ev[b] - ev[a]
+        usable = (cells.brightest[b] < white - 1.5 * STEP) & (cells.mean[a].min(0) > black + 1.5 * STEP)
+        low, high = cells.mean[a][:, usable].ravel(), cells.mean[b][:, usable].ravel()
+        low_spread, high_spread = cells.spread[a][:, usable].ravel(), cells.spread[b][:, usable].ravel()
+        shared = (read_off(curve, low) + distance + read_off(curve, high)) / 2
+        bins = (np.interp(shared, curve, np.arange(ENTRIES)) * (_BINS / ENTRIES)).astype(np.intp)
+        order = np.lexsort((_variance(curve, low, low_spread) + _variance(curve, high, high_spread), bins))
+        rank = np.arange(len(order)) - np.searchsorted(bins[order], np.arange(_BINS))[bins[order]]
+        kept = order[(rank < _CELLS_IN_BIN) & (shared[order] < read_off(curve, np.array(white - 1.5 * STEP)))]
+        columns = (low[kept], high[kept], low_spread[kept], high_spread[kept])
+        parts.append(Equations(np.full(len(kept), a), np.full(len(kept), b), *columns, np.full(len(kept), distance)))
+    return Equations.concatenated(parts)
+
+
+def equations_of_ranks(cells: Cells, ev: Array, black: float, white: float) -> Equations:
+    """Equations between equal quantiles of two exposures: what moved, also the camera, hardly changes those.
+
+    Source: Grossberg and Nayar, "Determining the camera response from images: what is knowable?", 2003.
+    """
+    pixels = cells.pixels[..., ::5].reshape(*cells.mean.shape[:2], -1)
+    levels = np.sort(pixels, axis=-1)
+    ranks = (np.linspace(0.005, 0.995, _QUANTILES) * (levels.shape[-1] - 1)).astype(np.intp)
+    parts = []
+    for a, b in _pairs(ev):
+        low, high = levels[a][:, ranks].ravel(), levels[b][:, ranks].ravel()
+        usable = (high < white - 1.5 * STEP) & (low > black + 1.5 * STEP)
+        count = int(usable.sum())
+        spread = np.full(count, 2 * STEP)
+        columns = (low[usable], high[usable], spread, spread)
+        parts.append(Equations(np.full(count, a), np.full(count, b), *columns, np.full(count, ev[b] - ev[a])))
+    return Equations.concatenated(parts)
+
+
+def solve(equations: Equations, ev: Array, base: Array, start: Array) -> Solution:
+    """Fit curve and errors of the exposures to the equations.
+
+    Iteratively reweighted least squares with the weights of Geman and McClure, from ``start``; the prior draws the
+    curve to the shape of ``base`` and the errors to 0. What the errors have of a constant or of a multiple of ``ev`` is
+    not theirs: the one is the scale of light, the other a gamma of the response.
+    """
+    low_at, low_share = _knots(equations.low)
+    high_at, high_share = _knots(equations.high)
+    at = np.stack([low_at, low_at + 1, high_at, high_at + 1, _KNOTS + equations.shorter, _KNOTS + equations.longer])
+    one = np.ones_like(low_share)
+    share = np.stack([low_share - 1, -low_share, 1 - high_share, high_share, one, -one])
+    target = equations.ev - (read_off(base, equations.high) - read_off(base, equations.low))
+    unknowns = _KNOTS + len(ev)
+    products = share[:, None] * share[None]
+    entries = (at[:, None] * unknowns + at[None]).ravel()
+    prior = _prior(ev)
+    levels_at, levels_share = _knots(np.arange(ENTRIES) * STEP)
+    curve, errors = start, np.zeros(len(ev))
+    for _ in range(_ITERATIONS):
+        residual = _residual(curve, errors, equations)
+        variance = (
+            _variance(curve, equations.low, equations.low_spread)
+            + _variance(curve, equations.high, equations.high_spread)
+            + _MODEL_ERROR**2
+        )
+        excess = np.square(residual) / variance
+        scale = max(1.0, 2.2 * float(np.median(excess))) if len(excess) else 1.0  # 1.48^2: median to deviation
+        weight = _INDEPENDENT_SHARE / (variance * scale) / np.square(1 + excess / (scale * _OUTLYING**2))
+        normal = np.bincount(entries, (products * weight).ravel(), unknowns**2).reshape(unknowns, unknowns)
+        right = np.bincount(at.ravel(), (share * (weight * target)).ravel(), unknowns)
+        offset, errors = np.split(np.linalg.solve(normal + prior, right), [_KNOTS])
+        curve = base + (1 - levels_share) * offset[levels_at] + levels_share * offset[levels_at + 1]
+        rise = 1e-4 * np.arange(ENTRIES)
+        curve = np.maximum.accumulate(curve - rise) + rise
+    residual = _residual(curve, errors, equations)
+    return Solution(curve, errors, float(np.median(np.abs(residual))) if len(residual) else math.nan)
+
+
+def _prior(ev: Array) -> Array:
+    """Matrix of the quadratic form that curve and errors pay before any equation is heard."""
+    slope, bend = np.diff(np.eye(_KNOTS), axis=0) / _SLOPE, np.diff(np.eye(_KNOTS), 2, axis=0) / _BEND
+    matrix = np.zeros((_KNOTS + len(ev), _KNOTS + len(ev)))
+    matrix[:_KNOTS, :_KNOTS] = slope.T @ slope + bend.T @ bend + 1e-6 * np.eye(_KNOTS)  # the last: light has no scale
+    # Of many exposures, errors that change slowly from one to the next are too much like the curve's own shape.
+    forbidden = np.linalg.qr(np.vander(ev / max(np.abs(ev).max(), 1.0), 2 if len(ev) < 5 else 5))[0]
+    matrix[_KNOTS:, _KNOTS:] = np.eye(len(ev)) / _EXPOSURE_ERROR**2 + 1e8 * forbidden @ forbidden.T
+    return matrix
+
+
+def response_of(curve: Array) -> Response:
+    """The response with a log2 of its light at the levels of an 8-bit file; value 0 has no light."""
+    light = np.exp2(curve - curve[-1])
+    light[0] = 0.0
+    return Response.table(light.tolist(), "estimated")
+
+
+def _pairs(ev: Array) -> Iterator[tuple[int, int]]:
+    """Neighbouring exposures, and those with one between if they still share much."""
+    for a in range(len(ev) - 1):
+        yield a, a + 1
+        if a + 2 < len(ev) and ev[a + 2] - ev[a] <= _FARTHEST_EV:
+            yield a, a + 2
+
+
+def _residual(curve: Array, errors: Array, equations: Equations) -> Array:
+    ev = equations.ev + errors[equations.longer] - errors[equations.shorter]
+    return ev - (read_off(curve, equations.high) - read_off(curve, equations.low))
+
+
+def _variance(curve: Array, ldr: Array, spread: Array) -> Array:
+    """Of g at a cell's mean: texture that moved by part of a cell, noise and rounding."""
+    return np.square(read_off(np.gradient(curve) / STEP, ldr)) * (np.square(spread) / 4 + _LEVEL_NOISE**2)
+
+
+def _knots(ldr: Array) -> tuple[NDArray[np.intp], Array]:
+    """The knot below each value, and the share of the one above."""
+    dark = np.log1p(64 * ldr) / math.log(65)
+    bright = -np.log1p(-63 / 64 * ldr) / math.log(64)
+    position = (_DARK_SHARE * dark + _EVEN_SHARE * ldr + _BRIGHT_SHARE * bright) * (_KNOTS - 1)
+    below = np.minimum(position.astype(np.intp), _KNOTS - 2)
+    return below, position - below

@@ -1,0 +1,303 @@
+"""Displacement of whole images: where each place of the reference is found in every other exposure.
+
+First the camera's motion (:mod:`hdr.registration`), which may be large; then dense flow, which follows what moves; then
+one choice at each place between the flow and the motion of the background, because flow knows nothing where the
+reference is clipped.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hdr.bracket import Bracket
+from hdr.geometry import pixel_grid
+from hdr.radiometry import GAMMA
+from hdr.registration import CameraMotion, RegistrationError, estimate_motion
+
+Mode = Literal["auto", "on", "off"]
+
+_LARGEST_AT_FULL_RESOLUTION = 6_000_000  # pixels; beyond it displacements are found and kept at half the resolution
+_PATCH, _PATCH_STEP, _DESCENT_STEPS, _REFINEMENTS = 8, 3, 25, 5
+_BACKGROUND_STEP = 4  # every fourth pixel takes part in the fit of the background's motion
+_BACKGROUND_ERROR = 0.5
+_BACKGROUND_SHARE = 0.15  # of these pixels must agree, or there is no background
+_FOLLOWED = 0.5  # of them: flow has followed the background, and features need not be looked for
+_STILL, _STILL_SHARE = 0.3, 0.9  # pixels: a background that moves less has not moved, if as many agree on that
+_NOTABLE, _NOTABLE_LEVELS = 1.15, 0.2  # by which flow must be better, as a factor and in 8-bit levels
+_TEXTURED = 6.0  # Sobel gradient of 8-bit levels, over the noise
+_FEWEST_TEXTURED = 30
+
+Flow = NDArray[np.float32]
+Grey = NDArray[Any]
+"""8-bit, shape (H, W)."""
+
+
+class _Followed(NamedTuple):
+    """What flow made of two images."""
+
+    displacement: Flow
+    agreement: float
+    """Share of the textured pixels that agree on one motion of the background."""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Where the reference's places are found in every exposure of a bracket.
+
+    Attributes
+    ----------
+    displacement
+        Shape (N, 2, h, w), see :mod:`hdr.geometry`: x and y in pixels of the bracket, 0 for the reference.
+    size
+        Height and width of the bracket; h and w are these, or half of them for large ones.
+
+    Examples
+    --------
+    >>> bracket = Bracket(torch.rand(3, 3, 64, 64), torch.tensor([1.0, 4.0, 16.0]))
+    >>> align(bracket, "off").window(0, 16, 0, 32).shape
+    torch.Size([3, 2, 16, 32])
+    """
+
+    displacement: Tensor
+    size: tuple[int, int]
+
+    def window(self, top: int, bottom: int, left: int, right: int) -> Tensor:
+        """Displacement of the reference's pixels in rows [top, bottom) and columns [left, right), (N, 2, H, W)."""
+        scale = round(self.size[0] / self.displacement.shape[2])
+        if scale == 1:
+            return self.displacement[..., top:bottom, left:right]
+        # One more cell on each side, so that a window holds what the whole holds there, seam or none.
+        rows, columns = self.displacement.shape[2:]
+        first_row, first_column = max(top // scale - 1, 0), max(left // scale - 1, 0)
+        cells = self.displacement[
+            ..., first_row : min(-(-bottom // scale) + 1, rows), first_column : min(-(-right // scale) + 1, columns)
+        ]
+        fine = F.interpolate(cells, scale_factor=scale, mode="bilinear", align_corners=False)
+        missing = (
+            0,
+            max(right - first_column * scale - fine.shape[3], 0),
+            0,
+            max(bottom - first_row * scale - fine.shape[2], 0),
+        )
+        fine = F.pad(fine, missing, mode="replicate")
+        return fine[
+            ...,
+            top - first_row * scale : bottom - first_row * scale,
+            left - first_column * scale : right - first_column * scale,
+        ]
+
+    def seen_by_all(self) -> tuple[slice, slice]:
+        """Rows and columns of the largest centred part of the reference's frame that every exposure saw."""
+        height, width = self.size
+        rows, columns = self.displacement.shape[2:]
+        scale = height / rows
+        positions = (pixel_grid(rows, columns, like=self.displacement) + 0.5) * scale - 0.5 + self.displacement
+        x, y = positions.unbind(dim=1)
+        seen = ((x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)).all(dim=0).numpy()
+        return _largest_part(seen, scale, self.size)
+
+
+def align(bracket: Bracket, mode: Mode = "auto", *, progress: Callable[[], object] | None = None) -> Alignment:
+    """Find every place of the reference in every other exposure.
+
+    Parameters
+    ----------
+    bracket
+        Exposures of one scene.
+    mode
+        ``"auto"`` undoes the camera's motion where it evidently moved, and follows what moved; ``"on"`` raises where no
+        motion of the camera can be found; ``"off"`` takes the exposures as they lie.
+    progress
+        Called after each exposure.
+
+    Raises
+    ------
+    RegistrationError
+        If ``mode`` is ``"on"`` and an exposure shows too little in common with the reference.
+    ValueError
+        If the mode is another.
+
+    Examples
+    --------
+    >>> bracket = Bracket(torch.rand(3, 3, 64, 64), torch.tensor([1.0, 4.0, 16.0]))
+    >>> float(align(bracket, "off").displacement.abs().max())
+    0.0
+    """
+    if mode not in get_args(Mode):
+        raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, got {mode!r}")
+    height, width = bracket.size
+    scale = 2 if height * width > _LARGEST_AT_FULL_RESOLUTION else 1
+    rows, columns = -(-height // scale), -(-width // scale)
+    displacement = torch.zeros(bracket.count, 2, rows, columns)
+    for index in range(bracket.count):
+        if index != bracket.reference_index and mode != "off":
+            displacement[index] = _of_exposure(bracket, index, mode, scale)
+        if progress is not None:
+            progress()
+    return Alignment(displacement, bracket.size)
+
+
+def dense_displacement(reference: Tensor, other: Tensor, limit: float) -> Tensor:
+    """Displacement from the reference to another exposure, by dense inverse search flow (Kroeger et al., ECCV 2016).
+
+    Parameters
+    ----------
+    reference, other
+        Radiance of shape (3, H, W), on one scale.
+    limit
+        Radiance at which one of the two clips first; both are clipped there, so that they look alike.
+
+    Returns
+    -------
+    Tensor
+        Shape (2, H, W), float32.
+    """
+    here, there = _shown(reference, limit), _shown(other, limit)
+    return _as_tensor(_flow(here, there).displacement)
+
+
+def _of_exposure(bracket: Bracket, index: int, mode: Mode, scale: int) -> Tensor:
+    reference = bracket.reference_index
+    limit = 1.0 / max(float(bracket.exposures[index]), float(bracket.exposures[reference]))
+    here, there = (_shown(bracket.radiance(which), limit, scale) for which in (reference, index))
+    followed = _flow(here, there)
+    # Features cost as much as flow does, and are asked only where flow has lost the background.
+    found = mode == "auto" and followed.agreement >= _FOLLOWED
+    motion = None if found else _camera_motion(bracket, index, mode)
+    if motion is None:
+        return _as_tensor(followed.displacement) * scale
+    # The camera's motion first, so that flow has little left to follow; then both in one displacement.
+    to_small = np.array([[1 / scale, 0, (1 / scale - 1) / 2], [0, 1 / scale, (1 / scale - 1) / 2], [0, 0, 1]])
+    homography = to_small @ motion.homography @ np.linalg.inv(to_small)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    size = (here.shape[1], here.shape[0])
+    moved = cv2.warpPerspective(there, homography, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    rest = _flow(here, moved).displacement
+    grid = _grid(rest)
+    return _as_tensor((_by_homography(homography, grid + rest) - grid).astype(np.float32)) * scale
+
+
+def _camera_motion(bracket: Bracket, index: int, mode: Mode) -> CameraMotion | None:
+    try:
+        motion = estimate_motion(bracket, index)
+    except RegistrationError as error:
+        if mode == "on":
+            raise
+        # Flow follows small motion all the same; only a large one of the camera is left.
+        warnings.warn(f"{bracket.names[index]}: the camera's motion cannot be told ({error})", stacklevel=4)
+        return None
+    return motion if mode == "on" or motion.is_evident else None
+
+
+def _shown(radiance: Tensor, limit: float, scale: int = 1) -> Grey:
+    """Radiance (3, H, W) as an 8-bit grey image that is white where either of two exposures clips."""
+    shown = (radiance.detach().cpu().float().clamp(0, limit) / limit).pow_(1 / GAMMA).mean(dim=0)
+    if scale > 1:
+        shown = F.avg_pool2d(shown[None, None], scale, ceil_mode=True, count_include_pad=False)[0, 0]
+    # Half a pixel of blur: flow on noise and on aliases wanders.
+    blurred = cv2.GaussianBlur(shown.numpy(), (0, 0), 0.5)
+    levels: Grey = (blurred * 255).round().astype(np.uint8)
+    return levels
+
+
+def _flow(here: Grey, there: Grey) -> _Followed:
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search.setFinestScale(0)
+    search.setPatchSize(_PATCH)
+    search.setPatchStride(_PATCH_STEP)
+    search.setGradientDescentIterations(_DESCENT_STEPS)
+    search.setVariationalRefinementIterations(_REFINEMENTS)
+    missing = [max(2 * _PATCH - side, 0) for side in here.shape]
+    if any(missing):  # the search fails on images smaller than two patches
+        padded = [cv2.copyMakeBorder(x, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE) for x in (here, there)]
+        followed = _flow(*padded)
+        return followed._replace(displacement=followed.displacement[: here.shape[0], : here.shape[1]])
+    flow: Flow = search.calc(here, there, None)  # type: ignore[call-overload]
+    background = _background(here, flow)
+    if background is None:
+        return _Followed(flow, 0.0)
+    return background._replace(displacement=_chosen(here, there, flow, background.displacement))
+
+
+def _background(here: Grey, flow: Flow) -> _Followed | None:
+    """Displacement by the homography that most of the flow agrees on; None where nothing does."""
+    grey = here.astype(np.float32)
+    texture = cv2.GaussianBlur(np.hypot(cv2.Sobel(grey, -1, 1, 0), cv2.Sobel(grey, -1, 0, 1)), (0, 0), 1.5)
+    clipped = cv2.dilate((here >= 248).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    step = max(_BACKGROUND_STEP, round(max(here.shape) / 256))
+    known = ((texture > _TEXTURED) & ~clipped)[2::step, 2::step]
+    grid = _grid(flow)
+    from_here = grid[2::step, 2::step][known]
+    if len(from_here) < _FEWEST_TEXTURED:
+        return None
+    by_flow = flow[2::step, 2::step][known]
+    cv2.setRNGSeed(0)  # the same bracket must give the same image
+    homography, agreeing = cv2.findHomography(
+        from_here, from_here + by_flow, cv2.USAC_MAGSAC, _BACKGROUND_ERROR, maxIters=2000, confidence=0.999
+    )
+    if homography is None or agreeing.mean() < _BACKGROUND_SHARE:
+        return None
+    # A camera on a tripod: pixels that are not interpolated stay as sharp as they are. The homography itself does not
+    # tell, for it is off by pixels where nothing but noise holds it.
+    distance = np.linalg.norm(by_flow, axis=1)
+    still = distance < _BACKGROUND_ERROR
+    if still.sum() >= _STILL_SHARE * agreeing.sum() and np.median(distance[still]) < _STILL:
+        return _Followed(np.zeros_like(flow), float(agreeing.mean()))
+    moved: Flow = (_by_homography(homography, grid) - grid).astype(np.float32)
+    return _Followed(moved, float(agreeing.mean())) if np.isfinite(moved).all() else None
+
+
+def _chosen(here: Grey, there: Grey, flow: Flow, background: Flow) -> Flow:
+    """The flow where it explains the other image notably better than the background's motion does.
+
+    Where nothing is to be seen but noise, flow explains the noise.
+    """
+    grid, residuals = _grid(flow), []
+    for candidate in (flow, background):
+        positions = grid + candidate
+        read = cv2.remap(there, positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+        residuals.append(cv2.GaussianBlur(cv2.absdiff(read, here).astype(np.float32), (0, 0), 2.0))
+    still = residuals[1] < _NOTABLE * residuals[0] + _NOTABLE_LEVELS
+    # And where flow leaves the frame, as drifting clouds do at the border: what stands still is still seen there.
+    last = np.array([flow.shape[1] - 1, flow.shape[0] - 1], np.float32)
+    still |= ((grid + flow < 0) | (grid + flow > last)).any(axis=2)
+    chosen: Flow = np.where(still[..., None], background, flow)
+    return chosen
+
+
+def _as_tensor(flow: Flow) -> Tensor:
+    return torch.from_numpy(np.moveaxis(flow, 2, 0).copy())
+
+
+def _grid(flow: Flow) -> Flow:
+    rows, columns = flow.shape[:2]
+    return np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).astype(np.float32)
+
+
+def _by_homography(homography: NDArray[Any], positions: Flow) -> NDArray[Any]:
+    return cv2.perspectiveTransform(positions.reshape(-1, 1, 2), homography).reshape(positions.shape)
+
+
+def _largest_part(seen: NDArray[np.bool_], scale: float, size: tuple[int, int]) -> tuple[slice, slice]:
+    """Take away, row by row and column by column, the side on which the largest share was not seen."""
+    top, bottom, left, right = 0, seen.shape[0], 0, seen.shape[1]
+    while top < bottom and left < right and not seen[top:bottom, left:right].all():
+        part = ~seen[top:bottom, left:right]
+        shares = [part[0].mean(), part[-1].mean(), part[:, 0].mean(), part[:, -1].mean()]
+        worst = int(np.argmax(shares))
+        if shares[worst] == 0:
+            break  # a hole inside: no border to cut
+        top, bottom = top + (worst == 0), bottom - (worst == 1)
+        left, right = left + (worst == 2), right - (worst == 3)
+    rows = slice(int(np.ceil(top * scale)), min(int(bottom * scale), size[0]))
+    return rows, slice(int(np.ceil(left * scale)), min(int(right * scale), size[1]))

@@ -1,0 +1,525 @@
+"""What a bracket's own pixels say about its camera: response, white level, noise, and whether the exposures fit."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+from torch import Tensor
+
+from hdr._response_fit import (
+    STEP,
+    Array,
+    Cells,
+    equations_of_cells,
+    equations_of_ranks,
+    log_curve,
+    read_off,
+    response_of,
+    solve,
+    srgb_above_black,
+)
+from hdr.response import Response
+
+Aligned = Callable[[Tensor, Response], Tensor]
+
+SHOT, READ = 2.5e-5, 1e-6
+
+_FEWEST_CELLS = 30
+_FEWEST_EQUATIONS = 200
+_FAR_FROM_ALIGNED = 0.3  # EV, the typical residual where cells of two exposures show different things
+_LOWEST_LIGHT = 0.002  # 9 EV below white an 8-bit file has a handful of levels left
+_STEEPEST = 0.15  # EV from one level to the next, where rounding decides what two exposures differ by
+
+_SAME_SHARE = 0.25  # of the EV stated: less than this is the same light
+_CONTRAST = 1.75  # times as many EV as sRGB would show: what cameras' own curves may make of them
+_LEAST_SIMILARITY = 0.42  # of 1500 pairs of different pictures 3 came above it, of brackets none below
+_JUDGED_EV, _FARTHEST_EV = 5.0, 8.0  # farther apart, what both show well is a choice of what moved; or nothing
+_MIDDLE = (0.15, 0.85)
+_COMPARED_SIDE = 40
+_WELL_KNOWN = 0.8  # of the range of values
+_LARGE_DISAGREEMENT = 0.35  # EV
+_LOWEST_WHITE, _SURELY_WHITE = 0.85, 253  # a value, and a level of 255
+_FAR_ABOVE_WHITE = 1.2  # EV
+_MOST_FLAT_CELLS = 100
+# An orthonormal basis of the planes over a cell, shape (16, 3).
+_PLANE = np.linalg.qr(np.stack([np.ones(16), np.repeat(np.arange(4.0), 4), np.tile(np.arange(4.0), 4)], 1))[0]
+_SHOT_RANGE, _READ_RANGE = (1e-6, 1e-2), (1e-9, 1e-4)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How a camera turned light into the values of a bracket.
+
+    Attributes
+    ----------
+    response
+        Light of every value, for all three channels.
+    white_level
+        LDR value at and above which a channel is clipped; the response's.
+    shot, read
+        The variance of linear light L in [0, 1] is ``shot * L + read``, without what rounding to levels adds.
+    levels
+        Quantisation levels of the files: 255, or 65535 for 16 bits.
+    corrections
+        For each exposure, by how many EV it got more light than stated, beside the shortest: the small errors of
+        shutters and of clouds that no response explains. All 0 where the response was given.
+    disagreement
+        For each exposure but the shortest, the median of |EV| by which it and the one before disagree, corrected; NaN
+        where nothing is well exposed in both.
+    notes
+        What could not be known, in words for the user.
+    """
+
+    response: Response
+    white_level: float = 1.0
+    shot: float = SHOT
+    read: float = READ
+    levels: int = 255
+    corrections: tuple[float, ...] = ()
+    disagreement: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def calibrate(
+    ldr: Tensor, exposures: Tensor, *, response: Response | None = None, aligned: Aligned | None = None
+) -> Calibration:
+    """Estimate response, white level and noise of the camera that took a bracket.
+
+    Parameters
+    ----------
+    ldr
+        Shape (N, 3, H, W), N >= 2, values in [0, 1] of 8-bit files, shortest exposure first.
+    exposures
+        Shape (N,): positive multiples of the light that each exposure got, ascending. They are taken as true: response
+        and exposure ratios cannot both be free. :func:`check_exposures` tells gross errors.
+    response
+        Of the camera, where it is known; then only the rest is estimated.
+    aligned
+        Called with ``ldr`` and a first response, returns the exposures in one frame, NaN where one did not see. Without
+        it, pictures that do not lie on each other are compared by their ranks, which is less exact.
+
+    Returns
+    -------
+    Calibration
+        On what little evidence there is, with notes that say so: nothing is raised because of the pictures' content.
+
+    Raises
+    ------
+    ValueError
+        If shapes, values or exposures are not as above.
+
+    Examples
+    --------
+    >>> light = torch.rand(3, 96, 128).clamp_min(0.01)
+    >>> exposures = torch.tensor([1.0, 4.0, 16.0])
+    >>> ldr = (0.1 * light * exposures.view(3, 1, 1, 1)).clamp_max(1).pow(1 / 1.8).mul(255).round() / 255
+    >>> calibration = calibrate(ldr, exposures)
+    >>> calibration.white_level, calibration.levels, len(calibration.disagreement)
+    (1.0, 255, 2)
+    """
+    ev = _checked(ldr, exposures)
+    cells = Cells.of(ldr)
+    notes: list[str] = []
+    errors: Array = np.zeros(len(ev))
+    if response is None:
+        black = _black_level(cells, ev)
+        base = srgb_above_black(black)
+        if black:
+            notes.append(
+                f"dark parts keep their value whatever the exposure: light begins above {black / STEP:.0f} of 255"
+            )
+        rough = solve(equations_of_ranks(cells, ev, black, 0.92), ev, base, base).curve
+        if aligned is not None:
+            registered = Cells.of(aligned(ldr, response_of(rough)))
+            cells = registered if registered.pixels.shape[2] >= _FEWEST_CELLS else cells
+        white = _white_level(cells, ev, rough, notes)
+        equations = equations_of_cells(cells, ev, rough, black, white)
+        found = solve(equations, ev, base, rough)
+        if found.residual > _FAR_FROM_ALIGNED:
+            equations = equations_of_ranks(cells, ev, black, white)
+            found = solve(equations, ev, base, base)
+            notes.append(
+                "the exposures do not lie on each other: their response is less exact than that of aligned ones"
+            )
+        if len(equations.ev) < _FEWEST_EQUATIONS:
+            notes.append("the exposures share too little to tell the camera's response: it is taken as sRGB")
+            response = Response.srgb()
+        else:
+            response = response_of(found.curve)
+            if equations.high.max() < _WELL_KNOWN * white:
+                notes.append(
+                    f"no two exposures share values above {equations.high.max() / STEP:.0f} of 255: there the response "
+                    "has the shape of sRGB"
+                )
+            errors = found.errors
+    else:
+        white = _white_level(cells, ev, log_curve(response), notes)
+    response = response.with_white_level(min(white, response.white_level))
+    levels = _levels(cells)
+    shot, read = _noise(cells, ev, response, levels, notes)
+    disagreement = _disagreement(cells, ev + errors, response)
+    notes += [
+        f"exposures {number} and {number + 1}, shortest first, disagree by {ev_apart:.2f} EV: was the light the same?"
+        for number, ev_apart in enumerate(disagreement, start=1)
+        if ev_apart > _LARGE_DISAGREEMENT
+    ]
+    corrections = tuple((errors - errors[0]).tolist())
+    return Calibration(response, response.white_level, shot, read, levels, corrections, disagreement, tuple(notes))
+
+
+class ExposureMismatchError(ValueError):
+    """The exposures that were stated contradict the pixels."""
+
+
+@dataclass(frozen=True)
+class ExposureFinding:
+    """What two neighbouring exposures of a bracket say about the light that they got.
+
+    Attributes
+    ----------
+    pictures
+        Indices of the shorter and the longer exposure.
+    stated, measured
+        By how many EV the second has more light than the first; measured is NaN where nothing is well exposed in both.
+    problem
+        How they contradict each other, in words; empty if they do not.
+    """
+
+    pictures: tuple[int, int]
+    stated: float
+    measured: float
+    problem: str = ""
+
+
+def exposure_findings(
+    ldr: Tensor, exposures: Tensor, response: Response | None = None, names: Sequence[str] | None = None
+) -> tuple[ExposureFinding, ...]:
+    """Compare the exposures that were stated with the pixels, neighbour by neighbour.
+
+    Parameters
+    ----------
+    ldr, exposures
+        As for :func:`calibrate`.
+    response
+        By which light is measured; sRGB if None. A camera's own contrast is forgiven: up to 1.75 times as many EV as
+        stated, if all neighbours have about the same factor.
+    names
+        What to call the pictures.
+
+    Returns
+    -------
+    tuple of ExposureFinding
+        N - 1 of them.
+
+    Raises
+    ------
+    ValueError
+        If shapes, values or exposures are not as above.
+    """
+    ev = _checked(ldr, exposures)
+    cells = Cells.of(ldr)
+    curve = srgb_above_black(_black_level(cells, ev)) if response is None else log_curve(response)
+    white = 1.0 if response is None else response.white_level
+    neighbours = [(a, a + 1) for a in range(len(ev) - 1)]
+    stated = [float(ev[b] - ev[a]) for a, b in neighbours]
+    measured = [
+        _measured_ev(cells, a, b, curve, white) if s <= _JUDGED_EV else math.nan
+        for (a, b), s in zip(neighbours, stated, strict=True)
+    ]
+    known = [m / s for m, s in zip(measured, stated, strict=True) if m > _SAME_SHARE * s]
+    contrast = float(np.clip(np.median(known), 1 / _CONTRAST, _CONTRAST)) if known else 1.0
+    called = list(names) if names is not None else [f"picture {number}" for number in range(1, len(ev) + 1)]
+    findings = []
+    for (a, b), s, m in zip(neighbours, stated, measured, strict=True):
+        words = _problem(s, m, contrast, _similarity(cells, a, b, white), bool(torch.equal(ldr[a], ldr[b])))
+        findings.append(ExposureFinding((a, b), s, m, f"{called[a]} and {called[b]} {words}" if words else ""))
+    return tuple(findings)
+
+
+def check_exposures(
+    ldr: Tensor, exposures: Tensor, response: Response | None = None, names: Sequence[str] | None = None
+) -> None:
+    """Refuse exposures that contradict the pixels; arguments as for :func:`exposure_findings`.
+
+    Raises
+    ------
+    ExposureMismatchError
+        If they were stated with the wrong sign, a picture is there twice, the list belongs to other pictures, the
+        pictures show different scenes, or so far apart that they share no light; the message says so in EV.
+    ValueError
+        If shapes, values or exposures are not as for :func:`calibrate`.
+
+    Examples
+    --------
+    >>> ramp = torch.linspace(0.05, 0.9, 64).expand(3, 64, 64)
+    >>> ldr = torch.stack([ramp / 4, ramp / 2, ramp])
+    >>> check_exposures(ldr, torch.tensor([1.0, 2.0, 4.0]), Response.linear())
+    >>> check_exposures(ldr.flip(0), torch.tensor([1.0, 2.0, 4.0]), Response.linear())
+    Traceback (most recent call last):
+    hdr.calibration.ExposureMismatchError: the exposures contradict the pixels: picture 1 and picture 2 are stated ...
+    """
+    problems = [finding.problem for finding in exposure_findings(ldr, exposures, response, names) if finding.problem]
+    if problems:
+        raise ExposureMismatchError(
+            f"the exposures contradict the pixels: {'; '.join(problems)}. Correct --times or --ev, leave out "
+            "pictures, or let --ev auto estimate the exposures; --align off --response srgb merges as stated"
+        )
+
+
+def estimate_exposures(ldr: Tensor, response: Response | None = None) -> Tensor:
+    """Relative exposures of pictures of one scene, from their pixels.
+
+    Response and exposure ratios cannot both be free, so the ratios are as good as the response that is given: a camera
+    with more contrast than it says makes all ratios too large, by the same power.
+
+    Parameters
+    ----------
+    ldr
+        Shape (N, 3, H, W), N >= 2, values in [0, 1], in any order.
+    response
+        Of the camera. If None, sRGB is assumed, and a warning says so.
+
+    Returns
+    -------
+    Tensor
+        Shape (N,), in the order of ``ldr``; the smallest is 1.
+
+    Raises
+    ------
+    ExposureMismatchError
+        If two pictures that follow each other in brightness have no well exposed part in common.
+    ValueError
+        If shapes or values are not as above.
+
+    Examples
+    --------
+    >>> ramp = torch.linspace(0.05, 0.9, 64).expand(3, 64, 64)
+    >>> estimate_exposures(torch.stack([ramp, ramp / 4, ramp / 2]), Response.linear()).round(decimals=2)
+    tensor([4., 1., 2.])
+    """
+    _checked(ldr, torch.arange(1.0, len(ldr) + 1))
+    if response is None:
+        warnings.warn("the exposures are estimated as if the camera's response were sRGB", stacklevel=2)
+        response = Response.srgb()
+    cells = Cells.of(ldr)
+    order = np.argsort(cells.mean.mean((1, 2)), kind="stable")
+    curve = log_curve(response)
+    rows, steps = [], []
+    for distance in (1, 2):
+        for a, b in zip(order, order[distance:], strict=False):
+            measured = _measured_ev(cells, a, b, curve, response.white_level)
+            if math.isnan(measured) and distance == 1:
+                raise ExposureMismatchError(
+                    f"pictures {a + 1} and {b + 1} have no well exposed part in common, so that their exposures cannot "
+                    "be estimated; state them (--times, --ev)"
+                )
+            if not math.isnan(measured):
+                row = np.zeros(len(ldr))
+                row[a], row[b] = -1.0, 1.0
+                rows.append(row)
+                steps.append(measured)
+    ev = np.linalg.lstsq(np.stack(rows), np.array(steps), rcond=None)[0]
+    return torch.from_numpy(np.exp2(ev - ev.min())).to(ldr)
+
+
+def _checked(ldr: Tensor, exposures: Tensor) -> Array:
+    """EV of the exposures, after refusing what is no bracket."""
+    if ldr.ndim != 4 or ldr.shape[0] < 2 or ldr.shape[1] != 3 or not ldr.is_floating_point():
+        raise ValueError(
+            f"expected two or more RGB exposures of shape (N, 3, H, W), floating point, got {tuple(ldr.shape)} of "
+            f"{ldr.dtype}"
+        )
+    if min(ldr.shape[-2:]) < 4:
+        raise ValueError(f"pictures must be at least 4 pixels wide and high, got {tuple(ldr.shape[-2:])} (H, W)")
+    low, high = float(ldr.min()), float(ldr.max())
+    if not (low >= 0.0 and high <= 1.0):  # also refuses NaN
+        raise ValueError(f"picture values must lie in [0, 1], got values from {low:g} to {high:g}")
+    values = exposures.detach().double().cpu().numpy()
+    if values.shape != (len(ldr),) or not np.isfinite(values).all() or not (values > 0).all():
+        raise ValueError(f"expected {len(ldr)} positive exposures, got {values.tolist()}")
+    if not (np.diff(values) > 0).all():
+        raise ValueError(f"exposures must ascend, got {values.tolist()}; sort pictures and exposures, shortest first")
+    ev: Array = np.log2(values)
+    return ev
+
+
+def _black_level(cells: Cells, ev: Array) -> float:
+    """Level that dark cells keep although the exposure grows, as scans of film do; 0 for most cameras."""
+    found = []
+    for channel in range(3):
+        levels, growths = [], []
+        for a in range(len(ev) - 1):
+            low, high = cells.mean[a, channel] / STEP, cells.mean[a + 1, channel] / STEP
+            growth = (high / np.maximum(low, 1) - 1) / (ev[a + 1] - ev[a])
+            bright = (low > 48) & (high < 220)
+            # Where not even the bright cells grow, the picture is repeated, and says nothing about black.
+            if bright.sum() >= _FEWEST_CELLS and np.median(growth[bright]) > 0.1:
+                dark = (low >= 1) & (low < 32.5)
+                levels.append(low[dark])
+                growths.append(growth[dark])
+        level, growth = np.concatenate([*levels, []]), np.concatenate([*growths, []])
+        kept = [
+            candidate
+            for candidate in range(4, 33)
+            if (np.abs(level - candidate) <= 0.5).sum() >= _FEWEST_CELLS
+            and np.median(growth[np.abs(level - candidate) <= 0.5]) <= 0.15
+            and np.median(growth[level <= candidate + 0.5]) <= 0.15
+        ]
+        found.append(max(kept, default=0))
+    # A little below what was seen, for that has noise, and the channels differ.
+    return max(sorted(found)[1] - 3, 0) * STEP
+
+
+def _white_level(cells: Cells, ev: Array, curve: Array, notes: list[str]) -> float:
+    """LDR value at which the channels clip: where cells pile up that a shorter exposure shows to be far too bright."""
+    top = cells.mean.max(1)
+    piles = []
+    for channel in range(3):
+        ends = []
+        for a, b in itertools.combinations(range(len(ev)), 2):
+            if b - a > 3 and ev[b] - ev[a] > 3:
+                continue
+            expected = read_off(curve, cells.mean[a, channel]) + ev[b] - ev[a] - curve[-1]
+            end = cells.mean[b, channel]
+            over = (expected > _FAR_ABOVE_WHITE) & (top[a] < 0.9) & (cells.spread[b, channel] < 3 * STEP)
+            ends.append(end[over & (end > _LOWEST_WHITE)])
+        low, high = np.percentile(np.concatenate([*ends, [0.0, 1.0]]), [20, 80])
+        if sum(map(len, ends)) >= _FEWEST_CELLS and high - low <= 3 * STEP:  # the shoulder of a curve spreads them
+            piles.append(float(low))
+    bright = top[top > _LOWEST_WHITE]
+    if not len(bright):
+        return 1.0
+    levels = np.rint(bright / STEP).astype(np.intp)
+    commonest = int(np.bincount(levels).argmax())
+    nothing_above = int((levels > commonest + 2).sum()) < 0.1 * int((levels >= commonest - 2).sum())
+    if commonest >= _SURELY_WHITE or not nothing_above:
+        return 1.0
+    white = round(min(piles, default=1.0) / STEP)
+    if abs(white - commonest) <= 3:
+        return white * STEP
+    if int((np.abs(levels - commonest) <= 1).sum()) > 0.01 * top.size:
+        notes.append(
+            f"much of the pictures has the value {commonest} of 255 and hardly anything a larger one, but no shorter "
+            "exposure tells whether it is clipped there; it is taken as not clipped"
+        )
+    return 1.0
+
+
+def _levels(cells: Cells) -> int:
+    values = cells.pixels[..., :: max(1, cells.pixels.shape[-1] // 4)] * np.float32(255)
+    return 255 if float(np.abs(values - np.rint(values)).max()) < 1e-3 else 65535
+
+
+def _noise(cells: Cells, ev: Array, response: Response, levels: int, notes: list[str]) -> tuple[float, float]:
+    """Shot and read noise, from what neighbouring exposures differ by within cells beyond a plane."""
+    curve = log_curve(response)
+    rows, variances, totals = [], [], []
+    for a in range(len(ev) - 1):
+        pair = [a, a + 1]
+        channel, cell = np.nonzero(_well_exposed(cells, a, a + 1, curve, response.white_level))
+        bins = np.floor(2 * read_off(curve, cells.mean[a + 1, channel, cell])).astype(np.intp)
+        # The flattest cells of every brightness, for texture that moved looks like noise. Flat in the shorter exposure:
+        # to choose by the difference itself would choose small noise.
+        order = np.lexsort((cells.spread[a, channel, cell], bins))
+        for here in np.split(order, np.nonzero(np.diff(bins[order]))[0] + 1):
+            flat = here[: min(_MOST_FLAT_CELLS, max(_FEWEST_CELLS, len(here) // 4))]
+            if len(flat) < _FEWEST_CELLS:
+                continue
+            pixels = torch.from_numpy(cells.pixels[pair][:, channel[flat], cell[flat]]).double()
+            low, high = response.to_linear(pixels).numpy()
+            factor = high.mean(-1) / low.mean(-1)
+            difference = high - factor[:, None] * low
+            difference = difference - difference @ _PLANE @ _PLANE.T
+            low_rounding, high_rounding = np.square(response.slope(pixels.mean(-1)).numpy() / levels) / 12
+            variance = float(np.median(np.square(difference).sum(-1))) / 12.34  # the median of chi^2, 16 - 3 degrees
+            rounding = float(np.median(high_rounding + np.square(factor) * low_rounding))
+            rows.append(np.median(np.stack([high.mean(-1) * (1 + factor), 1 + np.square(factor)]), axis=1))
+            variances.append(variance - rounding)
+            totals.append(variance + rounding + 1e-12)  # about as uncertain as it is large
+    if len(rows) < 3:
+        notes.append("too little is flat and well exposed to measure the noise: that of a camera at ISO 100 is assumed")
+        return SHOT, READ
+    solution, _ = nnls(np.stack(rows) / np.array(totals)[:, None], np.array(variances) / totals)
+    return float(np.clip(solution[0], *_SHOT_RANGE)), float(np.clip(solution[1], *_READ_RANGE))
+
+
+def _measured_ev(cells: Cells, a: int, b: int, curve: Array, white: float) -> float:
+    """By how many EV b has more light than a: the median over what both show well; NaN if nothing is."""
+    usable = _well_exposed(cells, a, b, curve, white)
+    # In the middle of the file's range, where cameras differ least from the response that is assumed.
+    brighter = np.maximum(cells.mean[a], cells.mean[b])
+    usable &= (brighter > _MIDDLE[0]) & (brighter < _MIDDLE[1] * white)
+    if usable.sum() < _FEWEST_CELLS:
+        return math.nan
+    return float(np.median(read_off(curve, cells.mean[b][usable]) - read_off(curve, cells.mean[a][usable])))
+
+
+def _problem(stated: float, measured: float, contrast: float, similarity: float, identical: bool) -> str:
+    if identical:
+        return f"are the same picture, stated {stated:.2f} EV apart"
+    if stated > _FARTHEST_EV:
+        return f"are stated {stated:.2f} EV apart, too far for files that hold 8: take one between"
+    if similarity < _LEAST_SIMILARITY:
+        return "do not show the same scene"
+    if math.isnan(measured):
+        return ""
+    if measured < -_SAME_SHARE * stated:
+        return f"are stated {stated:.2f} EV apart, but differ by {measured:.2f} EV: are the signs reversed?"
+    if measured < _SAME_SHARE * stated:
+        return f"are stated {stated:.2f} EV apart, but differ by {measured:.2f} EV: the same exposure twice?"
+    tolerance = 0.25 * stated + 0.2
+    if abs(measured - contrast * stated) > tolerance or not stated / _CONTRAST < measured < stated * _CONTRAST:
+        return f"are stated {stated:.2f} EV apart, but differ by {measured:.2f} EV"
+    return ""
+
+
+def _similarity(cells: Cells, a: int, b: int, white: float) -> float:
+    """Correlation of the structure of two exposures, shifted by up to a sixth of the picture; 1 if one has none."""
+    structures = []
+    for index in (a, b):
+        picture = cells.mean[index].mean(0)
+        darkest, brightest = np.percentile(picture, [20, 90])
+        if brightest < 0.1 or darkest > 0.9 * white or brightest - darkest < 0.05:
+            return 1.0  # nearly black, white or even: noise is not structure
+        scale = _COMPARED_SIDE / max(cells.grid)
+        size = [max(6, round(side * scale)) for side in cells.grid]
+        small = cv2.resize(picture.reshape(cells.grid).astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
+        # Ranks do not depend on the response, nor on which part of the scene's range is exposed well.
+        _, place, counts = np.unique((small * 255).round(), return_inverse=True, return_counts=True)
+        ranks = ((np.cumsum(counts) - counts / 2)[place] / small.size).reshape(small.shape).astype(np.float32)
+        structures.append(ranks - cv2.GaussianBlur(ranks, (0, 0), 4.0))
+    first, second = structures
+    top, left = (side // 6 for side in first.shape)
+    middle = np.ascontiguousarray(first[top : first.shape[0] - top, left : first.shape[1] - left])
+    if middle.std() < 1e-3:
+        return 1.0
+    return float(cv2.matchTemplate(second, middle, cv2.TM_CCOEFF_NORMED).max())
+
+
+def _well_exposed(cells: Cells, a: int, b: int, curve: Array, white: float) -> NDArray[np.bool_]:
+    """Shape (3, cells): which channels of which cells both exposures show well."""
+    usable = np.broadcast_to((cells.brightest[[a, b]] < white - 1.5 * STEP).all(0), cells.mean.shape[1:])
+    steps = np.gradient(curve)
+    for index in (a, b):
+        mean = cells.mean[index]
+        usable = usable & (read_off(curve, mean) > math.log2(_LOWEST_LIGHT)) & (read_off(steps, mean) < _STEEPEST)
+    return usable
+
+
+def _disagreement(cells: Cells, ev: Array, response: Response) -> tuple[float, ...]:
+    curve = log_curve(response)
+    result = []
+    for a, b in zip(range(len(ev) - 1), range(1, len(ev)), strict=True):
+        usable = _well_exposed(cells, a, b, curve, response.white_level)
+        error = read_off(curve, cells.mean[b][usable]) - read_off(curve, cells.mean[a][usable]) - (ev[b] - ev[a])
+        result.append(float(np.median(np.abs(error))) if error.size >= _FEWEST_CELLS else math.nan)
+    return tuple(result)

@@ -1,0 +1,55 @@
+"""The command line: ``hdr merge``, ``tonemap``, ``evaluate``, ``train`` and ``demo``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+_EXTRAS = {"lightning": "train", "tensorboard": "train"}
+_LACK_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command, and return its exit code: 0, or 1 after what was refused or failed, told on the standard error.
+
+    Parameters
+    ----------
+    arguments
+        Words after the program's name; None takes those of the process.
+    """
+    try:
+        from cyclopts import CycloptsError
+
+        from hdr.cli._console import noted_warnings
+        from hdr.cli.app import app
+    except ModuleNotFoundError as error:
+        return _refuse(_missing(error))
+    try:
+        with noted_warnings():
+            return app(arguments) or 0
+    # A usage that the command line does not have, a request that cannot be met, a file that cannot be written, memory
+    # that does not suffice. All else is a mistake of ours, which a traceback helps to mend.
+    except CycloptsError as error:
+        return _refuse(str(error))
+    except ModuleNotFoundError as error:
+        return _refuse(_missing(error))
+    except OSError as error:
+        return _refuse(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+    except (ValueError, FloatingPointError) as error:
+        return _refuse(str(error))
+    except (MemoryError, RuntimeError) as error:
+        # On the CPU, PyTorch raises a plain RuntimeError, whose words depend on the operating system.
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in _LACK_OF_MEMORY):
+            raise
+        return _refuse(f"not enough memory; give a smaller --tile, --crop or --batch-size ({error})")
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    module = (error.name or "").partition(".")[0]
+    extra = _EXTRAS.get(module, "hdr")
+    return f"{module} is missing; install the extra: pip install 'captum-ext[{extra}]'"
+
+
+def _refuse(message: str) -> int:
+    print(f"Error: {message}", file=sys.stderr)
+    return 1

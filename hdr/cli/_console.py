@@ -1,0 +1,53 @@
+"""How the commands speak: tables and sentences on the standard output, what went wrong on the standard error."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
+Operator = Literal["reinhard", "mu-law"]
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+def say(text: str) -> None:
+    """Print a sentence, names as they are."""
+    Console(highlight=False, emoji=False, soft_wrap=True).print(escape(text))
+
+
+def note(text: str) -> None:
+    """Print a remark on the standard error."""
+    Console(highlight=False, emoji=False, soft_wrap=True, stderr=True).print(escape(text))
+
+
+def print_table(title: str, words: Sequence[str], numbers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table; ``words`` and ``numbers`` are its headings, numbers stand to the right."""
+    table = Table(title=escape(title), title_justify="left")
+    for heading in words:
+        table.add_column(heading)
+    for heading in numbers:
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    Console(highlight=False, emoji=False).print(table)
+
+
+@contextmanager
+def noted_warnings() -> Iterator[None]:
+    """Context in which what this package warns of is a remark on the standard error, and other packages are silent."""
+
+    def noted(message: Warning | str, *_: Any, **__: Any) -> None:
+        note(f"Note: {message}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("always", category=UserWarning, module=r"hdr\.|__main__")
+        warnings.showwarning = noted
+        yield

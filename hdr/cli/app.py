@@ -1,0 +1,27 @@
+"""The commands by name. What a command needs is imported when it runs, so that help is quick."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from cyclopts import App
+
+app = App(
+    name="hdr",
+    help="Merge exposures of a moving scene into one HDR image without ghosts.",
+    version=lambda: version("captum-ext"),
+    help_format="plaintext",
+    # What a command returns is its exit code; what is refused is told by hdr.cli.main.
+    result_action="return_value",
+    exit_on_error=False,
+    print_error=False,
+)
+for name, about in {
+    "merge": "Merge a bracket into one HDR image at the instant of its middle exposure.",
+    "tonemap": "Tone-map radiance to a picture.",
+    "evaluate": "Measure weights on scenes with ground truth, beside what is reached without a network.",
+    "train": "Train a generator, or go on training one.",
+    "demo": "Merge a bracket of a photograph with motion, and show the result beside the truth.",
+}.items():
+    app.command(f"hdr.cli.{name}:{name}", name=name, help=about)
+app.register_install_completion_command(help="Let the shell complete commands and options.")

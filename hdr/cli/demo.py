@@ -1,0 +1,38 @@
+"""``hdr demo``: a bracket of a photograph with motion, merged, measured and shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from hdr.cli._console import Flag, print_table, say
+from hdr.cli.merge import MergerSettings
+from hdr.demo import FIGURE, run_demo
+from hdr.metrics import METRICS, format_metric
+
+
+def demo(
+    *,
+    out: Path = Path("demo-output"),
+    merger: Annotated[MergerSettings | None, Parameter(name="*")] = None,
+    seed: int = 0,
+    force: Flag = False,
+) -> int:
+    """Merge a bracket of a photograph with motion, and show the result beside the truth.
+
+    Parameters
+    ----------
+    out
+        Folder for the figure and the merged image.
+    seed
+        Of the noise.
+    force
+        Replace existing files.
+    """
+    scores = run_demo((merger or MergerSettings()).merger(), out, overwrite=force, seed=seed)
+    cells = [[one.method, *(format_metric(name, one.metrics[name]) for name in METRICS)] for one in scores]
+    print_table("Demo scene", ["Method"], list(METRICS), cells)
+    say(f"Wrote {out / FIGURE}")
+    return 0

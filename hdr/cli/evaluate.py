@@ -1,0 +1,77 @@
+"""``hdr evaluate``: weights measured on scenes with ground truth."""
+
+from __future__ import annotations
+
+import csv
+import math
+from io import StringIO
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from hdr._files import check_writable, written_whole
+from hdr.cli._console import Flag, note, print_table, say
+from hdr.cli.merge import MergerSettings
+from hdr.evaluation import Score, mean_scores, open_cases, score_cases
+from hdr.metrics import format_metric
+
+
+def evaluate(
+    *,
+    data: str,
+    merger: Annotated[MergerSettings | None, Parameter(name="*")] = None,
+    baselines: bool = True,
+    scenes: int | None = None,
+    out: Path | None = None,
+    skip_broken: Flag = False,
+    force: Flag = False,
+) -> int:
+    """Measure weights on scenes with ground truth, beside what is reached without a network.
+
+    Parameters
+    ----------
+    data
+        kalantari:DIR or synthetic:DIR, scenes that moved; or still:DIR, real brackets of scenes that stood still, whose
+        truth is what all their exposures give.
+    baselines
+        Measure reference only, weighted merges, OpenCV and the untrained generator, too.
+    scenes
+        Only that many scenes.
+    out
+        Write the table as .csv.
+    skip_broken
+        Leave broken scenes of kalantari:DIR out instead of refusing the folder.
+    force
+        Replace an existing file.
+    """
+    if out is not None:
+        check_writable(out, overwrite=force, suffixes=(".csv",))
+    cases = open_cases(data, skip_broken=skip_broken, limit=scenes)
+    merge = (merger or MergerSettings()).merger()
+    scores: list[Score] = []
+    for number, of_scene in enumerate(score_cases(merge, cases, baselines), start=1):
+        scores += of_scene
+        note(f"{number} of {len(cases)}: {of_scene[0].scene}")
+    means = mean_scores(scores)
+    names = list(scores[0].metrics)
+    for title, rows in (("Scenes", scores), (f"Mean of {len(cases)} scenes", means)):
+        cells = [[one.scene, one.method, *(_shown(name, one.metrics[name]) for name in names)] for one in rows]
+        print_table(title, ["Scene", "Method"], names, cells)
+    if out is not None:
+        with written_whole(out, overwrite=force) as temporary:
+            temporary.write_text(_csv([*scores, *means], names))
+        say(f"Wrote {out}")
+    return 0
+
+
+def _shown(name: str, value: float) -> str:
+    return "-" if math.isnan(value) else format_metric(name, value)
+
+
+def _csv(scores: list[Score], names: list[str]) -> str:
+    text = StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["scene", "method", *names])
+    writer.writerows([one.scene, one.method, *(one.metrics[name] for name in names)] for one in scores)
+    return text.getvalue()

@@ -1,0 +1,275 @@
+"""The physical merge: what each exposure knows about the radiance at a place, and how far it is believed.
+
+An *observation* of an exposure is what physics says about its pixels: radiance in the mu-law domain, how near to
+clipping they are, and the noise that is expected in them. Observations are brought to the reference by a displacement,
+and each gets a weight: unsaturated * noise-optimal * consistent with the reference. Nothing here is learned; the
+generator (:mod:`hdr.nn.generator`) starts from these weights.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from kornia.filters import gaussian_blur2d
+from torch import Tensor
+
+from hdr.geometry import pixel_grid, sample
+from hdr.radiometry import mu_law, mu_law_slope
+
+if TYPE_CHECKING:
+    from hdr.calibration import Calibration  # needs OpenCV, which the networks do not
+
+OBSERVATION_CHANNELS = 5
+"""Radiance (3), saturation, deviation."""
+
+SATURATION_BEGINS, SATURATION_ENDS = 0.9, 0.98
+"""Share of the white level from which a pixel counts as saturated in part, and in full."""
+
+DEVIATION_FLOOR = 0.003
+"""Least deviation in the mu-law domain: what interpolation leaves even without noise."""
+LOST_CONSISTENCY = 0.006
+"""The same where the reference is saturated and shorter exposures decide: how far one may lie below saturation."""
+
+BINS = 14
+"""Steps of brightness in the mu-law domain for which :func:`unexplained_variance` is found."""
+
+_FEWEST_IN_BIN = 50
+_SAMPLED_PIXELS = 20_000
+_QUANTILE = 0.1  # of the squared differences: what moved, up to nine tenths of a brightness, has no say
+_OF_NOISE = 0.1948  # the same quantile of the mean of three squared standard normal numbers, chi2(3) / 3
+_LARGEST_UNEXPLAINED = 0.1**2
+_LOST_TRUST = 1e-2  # of shorter exposures where the reference is lost; above what is seen by no exposure at all
+_UNSEEN_TRUST = 0.03  # of the edge of a frame that goes on outside, against what was seen; only where all is lost
+_REFERENCE_TRUST = 1e-5  # of a clipped reference; it wins where nothing shorter is bright enough to be believed
+_WIDEST = 8.0  # nats between the largest weight and the smallest: a softmax passes no gradient beyond
+
+
+class Aligned(NamedTuple):
+    """Observations in the reference's frame."""
+
+    tone_mapped: Tensor
+    """(B, N, 3, H, W), mu-law domain."""
+    saturation: Tensor
+    """(B, N, 1, H, W), 0 unsaturated to 1 clipped; of the brightest channel."""
+    deviation: Tensor
+    """(B, N, 1, H, W): expected noise, standard deviation in the mu-law domain."""
+    seen: Tensor
+    """(B, N, 1, H, W): 1 inside an exposure's frame, 0 outside."""
+
+
+def observe(ldr: Tensor, exposures: Tensor, calibration: Calibration, unexplained: Tensor | None = None) -> Tensor:
+    """Observations of a bracket.
+
+    Parameters
+    ----------
+    ldr
+        Shape (N, 3, H, W), in [0, 1].
+    exposures
+        Shape (N,), relative to the shortest.
+    calibration
+        Response, white level and noise.
+    unexplained
+        Shape (N, 14): variance besides that of the calibration, by brightness, from :func:`unexplained_variance`.
+
+    Returns
+    -------
+    Tensor
+        Shape (N, 5, H, W): radiance in the mu-law domain, saturation and deviation as in :class:`Aligned`.
+
+    Examples
+    --------
+    >>> from hdr.calibration import Calibration
+    >>> from hdr.response import Response
+    >>> observe(torch.rand(2, 3, 8, 8), torch.tensor([1.0, 4.0]), Calibration(Response.srgb())).shape
+    torch.Size([2, 5, 8, 8])
+    """
+    t = exposures.to(ldr).view(-1, 1, 1, 1)
+    light = calibration.response.to_linear(ldr)
+    rounding = calibration.response.slope(ldr) / calibration.levels
+    # Shot noise, read noise, and what rounding to levels adds: uniform over one step of the file.
+    variance = calibration.shot * light + calibration.read + rounding.square() / 12
+    radiance = light / t
+    # A response that neighbouring exposures disagree about by so many EV is wrong by a factor, wherever it is used.
+    misjudged = radiance * (2.0 ** _disagreement(calibration) - 1)
+    deviation = ((variance / t.square() + misjudged.square()).sqrt() * mu_law_slope(radiance)).mean(1, keepdim=True)
+    tone_mapped = mu_law(radiance)
+    if unexplained is not None:
+        deviation = (deviation.square() + _at_brightness(unexplained, tone_mapped)).sqrt()
+    brightest = ldr.amax(dim=1, keepdim=True) / calibration.white_level
+    saturation = ((brightest - SATURATION_BEGINS) / (SATURATION_ENDS - SATURATION_BEGINS)).clamp(0, 1)
+    return torch.cat([tone_mapped, saturation, deviation], dim=1)
+
+
+def bring_to_reference(
+    observations: Tensor, displacement: Tensor, reference: int, corner: Tensor | None = None
+) -> Aligned:
+    """Read every exposure where a place of the reference is found in it.
+
+    Parameters
+    ----------
+    observations
+        Shape (B, N, 5, Hs, Ws): the whole image, or a part that holds all that the displacement points to.
+    displacement
+        Shape (B, N, 2, H, W), see :mod:`hdr.geometry`; 0 for the reference, which is copied and not interpolated.
+    reference
+        Its index.
+    corner
+        Shape (B, 2): row and column of the observations where the displacement's first pixel lies; by default (0, 0).
+    """
+    batch, count = observations.shape[:2]
+    height, width = displacement.shape[-2:]
+    rows, columns = observations.shape[-2:]
+    positions = displacement + pixel_grid(height, width, like=displacement)
+    corners = [(0, 0)] * batch if corner is None else [(int(top), int(left)) for top, left in corner.tolist()]
+    if corner is not None:
+        positions = positions + corner.flip(1).to(positions).view(batch, 1, 2, 1, 1)
+    positions = positions.flatten(0, 1)
+    # Interpolated in the mu-law domain: linear radiance would ring and spread around lamps.
+    read = sample(observations.flatten(0, 1), positions).unflatten(0, (batch, count))
+    x, y = positions.unbind(dim=1)
+    inside = (x > -0.5) & (x < columns - 0.5) & (y > -0.5) & (y < rows - 0.5)
+    seen = inside.to(read.dtype).view(batch, count, 1, height, width)
+    # The reference is not interpolated: its pixels stay as sharp as they are.
+    still = torch.stack(
+        [
+            image[:, top : top + height, left : left + width]
+            for image, (top, left) in zip(observations[:, reference], corners, strict=True)
+        ]
+    )
+    read = torch.cat([read[:, :reference], still.unsqueeze(1), read[:, reference + 1 :]], dim=1)
+    return Aligned(read[:, :, :3], read[:, :, 3:4], read[:, :, 4:5], seen)
+
+
+def prior(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
+    """Weights of the physical merge, as logarithms.
+
+    w_i = unsaturated_i * t_i * exp(-max(d_i^2 - sigma^2, 0) / 2 (sigma^2 + floor^2)): d_i^2 the smoothed squared
+    difference to the reference in the mu-law domain, both clipped at the lower saturation of the two, sigma^2 the
+    variance expected in it. Shot noise makes t_i the noise-optimal weight (Granados et al., CVPR 2010). Where the
+    reference is saturated the shorter exposures decide, as far as they are bright enough to have saturated it; if none
+    is, the reference's own clipping value is the best guess.
+
+    Parameters
+    ----------
+    aligned
+        Observations in the reference's frame.
+    exposures
+        Shape (B, N), relative to the shortest, ascending.
+    reference
+        Its index.
+
+    Returns
+    -------
+    Tensor
+        Shape (B, N, 1, H, W), at most 0 and at least -8.
+    """
+    t = exposures.to(aligned.tone_mapped).view(*exposures.shape, 1, 1, 1)
+    index = torch.arange(exposures.shape[1], device=t.device).view(1, -1, 1, 1, 1)
+    variance = aligned.deviation.square()
+    variance = _blur((variance + variance[:, reference : reference + 1]).flatten(0, 1), 2.0).view_as(variance)
+    excess = (_squared_difference(aligned, t, reference) - variance).clamp_min(0)
+    consistent = torch.exp(-0.5 * excess / (variance + DEVIATION_FLOOR**2))
+    unsaturated = 1 - aligned.saturation
+    weights = unsaturated * t * torch.where(index == reference, torch.ones_like(consistent), consistent) * aligned.seen
+    lost = aligned.saturation[:, reference : reference + 1]
+    bright_enough = torch.exp(-0.5 * excess / (variance + LOST_CONSISTENCY**2))
+    # The shortest is believed where it is clipped itself: its white is the brightest that is known.
+    usable = torch.cat([torch.ones_like(unsaturated[:, :1]), unsaturated[:, 1:]], dim=1)
+    trust = _UNSEEN_TRUST + (1 - _UNSEEN_TRUST) * aligned.seen
+    weights = weights + torch.where(index < reference, _LOST_TRUST * lost * bright_enough * usable * trust * t, 0.0)
+    log = torch.log(weights + torch.where(index == reference, _REFERENCE_TRUST, 1e-12))
+    return (log - log.amax(dim=1, keepdim=True)).clamp_min(-_WIDEST)
+
+
+def unexplained_variance(
+    ldr: Tensor, exposures: Tensor, calibration: Calibration, displacement: Tensor, reference: int
+) -> Tensor:
+    """Squared differences between exposures that the noise of the calibration does not explain, by brightness.
+
+    Film grain, a response that is wrong in its toe, compression: no model knows them all, but the bracket's own pixels
+    do. Without it they pass for motion, and long exposures are not believed in shadows.
+
+    Parameters
+    ----------
+    ldr, exposures, calibration
+        As for :func:`observe`, of the whole image.
+    displacement
+        Shape (N, 2, h, w): of the whole image, at its resolution or a lower one.
+    reference
+        Its index.
+
+    Returns
+    -------
+    Tensor
+        Shape (N, 14): variance in the mu-law domain in steps of brightness from 0 to 1; 0 for the reference, and where
+        too few pixels are well exposed in both.
+    """
+    aligned = _sampled(ldr, exposures, calibration, displacement)
+    t = exposures.to(ldr).view(1, -1, 1, 1, 1)
+    squared = _clipped_difference(aligned, t, reference).square().mean(dim=2)[0]
+    expected = (aligned.deviation.square() + aligned.deviation[:, reference : reference + 1].square())[0, :, 0]
+    known = ((aligned.saturation <= 0) & (aligned.seen > 0))[0, :, 0]
+    brightness = (aligned.tone_mapped[0, reference].mean(dim=0) * BINS).long().clamp(0, BINS - 1)
+    found = torch.zeros(len(ldr), BINS, dtype=squared.dtype, device=squared.device)
+    for index in (index for index in range(len(ldr)) if index != reference):
+        usable = known[index] & known[reference]
+        for step in range(BINS):
+            here = usable & (brightness == step)
+            if int(here.sum()) >= _FEWEST_IN_BIN:
+                measured = torch.quantile(squared[index][here], _QUANTILE) / _OF_NOISE
+                found[index, step] = measured - expected[index][here].median()
+    return found.clamp(0, _LARGEST_UNEXPLAINED)
+
+
+def _sampled(ldr: Tensor, exposures: Tensor, calibration: Calibration, displacement: Tensor) -> Aligned:
+    """Observations in the reference's frame at some thousands of pixels of the whole image."""
+    height, width = ldr.shape[-2:]
+    rows, columns = displacement.shape[-2:]
+    scale, step = height / rows, math.ceil(math.sqrt(rows * columns / _SAMPLED_PIXELS))
+    places = (pixel_grid(rows, columns, like=displacement) + 0.5) * scale - 0.5
+    positions = (places + displacement)[..., ::step, ::step].to(ldr)
+    read = torch.cat([sample(image[None], where[None]) for image, where in zip(ldr, positions, strict=True)])
+    observed = observe(read, exposures, calibration).unsqueeze(0)
+    x, y = positions.unbind(dim=1)
+    seen = ((x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)).to(ldr)[None, :, None]
+    return Aligned(observed[:, :, :3], observed[:, :, 3:4], observed[:, :, 4:5], seen)
+
+
+def clipping_value(exposures: Tensor, reference: int) -> Tensor:
+    """Radiance in the mu-law domain at which two exposures clip alike: the reference and each other one, (B, N)."""
+    return mu_law(1.0 / torch.maximum(exposures, exposures[:, reference : reference + 1]))
+
+
+def _disagreement(calibration: Calibration) -> float:
+    known = [ev for ev in calibration.disagreement if math.isfinite(ev)]
+    return sum(known) / len(known) if known else 0.0
+
+
+def _clipped_difference(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
+    """Difference to the reference (B, N, 3, H, W), both clipped where one of the two clips first."""
+    limit = clipping_value(t.flatten(1), reference).view_as(t)
+    ours = aligned.tone_mapped[:, reference : reference + 1]
+    return torch.minimum(aligned.tone_mapped, limit) - torch.minimum(ours, limit)
+
+
+def _squared_difference(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
+    squared = _clipped_difference(aligned, t, reference).square().mean(dim=2, keepdim=True)
+    return _blur(squared.flatten(0, 1), 1.0).view_as(squared)
+
+
+def _at_brightness(unexplained: Tensor, tone_mapped: Tensor) -> Tensor:
+    """Variance (N, 1, H, W) for radiance (N, 3, H, W): linear between the middles of the steps."""
+    place = (tone_mapped.mean(dim=1, keepdim=True) * BINS - 0.5).clamp(0, BINS - 1)
+    below = place.long().clamp_max(BINS - 2)
+    table = unexplained.to(tone_mapped)
+    exposure = torch.arange(len(table), device=table.device).view(-1, 1, 1, 1)
+    return torch.lerp(table[exposure, below], table[exposure, below + 1], place - below)
+
+
+def _blur(maps: Tensor, sigma: float) -> Tensor:
+    size = 2 * round(3 * sigma) + 1
+    border = "reflect" if min(maps.shape[-2:]) > size // 2 else "replicate"
+    with torch.autocast(maps.device.type, enabled=False):  # half precision is for the network, not for the physics
+        return gaussian_blur2d(maps, (size, size), (sigma, sigma), border_type=border)

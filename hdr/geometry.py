@@ -1,0 +1,62 @@
+"""Pixel grids, sampling and warping.
+
+Displacements have shape (B, 2, H, W), channel 0 horizontal and channel 1 vertical, in pixels, and point from a position
+of the reference to the position to be read. (0, 0) is the centre of the first pixel.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
+    """Pixel coordinates (x, y) of shape (1, 2, H, W), in the dtype and on the device of ``like``."""
+    y, x = torch.meshgrid(
+        torch.arange(height, device=like.device, dtype=like.dtype),
+        torch.arange(width, device=like.device, dtype=like.dtype),
+        indexing="ij",
+    )
+    return torch.stack([x, y]).unsqueeze(0)
+
+
+def sample(images: Tensor, positions: Tensor, padding_mode: str = "border", mode: str = "bilinear") -> Tensor:
+    """Read images at fractional pixel positions.
+
+    Parameters
+    ----------
+    images
+        Shape (B, C, H, W).
+    positions
+        Shape (B, 2, H', W'), channel 0 is x and channel 1 is y, in pixels.
+    padding_mode, mode
+        What lies outside, and the interpolation, as in :func:`torch.nn.functional.grid_sample`.
+
+    Returns
+    -------
+    Tensor
+        Shape (B, C, H', W'), in the dtype of ``images``. Computed in float32 at least: coordinates need more than the
+        eight bits of bfloat16.
+    """
+    height, width = images.shape[-2:]
+    dtype = torch.promote_types(images.dtype, torch.float32)
+    size = torch.tensor([width, height], device=positions.device, dtype=dtype)
+    grid = (2 * positions.to(dtype).permute(0, 2, 3, 1) + 1) / size - 1
+    with torch.autocast(images.device.type, enabled=False):
+        read = F.grid_sample(images.to(dtype), grid, mode=mode, padding_mode=padding_mode, align_corners=False)
+    return read.to(images.dtype)
+
+
+def warp(images: Tensor, displacement: Tensor) -> Tensor:
+    """Images (B, C, H, W) read at every pixel plus its displacement (B, 2, H, W); the edge continues outside.
+
+    Examples
+    --------
+    >>> image = torch.arange(4.0).reshape(1, 1, 1, 4)
+    >>> right = torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1).expand(1, 2, 1, 4)
+    >>> warp(image, right)
+    tensor([[[[1., 2., 3., 3.]]]])
+    """
+    displacement = displacement.to(torch.promote_types(displacement.dtype, torch.float32))
+    return sample(images, displacement + pixel_grid(images.shape[-2], images.shape[-1], like=displacement))

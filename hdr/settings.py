@@ -1,0 +1,129 @@
+"""What can be set, each option once: the fields are the options of ``hdr train``, the docstrings are its help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSettings:
+    """What the generator is asked for.
+
+    Parameters
+    ----------
+    square_weight
+        Weight of the mean square in the mu-law domain: large errors count more than in the tone-mapped L1.
+    coarse_weight
+        Weight of the tone-mapped L1 at the coarser decoder scales, together.
+    linear_weight
+        Weight of the L1 of linear radiance, which tells highlights apart where the mu-law is flat.
+    alignment_weight
+        Weight of the loss that tells the alignment what to find.
+    adversarial_weight
+        Weight of the sphere loss for the generator; 0 trains without a discriminator. Small, because the loss is one
+        number an image: its gradient does not shrink with the number of pixels as that of a mean does.
+    adversarial_start
+        Share of the run after which the sphere loss begins.
+    adversarial_ramp
+        Share of the run over which its weight rises.
+    moments
+        Moments of the sphere loss.
+    """
+
+    square_weight: float = 4.0
+    coarse_weight: float = 0.25
+    linear_weight: float = 0.5
+    alignment_weight: float = 0.5
+    adversarial_weight: float = 5e-5
+    adversarial_start: float = 0.7
+    adversarial_ramp: float = 0.1
+    moments: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings(LossSettings):
+    """What a run learns by, and how long.
+
+    Parameters
+    ----------
+    preset
+        Size of the generator: tiny, small or base.
+    steps
+        Updates after which the run ends, over all resumptions. The learning rate falls to zero over them, or over the
+        time limit where that ends first.
+    learning_rate
+        Peak of the rate.
+    warm_up
+        Updates over which the rate rises to its peak.
+    batch_size
+        Scenes in one update, for each device.
+    crop
+        Side of the training crops in pixels: a multiple of 16, at least 32.
+    average_decay
+        Decay of the moving average of the generator's weights, which is what is validated and exported.
+    discriminator_channels
+        Channels of the discriminator's first layer.
+    seed
+        Of the initial weights and of the order of scenes.
+    alignment
+        deformable, or none to leave the exposures where the displacement of the whole image puts them.
+    attention
+        Whether aligned features are gated by attention.
+    deep_supervision
+        Whether the coarser scales of the decoder are asked for radiance, too.
+    """
+
+    preset: str = "small"
+    steps: int = 20_000
+    learning_rate: float = 5e-4
+    warm_up: int = 200
+    batch_size: int = 4
+    crop: int = 128
+    average_decay: float = 0.998
+    discriminator_channels: int = 16
+    seed: int = 0
+    alignment: Literal["deformable", "none"] = "deformable"
+    attention: bool = True
+    deep_supervision: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """How a run is carried out; it may differ from one resumption to the next.
+
+    Parameters
+    ----------
+    devices
+        Number of devices, or auto.
+    accelerator
+        auto, cpu, gpu, ... as Lightning takes it.
+    num_nodes
+        Machines, started as Lightning asks for.
+    precision
+        As Lightning takes it, for example bf16-mixed.
+    max_time
+        DD:HH:MM:SS of training, over all resumptions, after which the run ends. The learning rate falls to zero by
+        then.
+    workers
+        Processes that make scenes.
+    validate_every
+        Updates from one validation to the next.
+    validation_scenes
+        The most scenes in one validation; without it, all.
+    checkpoint_minutes
+        Minutes from one checkpoint to the next.
+    skip_broken
+        Leave broken scenes of kalantari:DIR out instead of refusing the folder.
+    """
+
+    devices: int | str = "auto"
+    accelerator: str = "auto"
+    num_nodes: int = 1
+    precision: str = "32-true"
+    max_time: str | None = None
+    workers: int = 1
+    validate_every: int = 500
+    validation_scenes: int | None = None
+    checkpoint_minutes: float = 5.0
+    skip_broken: bool = False

@@ -1,0 +1,57 @@
+"""Own code sees nothing but the base install: a plug-in of pytest (``-p tests.base_install``), or imported first.
+
+What a test imports is left alone, since a test may compare with any package.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib.metadata
+import re
+import sys
+from typing import Any
+
+from packaging.requirements import Requirement
+
+OWN = ("captum_ext", "hdr")
+
+
+def distributions_of(name: str) -> set[str]:
+    """Return a distribution without its extras, and all that it requires."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        distribution = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
+        if distribution in found:
+            continue
+        found.add(distribution)
+        try:
+            required = map(Requirement, importlib.metadata.requires(distribution) or ())
+        except importlib.metadata.PackageNotFoundError:
+            continue  # required on another system
+        waiting += [one.name for one in required if one.marker is None or one.marker.evaluate({"extra": ""})]
+    return found
+
+
+def hide_extras(base: set[str]) -> None:
+    """Let modules of our own find no package but the standard library's and those of the given distributions."""
+    packages = importlib.metadata.packages_distributions()
+    hidden = {
+        package
+        for package, owners in packages.items()
+        if package not in OWN and not any(re.sub(r"[-_.]+", "-", owner).lower() in base for owner in owners)
+    }
+    original = builtins.__import__
+
+    def guarded(name: str, namespace: Any = None, *rest: Any, **keywords: Any) -> Any:
+        package = name.split(".")[0]
+        importer = str((namespace or {}).get("__name__", "")).split(".")[0]
+        if importer in OWN and package in hidden and package not in sys.stdlib_module_names:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=package)
+        return original(name, namespace, *rest, **keywords)
+
+    builtins.__import__ = guarded
+
+
+BASE = set.union(*map(distributions_of, ("captum", "torch", "torchvision", "kornia", "numpy", "tqdm")))
+hide_extras(BASE)
