@@ -19,9 +19,11 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated
 
+import cyclopts
 import torch
 import torchvision
-import typer
+from cyclopts import Parameter
+from cyclopts.types import PositiveInt
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the models of the tests, from wherever this is run
@@ -146,13 +148,14 @@ def exactness(name: str, repetitions: int) -> str:
 
 
 def main(
-    models: Annotated[str, typer.Option(help="Names of torchvision models, separated by commas, or 'all'.")] = FOUR,
-    batch_size: Annotated[int, typer.Option(min=1)] = 1,
-    repetitions: Annotated[int, typer.Option(min=1)] = 7,
-    threads: Annotated[int, typer.Option(min=1)] = 1,
-    device: Annotated[str, typer.Option()] = "cpu",
-    with_published: Annotated[bool, typer.Option(help="Time the naive published algorithm too.")] = True,
-    peak_of: Annotated[str | None, typer.Option(hidden=True)] = None,
+    *,
+    models: Annotated[str, Parameter(help="Names of torchvision models, separated by commas, or 'all'.")] = FOUR,
+    batch_size: PositiveInt = 1,
+    repetitions: PositiveInt = 7,
+    threads: PositiveInt = 1,
+    device: str = "cpu",
+    with_published: Annotated[bool, Parameter(help="Time the naive published algorithm too.")] = True,
+    peak_of: Annotated[str | None, Parameter(show=False)] = None,
 ) -> None:
     """Print the cost of FullGrad as a table."""
     torch.set_num_threads(threads)
@@ -171,4 +174,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    cyclopts.run(main)

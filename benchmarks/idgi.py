@@ -18,10 +18,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import cyclopts
 import torch
 import torchvision
-import typer
 from captum.attr import IntegratedGradients
+from cyclopts import Parameter
+from cyclopts.types import PositiveInt
 from torch import Tensor, nn
 
 from captum_ext import IDGI
@@ -177,10 +179,11 @@ def _print_score_table(scores: dict[str, list[float]], output: Output) -> None:
 
 
 def main(
-    data: Annotated[Path | None, typer.Option(help="Holds imagenet/*.jpg and squeezenet1_0.safetensors.")] = None,
-    costs: Annotated[bool, typer.Option(help="Measure time and memory.")] = True,
-    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each method.")] = 7,
-    output: Annotated[Output, typer.Option(help="What is explained on the pictures.")] = Output.PROBABILITY,
+    *,
+    data: Annotated[Path | None, Parameter(help="Holds imagenet/*.jpg and squeezenet1_0.safetensors.")] = None,
+    costs: Annotated[bool, Parameter(help="Measure time and memory.")] = True,
+    runs: Annotated[PositiveInt, Parameter(help="Timed runs of each method.")] = 7,
+    output: Annotated[Output, Parameter(help="What is explained on the pictures.")] = Output.PROBABILITY,
 ) -> None:
     """Measure IDGI beside Captum's IntegratedGradients."""
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -193,4 +196,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    cyclopts.run(main)

@@ -20,11 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import cyclopts
 import numpy as np
 import numpy.typing as npt
 import torch
 import torchvision
-import typer
+from cyclopts import Parameter
+from cyclopts.types import PositiveInt
 from PIL import Image
 from scipy.interpolate import griddata, interp1d
 from torch import Tensor, nn
@@ -197,9 +199,10 @@ def measure(case: Case, runs: int) -> float:
 
 
 def main(
-    data: Annotated[Path | None, typer.Option(help="Holds imagenet/*.jpg and squeezenet1_0.safetensors.")] = None,
-    pictures: Annotated[int, typer.Option(min=1, help="How many of them.")] = 3,
-    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each version on each picture.")] = 3,
+    *,
+    data: Annotated[Path | None, Parameter(help="Holds imagenet/*.jpg and squeezenet1_0.safetensors.")] = None,
+    pictures: Annotated[PositiveInt, Parameter(help="How many of them.")] = 3,
+    runs: Annotated[PositiveInt, Parameter(help="Timed runs of each version on each picture.")] = 3,
 ) -> None:
     """Measure one picture's information curves beside the naive version."""
     print(f"{SIZE} x {SIZE}, 3 channels; CPU, {os.cpu_count()} cores, {torch.get_num_threads()} PyTorch threads\n")
@@ -210,4 +213,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    cyclopts.run(main)

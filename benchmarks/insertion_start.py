@@ -15,8 +15,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
+import cyclopts
 import torch
-import typer
+from cyclopts import Parameter
+from cyclopts.types import PositiveInt
 from torch import Tensor
 from tqdm import tqdm
 
@@ -151,8 +153,9 @@ def print_differences(values: Values) -> None:
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Holds imagenet/*.jpg and squeezenet1_0.safetensors.")],
-    pictures: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
+    *,
+    data: Annotated[Path, Parameter(help="Holds imagenet/*.jpg and squeezenet1_0.safetensors.")],
+    pictures: Annotated[PositiveInt | None, Parameter(help="Only the first so many.")] = None,
 ) -> None:
     """Measure four ways to credit a step of a path by insertion from three starts, and by AIC and SIC."""
     classifier = load_classifier("squeezenet1_0", data / "squeezenet1_0.safetensors", "cpu")
@@ -167,4 +170,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    cyclopts.run(main)

@@ -1,6 +1,5 @@
 """The only door to Captum's private helpers, so that a change on Captum's side is met in one place."""
 
-from captum._utils.common import _expand_additional_forward_args as expand_additional_forward_args
 from captum._utils.common import _expand_target as expand_target
 from captum._utils.common import _format_additional_forward_args as format_additional_forward_args
 from captum._utils.common import _format_baseline as format_baseline
@@ -17,7 +16,6 @@ __all__ = [
     "BaselineType",
     "TargetType",
     "TensorOrTupleOfTensorsGeneric",
-    "expand_additional_forward_args",
     "expand_target",
     "format_additional_forward_args",
     "format_baseline",

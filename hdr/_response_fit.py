@@ -56,18 +56,22 @@ class Cells(NamedTuple):
     brightest: Array
     """Shape (N, cells): the largest value of the three channels."""
     grid: tuple[int, int]
-    """Rows and columns in which the cells lie."""
+    """Rows and columns in which the cells lie; one row where some are left out."""
 
     @classmethod
     def of(cls, ldr: Tensor) -> Cells:
-        """Cells of exposures of shape (N, 3, H, W); NaN marks pixels that were not seen, and spoils their cell."""
+        """Cells of exposures of shape (N, 3, H, W); those with a NaN, which not all exposures saw, are left out."""
         height, width = ldr.shape[-2:]
         stride = max(_CELL, math.ceil(math.sqrt(height * width / _MOST_CELLS)))
         grid = ldr.detach().unfold(2, _CELL, stride).unfold(3, _CELL, stride)
         pixels = grid.to("cpu", torch.float32).flatten(4).flatten(2, 3).numpy()
+        rows, columns = grid.shape[2:4]
+        seen = np.isfinite(pixels).all((0, 1, 3))
+        if not seen.all():
+            pixels, rows, columns = pixels[:, :, seen], 1, int(seen.sum())
         mean = pixels.mean(-1)
         spread = np.sqrt(np.maximum(np.square(pixels).mean(-1) - np.square(mean), 0.0))
-        return cls(pixels, mean, spread, pixels.max((1, 3)), (grid.shape[2], grid.shape[3]))
+        return cls(pixels, mean, spread, pixels.max((1, 3)), (rows, columns))
 
 
 class Equations(NamedTuple):
@@ -151,7 +155,7 @@ def equations_of_ranks(cells: Cells, ev: Array, black: float, white: float) -> E
     Source: Grossberg and Nayar, "Determining the camera response from images: what is knowable?", 2003.
     """
     pixels = cells.pixels[..., ::5].reshape(*cells.mean.shape[:2], -1)
-    levels = np.sort(pixels[..., np.isfinite(pixels).all((0, 1))], axis=-1)
+    levels = np.sort(pixels, axis=-1)
     ranks = (np.linspace(0.005, 0.995, _QUANTILES) * (levels.shape[-1] - 1)).astype(np.intp)
     parts = []
     for a, b in _pairs(ev):

@@ -32,7 +32,7 @@ _BACKGROUND_STEP = 4  # every fourth pixel takes part in the fit of the backgrou
 _BACKGROUND_ERROR = 0.5
 _BACKGROUND_SHARE = 0.15  # of these pixels must agree, or there is no background
 _FOLLOWED = 0.5  # of them: flow has followed the background, and features need not be looked for
-_STILL = 0.3  # pixels: a background that moves less has not moved
+_STILL, _STILL_SHARE = 0.3, 0.9  # pixels: a background that moves less has not moved, if as many agree on that
 _NOTABLE, _NOTABLE_LEVELS = 1.15, 0.2  # by which flow must be better, as a factor and in 8-bit levels
 _TEXTURED = 6.0  # Sobel gradient of 8-bit levels, over the noise
 _FEWEST_TEXTURED = 30
@@ -240,19 +240,21 @@ def _background(here: Grey, flow: Flow) -> _Followed | None:
     from_here = grid[2::step, 2::step][known]
     if len(from_here) < _FEWEST_TEXTURED:
         return None
-    to_there = from_here + flow[2::step, 2::step][known]
+    by_flow = flow[2::step, 2::step][known]
     cv2.setRNGSeed(0)  # the same bracket must give the same image
     homography, agreeing = cv2.findHomography(
-        from_here, to_there, cv2.USAC_MAGSAC, _BACKGROUND_ERROR, maxIters=2000, confidence=0.999
+        from_here, from_here + by_flow, cv2.USAC_MAGSAC, _BACKGROUND_ERROR, maxIters=2000, confidence=0.999
     )
     if homography is None or agreeing.mean() < _BACKGROUND_SHARE:
         return None
+    # A camera on a tripod: pixels that are not interpolated stay as sharp as they are. The homography itself does not
+    # tell, for it is off by pixels where nothing but noise holds it.
+    distance = np.linalg.norm(by_flow, axis=1)
+    still = distance < _BACKGROUND_ERROR
+    if still.sum() >= _STILL_SHARE * agreeing.sum() and np.median(distance[still]) < _STILL:
+        return _Followed(np.zeros_like(flow), float(agreeing.mean()))
     moved: Flow = (_by_homography(homography, grid) - grid).astype(np.float32)
-    if not np.isfinite(moved).all():
-        return None
-    # A camera on a tripod: pixels that are not interpolated stay as sharp as they are.
-    still = np.abs(moved).max() < _STILL
-    return _Followed(np.zeros_like(moved) if still else moved, float(agreeing.mean()))
+    return _Followed(moved, float(agreeing.mean())) if np.isfinite(moved).all() else None
 
 
 def _chosen(here: Grey, there: Grey, flow: Flow, background: Flow) -> Flow:
@@ -266,6 +268,9 @@ def _chosen(here: Grey, there: Grey, flow: Flow, background: Flow) -> Flow:
         read = cv2.remap(there, positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
         residuals.append(cv2.GaussianBlur(cv2.absdiff(read, here).astype(np.float32), (0, 0), 2.0))
     still = residuals[1] < _NOTABLE * residuals[0] + _NOTABLE_LEVELS
+    # And where flow leaves the frame, as drifting clouds do at the border: what stands still is still seen there.
+    last = np.array([flow.shape[1] - 1, flow.shape[0] - 1], np.float32)
+    still |= ((grid + flow < 0) | (grid + flow > last)).any(axis=2)
     chosen: Flow = np.where(still[..., None], background, flow)
     return chosen
 

@@ -35,7 +35,7 @@ SHOT, READ = 2.5e-5, 1e-6
 
 _FEWEST_CELLS = 30
 _FEWEST_EQUATIONS = 200
-_NOTHING_AGREES = 0.5  # EV, the typical residual of equations that are none
+_FAR_FROM_ALIGNED = 0.3  # EV, the typical residual where cells of two exposures show different things
 _LOWEST_LIGHT = 0.002  # 9 EV below white an 8-bit file has a handful of levels left
 _STEEPEST = 0.15  # EV from one level to the next, where rounding decides what two exposures differ by
 
@@ -139,11 +139,18 @@ def calibrate(
             )
         rough = solve(equations_of_ranks(cells, ev, black, 0.92), ev, base, base).curve
         if aligned is not None:
-            cells = Cells.of(aligned(ldr, response_of(rough)))
+            registered = Cells.of(aligned(ldr, response_of(rough)))
+            cells = registered if registered.pixels.shape[2] >= _FEWEST_CELLS else cells
         white = _white_level(cells, ev, rough, notes)
         equations = equations_of_cells(cells, ev, rough, black, white)
         found = solve(equations, ev, base, rough)
-        if len(equations.ev) < _FEWEST_EQUATIONS or found.residual > _NOTHING_AGREES:
+        if found.residual > _FAR_FROM_ALIGNED:
+            equations = equations_of_ranks(cells, ev, black, white)
+            found = solve(equations, ev, base, base)
+            notes.append(
+                "the exposures do not lie on each other: their response is less exact than that of aligned ones"
+            )
+        if len(equations.ev) < _FEWEST_EQUATIONS:
             notes.append("the exposures share too little to tell the camera's response: it is taken as sRGB")
             response = Response.srgb()
         else:

@@ -8,10 +8,11 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from hdr._files import check_folder, check_writable, written_whole
 from hdr.baselines import BASELINES, reference_only, weighted_merge
 from hdr.bracket import Bracket
 from hdr.evaluation import OURS, UNTRAINED, Case, Score, measure_against, score
-from hdr.io import check_folder, check_writable, write_preview, write_radiance, written_whole
+from hdr.io import write_preview, write_radiance
 from hdr.merge import Merger
 from hdr.metrics import METRICS, format_metric
 from hdr.photograph_scene import photograph_scene

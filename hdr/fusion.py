@@ -3,21 +3,23 @@
 An *observation* of an exposure is what physics says about its pixels: radiance in the mu-law domain, how near to
 clipping they are, and the noise that is expected in them. Observations are brought to the reference by a displacement,
 and each gets a weight: unsaturated * noise-optimal * consistent with the reference. Nothing here is learned; the
-generator (:mod:`hdr.nn.generator`) starts from these weights.
+generator (:class:`hdr.nn.Generator`) starts from these weights.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
-from hdr.calibration import Calibration
 from hdr.geometry import pixel_grid, sample
 from hdr.radiometry import mu_law, mu_law_slope
+
+if TYPE_CHECKING:
+    from hdr.calibration import Calibration  # needs OpenCV, which the networks do not
 
 OBSERVATION_CHANNELS = 5
 """Radiance (3), saturation, deviation."""
@@ -78,6 +80,7 @@ def observe(ldr: Tensor, exposures: Tensor, calibration: Calibration, unexplaine
 
     Examples
     --------
+    >>> from hdr.calibration import Calibration
     >>> from hdr.response import Response
     >>> observe(torch.rand(2, 3, 8, 8), torch.tensor([1.0, 4.0]), Calibration(Response.srgb())).shape
     torch.Size([2, 5, 8, 8])

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hdr.io import written_whole
+from hdr._files import written_whole
 
 # Sixteen steps for each of the 255 of an 8-bit file: its values lie on entries, those of deeper files close to one.
 _FORMULA_ENTRIES = 16 * 255 + 1
@@ -63,10 +63,11 @@ class Response:
         light = self.light
         if len(light) < 2 or not all(math.isfinite(value) for value in light):
             raise ValueError(f"a response needs two or more finite values of light, got {_shortened(light)}")
-        # White is reached once and kept; before it, every value of the file must stand for light of its own.
-        below_white = light[: light.index(light[-1]) + 1]
-        increases = all(low < high for low, high in itertools.pairwise(below_white))
-        if light[0] < 0 or light[-1] != 1 or max(light) > 1 or not increases or len(below_white) < 2:
+        # Before white every value of the file stands for light of its own, from there on all for the same.
+        rising = [value for value in light if value < 1]
+        white = [1.0] * (len(light) - len(rising))
+        increases = all(low < high for low, high in itertools.pairwise(rising))
+        if not (rising and white and rising[0] >= 0 and increases and list(light) == rising + white):
             raise ValueError(
                 f"the light of a response must increase from 0 or above to 1 and stay there, got {_shortened(light)}"
             )

@@ -167,7 +167,7 @@ def explain(
     force
         Whether existing files are replaced.
     progress
-        Whether to show a bar on the standard error.
+        Whether to show a bar on the standard error, where that is a terminal.
     **options
         Fields of `ExplanationSettings`, in place of those in ``settings``.
 
@@ -187,7 +187,7 @@ def explain(
     device = device_named(settings.device)
     classifier = load_classifier(settings.model, settings.weights, device)
     check_layers(chosen, explained_model(classifier, settings.output))
-    with tqdm(total=len(paths) * len(chosen), unit="map", disable=not progress, leave=False) as bar:
+    with tqdm(total=len(paths) * len(chosen), unit="map", disable=None if progress else True, leave=False) as bar:
         for done, (path, name) in enumerate(zip(paths, names, strict=True), start=1):
             bar.set_postfix_str(printable(path.name))
             try:

@@ -97,7 +97,7 @@ def evaluate(
     accept_versions
         Whether to go on with results that other versions of the packages, or other weights, have made.
     progress
-        Whether to show a bar on the standard error.
+        Whether to show a bar on the standard error, where that is a terminal.
     **options
         Fields of `EvaluationSettings`, in place of those in ``settings``.
 
@@ -126,6 +126,8 @@ def evaluate(
     settings = with_options(settings, {"methods": tuple(chosen), "metrics": tuple(measured)})
     with ranks() as rank:
         folder = None if out is None else Path(out)
+        if folder is None and rank.count > 1:
+            raise InvalidArgumentError(f"{rank.count} processes share their results in a folder: give out=.")
         labelled, data, settings = _labelled(images, settings, folder)
         device = device_named(settings.device, rank.local)
         if isinstance(model, str):
@@ -248,8 +250,9 @@ class _Run:
         store.refresh()
         own = images[rank.index :: rank.count]
         growing = GrowingTable(store, [image.name for image in images], self.settings) if grows else None
-        shows = progress and rank.is_first
-        with tqdm(total=len(own) * len(self.methods), unit="map", disable=not shows, leave=False) as bar:
+        # None hides the bar where the standard error is no terminal.
+        hidden = None if progress and rank.is_first else True
+        with tqdm(total=len(own) * len(self.methods), unit="map", disable=hidden, leave=False) as bar:
             for image in own:
                 missing = [name for name in self.methods if not store.is_done(image.name, name)]
                 seen = self._see(image, store) if missing or not store.is_done(image.name) else None

@@ -273,7 +273,7 @@ class _Classifier:
 
     def scores(self, images: Sequence[Pixels], target: int) -> dict[CurveName, Values]:
         """Return the target's probability in each image, and whether it is the predicted class (0 or 1)."""
-        batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(self.like) / 255
+        batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous().to(self.like) / 255
         rows = len(batch)
         if self.internal_batch_size is not None:
             rows = positive_integer("internal_batch_size", self.internal_batch_size, "the most images at once")

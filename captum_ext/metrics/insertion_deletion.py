@@ -93,7 +93,7 @@ def insertion(
     target
         Which output of each example is the score, in any form that Captum takes.
     additional_forward_args
-        Further arguments of ``forward_func``; tensors with a batch dimension are repeated for each step.
+        Further arguments of ``forward_func``; tensors with a row for each example are repeated for each step.
     n_steps
         Number of equal steps, 1 or more; each moves the share 1 / n_steps of the features. Steps beyond one for each
         feature repeat points of the curve and cost nothing.

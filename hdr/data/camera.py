@@ -9,9 +9,9 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
+import cv2
 import torch
 from torch import Tensor
-from torchvision.io import decode_jpeg, encode_jpeg
 
 from hdr.data.random import integer, log_uniform, normal, uniform
 from hdr.response import Response
@@ -82,9 +82,11 @@ class Camera:
 
     def _compressed(self, levels: Tensor) -> Tensor:
         assert self.jpeg_quality is not None
-        data = encode_jpeg(levels.to("cpu", torch.uint8), self.jpeg_quality)
-        decoded: Tensor = decode_jpeg(data).to(levels)
-        return decoded
+        # OpenCV has blue first; which channel is which matters, for JPEG keeps less of blue and red.
+        pixels = levels.flip(0).permute(1, 2, 0).to("cpu", torch.uint8).numpy()
+        _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, self.jpeg_quality])
+        decoded = torch.from_numpy(cv2.imdecode(data, cv2.IMREAD_COLOR))
+        return decoded.permute(2, 0, 1).flip(0).to(levels)
 
 
 def draw_camera(generator: torch.Generator) -> Camera:

@@ -216,8 +216,8 @@ def mean_of_exposures(ldr: Tensor, times: Tensor, calibration: Calibration, shor
         of the first.
     """
     corrections = torch.tensor(calibration.corrections or (0.0,) * len(times), dtype=times.dtype)
-    light = times * torch.exp2(corrections)
-    light = (light / light[shortest]).tolist()
+    got = times * torch.exp2(corrections)
+    light = (got / got[shortest]).tolist()
     mean: Tensor | None = None
     for _ in range(2):
         total, weights = torch.zeros_like(ldr[0]), torch.zeros_like(ldr[0])
@@ -295,7 +295,7 @@ def score_still(result: Tensor, scene: StillScene) -> dict[str, float]:
     Returns
     -------
     dict
-        By name, as in :data:`hdr.metrics.METRICS`, and :data:`LOST_HIGHLIGHTS`, NaN where nothing is lost.
+        By name, as in :data:`hdr.metrics.METRICS`, and ``LOST_HIGHLIGHTS``, NaN where nothing is lost.
     """
     scaled = on_scale_of(scene.truth, result.to(scene.truth)).clamp(0.0, 1.0)
     scores = evaluate(scaled, scene.truth)

@@ -1,86 +1,220 @@
-"""Deformable convolution is compared with torchvision's; matching with a displacement that is known."""
+"""Displacement of whole images: a known shift is found, what stands still stays, and a part is part of the whole."""
+
+import warnings
 
 import pytest
 import torch
-from torchvision.ops import deform_conv2d
+from torch import Tensor
 
-from hdr.nn.alignment import DeformableAlignment, DeformableConv, LocalMatching, warp
+import hdr.alignment
+from hdr.alignment import Alignment, align, dense_displacement
+from hdr.bracket import Bracket
+from hdr.registration import RegistrationError
+from hdr.scene import dynamic_scene
+from tests.hdr.brackets import EXPOSURES, ldr_of, photographed, textured
 
-
-@pytest.mark.parametrize("kernel_size", [1, 3])
-def test_deformable_convolution_is_torchvisions(kernel_size: int) -> None:
-    torch.manual_seed(0)
-    layer = DeformableConv(4, kernel_size)
-    torch.nn.init.normal_(layer.mix.weight)
-    torch.nn.init.normal_(layer.mix.bias)
-    features = torch.randn(2, 4, 9, 11)
-    offsets = 3 * torch.randn(2, 2, layer.taps, 9, 11)
-    # torchvision interleaves (dy, dx) per tap and keeps the kernel as (out, in, rows, columns).
-    theirs = deform_conv2d(
-        features,
-        offsets.flip(1).transpose(1, 2).flatten(1, 2),
-        layer.mix.weight.reshape(4, 4, kernel_size, kernel_size),
-        layer.mix.bias,
-        padding=kernel_size // 2,
-    )
-    torch.testing.assert_close(layer(features, offsets), theirs, atol=1e-5, rtol=1e-4)
+INNER = (slice(None), slice(12, -12), slice(12, -12))
 
 
-@pytest.mark.parametrize("kernel_size", [1, 3])
-def test_untrained_deformable_convolution_passes_features_on(kernel_size: int) -> None:
-    layer, features = DeformableConv(4, kernel_size), torch.randn(2, 4, 9, 11)
-    torch.testing.assert_close(layer(features, torch.zeros(2, 2, layer.taps, 9, 11)), features, atol=1e-5, rtol=1e-5)
+def shifted(height: int, width: int, x: int, y: int, **arguments: float) -> tuple[Tensor, Tensor]:
+    """A scene, and the same seen x pixels further right and y further down."""
+    margin = 24
+    wide = textured(height + 2 * margin, width + 2 * margin, **arguments)
+    here = wide[:, margin : margin + height, margin : margin + width]
+    there = wide[:, margin - y : margin - y + height, margin - x : margin - x + width]
+    return here, there
 
 
-def test_warp_reads_where_the_displacement_points() -> None:
-    image = torch.arange(20.0).reshape(1, 1, 4, 5)
-    displacement = torch.zeros(1, 2, 4, 5)
-    displacement[:, 0], displacement[:, 1] = 1.0, 2.0
-    assert warp(image, displacement)[0, 0, 1, 2] == image[0, 0, 3, 3]
-    displacement[:, 0], displacement[:, 1] = 0.5, 0.0
-    assert warp(image, displacement)[0, 0, 1, 2].item() == pytest.approx(7.5)
+def assert_is(displacement: Tensor, x: float, y: float, within: float) -> None:
+    inner = displacement[INNER]
+    assert inner[0].median().item() == pytest.approx(x, abs=within)
+    assert inner[1].median().item() == pytest.approx(y, abs=within)
+    error = (inner - torch.tensor([x, y]).view(2, 1, 1)).norm(dim=0)
+    assert error.quantile(0.9) < within
 
 
-def test_warp_of_bfloat16_keeps_coordinates_exact() -> None:
-    image = torch.zeros(1, 1, 1, 600, dtype=torch.bfloat16)
-    image[..., 511] = 1.0
-    moved = warp(image, torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1).expand(1, 2, 1, 600))
-    assert moved.dtype == torch.bfloat16
-    assert int(moved.argmax()) == 510
+@pytest.mark.parametrize(("x", "y"), [(3, 0), (-5, 2), (12, -9)])
+def test_a_known_shift_is_found_to_a_tenth_of_a_pixel(x: int, y: int) -> None:
+    here, there = shifted(128, 160, x, y)
+    found = dense_displacement(here, there, limit=1.0)
+    assert found.shape == (2, 128, 160)
+    assert found.dtype == torch.float32
+    assert_is(found, x, y, 0.1)
 
 
-def test_untrained_matching_finds_a_shift() -> None:
-    torch.manual_seed(1)
-    matching = LocalMatching(8, radius=4)
-    matching.log_sharpness.data.fill_(4.0)
-    wide = torch.randn(1, 8, 20, 28)
-    displacement = matching(wide[..., 4:24], wide[..., 1:21])  # reference x is at x + 3 in the other
-    inner = displacement[..., 6:14, 6:14]
-    assert inner[:, 0].mean().item() == pytest.approx(3.0, abs=0.3)
-    assert inner[:, 1].mean().item() == pytest.approx(0.0, abs=0.3)
+def test_a_shift_by_half_a_pixel_is_found() -> None:
+    # Two pixels in one, of a scene that was shifted by one.
+    here, there = shifted(256, 320, 3, -1)
+    small = [torch.nn.functional.avg_pool2d(scene, 2) for scene in (here, there)]
+    assert_is(dense_displacement(*small, limit=1.0), 1.5, -0.5, 0.1)
 
 
-def test_matching_stays_within_its_radius() -> None:
-    torch.manual_seed(2)
-    matching = LocalMatching(8, radius=3)
-    torch.nn.init.normal_(matching.correct[-1].weight, std=50.0)
-    displacement = matching(torch.randn(2, 8, 12, 12), torch.randn(2, 8, 12, 12))
-    assert displacement.abs().max() <= 3.0
-    assert displacement.abs().max() > 2.9
+@pytest.mark.parametrize(("other", "limit"), [(4.0, 1 / 4), (16.0, 1 / 16)])
+def test_a_shift_is_found_between_different_exposures_of_which_one_is_clipped(other: float, limit: float) -> None:
+    here, there = shifted(128, 160, -4, 3, darkest=0.003, brightest=0.3)
+    ldr = ldr_of(here, 1.0), ldr_of(there, other)
+    clipped = (ldr[1].amax(dim=0) == 1).float().mean()
+    assert (0.02 if other == 4 else 0.2) < clipped < 0.6
+    found = dense_displacement(ldr[0] ** 2.2, ldr[1] ** 2.2 / other, limit)
+    assert_is(found, -4, 3, 0.1)
 
 
-def test_corrections_are_bounded() -> None:
-    torch.manual_seed(3)
-    stage = DeformableAlignment(8, kernel_size=3)
-    for layer in (stage.correction, stage.tap_offsets):
-        torch.nn.init.normal_(layer.weight, std=100.0)
-    before = torch.randn(2, 2, 10, 10)
-    _, after = stage(torch.randn(2, 8, 10, 10), torch.randn(2, 8, 10, 10), before)
-    assert (after - before).abs().max() <= 2.0 + 1e-5
-    assert (after - before).abs().max() > 1.9
+def test_a_shift_is_found_around_a_clipped_region() -> None:
+    here, there = shifted(128, 160, 5, 2)
+    for scene, (top, left) in ((here, (40, 50)), (there, (42, 55))):
+        scene[:, top : top + 32, left : left + 48] = 5.0
+    assert_is(dense_displacement(here, there, limit=1.0), 5, 2, 0.1)
 
 
-def test_untrained_stage_keeps_the_displacement() -> None:
-    before = torch.randn(1, 2, 6, 6)
-    _, after = DeformableAlignment(8, kernel_size=1)(torch.randn(1, 8, 6, 6), torch.randn(1, 8, 6, 6), before)
-    assert torch.equal(before, after)
+@pytest.mark.parametrize("noise", [0.003, 0.01])
+def test_what_stands_still_in_noise_is_kept_still(noise: float) -> None:
+    scene = textured(96, 128, darkest=0.02, brightest=0.4)
+    scene[:, :, 64:] = 0.1  # a wall without texture: flow would follow the noise
+    here, there = (ldr_of(scene, 1.0, noise, seed=seed) ** 2.2 for seed in (1, 2))
+    assert (dense_displacement(here, there, limit=1.0) == 0).float().mean() > 0.8
+
+
+def test_what_moves_in_front_of_what_stands_is_followed_alone() -> None:
+    scene, thing = textured(128, 160, 1), textured(48, 48, 2)
+    here, there = scene.clone(), scene.clone()
+    here[:, 40:88, 40:88] = thing
+    there[:, 40:88, 46:94] = thing
+    found = dense_displacement(here, there, limit=1.0)
+    thing_moved, rest = found[:, 48:80, 48:80], found[:, :, 112:]
+    assert thing_moved[0].median() == pytest.approx(6.0, abs=0.1)
+    assert float(rest.abs().max()) == 0.0
+
+
+@pytest.mark.parametrize("size", [(16, 16), (16, 100), (33, 17)])
+def test_small_images_are_aligned(size: tuple[int, int]) -> None:
+    scene = textured(*size)
+    found = dense_displacement(scene, scene, limit=1.0)
+    assert found.shape == (2, *size)
+    assert float(found.abs().max()) < 0.2
+
+
+def hand_held(height: int = 192, width: int = 256, shake: int = 0) -> Bracket:
+    """Exposures whose places are found shake pixels further right and half of it further up, and the other way."""
+    here, there = shifted(height, width, shake, -shake // 2)
+    back = shifted(height, width, -shake, shake // 2)[1]
+    return photographed([there, here, back])
+
+
+def test_a_shaken_bracket_is_aligned_to_its_reference() -> None:
+    found = align(hand_held(shake=10))
+    assert found.size == (192, 256)
+    assert found.displacement.shape == (3, 2, 192, 256)
+    assert float(found.displacement[1].abs().max()) == 0.0
+    assert_is(found.displacement[0], 10, -5, 0.15)
+    assert_is(found.displacement[2], -10, 5, 0.15)
+
+
+def test_any_exposure_can_be_the_reference() -> None:
+    here, there = shifted(192, 256, 6, 0)
+    found = align(photographed([here, there, there], reference=0))
+    assert float(found.displacement[0].abs().max()) == 0.0
+    assert_is(found.displacement[1], 6, 0, 0.15)
+    assert_is(found.displacement[2], 6, 0, 0.15)
+
+
+def test_alignment_is_repeatable() -> None:
+    bracket = hand_held(shake=8)
+    assert torch.equal(align(bracket).displacement, align(bracket).displacement)
+
+
+def test_a_tripod_bracket_is_left_as_it_is_but_for_what_moved() -> None:
+    bracket = dynamic_scene(128, 192).bracket
+    found = align(bracket).displacement
+    assert (found == 0).float().mean() > 0.7
+    assert float(found.abs().max()) > 1.0
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+def test_off_takes_the_exposures_as_they_lie(mode: str) -> None:
+    moved = float(align(hand_held(shake=10), mode).displacement.abs().max())
+    assert (moved > 9) == (mode == "auto")
+
+
+@pytest.mark.parametrize("flat", [0.0, 0.5])
+def test_a_camera_whose_motion_cannot_be_told_is_noted_or_refused(flat: float) -> None:
+    bracket = Bracket(torch.full((3, 3, 64, 64), flat), torch.tensor(EXPOSURES))
+    with pytest.warns(UserWarning, match="the camera's motion cannot be told .only 0 features") as told:
+        found = align(bracket, "auto")
+    assert float(found.displacement.abs().max()) == 0.0
+    assert [str(warning.message)[:10] for warning in told] == ["exposure 1", "exposure 3"]
+    with pytest.raises(RegistrationError, match="features match the reference's"):
+        align(bracket, "on")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        align(bracket, "off")
+
+
+def test_unknown_modes_are_refused() -> None:
+    with pytest.raises(ValueError, match="mode must be one of auto, on, off, got 'maybe'"):
+        align(hand_held(32, 32), "maybe")
+
+
+def test_progress_is_told_after_every_exposure() -> None:
+    calls = []
+    align(hand_held(32, 32), "off", progress=lambda: calls.append(1))
+    assert len(calls) == 3
+
+
+@pytest.fixture
+def half_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hdr.alignment, "_LARGEST_AT_FULL_RESOLUTION", 10_000)
+
+
+@pytest.mark.usefixtures("half_resolution")
+@pytest.mark.parametrize("size", [(192, 256), (191, 255)])
+def test_large_images_are_aligned_at_half_their_resolution_in_their_own_pixels(size: tuple[int, int]) -> None:
+    found = align(hand_held(*size, shake=10))
+    assert found.displacement.shape == (3, 2, 96, 128)
+    assert_is(found.window(0, size[0], 0, size[1])[0], 10, -5, 0.3)
+    assert_is(found.window(0, size[0], 0, size[1])[2], -10, 5, 0.3)
+
+
+@pytest.mark.parametrize("size", [(64, 80), (63, 79), (64, 79)])
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_window_is_the_same_part_of_the_whole(size: tuple[int, int], scale: int) -> None:
+    rows, columns = (-(-side // scale) for side in size)
+    alignment = Alignment(torch.randn(3, 2, rows, columns), size)
+    whole = alignment.window(0, size[0], 0, size[1])
+    assert whole.shape == (3, 2, *size)
+    for top, bottom, left, right in [(0, 16, 0, 16), (7, 40, 21, 60), (30, size[0], 31, size[1]), (8, 9, 50, 51)]:
+        torch.testing.assert_close(alignment.window(top, bottom, left, right), whole[..., top:bottom, left:right])
+
+
+def test_windows_of_half_resolution_interpolate_between_the_middles_of_cells() -> None:
+    alignment = Alignment(torch.arange(8.0).expand(1, 2, 6, 8), (12, 16))
+    row = alignment.window(0, 12, 0, 16)[0, 0, 3]
+    # Cell k covers pixels 2 k and 2 k + 1, whose middle is 2 k + 0.5.
+    expected = ((torch.arange(16.0) - 0.5) / 2).clamp(0, 7)
+    torch.testing.assert_close(row, expected)
+
+
+def test_seen_by_all_is_cut_to_what_every_exposure_saw() -> None:
+    displacement = torch.zeros(3, 2, 40, 60)
+    displacement[0, 0], displacement[0, 1] = 7.0, -3.0  # the first saw 7 columns less on the right, 3 rows at the top
+    displacement[2, 0], displacement[2, 1] = -4.4, 0.3
+    rows, columns = Alignment(displacement, (40, 60)).seen_by_all()
+    assert (rows, columns) == (slice(3, 40), slice(4, 53))
+
+
+def test_seen_by_all_of_a_still_bracket_is_everything() -> None:
+    assert Alignment(torch.zeros(2, 2, 30, 50), (30, 50)).seen_by_all() == (slice(0, 30), slice(0, 50))
+
+
+def test_seen_by_all_counts_in_pixels_of_the_bracket_also_at_half_resolution() -> None:
+    displacement = torch.zeros(2, 2, 20, 30)
+    displacement[0, 0] = 8.0
+    rows, columns = Alignment(displacement, (40, 59)).seen_by_all()
+    assert rows == slice(0, 40)
+    assert columns.start == 0
+    assert 48 <= columns.stop <= 51
+
+
+def test_a_thing_that_left_the_frame_does_not_cut_the_rest() -> None:
+    displacement = torch.zeros(2, 2, 40, 60)
+    displacement[0, 0, 15:20, 20:30] = 100.0  # found nowhere: a hole, not a border
+    assert Alignment(displacement, (40, 60)).seen_by_all() == (slice(0, 40), slice(0, 60))

@@ -4,13 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hdr.data.panorama import Panorama
 from kornia.geometry.conversions import axis_angle_to_rotation_matrix
 from torch.utils.data import DataLoader
 
 from hdr.data import SyntheticBrackets
 from hdr.data.camera import photograph, saturating_scale
 from hdr.data.motion import Layer, compose, moving_layer
-from hdr.data.panorama import Panorama
 from hdr.data.shapes import SHAPES, figure
 from hdr.data.synthetic import SceneSettings
 from hdr.nn.alignment import pixel_grid

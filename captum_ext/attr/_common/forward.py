@@ -9,9 +9,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from captum_ext._captum import TargetType, expand_additional_forward_args, expand_target, run_forward, select_targets
+from captum_ext._captum import TargetType, expand_target, run_forward, select_targets
 from captum_ext._errors import InvalidArgumentError, TargetOutOfRangeError
+from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.batch_norm import batch_norm_guard
+from captum_ext.attr._common.kernels import differentiable_kernels
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class TargetFunction:
     target
         Which output of each example is explained, in any form that Captum takes; negative ones count from the end.
     additional_forward_args
-        Further arguments of ``forward_func``; tensors with a batch dimension are repeated for each point.
+        Further arguments of ``forward_func``; tensors with a row for each example are repeated for each point.
     n_examples
         N, the number of examples.
     grad_kwargs
@@ -38,18 +40,46 @@ class TargetFunction:
     n_examples: int
     grad_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
-    def value(self, point: tuple[Tensor, ...]) -> Tensor:
+    def check_apart(self, point: Tensors) -> None:
+        """Check that an argument which is not cut with the examples, such as the edges of a graph, does not tie them.
+
+        Raises
+        ------
+        InvalidArgumentError
+            The first example alone is not worth what it is worth among the others.
+        """
+        arguments = self.additional_forward_args or ()
+        shared = [x for x in arguments if isinstance(x, Tensor) and x.dim() and not _has_rows(x, self.n_examples)]
+        if self.n_examples == 1 or not shared:
+            return
+        target, own_arguments = select_rows(self.target, arguments, 0, 1, self.n_examples)
+        alone = TargetFunction(self.forward_func, target, own_arguments, 1, self.grad_kwargs)
+        cause: Exception | None = None
+        try:
+            found, among_all = alone.value(tuple(x[:1] for x in point)), self.value(point)[:1]
+            tied = bool((found - among_all).abs() > 1e-3 * among_all.abs().clamp(min=1))
+        except (RuntimeError, ValueError, IndexError) as error:
+            tied, cause = True, error
+        if tied:
+            shapes = ", ".join(str(tuple(x.shape)) for x in shared)
+            raise InvalidArgumentError(
+                f"forward_func does not give the first of {self.n_examples} examples alone what it gives it among all: "
+                f"an additional argument of shape {shapes} ties them together, as edges tie the nodes of a graph. Give "
+                "the whole graph as one example: a function of x of shape (1, nodes, features) that returns one row."
+            ) from cause
+
+    def value(self, point: Tensors) -> Tensor:
         """Evaluate one point of every example; shape (N,)."""
         # With gradients enabled, so that modules choose the same kernels as where a gradient is asked for.
         with torch.inference_mode(False), torch.enable_grad():
             return self._forward(_leaves(point), n_points=1).detach()
 
-    def values(self, points: tuple[Tensor, ...], n_points: int) -> Tensor:
+    def values(self, points: Tensors, n_points: int) -> Tensor:
         """Evaluate several points of every example, given as in `value_and_gradient`, where no gradient is needed."""
         with torch.no_grad():
             return self._forward(points, n_points)
 
-    def value_and_gradient(self, points: tuple[Tensor, ...], n_points: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def value_and_gradient(self, points: Tensors, n_points: int) -> tuple[Tensor, Tensors]:
         """Evaluate several points of every example, and the gradient at each.
 
         Parameters
@@ -71,20 +101,26 @@ class TargetFunction:
             values = self._forward(leaves, n_points)
             return values.detach(), self._gradient(values, leaves)
 
-    def _forward(self, leaves: tuple[Tensor, ...], n_points: int) -> Tensor:
-        # The model sees copies: an operation in place must neither meet a leaf nor move the path.
-        points = tuple(leaf.clone() for leaf in leaves)
+    def _forward(self, leaves: Tensors, n_points: int) -> Tensor:
+        # The model sees copies: an operation in place must neither meet a leaf nor move the path. They are contiguous,
+        # since a `view` in the model would fail on other strides, which an image has as it comes from a file.
+        points = tuple(leaf.clone(memory_format=torch.contiguous_format) for leaf in leaves)
         # Captum repeats a list of any length, and then explains other examples than were meant.
         if isinstance(self.target, list) and len(self.target) != self.n_examples:
             raise InvalidArgumentError(
                 f"target has {len(self.target)} entries for {self.n_examples} examples: give one for each."
             )
         target = expand_target(self.target, n_points)
-        arguments = expand_additional_forward_args(self.additional_forward_args, n_points)
-        output = run_forward(self.forward_func, points, None, arguments)
+        arguments = self.additional_forward_args
+        if arguments is not None and n_points > 1:
+            arguments = tuple(
+                torch.cat([value] * n_points) if _has_rows(value, self.n_examples) else value for value in arguments
+            )
+        with differentiable_kernels():
+            output = run_forward(self.forward_func, points, None, arguments)
         return select_output(output, target, self.n_examples * n_points)
 
-    def _gradient(self, values: Tensor, leaves: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def _gradient(self, values: Tensor, leaves: Tensors) -> Tensors:
         if not values.requires_grad:
             raise RuntimeError(
                 "the output of forward_func does not depend on the inputs through differentiable operations: look "
@@ -104,7 +140,20 @@ class TargetFunction:
         )
 
 
-def _leaves(points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _has_rows(value: Any, n_examples: int) -> bool:
+    return isinstance(value, Tensor) and value.dim() > 0 and value.shape[0] == n_examples
+
+
+def select_rows(
+    target: TargetType, arguments: tuple[Any, ...], start: int, stop: int, n_examples: int
+) -> tuple[TargetType, tuple[Any, ...]]:
+    """Return the targets of the examples from ``start`` to ``stop``, and their rows of the additional arguments."""
+    if (isinstance(target, list) and len(target) == n_examples) or _has_rows(target, n_examples):
+        target = target[start:stop]  # type: ignore[index]
+    return target, tuple(value[start:stop] if _has_rows(value, n_examples) else value for value in arguments)
+
+
+def _leaves(points: Tensors) -> Tensors:
     # A tensor made in inference mode cannot ask for a gradient, its copy can; integers have none.
     return tuple(
         (tensor.clone() if tensor.is_inference() else tensor.detach()).requires_grad_(tensor.is_floating_point())

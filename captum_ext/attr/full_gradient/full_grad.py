@@ -167,7 +167,7 @@ class FullGrad(CompleteMethod, GradientAttribution):
             for attribution, tensor in zip(found.attributions, examples.inputs, strict=True)
         )
         delta = row_sum(attributions, found.output.device) - found.output
-        _warn_if_incomplete(found, examples.inputs[0].dtype)
+        _warn_if_incomplete(found, delta if conserve else None, examples.inputs[0].dtype)
         formatted = format_output(is_tuple(inputs), attributions)
         return (formatted, delta) if return_convergence_delta else formatted
 
@@ -248,15 +248,24 @@ def _check_options(
         )
 
 
-def _warn_if_incomplete(found: _Explained, dtype: torch.dtype) -> None:
+def _warn_if_incomplete(found: _Explained, delta: Tensor | None, dtype: torch.dtype) -> None:
+    """Warn where the decomposition does not sum to the output, or what is returned does not although it should."""
     allowed = TOLERANCE[dtype] * found.output.abs().clamp(min=1)
-    excess = found.residual.abs() - allowed
-    worst = int(excess.argmax())
-    if excess[worst] > 0:
-        warnings.warn(
-            f"the full gradients of example {worst} sum to {(found.output + found.residual)[worst].item():.6g}, the "
-            f"model's output is {found.output[worst].item():.6g}. Likely causes: autocast or casts to a lower "
-            "precision inside of the model, checkpointing, scripted modules with an own backward, a custom autograd "
-            "function whose backward is not its derivative.",
-            stacklevel=4,
-        )
+    decomposition = (
+        "the full gradients",
+        "Likely causes: autocast or casts to a lower precision inside of the model, checkpointing, scripted modules "
+        "with an own backward, a custom autograd function whose backward is not its derivative.",
+    )
+    returned = (
+        "the attributions",
+        f"Far larger numbers cancel each other in {dtype}: take projection='interpolate' for images, or float64.",
+    )
+    for error, (what, cause) in ((found.residual, decomposition), (delta, returned)):
+        if error is not None and bool((error.abs() > allowed).any()):
+            worst = int((error.abs() - allowed).argmax())
+            warnings.warn(
+                f"{what} of example {worst} sum to {(found.output + error)[worst].item():.6g}, the model's output is "
+                f"{found.output[worst].item():.6g}. {cause}",
+                stacklevel=4,
+            )
+            return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -13,7 +14,7 @@ from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.checks import positive_integer
 from captum_ext.attr._common.sums import concatenate, like_rows
-from captum_ext.attr.full_gradient._trace.examples import Examples
+from captum_ext.attr.full_gradient._trace.examples import Examples, refuse_not_finite
 from captum_ext.attr.full_gradient.paper_map import Ingredient, NoisyMaps, PaperMap
 
 
@@ -50,8 +51,17 @@ def paper_saliency(examples: Examples, ingredient: Ingredient, internal_batch_si
         passed, maps = part.backpropagate(lambda: PaperMap(ingredient))
         return maps.saliency(passed, part.inputs[0])
 
-    found = concatenate([explain(part) for part in examples.parts(internal_batch_size)])
-    return found.to(examples.inputs[0].dtype).contiguous()
+    return _finite_maps(examples, explain, internal_batch_size)
+
+
+def _finite_maps(examples: Examples, explain: Callable[[Examples], Tensor], internal_batch_size: int | None) -> Tensor:
+    """Explain the images in parts; where a map is not finite, name the operation."""
+    maps = []
+    for part in examples.parts(internal_batch_size):
+        maps.append(explain(part))
+        if not bool(torch.isfinite(maps[-1]).all()):
+            refuse_not_finite(part)
+    return concatenate(maps).to(examples.inputs[0].dtype).contiguous()
 
 
 class SimpleFullGrad(GradientAttribution):
@@ -175,5 +185,4 @@ class SmoothFullGrad(GradientAttribution):
                 maps.add_input(passed, noisy.inputs[0])
             return maps.saliency((image.shape[2], image.shape[3]))
 
-        found = concatenate([explain(part) for part in examples.parts(internal_batch_size)])
-        return found.to(examples.inputs[0].dtype).contiguous()
+        return _finite_maps(examples, explain, internal_batch_size)

@@ -86,8 +86,9 @@ class IDGI(PathMethod):
             integers for outputs of more dimensions; a tensor or list of N integers or a list of N tuples, one for each
             example. Negative integers count from the end.
         additional_forward_args
-            Further arguments of ``forward_func``, one or a tuple. Tensors with a batch dimension are repeated for each
-            point of the path; everything else is passed as it is. They get no attribution.
+            Further arguments of ``forward_func``, one or a tuple. Tensors with a row for each example are repeated for
+            each point of the path; everything else is passed as it is. A tensor that has N rows by chance is better
+            bound to the function, ``lambda x: model(x, weights)``. They get no attribution.
         n_steps
             Number of steps from start to input, 1 or more.
         internal_batch_size

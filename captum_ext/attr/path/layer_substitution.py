@@ -14,6 +14,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from captum_ext._captum import run_forward
 from captum_ext._errors import InvalidArgumentError
+from captum_ext.attr._common.kernels import differentiable_kernels
 
 Activation = tuple[Tensor, ...]
 Visitor = Callable[[int, Activation], Activation | None]
@@ -58,9 +59,10 @@ class LayerSubstitution:
             # A copy: a following operation in place would change the tensor itself.
             seen[index][activation[0].device] = tuple(tensor.detach().clone() for tensor in activation)
 
-        with torch.inference_mode(False), torch.no_grad(), self._hooks(remember):
+        with torch.inference_mode(False), torch.no_grad(), differentiable_kernels(), self._hooks(remember):
             # Copies here too: the model may change its inputs in place.
-            run_forward(self.forward_func, tuple(x.clone() if isinstance(x, Tensor) else x for x in inputs))
+            copies = [x.clone(memory_format=torch.contiguous_format) if isinstance(x, Tensor) else x for x in inputs]
+            run_forward(self.forward_func, tuple(copies))
         for index, activation in enumerate(seen):
             if not activation:
                 raise InvalidArgumentError(f"{self._name(index)} is not called by forward_func: give one that is.")

@@ -172,6 +172,7 @@ def prepare_walk(
     function = TargetFunction(
         forward_func, target, format_additional_forward_args(additional_forward_args), n_examples, grad_kwargs or {}
     )
+    function.check_apart(ends)
     return Walk(path, function, ends, start, n_steps, at_once, progress_name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.classifiers import Classifier, Preprocessing
 from captum_ext.evaluation import DatasetError, Metric, StoreError, evaluate, summarize
+from captum_ext.evaluation.ranks import Rank
 from captum_ext.methods import METHODS, Method
 from captum_ext.metrics import insertion
 from tests.captum_ext.tiny_classifier import MEAN, SIDE, STD, tiny, to_tensor
@@ -214,3 +216,9 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(images: Tenso
     with pytest.raises((InvalidArgumentError, DatasetError), match=message):
         evaluate(**{**arguments, **changes}, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_several_processes_need_a_folder_in_which_to_share_results(images: Tensor, monkeypatch):
+    monkeypatch.setattr("captum_ext.evaluation.run.ranks", lambda: nullcontext(Rank(0, 2)))
+    with pytest.raises(InvalidArgumentError, match="2 processes share their results in a folder: give out="):
+        evaluate(model(), images, ["ig"], ["insertion"], **QUICK)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge
+from torch.autograd.graph import GradientEdge, Node
 
 from captum_ext._captum import TargetType, run_forward
 from captum_ext._errors import InvalidArgumentError
@@ -37,6 +37,10 @@ class Consumer(ABC):
         return []
 
 
+NOT_DEPENDENT = (
+    "the output of forward_func does not depend on the inputs through differentiable operations: look for .detach(), "
+    "torch.no_grad(), argmax, quantised layers or a conversion to NumPy in it."
+)
 AnyConsumer = TypeVar("AnyConsumer", bound=Consumer)
 
 
@@ -105,9 +109,7 @@ def _run(
     target: TargetType,
     additional_forward_args: tuple[Any, ...] | None,
 ) -> Backpropagated:
-    leaves = tuple((x.clone() if x.is_inference() else x.detach()).requires_grad_() for x in inputs)
-    # The model sees copies: an operation in place must neither meet a leaf nor change the user's tensor.
-    copies = tuple(leaf.clone() for leaf in leaves)
+    leaves, copies = _leaves_and_copies(inputs)
     for copy in copies:
         trace.add_input(copy)
     # Compiled functions hide what they compute. Without an import of the compiler, which is slow, there are none.
@@ -120,17 +122,54 @@ def _run(
                 f"the model's output is {output.tolist()}: only a finite number can be explained."
             )
         if not trace.depends_on_input(output):
-            raise RuntimeError(
-                "the output of forward_func does not depend on the inputs through differentiable operations: look "
-                "for .detach(), torch.no_grad(), argmax or a conversion to NumPy in it."
-            )
-    gradients = torch.autograd.grad(output.sum(), leaves, allow_unused=True, retain_graph=consumer.may_flow_back)
-    trace.pause()
+            raise RuntimeError(NOT_DEPENDENT)
+    total = output.sum()
+    with trace.listening():
+        gradients = torch.autograd.grad(total, leaves, allow_unused=True, retain_graph=consumer.may_flow_back)
+    if all(gradient is None for gradient in gradients):
+        raise RuntimeError(NOT_DEPENDENT)  # by way of an operation that only looks differentiable, a quantised one
     pulled_back: tuple[Tensor | None, ...] = (None,) * len(leaves)
     if flowing := consumer.flowing_back():
         edges, maps = zip(*flowing, strict=True)
         pulled_back = torch.autograd.grad(edges, leaves, maps, allow_unused=True)
     return Backpropagated(output.detach(), _or_zeros(gradients, inputs), _or_zeros(pulled_back, inputs))
+
+
+def first_not_finite(
+    forward_func: Callable[..., Any],
+    inputs: Tensors,
+    target: TargetType,
+    additional_forward_args: tuple[Any, ...] | None,
+) -> str:
+    """Return the name of the first operation, seen from the output, whose backward makes NaN or infinity of numbers."""
+    found: list[str] = []
+
+    def look(node: Node, gradients: Sequence[Tensor | None]) -> None:
+        if not all(gradient is None or bool(torch.isfinite(gradient).all()) for gradient in gradients):
+            found.append(node.name().split("Backward")[0])
+
+    with torch.inference_mode(False), torch.enable_grad(), preserve_state(forward_func, *inputs):
+        leaves, copies = _leaves_and_copies(inputs)
+        output = select_output(
+            run_forward(forward_func, copies, None, additional_forward_args), target, inputs[0].shape[0]
+        ).sum()
+        assert output.grad_fn is not None
+        seen, frontier = {output.grad_fn}, [output.grad_fn]
+        while frontier:
+            node = frontier.pop()
+            node.register_hook(lambda gradients, _, node=node: look(node, gradients))
+            parents = {parent for parent, _ in node.next_functions if parent is not None} - seen
+            seen |= parents
+            frontier += parents
+        torch.autograd.grad(output, leaves, allow_unused=True)
+    return f"operation {found[0]}" if found else "an operation"
+
+
+def _leaves_and_copies(inputs: Tensors) -> tuple[Tensors, Tensors]:
+    leaves = tuple((x.clone() if x.is_inference() else x.detach()).requires_grad_() for x in inputs)
+    # The model sees copies: an operation in place must neither meet a leaf nor change the user's tensor. They are
+    # contiguous, since a `view` in the model would fail on other strides.
+    return leaves, tuple(leaf.clone(memory_format=torch.contiguous_format) for leaf in leaves)
 
 
 def _or_zeros(gradients: tuple[Tensor | None, ...], inputs: Tensors) -> Tensors:

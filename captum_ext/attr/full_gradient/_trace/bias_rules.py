@@ -134,6 +134,9 @@ def _sum(sign_of_first: int, sign_of_second: int) -> BiasRule:
         alpha = seen.kwargs.get("alpha", 1)
         if not isinstance(constant, Tensor):
             constant = seen.dependents[0].new_full((), constant)
+        elif not (constant.is_floating_point() or constant.is_complex()):
+            # As the sum itself takes it; integers would overflow with a sign or a factor.
+            constant = constant.to(seen.dependents[0].dtype)
         # ``alpha`` multiplies the second operand of add and sub, and the first of rsub.
         alpha_is_on_first = sign_of_first < 0
         scale = sign * (alpha if alpha_is_on_first == first_is_constant else 1)
@@ -266,6 +269,13 @@ RULES: dict[Function, BiasRule] = {
 
 # Layers, whose bias in closed form is made of parameters and running statistics that no forward pass overwrites.
 LAYERS = frozenset(function for function, rule in RULES.items() if rule in {*_LAYER_RULES, _batch_norm})
+
+# They change what a tensor says of its values, and not the values.
+RESHAPED_IN_PLACE = frozenset(
+    _functions(
+        "t_ transpose_ swapaxes_ swapdims_ squeeze_ unsqueeze_ as_strided_ detach_ requires_grad_ rename_ share_memory_"
+    )
+)
 
 _IN_PLACE_OPERATORS = frozenset(
     {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__ifloordiv__", "__imod__", "__ipow__"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -18,8 +18,14 @@ from captum_ext._captum import (
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.checks import check_inputs, positive_integer
+from captum_ext.attr._common.forward import select_rows
 from captum_ext.attr._common.sums import Part
-from captum_ext.attr.full_gradient._trace.backpropagation import AnyConsumer, Backpropagated, backpropagate
+from captum_ext.attr.full_gradient._trace.backpropagation import (
+    AnyConsumer,
+    Backpropagated,
+    backpropagate,
+    first_not_finite,
+)
 from captum_ext.attr.full_gradient._trace.batch_axis import UnknownBatchAxisError
 
 # The largest |F - sum of the decomposition| / max(1, |F|) that rounding explains.
@@ -65,18 +71,10 @@ class Examples:
 
     def rows(self, start: int, stop: int) -> Examples:
         """Return the examples from ``start`` to ``stop``, with their targets and their rows of the arguments."""
-        target, arguments = self.target, self.additional_forward_args
-        one_for_each = isinstance(target, list) or (isinstance(target, Tensor) and target.dim() == 1)
-        if one_for_each and len(target) == len(self):  # type: ignore[arg-type]
-            target = target[start:stop]  # type: ignore[index]
-        if arguments is not None:
-            arguments = tuple(
-                argument[start:stop]
-                if isinstance(argument, Tensor) and argument.dim() > 0 and argument.shape[0] == len(self)
-                else argument
-                for argument in arguments
-            )
-        return Examples(self.forward_func, tuple(x[start:stop].detach() for x in self.inputs), target, arguments)
+        arguments = self.additional_forward_args
+        target, rows = select_rows(self.target, arguments or (), start, stop, len(self))
+        inputs = tuple(x[start:stop].detach() for x in self.inputs)
+        return Examples(self.forward_func, inputs, target, None if arguments is None else rows)
 
     def parts(self, internal_batch_size: int | None = None) -> list[Examples]:
         """Return the examples in parts of at most so many, or all together.
@@ -132,6 +130,8 @@ def explain_in_parts(
         try:
             found = explain(part)
             output, delta = output_and_delta(found)
+            if not bool(torch.isfinite(delta).all()):
+                refuse_not_finite(part)
             if len(part) == 1 or not _is_mixed(output, delta):
                 explained.append(found)
                 continue
@@ -141,8 +141,21 @@ def explain_in_parts(
         alone = [explain(example) for example in part.parts(1)]
         if together is not None:
             _check_independence(together, torch.cat([output_and_delta(found)[0] for found in alone]))
+        for example, found in zip(part.parts(1), alone, strict=True):
+            if not bool(torch.isfinite(output_and_delta(found)[1]).all()):
+                refuse_not_finite(example)
         explained += alone
     return explained
+
+
+def refuse_not_finite(examples: Examples) -> NoReturn:
+    """Raise `InvalidArgumentError` that names the operation at which no finite gradient exists."""
+    where = first_not_finite(examples.forward_func, examples.inputs, examples.target, examples.additional_forward_args)
+    raise InvalidArgumentError(
+        f"no finite gradient exists at these inputs: {where} gives NaN or infinity in the backward pass, as a square "
+        "root does at zero, also where torch.where leaves its value out. Keep its argument away from there, for "
+        "instance with clamp(min=...), or explain another input."
+    )
 
 
 def _is_mixed(output: Tensor, delta: Tensor) -> bool:

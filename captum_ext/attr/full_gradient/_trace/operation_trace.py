@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from captum_ext.attr._common.batch_norm import guard_output
 from captum_ext.attr.full_gradient._trace.bias_rules import (
     LAYERS,
+    RESHAPED_IN_PLACE,
     RULES,
     Observation,
     by_jacobian,
@@ -50,7 +52,41 @@ _VIEWS = (
     *("SplitWithSizes", "Squeeze", "T", "ToCopy", "Transpose", "Unbind", "Unfold", "UnsafeView", "Unsqueeze", "View"),
     *("ViewAsComplex", "ViewAsReal"),
 )
+# A model may differentiate itself. A gradient cannot be repeated without its graph; it comes up later as the hidden
+# operation that the graph of the gradient is.
+_DIFFERENTIATION = frozenset({torch.autograd.grad, torch.autograd.backward, torch.Tensor.backward})
 _VIEW_NODES = frozenset(f"{name}Backward{version}" for name in _VIEWS for version in range(4))
+
+
+class _Output:
+    """One output of an operation, and the adjoint that is its own.
+
+    Other outputs of the same operation may have been computed from it, as an LSTM cell's hidden state is from its
+    memory. What autograd hands to a hook has come back through these too, and they are operations' outputs themselves,
+    whose biases count already: it is taken off again.
+    """
+
+    __slots__ = ("_through_others", "edge", "made_from")
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.edge = get_gradient_edge(tensor)
+        self.made_from: list[_Output] = []
+        self._through_others: Tensor | None = None
+
+    def own(self, adjoint: Tensor) -> Tensor:
+        """Return the part of the adjoint that did not come through other outputs, and tell the outputs behind."""
+        if self._through_others is not None:
+            adjoint = adjoint - self._through_others
+            self._through_others = None
+        if self.made_from:
+            edges = [other.edge for other in self.made_from]
+            # Now, since the nodes on the way forget their values when the backward pass has gone through them.
+            gradients = torch.autograd.grad([self.edge], edges, [adjoint], retain_graph=True, allow_unused=True)
+            for other, gradient in zip(self.made_from, gradients, strict=True):
+                before = other._through_others
+                if gradient is not None:
+                    other._through_others = gradient if before is None else before + gradient
+        return adjoint
 
 
 class OperationTrace(TorchFunctionMode):
@@ -69,7 +105,7 @@ class OperationTrace(TorchFunctionMode):
 
     def __init__(self, consumer: Callable[[BiasTerm], None], *, keep_values: bool = False) -> None:
         super().__init__()
-        self._active = True
+        self._active = False
         self.modules = ModulePath(check_module)
         self._consumer = consumer
         self._keep_values = keep_values
@@ -77,6 +113,7 @@ class OperationTrace(TorchFunctionMode):
         self._grids: dict[Key, Grid] = {}
         self._constants: set[Node] = set()
         self._n_examples = 0
+        self._inside: dict[Node, list[_Output]] = {}
         self._held: dict[int, list[Kept]] = {}
         self._handles: list[Any] = []
         self._count = 0
@@ -95,19 +132,24 @@ class OperationTrace(TorchFunctionMode):
             return False
         return (node, tensor.output_nr) in self._known or self._resolve(tensor, node)
 
-    def pause(self) -> None:
-        """Hand over no more terms, so that the graph can be used for something else."""
-        self._active = False
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Context in which terms are handed over: of this backward pass, and of none that the model runs itself."""
+        self._active = True
+        try:
+            yield
+        finally:
+            self._active = False
 
     def close(self) -> None:
         """Remove the hooks. Hooks that hold their own graph would keep it in memory for ever."""
-        self.pause()
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
         self._known.clear()
         self._grids.clear()
         self._constants.clear()
+        self._inside.clear()
 
     def __enter__(self) -> OperationTrace:
         self.modules.__enter__()
@@ -127,6 +169,8 @@ class OperationTrace(TorchFunctionMode):
             check_operation(func, args, kwargs, self.modules.current, bool(self._dependents(args, kwargs)))
         if not torch.is_grad_enabled() or not (dependents := self._dependents(args, kwargs)):
             return func(*args, **kwargs)
+        if func in _DIFFERENTIATION:
+            return func(*args, **kwargs)
         if overwrites_first_argument(func, kwargs):
             return self._run_in_place(func, args, kwargs, dependents)
         output = func(*args, **kwargs)
@@ -143,11 +187,12 @@ class OperationTrace(TorchFunctionMode):
             parents = [get_gradient_edge(dependent) for dependent in dependents]
         if bias is not None and func not in LAYERS:
             self._watch(bias.kept)
+        outputs = self._outputs(results)
         for index, tensor in enumerate(tensors_in(output)):
             if tensor.requires_grad:
                 self._learn(tensor, self._grid_of_output(func, args, kwargs, dependents, tensor))
                 if bias is not None:
-                    self._hook(tensor, index, func, bias, parents)
+                    self._hook(tensor, outputs[id(tensor)], index, func, bias, parents)
         return output
 
     # ---- what depends on the input ----
@@ -177,7 +222,12 @@ class OperationTrace(TorchFunctionMode):
             return False
         self._learn(tensor, None)
         if any(inner.name() not in _VIEW_NODES for inner in nodes):
-            self._hook_hidden(tensor, node, boundary)
+            output = _Output(tensor)
+            # Outputs of hidden operations come up one by one, in any order: this one may be on the way to another.
+            for other in self._inside.get(node, ()):
+                other.made_from.append(output)
+            self._remember_inside(output, nodes)
+            self._hook_hidden(tensor, output, node, boundary)
         return True
 
     def _walk_back(self, start: Node) -> tuple[set[Node], list[Key]]:
@@ -194,6 +244,31 @@ class OperationTrace(TorchFunctionMode):
                     visited.add(parent)
                     frontier.append(parent)
         return visited, list(boundary)
+
+    def _outputs(self, results: list[Tensor]) -> dict[int, _Output]:
+        """Return the outputs of one operation, each with those among them that it was made from."""
+        outputs = {id(tensor): _Output(tensor) for tensor in results}
+        if len({tensor.grad_fn for tensor in results}) > 1:  # outputs of one node cannot be made from each other
+            for output in outputs.values():
+                nodes, _ = self._walk_back(output.edge.node)
+                behind = nodes - {output.edge.node}
+                output.made_from = [other for other in outputs.values() if other.edge.node in behind]
+        for tensor in results:
+            # A view of something that the operation made inside, as a linear layer's output of three axes is: a write
+            # to the view goes to that inner tensor, which then comes up as a value of its own.
+            if tensor._is_view() and tensor._base is not None and self._is_unseen(tensor._base):
+                output = outputs[id(tensor)]
+                self._remember_inside(output, self._walk_back(output.edge.node)[0])
+        return outputs
+
+    def _is_unseen(self, tensor: Tensor) -> bool:
+        node = tensor.grad_fn
+        return node is not None and (node, tensor.output_nr) not in self._known and node not in self._constants
+
+    def _remember_inside(self, output: _Output, nodes: set[Node]) -> None:
+        """Remember which nodes an output was made by, in case one of them comes up as a value of its own."""
+        for inner in nodes - {output.edge.node}:
+            self._inside.setdefault(inner, []).append(output)
 
     def _grid_of_output(
         self,
@@ -231,17 +306,25 @@ class OperationTrace(TorchFunctionMode):
         return Operation(self._count - 1, name, self.modules.current, is_layer)
 
     def _hook(
-        self, tensor: Tensor, index: int, func: Function, bias: ImplicitBias, parents: list[GradientEdge]
+        self,
+        tensor: Tensor,
+        output: _Output,
+        index: int,
+        func: Function,
+        bias: ImplicitBias,
+        parents: list[GradientEdge],
     ) -> None:
         name = getattr(func, "__name__", repr(func)).strip("_")
         operation = self._new_operation(name, is_layer=func in LAYERS)
-        edge = get_gradient_edge(tensor)
+        edge = output.edge
         waiting: list[ImplicitBias] = [bias]
 
         def contract(adjoint: Tensor | None) -> None:
             if not self._active or adjoint is None:
                 return
             bias = waiting.pop()  # Nothing is held longer than it is needed.
+            with self._hooks_at_rest():
+                adjoint = output.own(adjoint)
             try:
                 self._consumer(BiasTerm(operation, adjoint, bias.value(index), edge, self._grid(edge)))
             except ForwardModeMissingError:
@@ -251,10 +334,10 @@ class OperationTrace(TorchFunctionMode):
 
         self._handles.append(tensor.register_hook(contract))
 
-    def _hook_hidden(self, tensor: Tensor, node: Node, boundary: list[Key]) -> None:
+    def _hook_hidden(self, tensor: Tensor, output: _Output, node: Node, boundary: list[Key]) -> None:
         """Hook an operation that was not seen: its own backward pulls the adjoint back to what was seen."""
         operation = self._new_operation(node.name())
-        edge, parents = get_gradient_edge(tensor), [GradientEdge(*key) for key in boundary]
+        edge, parents = output.edge, [GradientEdge(*key) for key in boundary]
         kept = Kept([tensor.detach(), *(self._value_of(key) for key in boundary)])
         self._watch(kept)
 
@@ -263,15 +346,21 @@ class OperationTrace(TorchFunctionMode):
                 return
             kept.check()
             value, *parent_values = kept.tensors
-            # The pull-back passes through the parents' hooks, which wait for the whole adjoint.
-            self._active = False
-            try:
+            with self._hooks_at_rest():
+                adjoint = output.own(adjoint)
                 gradients = torch.autograd.grad([edge], parents, [adjoint], retain_graph=True, allow_unused=True)
-            finally:
-                self._active = True
             self._consume_split(operation, adjoint, value, edge, gradients, parent_values, parents)
 
         self._handles.append(tensor.register_hook(contract))
+
+    @contextmanager
+    def _hooks_at_rest(self) -> Iterator[None]:
+        """Context in which a gradient may pass through other hooks, which wait for their whole adjoint."""
+        self._active = False
+        try:
+            yield
+        finally:
+            self._active = True
 
     def _value_of(self, key: Key) -> Tensor:
         value = self._known[key]()
@@ -308,10 +397,13 @@ class OperationTrace(TorchFunctionMode):
             args, kwargs = (kwargs["input"],), {key: value for key, value in kwargs.items() if key != "input"}
         target: Tensor = args[0]
         base = target._base if target._is_view() and target._base is not None else target
+        base_depends = self.depends_on_input(base)  # first, since this may hold on to values of an unseen operation
         self._rescue(base)
+        if func in RESHAPED_IN_PLACE:
+            # The values stay where they are, and autograd sees a view of them, or nothing that it follows any more.
+            return func(*args, **kwargs)
         others = [tensor for tensor in tensors_in((args[1:], kwargs)) if self.depends_on_input(tensor)]
         on_base = func if base is target else _through_view(func, target, base)
-        base_depends = self.depends_on_input(base)
         grid = self._grid_of_output(func, args, kwargs, dependents, base)
         parents = [base, *others] if base_depends else others
 
@@ -326,7 +418,7 @@ class OperationTrace(TorchFunctionMode):
         guard_output(func, base)
         self._learn(base, grid)
         if bias is not None:
-            self._hook(base, 0, func, bias, edges)
+            self._hook(base, _Output(base), 0, func, bias, edges)
         return output
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from captum_ext._errors import InvalidArgumentError, TargetOutOfRangeError
 from captum_ext.attr.full_gradient.full_grad import FullGrad
+from captum_ext.attr.full_gradient.saliency import SmoothFullGrad
 from tests.captum_ext.randomised_models import randomise, torchvision_images, torchvision_model
 from tests.captum_ext.small_models import CLASSES, InPlace, TwoInputs, pictures, smooth_cnn
 
@@ -289,3 +290,59 @@ def test_cuda_gives_what_cpu_gives(projection):
     found = FullGrad(model.cuda()).attribute(x.cuda(), target=3, projection=projection)
     assert found.is_cuda
     torch.testing.assert_close(found.cpu(), expected)
+
+
+# ---- where no gradient exists ----
+
+
+def root_left_out(x):
+    return torch.where(x > 0, x.sqrt(), 0 * x).flatten(1).sum(1)
+
+
+@pytest.mark.parametrize("method", [FullGrad, SmoothFullGrad], ids=lambda kind: kind.__name__)
+def test_gradients_that_are_not_finite_are_refused_with_the_operation(method):
+    x = torch.ones(2, 3, 4, 4).double()
+    x[1, 0, 0, 0] = 0
+    options = {"noise_level": 0.0, "n_samples": 1} if method is SmoothFullGrad else {}
+    with pytest.raises(InvalidArgumentError, match="operation Sqrt gives NaN"):
+        method(root_left_out).attribute(x, **options)
+
+
+def test_the_published_map_and_the_layers_refuse_them_too():
+    x = torch.zeros(1, 3, 4, 4).double()
+    with pytest.raises(InvalidArgumentError, match="operation Sqrt gives NaN"):
+        FullGrad(root_left_out).attribute(x, postprocess="paper")
+    with pytest.raises(InvalidArgumentError, match="operation Sqrt gives NaN"):
+        FullGrad(root_left_out).layer_attributions(x)
+
+
+@pytest.mark.filterwarnings("ignore:.*quant")
+def test_quantised_layers_have_no_gradient_and_say_so():
+    model = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3)))
+    with pytest.raises(RuntimeError, match="does not depend on the inputs"):
+        FullGrad(model).attribute(torch.randn(2, 5), target=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64], ids=str)
+def test_constants_of_integers_are_added_as_numbers(dtype):
+    constant = torch.tensor([200, 1, 0, 7, 255]).to(dtype)
+    x = torch.randn(2, 5, dtype=torch.float64)
+    for function in (lambda x: x + constant, lambda x: constant - 2 * x, lambda x: torch.add(x, constant, alpha=3)):
+        _, delta = FullGrad(lambda x, f=function: f(x).sum(1)).attribute(x, return_convergence_delta=True)
+        assert delta.abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1000.0])
+def test_what_is_returned_is_complete_or_warned_of(scale):
+    layers = [layer for _ in range(6) for layer in (nn.Linear(20, 20), nn.GELU())]
+    model = nn.Sequential(*layers, nn.Linear(20, 1))
+    for layer in model[::2]:
+        nn.init.normal_(layer.bias, 0, scale)
+        nn.init.normal_(layer.weight, 0, scale / 4)
+    x = torch.randn(2, 20)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _, delta = FullGrad(model).attribute(x, projection="backflow", return_convergence_delta=True)
+    output = model(x)[:, 0]
+    is_complete = bool((delta.abs() <= 1e-4 * output.abs().clamp(min=1)).all())
+    assert is_complete or any("sum to" in str(warning.message) for warning in caught)

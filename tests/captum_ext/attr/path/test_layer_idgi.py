@@ -215,3 +215,37 @@ def test_no_hook_stays_behind_also_when_the_forward_raises():
     with pytest.raises(ArithmeticError, match="in the middle"):
         LayerIDGI(breaks_later, model[1]).attribute(x, target=1, n_steps=9, internal_batch_size=3)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+class PaddedEncoder(nn.Module):
+    """A text classifier whose padding is masked, as PyTorch's own layers take it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(20, 8)
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, tokens: Tensor, padding: Tensor) -> Tensor:
+        states = self.encoder(self.embedding(tokens), src_key_padding_mask=padding)
+        return self.head(states.masked_fill(padding[..., None], 0).sum(1))
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["", "frozen"])
+@pytest.mark.parametrize(
+    "name", ["embedding", "encoder.layers.0", "encoder.layers.1.self_attn", "encoder.layers.1.linear1"]
+)
+def test_layers_of_an_encoder_with_padding_are_explained_as_without_the_fast_path(name, frozen):
+    model = PaddedEncoder().double().eval().requires_grad_(not frozen)
+    tokens, padding = torch.randint(0, 20, (3, 6)), torch.arange(6) >= torch.tensor([[6], [4], [2]])
+    explain = LayerIDGI(model, model.get_submodule(name)).attribute
+    arguments = {"baselines": 0, "target": 1, "additional_forward_args": padding, "return_convergence_delta": True}
+    found, delta = explain(tokens, **arguments)
+    assert torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        expected, _ = explain(tokens, **arguments)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(True)
+    torch.testing.assert_close(found, expected)
+    assert delta.abs().max() < 1e-9

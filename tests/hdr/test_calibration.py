@@ -1,0 +1,344 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from hdr.calibration import (
+    Calibration,
+    ExposureMismatchError,
+    calibrate,
+    check_exposures,
+    estimate_exposures,
+    exposure_findings,
+)
+from hdr.response import Response
+from tests.hdr.cameras import CURVES, drawn_light, exposures_of, ratios
+
+EVS = (-2.0, 0.0, 2.0)
+
+
+def error_in_ev(response: Response, curve: str, ldr: Tensor, white: int = 255) -> float:
+    """Mean |EV| between a response and the camera's own, where exposures share values; light has no scale."""
+    shared = ldr[1:][ldr[1:] < (white - 4) / 255]
+    low, high = int(max(8, 255 * ldr[:-1].quantile(0.05))), int(255 * shared[::7].quantile(0.99))
+    levels = np.arange(low, high)
+    true = np.log2(CURVES[curve](levels / white))
+    found = np.log2(response.to_linear(torch.from_numpy(levels / 255)).numpy())
+    difference = found - true
+    return float(np.abs(difference - np.median(difference)).mean())
+
+
+@pytest.mark.parametrize("curve", CURVES)
+@pytest.mark.parametrize("evs", [EVS, (0.0, 2.0), (0.0, 3.0), (-1.0, 0.0, 1.0), (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0)])
+def test_the_cameras_curve_is_found(curve: str, evs: tuple[float, ...]) -> None:
+    ldr = exposures_of(drawn_light(), evs, CURVES[curve])
+    # Of one large step only, a small wave with the period of the step stays in the curve.
+    bound = 0.05 if evs == (0.0, 3.0) else 0.02
+    assert error_in_ev(calibrate(ldr, ratios(evs)).response, curve, ldr) < bound
+
+
+@pytest.mark.parametrize("curve", CURVES)
+@pytest.mark.parametrize(
+    ("trouble", "bound"),
+    [
+        ({"jpeg": 95}, 0.03),
+        ({"jpeg": 75, "shot": 2e-4, "read": 4e-6}, 0.08),
+        ({"moving_rows": 0.3}, 0.05),
+        ({"moving_rows": 0.3, "jpeg": 90}, 0.06),
+        ({"shift": 2}, 0.1),
+    ],
+)
+def test_motion_noise_and_compression_hardly_bend_it(curve: str, trouble: dict, bound: float) -> None:
+    ldr = exposures_of(drawn_light(), EVS, CURVES[curve], **trouble)
+    assert error_in_ev(calibrate(ldr, ratios(EVS)).response, curve, ldr) < bound
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**31), st.integers(2, 4), st.floats(0.5, 4.0))
+def test_the_curve_increases_whatever_the_pictures(seed: int, count: int, step: float) -> None:
+    ldr = torch.rand(count, 3, 40, 48, generator=torch.Generator().manual_seed(seed))
+    exposures = torch.tensor([2.0 ** (step * index) for index in range(count)])
+    light = torch.tensor(calibrate(ldr, exposures).response.light)
+    assert bool((light.diff() >= 0).all())
+    assert float(light[-1]) == 1
+
+
+def test_only_ratios_of_exposures_matter() -> None:
+    ldr = exposures_of(drawn_light(), EVS, CURVES["S"])
+    one, other = calibrate(ldr, ratios(EVS)), calibrate(ldr, ratios(EVS) * 0.01)
+    assert one.response.light == pytest.approx(other.response.light, rel=1e-3)
+
+
+def test_channels_have_no_order() -> None:
+    ldr = exposures_of(drawn_light(), EVS, CURVES["S"])
+    one, other = calibrate(ldr, ratios(EVS)), calibrate(ldr[:, [2, 0, 1]], ratios(EVS))
+    assert one.response.light == pytest.approx(other.response.light, rel=1e-6, abs=1e-9)
+
+
+def test_neighbours_agree_after_calibration_and_not_before() -> None:
+    ldr = exposures_of(drawn_light(), EVS, CURVES["film"])
+    found = calibrate(ldr, ratios(EVS))
+    assumed = calibrate(ldr, ratios(EVS), response=Response.srgb())
+    assert max(found.disagreement) < 0.02
+    assert min(assumed.disagreement) > 0.2
+
+
+def test_disagreement_is_what_the_light_differs_by() -> None:
+    # The second exposure had 0.3 EV more light than it is stated to have; the response is right.
+    ldr = exposures_of(drawn_light(), (0.0, 2.3), shot=0, read=0)
+    assert calibrate(ldr, ratios((0.0, 2.0)), response=Response.srgb()).disagreement[0] == pytest.approx(0.3, abs=0.02)
+
+
+def test_a_shutter_that_is_not_exact_is_found() -> None:
+    ldr = exposures_of(drawn_light(), (-2.0, 0.12, 2.0), CURVES["gamma 2.2"])
+    calibration = calibrate(ldr, ratios(EVS))
+    assert calibration.corrections[0] == 0
+    # What is linear in the stated EV is the response's: of (0, e, 0) all is orthogonal to that but for a constant.
+    assert calibration.corrections == pytest.approx((0.0, 0.12, 0.0), abs=0.03)
+    assert max(calibration.disagreement) < 0.03
+
+
+def test_exact_exposures_are_not_corrected() -> None:
+    ldr = exposures_of(drawn_light(), EVS, CURVES["S"])
+    assert calibrate(ldr, ratios(EVS)).corrections == pytest.approx((0, 0, 0), abs=0.01)
+
+
+def test_without_evidence_the_response_is_srgb_and_a_note_says_so() -> None:
+    ldr = torch.stack([torch.full((3, 64, 64), 0.02), torch.ones(3, 64, 64)])
+    calibration = calibrate(ldr, torch.tensor([1.0, 64.0]))
+    assert calibration.response == Response.srgb()
+    assert any("sRGB" in note for note in calibration.notes)
+    assert math.isnan(calibration.disagreement[0])
+
+
+def test_above_the_values_that_exposures_share_the_curve_has_srgbs_shape() -> None:
+    ldr = exposures_of(drawn_light().clip(0.2, 1.5), EVS, CURVES["gamma 1.8"], middle=0.06)
+    assert float(ldr.max()) < 0.75
+    calibration = calibrate(ldr, ratios(EVS))
+    assert any("no two exposures share values above" in note for note in calibration.notes)
+    levels = torch.tensor([220 / 255, 250 / 255], dtype=torch.float64)
+    low, high = calibration.response.to_linear(levels).log2()
+    srgb_low, srgb_high = Response.srgb().to_linear(levels).log2()
+    assert float(high - low) == pytest.approx(float(srgb_high - srgb_low), abs=0.15)
+
+
+def test_a_response_that_is_given_is_kept() -> None:
+    ldr = exposures_of(drawn_light(), EVS, CURVES["film"])
+    assert calibrate(ldr, ratios(EVS), response=Response.gamma(2.0)).response == Response.gamma(2.0)
+
+
+@pytest.mark.parametrize("curve", ["srgb", "gamma 1.8", "film"])
+@pytest.mark.parametrize(("white", "jpeg"), [(248, None), (248, 90), (240, None), (235, 95)])
+def test_a_white_level_below_the_largest_value_is_found(curve: str, white: int, jpeg: int | None) -> None:
+    ldr = exposures_of(drawn_light(), EVS, CURVES[curve], white=white, jpeg=jpeg)
+    calibration = calibrate(ldr, ratios(EVS))
+    assert calibration.white_level * 255 == pytest.approx(white, abs=1.01)
+    assert calibration.response.white_level == calibration.white_level
+    assert error_in_ev(calibration.response, curve, ldr, white) < 0.03
+    given = calibrate(ldr, ratios(EVS), response=Response.srgb())
+    assert given.white_level * 255 == pytest.approx(white, abs=1.01)
+
+
+@pytest.mark.parametrize("curve", CURVES)
+@pytest.mark.parametrize("trouble", [{}, {"jpeg": 75}, {"moving_rows": 0.4}])
+def test_no_white_level_is_invented(curve: str, trouble: dict) -> None:
+    ldr = exposures_of(drawn_light(seed=3), EVS, CURVES[curve], **trouble)
+    assert calibrate(ldr, ratios(EVS)).white_level == 1.0
+
+
+def test_a_bright_wall_that_may_be_clipped_or_not_is_noted() -> None:
+    # Half of the long exposure has value 240 and nothing a larger one; the short one cannot tell, it is black there.
+    light = drawn_light().clip(0.01, 0.5)
+    light[:96] = 1.0
+    ldr = exposures_of(light, (-1.0, 0.0), CURVES["srgb"], middle=0.871, shot=0, read=0)
+    calibration = calibrate(ldr, ratios((-1.0, 0.0)))
+    assert calibration.white_level == 1.0
+    assert any("clipped" in note for note in calibration.notes)
+
+
+def test_black_that_is_not_zero_is_found() -> None:
+    ldr = exposures_of(drawn_light(stops=10.0), (-2.0, 0.0, 2.0, 4.0), CURVES["srgb"], middle=0.02)
+    fogged = torch.round((16 / 255 + ldr * (1 - 16 / 255)) * 255) / 255
+    calibration = calibrate(fogged, ratios((-2.0, 0.0, 2.0, 4.0)))
+    assert any("light begins above" in note for note in calibration.notes)
+    assert float(calibration.response.to_linear(torch.tensor(12 / 255))) < 1e-4
+    assert not any("light begins above" in note for note in calibrate(ldr, ratios((-2.0, 0.0, 2.0, 4.0))).notes)
+
+
+@pytest.mark.parametrize(("shot", "read"), [(5e-5, 1e-6), (4e-4, 1e-6), (4e-4, 1e-5), (1e-5, 5e-7)])
+def test_noise_is_measured_within_a_factor_of_two(shot: float, read: float) -> None:
+    ldr = exposures_of(drawn_light(384, 384), EVS, CURVES["srgb"], shot=shot, read=read)
+    calibration = calibrate(ldr, ratios(EVS))
+    assert shot / 2 < calibration.shot < shot * 2
+    for light in (0.01, 0.1):  # read noise shows where there is little light only
+        variance = calibration.shot * light + calibration.read
+        assert 0.5 < variance / (shot * light + read) < 2
+
+
+def test_noise_that_cannot_be_measured_is_assumed_and_noted() -> None:
+    ldr = torch.stack([torch.full((3, 64, 64), 0.02), torch.ones(3, 64, 64)])
+    calibration = calibrate(ldr, torch.tensor([1.0, 64.0]), response=Response.srgb())
+    assert (calibration.shot, calibration.read) == (Calibration.shot, Calibration.read)
+    assert any("noise" in note for note in calibration.notes)
+
+
+def test_the_depth_of_the_files_is_seen() -> None:
+    light = drawn_light()
+    eight, sixteen = exposures_of(light, EVS), exposures_of(light, EVS, levels=65535)
+    assert calibrate(eight, ratios(EVS), response=Response.srgb()).levels == 255
+    assert calibrate(sixteen, ratios(EVS), response=Response.srgb()).levels == 65535
+
+
+def test_pictures_can_be_aligned_with_a_first_response() -> None:
+    light, asked = drawn_light(), []
+    still = exposures_of(light, EVS, CURVES["S"])
+    moved = torch.stack([picture.roll((17 * index, 9 * index), (1, 2)) for index, picture in enumerate(still)])
+
+    def aligned(ldr: Tensor, response: Response) -> Tensor:
+        asked.append(response)
+        back = torch.stack([picture.roll((-17 * index, -9 * index), (1, 2)) for index, picture in enumerate(ldr)])
+        back[0, :, :20] = math.nan  # what the shortest exposure did not see
+        return back
+
+    with_help = calibrate(moved, ratios(EVS), aligned=aligned)
+    assert len(asked) == 1
+    assert error_in_ev(asked[0], "S", still) < 0.5
+    assert error_in_ev(with_help.response, "S", still) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("ldr", "exposures", "message"),
+    [
+        (torch.rand(1, 3, 32, 32), torch.tensor([1.0]), "two or more"),
+        (torch.rand(3, 32, 32), torch.tensor([1.0, 2.0, 4.0]), "two or more"),
+        (torch.rand(2, 1, 32, 32), torch.tensor([1.0, 2.0]), "RGB"),
+        (torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.tensor([1.0, 2.0]), "floating point"),
+        (torch.full((2, 3, 32, 32), math.nan), torch.tensor([1.0, 2.0]), r"\[0, 1\]"),
+        (torch.rand(2, 3, 32, 32) * 255, torch.tensor([1.0, 2.0]), r"\[0, 1\]"),
+        (torch.rand(2, 3, 3, 32), torch.tensor([1.0, 2.0]), "4 pixels"),
+        (torch.rand(2, 3, 32, 32), torch.tensor([1.0, 2.0, 4.0]), "2 positive exposures"),
+        (torch.rand(2, 3, 32, 32), torch.tensor([1.0, math.nan]), "positive"),
+        (torch.rand(2, 3, 32, 32), torch.tensor([0.0, 1.0]), "positive"),
+        (torch.rand(2, 3, 32, 32), torch.tensor([2.0, 1.0]), "ascend"),
+        (torch.rand(2, 3, 32, 32), torch.tensor([1.0, 1.0]), "ascend"),
+    ],
+)
+def test_what_is_no_bracket_is_refused(ldr: Tensor, exposures: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        calibrate(ldr, exposures)
+    with pytest.raises(ValueError, match=message):
+        check_exposures(ldr, exposures)
+
+
+@pytest.mark.parametrize("curve", CURVES)
+@pytest.mark.parametrize(
+    ("evs", "trouble"),
+    [
+        (EVS, {"jpeg": 75}),
+        (EVS, {"moving_rows": 0.4}),
+        (EVS, {"shift": 6}),
+        ((0.0, 3.0), {}),
+        ((0.0, 1.0, 2.0, 3.0), {}),
+        ((0.0, 2.0, 3.0), {}),
+    ],
+)
+def test_right_exposures_pass_with_any_camera(curve: str, evs: tuple[float, ...], trouble: dict) -> None:
+    check_exposures(exposures_of(drawn_light(), evs, CURVES[curve], **trouble), ratios(evs))
+
+
+def test_findings_hold_what_was_stated_and_measured() -> None:
+    ldr = exposures_of(drawn_light(), (0.0, 1.0, 3.5))
+    findings = exposure_findings(ldr, ratios((0.0, 1.0, 3.5)), Response.srgb())
+    assert [finding.pictures for finding in findings] == [(0, 1), (1, 2)]
+    assert [finding.stated for finding in findings] == pytest.approx([1.0, 2.5])
+    assert [finding.measured for finding in findings] == pytest.approx([1.0, 2.5], abs=0.05)
+    assert [finding.problem for finding in findings] == ["", ""]
+
+
+@pytest.mark.parametrize("curve", ["srgb", "S", "film", "gamma 1.8"])
+@pytest.mark.parametrize(
+    ("true", "stated", "message"),
+    [
+        ((2.0, 0.0, -2.0), EVS, "signs reversed"),
+        ((0.0, 2.0, 2.0), EVS, "the same exposure twice"),
+        ((0.0, 0.0, 4.0), (0.0, 2.0, 4.0), "the same exposure twice"),
+        ((0.0, 1.0, 4.0), (0.0, 3.0, 4.0), "differ by"),
+        ((0.0, 4.0), (0.0, 1.0), "differ by"),
+        ((0.0, 1.0), (0.0, 4.0), "differ by"),
+    ],
+)
+def test_exposures_that_contradict_the_pixels_are_refused_in_ev(
+    curve: str, true: tuple[float, ...], stated: tuple[float, ...], message: str
+) -> None:
+    ldr = exposures_of(drawn_light(), true, CURVES[curve])
+    with pytest.raises(ExposureMismatchError, match=message) as refusal:
+        check_exposures(ldr, ratios(stated), names=["a.jpg", "b.jpg", "c.jpg"])
+    assert " EV" in str(refusal.value)
+    assert ".jpg" in str(refusal.value)
+    assert "--align off --response srgb" in str(refusal.value)
+
+
+def test_a_bracket_of_one_picture_twice_is_refused() -> None:
+    picture = exposures_of(drawn_light(), (0.0,))[0]
+    with pytest.raises(ExposureMismatchError, match="same picture"):
+        check_exposures(torch.stack([picture, picture]), torch.tensor([1.0, 4.0]))
+
+
+def test_pictures_of_different_scenes_are_refused() -> None:
+    first, second = (exposures_of(drawn_light(seed=seed), EVS) for seed in (1, 2))
+    with pytest.raises(ExposureMismatchError, match="same scene"):
+        check_exposures(torch.stack([first[0], second[1], first[2]]), ratios(EVS))
+
+
+def test_exposures_farther_apart_than_a_file_reaches_are_refused() -> None:
+    ldr = exposures_of(drawn_light(), (-5.0, 5.0))
+    with pytest.raises(ExposureMismatchError, match=r"10\.00 EV"):
+        check_exposures(ldr, ratios((-5.0, 5.0)))
+
+
+def test_black_and_white_exposures_are_not_judged() -> None:
+    check_exposures(torch.stack([torch.zeros(3, 64, 64), torch.ones(3, 64, 64)]), torch.tensor([1.0, 4.0]))
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1], [1, 2, 0]])
+def test_ratios_are_estimated_in_any_order(order: list[int]) -> None:
+    ldr = exposures_of(drawn_light(), EVS, CURVES["gamma 2.2"])[order]
+    expected = torch.tensor([1.0, 4.0, 16.0])[order]
+    torch.testing.assert_close(estimate_exposures(ldr, Response.gamma(2.2)), expected, rtol=0.05, atol=0)
+
+
+def test_estimated_ratios_are_as_good_as_the_response() -> None:
+    # A gamma of 2.2 taken for 1.1 halves all EV.
+    ldr = exposures_of(drawn_light(), EVS, CURVES["gamma 2.2"])
+    torch.testing.assert_close(
+        estimate_exposures(ldr, Response.gamma(1.1)), torch.tensor([1.0, 2.0, 4.0]), rtol=0.05, atol=0
+    )
+
+
+def test_srgb_is_assumed_with_a_word() -> None:
+    ldr = exposures_of(drawn_light(), EVS)
+    with pytest.warns(UserWarning, match="sRGB"):
+        estimated = estimate_exposures(ldr)
+    torch.testing.assert_close(estimated, torch.tensor([1.0, 4.0, 16.0]), rtol=0.05, atol=0)
+
+
+def test_ratios_of_pictures_without_a_common_part_cannot_be_estimated() -> None:
+    with pytest.raises(ExposureMismatchError, match="cannot be estimated"):
+        estimate_exposures(torch.stack([torch.zeros(3, 64, 64), torch.ones(3, 64, 64)]), Response.srgb())
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_pictures_that_do_not_lie_on_each_other_are_compared_by_ranks(curve: str) -> None:
+    # Three views of one scene, 24 of 200 pixels apart: what is at the border is seen by one of them only.
+    light = drawn_light(200, 264, seed=5)
+    views = [light[24 * index :, 24 * index :][:144, :200] for index in range(3)]
+    ldr = torch.cat([exposures_of(view, (ev,), CURVES[curve]) for view, ev in zip(views, EVS, strict=True)])
+    calibration = calibrate(ldr, ratios(EVS))
+    assert any("do not lie on each other" in note for note in calibration.notes)
+    assert error_in_ev(calibration.response, curve, ldr) < 0.15
