@@ -3,7 +3,7 @@
 An *observation* of an exposure is what physics says about its pixels: radiance in the mu-law domain, how near to
 clipping they are, and the noise that is expected in them. Observations are brought to the reference by a displacement,
 and each gets a weight: unsaturated * noise-optimal * consistent with the reference. Nothing here is learned; the
-generator (:mod:`hdr.nn.generator`) starts from these weights.
+generator (:class:`hdr.nn.Generator`) starts from these weights.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ SHAPES: tuple[Shape, ...] = (blob, box, figure, foliage)
 
 
 def bird(generator: torch.Generator, positions: Tensor) -> Tensor:
-    """A bird that beats its wings; for scenes that are composed, not among :data:`SHAPES`, which scenes draw from."""
+    """A bird that beats its wings; for scenes that are composed, not among those that are drawn for training."""
     instants = positions.shape[0]
     phase = uniform(generator, 0, 2 * math.pi)
     lifts = [0.18 + 0.2 * math.sin(phase + 1.9 * instant) for instant in range(instants)]
