@@ -26,7 +26,6 @@ extensions = [
     "mathml",
     "public_names",
     "tutorial_notebooks",
-    "typer_reference",
 ]
 exclude_patterns = ["_build", "**/.ipynb_checkpoints"]
 default_role = "py:obj"  # what docstrings write in single backticks are Python names

@@ -8,10 +8,11 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from hdr._files import check_folder, check_writable, written_whole
 from hdr.baselines import BASELINES, reference_only, weighted_merge
 from hdr.bracket import Bracket
 from hdr.evaluation import OURS, UNTRAINED, Case, Score, measure_against, score
-from hdr.io import check_folder, check_writable, write_preview, write_radiance, written_whole
+from hdr.io import write_preview, write_radiance
 from hdr.merge import Merger
 from hdr.metrics import METRICS, format_metric
 from hdr.photograph_scene import photograph_scene
@@ -101,7 +102,7 @@ def draw_comparison(scene: DynamicScene, merged: Tensor, scores: list[Score]) ->
 
 def _input_titles(bracket: Bracket) -> list[str]:
     names = ("Short exposure", "Reference", "Long exposure")
-    return [f"{name}, {float(t):g} t" for name, t in zip(names, bracket.exposures, strict=True)]
+    return [f"{name}, {float(t):.3g} t" for name, t in zip(names, bracket.exposures, strict=True)]
 
 
 def _show(panel: Any, picture: Tensor, title: str) -> None:
@@ -120,7 +121,13 @@ def _show_error(panel: Any, error: Tensor, method: str) -> Any:
 
 def _write_table(panel: Any, scores: list[Score]) -> None:
     cells = [[one.method, *(format_metric(name, one.metrics[name]) for name in METRICS)] for one in scores]
-    table = panel.table(cells, colLabels=["Method", *METRICS], cellLoc="center", bbox=[0.2, 0.0, 0.6, 1.0])
+    table = panel.table(
+        cells,
+        colLabels=["Method", *METRICS],
+        cellLoc="center",
+        colWidths=[2.0, 1.0, 1.0, 1.0, 1.0],
+        bbox=[0.15, 0.0, 0.7, 1.0],
+    )
     table.auto_set_font_size(False)
     table.set_fontsize(12)
     panel.set_axis_off()

@@ -222,7 +222,7 @@ def mu_law_slope(radiance: Tensor, mu: float = MU) -> Tensor:
     Examples
     --------
     >>> mu_law_slope(torch.tensor([0.0, 1.0]))
-    tensor([5.8704e+02, 1.1738e-01])
+    tensor([5.8703e+02, 1.1738e-01])
     """
     _check_positive("mu", mu)
     return mu / (1 + mu * radiance.abs()) / math.log1p(mu)

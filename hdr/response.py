@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hdr.io import written_whole
+from hdr._files import written_whole
 
 # Sixteen steps for each of the 255 of an 8-bit file: its values lie on entries, those of deeper files close to one.
 _FORMULA_ENTRIES = 16 * 255 + 1

@@ -23,10 +23,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Sampler
 from torchvision.utils import make_grid, save_image
 
+from hdr._files import check_folder
 from hdr.bracket import middle
 from hdr.data.sample import HdrSample
 from hdr.data.source import open_scenes
-from hdr.io import check_folder
 from hdr.metrics import psnr_l, psnr_mu
 from hdr.nn import Generator, Merged, PatchDiscriminator, SphereAdversarialLoss, alignment_loss
 from hdr.radiometry import inverse_mu_law, mu_law

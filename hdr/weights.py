@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from hdr.io import written_whole
+from hdr._files import written_whole
 from hdr.nn.generator import PRESETS, Generator
 
 _FORMAT = "hdr-generator-2"

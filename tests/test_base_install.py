@@ -37,6 +37,7 @@ def test_base_is_what_it_is_said_to_be():
         "from captum_ext import FullGrad; FullGrad(torch.nn.Linear(2, 3)).attribute(torch.ones(1, 2), target=1)",
         "from captum_ext.metrics import completeness, deletion, insertion",
         "import captum_ext.methods, captum_ext.plot, captum_ext.classifiers",
+        "import hdr, hdr.nn, hdr.radiometry, hdr.response; hdr.nn.Generator.from_preset('tiny')",
     ],
 )
 def test_base_is_enough(code: str):

@@ -36,7 +36,8 @@ def test_wheel_holds_both_packages_and_their_data(wheel):
     tracked = {str(path.relative_to(ROOT)) for path in SOURCES}
     assert tracked <= names
     assert {"captum_ext/py.typed", "hdr/py.typed"} <= names
-    data = {str(p.relative_to(ROOT)) for p in ROOT.glob("hdr/weights/*") if p.suffix in {".safetensors", ".md"}}
+    data = {str(path.relative_to(ROOT)) for folder in ("_weights", "_data") for path in ROOT.glob(f"hdr/{folder}/*")}
+    assert {"hdr/_weights/MODEL_CARD.md", "hdr/_data/LICENSE.md"} <= data
     assert data <= names
     assert not any(name.startswith(("tests", "benchmarks", "tutorials")) for name in names)
 

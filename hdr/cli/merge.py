@@ -10,12 +10,13 @@ from typing import Annotated, Literal
 import torch
 from cyclopts import Parameter
 
+from hdr._files import check_writable
 from hdr.alignment import Alignment, Mode, align
 from hdr.bracket import Bracket
 from hdr.cli._console import Flag, Operator, Precision, say
 from hdr.exposure import parse_numbers
 from hdr.exposure_map import draw_exposure_map
-from hdr.io import PREVIEW_SUFFIXES, RADIANCE_SUFFIXES, check_writable, write_image, write_preview, write_radiance
+from hdr.io import PREVIEW_SUFFIXES, RADIANCE_SUFFIXES, write_image, write_preview, write_radiance
 from hdr.merge import Merger
 from hdr.response import Response
 

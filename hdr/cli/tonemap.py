@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hdr._files import check_writable
 from hdr.cli._console import Flag, Operator, say
-from hdr.io import PREVIEW_SUFFIXES, check_writable, read_radiance, write_preview
+from hdr.io import PREVIEW_SUFFIXES, read_radiance, write_preview
 
 
 def tonemap(radiance: Path, /, *, out: Path, operator: Operator = "reinhard", force: Flag = False) -> int:

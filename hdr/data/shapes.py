@@ -71,6 +71,20 @@ def foliage(generator: torch.Generator, positions: Tensor) -> Tensor:
 SHAPES: tuple[Shape, ...] = (blob, box, figure, foliage)
 
 
+def bird(generator: torch.Generator, positions: Tensor) -> Tensor:
+    """A bird that beats its wings; for scenes that are composed, not among those that are drawn for training."""
+    instants = positions.shape[0]
+    phase = uniform(generator, 0, 2 * math.pi)
+    lifts = [0.18 + 0.2 * math.sin(phase + 1.9 * instant) for instant in range(instants)]
+    parts = [_capsules(positions, [(-0.28, 0.05)] * instants, [(0.26, 0.0)] * instants, 0.1)]
+    for side in (-1.0, 1.0):
+        elbows = [(0.02 + 0.4 * side, -lift) for lift in lifts]
+        tips = [(-0.08 + 0.95 * side, -0.6 * lift) for lift in lifts]
+        parts.append(_capsules(positions, [(0.02, -0.02)] * instants, elbows, 0.06))
+        parts.append(_capsules(positions, elbows, tips, 0.04))
+    return torch.stack(parts).amin(dim=0)
+
+
 def _rounded_box(positions: Tensor, centre: tuple[float, float], half: tuple[float, float], corner: float) -> Tensor:
     x, y = positions.unbind(dim=1)
     over_x = (x - centre[0]).abs() - half[0] + corner

@@ -25,6 +25,23 @@ def test_five_convolutions_have_unit_spectral_norm() -> None:
         assert torch.linalg.matrix_norm(convolution.weight.flatten(1), 2).item() == pytest.approx(1.0, abs=0.05)
 
 
+def test_layers_are_convolutions_with_leaky_slopes_between_and_nothing_after_the_last() -> None:
+    discriminator = PatchDiscriminator(4).eval()
+    with torch.no_grad():
+        for parameter in discriminator.parameters():  # large, so that both signs appear everywhere
+            parameter.normal_()
+        picture = torch.rand(2, 3, 48, 40)
+        convolutions = [m for m in discriminator.modules() if isinstance(m, torch.nn.Conv2d)]
+        features = picture
+        for index, (convolution, stride) in enumerate(zip(convolutions, (2, 2, 2, 1, 1), strict=True)):
+            if index:
+                features = torch.where(features > 0, features, 0.2 * features)
+            features = torch.nn.functional.conv2d(features, convolution.weight, convolution.bias, stride, padding=1)
+        q = discriminator(picture)
+    assert features.min() < 0 < features.max()
+    torch.testing.assert_close(q, features.flatten(1), atol=1e-5, rtol=1e-4)
+
+
 def test_output_is_one_row_of_patches_per_picture() -> None:
     assert PatchDiscriminator(4)(torch.rand(3, 3, 128, 96)).shape == (3, 14 * 10)
     assert PatchDiscriminator(4)(torch.rand(1, 3, 24, 24)).shape == (1, 1)

@@ -1,62 +1,151 @@
+"""The generator: before training the physical merge, after it an explicit one, local and bounded."""
+
+import itertools
+
 import pytest
 import torch
+from torch import Tensor
 
-from hdr.nn import Generator, TrainingOutput
+from hdr.fusion import bring_to_reference, observe, prior
+from hdr.nn import Generator, Merged
 from hdr.nn.generator import PRESETS
-from hdr.radiometry import exposure_stack, linear_to_ldr, mu_law
+from hdr.radiometry import inverse_mu_law, mu_law
+from tests.hdr.brackets import photographed, textured
 from tests.hdr.generators import random_generator
 
-
-def stack_of(height: int, width: int, batch: int = 1, seed: int = 0) -> torch.Tensor:
-    ldr = torch.rand(batch, 3, 3, height, width, generator=torch.Generator().manual_seed(seed))
-    return exposure_stack(ldr, torch.tensor([[1.0, 4.0, 16.0]]).expand(batch, 3))
+Inputs = tuple[Tensor, Tensor, Tensor]
 
 
-@pytest.mark.parametrize(("preset", "low", "high"), [("tiny", 0, 0.3e6), ("small", 0.8e6, 1.2e6), ("base", 2e6, 6e6)])
+def inputs_of(
+    height: int, width: int, exposures: tuple[float, ...] = (1.0, 4.0, 16.0), batch: int = 1, brightest: float = 0.9
+) -> Inputs:
+    """Observations of scenes of which a part moved, exposures, and a displacement that is 0 for the reference."""
+    reference = (len(exposures) - 1) // 2
+    every = []
+    for seed in range(batch):
+        scene = textured(height, width, seed, brightest=brightest)
+        instants = [scene.roll(3 * (index - reference), dims=-1) for index in range(len(exposures))]
+        for instant in instants:
+            instant[..., : width // 2] = scene[..., : width // 2]
+        bracket = photographed(instants, exposures, noise=1e-3)
+        every.append(observe(bracket.ldr, bracket.exposures, bracket.calibration))
+    displacement = torch.randn(batch, len(exposures), 2, height, width, generator=torch.Generator().manual_seed(9))
+    displacement[:, reference] = 0
+    return torch.stack(every), torch.tensor([exposures]).expand(batch, -1), displacement
+
+
+def merged_by(generator: Generator, inputs: Inputs) -> Merged:
+    with torch.no_grad():
+        return generator(*inputs, reference=(inputs[0].shape[1] - 1) // 2)
+
+
+@pytest.mark.parametrize(("preset", "low", "high"), [("tiny", 0, 0.3e6), ("small", 0.5e6, 1.2e6), ("base", 2e6, 6e6)])
 def test_presets_have_the_promised_size(preset: str, low: float, high: float) -> None:
     assert low < sum(p.numel() for p in Generator.from_preset(preset).parameters()) < high
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 31), (40, 23)])
 def test_any_size_keeps_its_size(size: tuple[int, int]) -> None:
-    with torch.no_grad():
-        assert Generator.from_preset("tiny").eval()(stack_of(*size, batch=2)).shape == (2, 3, *size)
+    merged = merged_by(random_generator(), inputs_of(*size, batch=2))
+    assert merged.radiance.shape == (2, 3, *size)
+    assert merged.weights.shape == (2, 3, 1, *size)
+
+
+@pytest.mark.parametrize("count", range(2, 8))
+@pytest.mark.parametrize("make", [random_generator, Generator.from_preset])
+def test_any_number_of_exposures_is_merged_and_each_has_its_share(count: int, make: type) -> None:
+    merged = merged_by(make("tiny").eval(), inputs_of(24, 32, tuple(2.0**k for k in range(count))))
+    assert merged.radiance.shape == (1, 3, 24, 32)
+    assert bool(torch.isfinite(merged.radiance).all())
+    torch.testing.assert_close(merged.weights.sum(dim=1), torch.ones(1, 1, 24, 32))
+    assert bool((merged.weights.amax(dim=(0, 2, 3, 4)) > 0.01).all())
 
 
 @pytest.mark.parametrize("alignment", ["deformable", "none"])
-def test_untrained_output_is_close_to_the_references_radiance(alignment: str) -> None:
-    radiance = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 0.2
-    t = torch.tensor([[1.0, 4.0, 16.0]])
-    ldr = linear_to_ldr(radiance[:, None], t[..., None, None, None])
+@pytest.mark.parametrize("exposures", [(1.0, 4.0), (1.0, 3.0, 12.0), (1.0, 2.0, 4.0, 8.0, 16.0)])
+def test_untrained_generator_is_the_physical_merge(alignment: str, exposures: tuple[float, ...]) -> None:
+    inputs = inputs_of(24, 32, exposures)
+    reference = (len(exposures) - 1) // 2
+    merged = merged_by(Generator.from_preset("tiny", alignment=alignment).eval(), inputs)
+    # tests/hdr/test_fusion.py works the prior out pixel by pixel; here, the weighted mean of linear radiance.
+    aligned = bring_to_reference(inputs[0], inputs[2], reference)
+    weights = prior(aligned, inputs[1], reference).exp()
+    radiance = (5001 ** aligned.tone_mapped.double() - 1) / 5000
+    mean = (weights * radiance).sum(dim=1) / weights.sum(dim=1)
+    ours = radiance[:, reference]
+    expected = torch.where(ours >= 0.99 / exposures[reference], torch.maximum(mean, ours), mean)
+    torch.testing.assert_close(merged.radiance, mu_law(expected).float(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(merged.weights, weights / weights.sum(dim=1, keepdim=True), atol=1e-5, rtol=0)
+
+
+def test_the_reference_is_never_interpolated() -> None:
+    inputs = inputs_of(32, 40)
+    moved = merged_by(random_generator(), inputs).aligned
+    assert torch.equal(moved.tone_mapped[:, 1], inputs[0][:, 1, :3])
+    assert torch.equal(moved.saturation[:, 1], inputs[0][:, 1, 3:4])
+    given = bring_to_reference(inputs[0], inputs[2], 1)
+    assert not torch.allclose(moved.tone_mapped[:, 0], given.tone_mapped[:, 0], atol=1e-2)  # the others are, and move
+
+
+@pytest.mark.parametrize("exposures", [(1.0, 4.0), (1.0, 4.0, 16.0)])
+def test_result_is_never_below_the_references_saturation(exposures: tuple[float, ...]) -> None:
+    inputs = inputs_of(32, 40, exposures, brightest=1.5)
+    reference = (len(exposures) - 1) // 2
+    clipping = mu_law(torch.tensor(1 / exposures[reference]))
+    ours = inputs[0][:, reference, :3]
+    clipped = ours >= clipping - 1e-6
+    assert 0.02 < clipped.float().mean() < 0.9
+    dark = random_generator()
     with torch.no_grad():
-        output = Generator.from_preset("tiny", alignment=alignment).eval()(exposure_stack(ldr, t))
-    assert (output - mu_law(radiance)).abs().mean() < 0.02
+        dark.refinement[-1].bias -= 5.0
+    merged = merged_by(dark, inputs).radiance
+    assert bool((merged[clipped] >= clipping - 1e-6).all())
+    assert bool((merged[ours < mu_law(torch.tensor(0.9 / exposures[reference]))] < 0).all())
 
 
-def test_untrained_output_takes_the_short_exposure_where_the_reference_is_saturated() -> None:
-    radiance = torch.full((1, 3, 32, 32), 0.7)
-    t = torch.tensor([[1.0, 4.0, 16.0]])
-    ldr = linear_to_ldr(radiance[:, None], t[..., None, None, None])
+def test_weights_are_those_of_physics_and_of_the_judge_together() -> None:
+    inputs = inputs_of(24, 32)
+    generator = Generator.from_preset("tiny", alignment="none").eval()
+    physics = merged_by(generator, inputs).weights
     with torch.no_grad():
-        output = Generator.from_preset("tiny").eval()(exposure_stack(ldr, t))
-    assert (output - mu_law(radiance)).abs().max() < 0.01  # the reference alone would be off by 0.12
+        generator.judges[0][-1].bias += 3.0  # one logit for all exposures changes nothing
+        torch.testing.assert_close(merged_by(generator, inputs).weights, physics, atol=1e-5, rtol=0)
+        generator.judges[0][-1].weight.normal_(std=10.0)
+        judged = merged_by(generator, inputs)
+    assert (judged.weights - physics).abs().max() > 0.1
+    blend = (judged.weights * inverse_mu_law(judged.aligned.tone_mapped)).sum(dim=1)
+    unclipped = inputs[0][:, 1, :3] < mu_law(torch.tensor(0.9 / 4))
+    torch.testing.assert_close(judged.radiance[unclipped], mu_law(blend)[unclipped], atol=1e-5, rtol=0)
 
 
-def test_training_mode_gives_every_scale_and_displacements() -> None:
-    output = Generator.from_preset("tiny").train()(stack_of(32, 48, batch=2))
-    assert isinstance(output, TrainingOutput)
-    assert output.radiance.shape == (2, 3, 32, 48)
-    assert [tuple(c.shape) for c in output.coarser] == [(2, 3, 16, 24), (2, 3, 8, 12)]
-    assert [tuple(d.shape) for d in output.displacements] == [(2, 2, 2, 16, 24), (2, 2, 2, 8, 12), (2, 2, 2, 4, 6)]
+def test_training_mode_gives_the_coarser_scales() -> None:
+    inputs = inputs_of(32, 48, batch=2)
+    generator = Generator.from_preset("tiny").train()
+    output = generator(*inputs)
+    assert [tuple(c.shape) for c in output.coarser] == [(2, 3, 8, 12), (2, 3, 4, 6)]
+    assert generator.eval()(*inputs).coarser == ()
 
 
 @pytest.mark.parametrize("alignment", ["deformable", "none"])
 @pytest.mark.parametrize("attention", [True, False])
 def test_every_parameter_learns(alignment: str, attention: bool) -> None:
-    torch.manual_seed(0)
     generator = random_generator(alignment=alignment, attention=attention).train()
-    output = generator(stack_of(32, 32))
+    output = generator(*inputs_of(32, 32))
     sum(((c**2).mean() for c in output.coarser), (output.radiance**2).mean()).backward()
+    without = [name for name, p in generator.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+    assert without == []
+
+
+def test_an_untrained_generator_learns_from_its_first_update() -> None:
+    # Zero-initialised heads learn at once; what lies under them, from the second update on.
+    generator = Generator.from_preset("tiny").train()
+    inputs = inputs_of(32, 32)
+    optimizer = torch.optim.SGD(generator.parameters(), 0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        output = generator(*inputs)
+        sum(((c**2).mean() for c in output.coarser), (output.radiance**2).mean()).backward()
+        optimizer.step()
     without = [name for name, p in generator.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
     assert without == []
 
@@ -65,54 +154,58 @@ def test_switched_off_parts_are_gone() -> None:
     plain = Generator.from_preset("tiny", alignment="none", attention=False, deep_supervision=False)
     names = " ".join(dict(plain.named_parameters()))
     assert "alignment" not in names
-    assert "matching" not in names
     assert "gates" not in names
-    assert "coarse_heads" not in names
-    assert plain.train()(stack_of(16, 16)).coarser == ()
+    assert "coarse_residuals" not in names
+    assert plain.largest_correction == 0
+    assert plain.train()(*inputs_of(16, 16)).coarser == ()
 
 
-def changed_columns(generator: Generator, width: int, column: int) -> torch.Tensor:
-    stack = stack_of(16, width, seed=4)
-    other = stack.clone()
-    other[..., column] = 1 - other[..., column]
+def test_exposures_move_no_further_than_the_largest_correction() -> None:
+    generator = random_generator()
     with torch.no_grad():
-        return (generator(stack) - generator(other)).abs().amax(dim=(0, 1, 2)).nonzero().flatten()
+        for stage in generator.alignment:
+            stage.correction.bias.fill_(100.0)  # every scale corrects by all that it may, right and down
+    # The position of each pixel as its radiance: what is read tells where it was read.
+    ramp = torch.arange(96.0).expand(1, 2, 3, 32, 96) / 96
+    rest = torch.zeros(1, 2, 2, 32, 96) + 0.01
+    inputs = (torch.cat([ramp, rest], dim=2), torch.tensor([[1.0, 4.0]]), torch.zeros(1, 2, 2, 32, 96))
+    read = merged_by(generator, inputs).aligned.tone_mapped[0, 1, 0, :, :64] * 96
+    moved = read - torch.arange(64.0)
+    assert moved.max() <= generator.largest_correction + 1e-3
+    assert moved.max() > 0.9 * generator.largest_correction
 
 
-def test_nothing_outside_the_halo_matters() -> None:
-    generator = random_generator(max_offset=16)
-    column = generator.halo + 40
-    changed = changed_columns(generator, 2 * generator.halo + 96, column)
-    assert column - generator.halo <= int(changed[0])
-    assert int(changed[-1]) <= column + generator.halo
-    # The bound is of use: what is changed is not far narrower.
-    assert int(changed[-1] - changed[0]) > generator.halo
-
-
-def test_halo_without_alignment_is_smaller_and_holds() -> None:
-    generator = random_generator(alignment="none")
-    assert generator.halo < random_generator().halo
-    changed = changed_columns(generator, 2 * generator.halo + 64, generator.halo + 16)
-    assert int(changed[0]) >= 16
-    assert int(changed[-1]) <= 2 * generator.halo + 16
-
-
-def test_receptive_field_and_stride_are_stated() -> None:
-    for preset in PRESETS:
-        generator = Generator.from_preset(preset)
-        assert generator.halo % generator.stride == 0
-        assert generator.receptive_field == 2 * generator.halo + 1
-    assert Generator(base_channels=8, scales=2).stride == 4
+def test_a_region_with_its_surroundings_is_merged_as_in_the_whole() -> None:
+    # In float64: random logits make differences of rounding visible that belong to no distance.
+    generator, inputs = random_generator().double(), tuple(part.double() for part in inputs_of(24, 320))
+    whole = merged_by(generator, inputs).radiance
+    with torch.no_grad():
+        region = generator(inputs[0], inputs[1], inputs[2][..., 64:], 1, torch.tensor([[0, 64]])).radiance
+    torch.testing.assert_close(region[..., 64:], whole[..., 128:], atol=1e-4, rtol=0)
+    torch.testing.assert_close(region[..., 160:], whole[..., 224:], atol=1e-9, rtol=0)
+    assert (region[..., :8] - whole[..., 64:72]).abs().max() > 1e-3  # surroundings matter
 
 
 @pytest.mark.parametrize(
-    "shape", [(3, 6, 32, 32), (1, 2, 6, 32, 32), (1, 3, 3, 32, 32), (1, 3, 6, 15, 32), (1, 3, 6, 32, 8)]
+    ("change", "said"),
+    [
+        ({0: torch.rand(3, 5, 32, 32)}, "expected observations of shape"),
+        ({0: torch.rand(1, 1, 5, 32, 32)}, "N >= 2"),
+        ({0: torch.rand(1, 3, 6, 32, 32)}, "expected observations of shape"),
+        ({0: torch.zeros(1, 3, 5, 32, 32, dtype=torch.uint8)}, "floating-point"),
+        ({1: torch.ones(1, 2)}, r"exposures of shape \(1, 3\), got \(1, 2\)"),
+        ({2: torch.zeros(1, 3, 32, 32)}, "displacement of shape"),
+        ({2: torch.zeros(1, 2, 2, 32, 32)}, "displacement of shape"),
+        ({2: torch.zeros(1, 3, 2, 15, 32)}, "H and W >= 16"),
+        ({3: 3}, "one of 3 exposures, got index 3"),
+    ],
 )
-def test_other_inputs_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"expected \(B, 3, 6, H, W\)"):
-        Generator.from_preset("tiny")(torch.rand(shape))
-    with pytest.raises(ValueError, match="floating-point"):
-        Generator.from_preset("tiny")(torch.zeros(1, 3, 6, 16, 16, dtype=torch.uint8))
+def test_other_inputs_are_refused(change: dict[int, Tensor], said: str) -> None:
+    inputs = [torch.rand(1, 3, 5, 32, 32), torch.tensor([[1.0, 4.0, 16.0]]), torch.zeros(1, 3, 2, 32, 32), 1]
+    for place, value in change.items():
+        inputs[place] = value
+    with pytest.raises(ValueError, match=said):
+        Generator.from_preset("tiny")(*inputs)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +215,6 @@ def test_other_inputs_are_refused(shape: tuple[int, ...]) -> None:
         ({"scales": 5}, "scales"),
         ({"blocks": 0}, "blocks"),
         ({"alignment": "flow"}, "alignment"),
-        ({"max_offset": 7}, "max_offset"),
     ],
 )
 def test_impossible_architectures_are_refused(arguments: dict[str, object], word: str) -> None:
@@ -135,26 +227,41 @@ def test_unknown_preset_names_the_known_ones() -> None:
         Generator.from_preset("huge")
 
 
+def test_stride_is_what_inputs_are_padded_to() -> None:
+    assert Generator(base_channels=8, scales=2).stride == 4
+    assert all(Generator.from_preset(preset).stride == 8 for preset in PRESETS)
+
+
 def test_bfloat16_autocast_on_cpu_is_close_to_float32() -> None:
-    generator = random_generator()
-    stack = stack_of(32, 32)
-    with torch.no_grad():
-        exact = generator(stack)
-        with torch.autocast("cpu", torch.bfloat16):
-            rounded = generator(stack)
+    generator, inputs = random_generator(), inputs_of(32, 32)
+    exact = merged_by(generator, inputs).radiance
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = merged_by(generator, inputs).radiance
     assert rounded.dtype == torch.float32
     assert (rounded - exact).abs().mean() < 0.05 * exact.abs().mean()
+
+
+def test_half_precision_leaves_the_physics_exact() -> None:
+    inputs = inputs_of(32, 32)
+    untrained = Generator.from_preset("tiny").eval()
+    exact = merged_by(untrained, inputs).radiance
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(merged_by(untrained, inputs).radiance, exact, atol=1e-5, rtol=0)
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_equals_cpu_and_trains_in_bfloat16() -> None:
-    generator = random_generator()
-    stack = stack_of(40, 56)
-    with torch.no_grad():
-        expected = generator(stack)
-        torch.testing.assert_close(generator.cuda()(stack.cuda()).cpu(), expected, atol=1e-3, rtol=1e-3)
+    generator, inputs = random_generator(), inputs_of(40, 56)
+    expected = merged_by(generator, inputs).radiance
+    on_gpu = tuple(part.cuda() for part in inputs)
+    torch.testing.assert_close(merged_by(generator.cuda(), on_gpu).radiance.cpu(), expected, atol=1e-3, rtol=1e-3)
     with torch.autocast("cuda", torch.bfloat16):
-        output = generator.train()(stack.cuda())
+        output = generator.train()(*on_gpu)
     output.radiance.square().mean().backward()
     assert all(torch.isfinite(p.grad).all() for p in generator.parameters() if p.grad is not None)
+
+
+def test_no_two_presets_are_alike() -> None:
+    configurations = [Generator.from_preset(preset).config for preset in PRESETS]
+    assert all(one != other for one, other in itertools.combinations(configurations, 2))

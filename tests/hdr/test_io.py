@@ -14,7 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from hdr.io import check_radiance, check_writable, read_ldr, read_radiance, write_preview, write_radiance, written_whole
+from hdr._files import check_writable, written_whole
+from hdr.io import check_radiance, read_ldr, read_radiance, write_preview, write_radiance
 from hdr.tonemap import tonemap
 from tests.hdr.photographs import random_pixels, write_16_bit, write_16_bit_tiff, write_photograph
 

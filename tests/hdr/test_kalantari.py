@@ -8,7 +8,7 @@ import torch
 from hdr.data import KalantariDataset
 from hdr.data.source import open_scenes
 from hdr.io import write_radiance
-from hdr.radiometry import ldr_to_linear, linear_to_ldr
+from hdr.radiometry import ldr_to_linear, linear_to_ldr, mu_law
 
 EV = (0.0, 2.0, 4.0)
 
@@ -57,15 +57,21 @@ def test_truth_is_brought_to_the_scale_of_the_short_exposure(tmp_path: Path, ori
 
 def test_crops_flips_and_turns_keep_pictures_and_truth_together(tmp_path: Path) -> None:
     write_scene(tmp_path / "s")
-    data = KalantariDataset(tmp_path, crop=24)
-    torch.manual_seed(0)
+    data = KalantariDataset(tmp_path, crop=16)
     crops = [data[0] for _ in range(8)]
     for sample in crops:
-        assert sample["ldr"].shape == (3, 3, 24, 24)
+        assert sample["target"].shape == (3, 16, 16)
+        assert sample["displacement"].shape == (3, 2, 16, 16)
+        assert sample["ldr"].shape == (3, 3, 32, 32)  # with surroundings, for what moved out of the crop
+        top, left = sample["corner"].tolist()
+        inside = (slice(None), slice(top, top + 16), slice(left, left + 16))
         # The short exposure of this scene is its radiance to the power 1 / 2.2, wherever a pixel has gone.
-        torch.testing.assert_close(ldr_to_linear(sample["ldr"][0], 1.0), sample["target"], atol=5e-3, rtol=0)
+        radiance = ldr_to_linear(sample["ldr"][0], 1.0)
+        torch.testing.assert_close(radiance[inside], sample["target"], atol=5e-3, rtol=0)
+        torch.testing.assert_close(sample["observations"][0, :3], mu_law(radiance), atol=1e-3, rtol=0)
         assert sample["ldr"][2].amax(dim=0).min() > 0.05  # no black rows where a turn left the frame
     assert len({sample["target"].sum().item() for sample in crops}) > 1
+    assert len({tuple(sample["corner"].tolist()) for sample in crops}) > 1
 
 
 def test_broken_scenes_are_all_named(tmp_path: Path) -> None:

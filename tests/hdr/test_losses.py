@@ -1,5 +1,6 @@
 """The reference is the arccos form of the paper, computed in float64 with NumPy, where that is stable."""
 
+import itertools
 import math
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from hdr.fusion import Aligned
 from hdr.nn import (
     SphereAdversarialLoss,
     ToneMappedL1Loss,
@@ -17,7 +19,6 @@ from hdr.nn import (
     sphere_distance,
     tone_mapped_l1,
 )
-from hdr.radiometry import mu_law
 
 vectors = st.lists(st.floats(-30, 30), min_size=5, max_size=5)
 
@@ -154,29 +155,61 @@ def test_tone_mapped_l1_refuses_broadcasting() -> None:
         tone_mapped_l1(torch.rand(1, 3, 4, 4), torch.rand(3, 4, 4))
 
 
-def shifted_scene() -> tuple[Tensor, Tensor]:
-    """A stack whose short and long exposures show the target 4 pixels further right; nothing is saturated."""
-    wide = torch.rand(1, 3, 16, 24, generator=torch.Generator().manual_seed(3)) * 0.1
-    target, moved = wide[..., 4:20], wide[..., :16]
-    radiance = torch.stack([moved, target, moved], dim=1)
-    return torch.cat([radiance.clamp(0, 0.9), radiance], dim=2), mu_law(target)
+def aligned_exposures(found: Tensor, saturation: Tensor | float = 0.0, seen: Tensor | float = 1.0) -> Aligned:
+    """Exposures (B, N, 3, H, W) as the generator found them."""
+    maps = torch.zeros_like(found[:, :, :1])
+    return Aligned(found, maps + saturation, maps + 0.01, maps + seen)
+
+
+def test_alignment_loss_is_the_mean_over_exposures_of_differences_that_level_off() -> None:
+    found, target = torch.rand(2, 3, 3, 4, 5), torch.rand(2, 3, 4, 5)
+    saturation, seen = torch.rand(2, 3, 1, 4, 5), (torch.rand(2, 3, 1, 4, 5) < 0.7).float()
+    terms = []
+    for batch, exposure, channel, row, column in itertools.product(range(2), (0, 2), range(3), range(4), range(5)):
+        usable = saturation[batch, exposure, 0, row, column] < 0.5 and seen[batch, exposure, 0, row, column] == 1
+        x = abs(float(found[batch, exposure, channel, row, column] - target[batch, channel, row, column]))
+        terms.append(x / (1 + x / 0.1) if usable else 0.0)
+    loss = alignment_loss(aligned_exposures(found, saturation, seen), target, 1)
+    assert loss.item() == pytest.approx(sum(terms) / len(terms), rel=1e-5)
 
 
 def test_alignment_loss_is_least_at_the_true_displacement() -> None:
-    stack, target = shifted_scene()
-    losses = []
-    for shift in (0.0, 1.0, 2.0, 3.0):  # in pixels of half resolution: the scene moved by 2
-        displacement = torch.zeros(1, 2, 2, 8, 8)
-        displacement[:, :, 0] = shift
-        losses.append(alignment_loss(stack, (displacement,), target).item())
-    assert losses.index(min(losses)) == 2
-    assert losses[2] < 0.5 * losses[0]
+    wide = torch.rand(1, 3, 16, 24, generator=torch.Generator().manual_seed(3))
+    target = wide[..., 4:20]
+    losses = [
+        alignment_loss(
+            aligned_exposures(wide[:, None, ..., 4 - shift : 20 - shift].expand(1, 3, -1, -1, -1)), target, 1
+        )
+        for shift in (0, 1, 2, 4)
+    ]
+    assert losses[0] == 0
+    assert all(loss > 0.01 for loss in losses[1:])
 
 
-def test_alignment_loss_ignores_saturated_pixels() -> None:
-    stack, target = shifted_scene()
-    stack[:, :, :3] = 1.0
-    assert alignment_loss(stack, (torch.zeros(1, 2, 2, 8, 8),), target).item() == 0.0
+@pytest.mark.parametrize(("saturation", "counts"), [(0.4, True), (0.6, False), (1.0, False)])
+def test_alignment_loss_ignores_what_is_more_than_half_saturated(saturation: float, counts: bool) -> None:
+    found, target = torch.rand(1, 2, 3, 4, 4), torch.rand(1, 3, 4, 4)
+    assert (alignment_loss(aligned_exposures(found, saturation), target, 0) > 0) == counts
+
+
+def test_alignment_loss_teaches_the_others_and_neither_the_reference_nor_the_masks() -> None:
+    found = torch.rand(1, 3, 3, 4, 4, requires_grad=True)
+    masks = torch.full((1, 3, 1, 4, 4), 0.1, requires_grad=True)
+    alignment_loss(aligned_exposures(found, masks), torch.rand(1, 3, 4, 4), 1).backward()
+    assert found.grad is not None
+    assert found.grad[:, [0, 2]].abs().min() > 0
+    assert found.grad[:, 1].abs().max() == 0
+    assert masks.grad is None
+
+
+def test_moments_are_taken_in_full_precision() -> None:
+    # bfloat16 has 8 bits: near the pole distances of some thousandths would all be rounded by as much.
+    q = (300 + 20 * torch.rand(4, 9)).bfloat16()
+    for precision in (torch.bfloat16, torch.float16):
+        loss = SphereAdversarialLoss(3).moment_sum(q.to(precision))
+        assert loss.dtype == torch.float32
+        exact = SphereAdversarialLoss(3).moment_sum(q.to(precision).double()).item()
+        assert loss.item() == pytest.approx(exact, rel=1e-6)
 
 
 @pytest.mark.cuda

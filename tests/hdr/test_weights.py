@@ -13,7 +13,7 @@ from tests.hdr.generators import random_generator
 
 def resaved(path, tensors=None, **metadata):
     """Rewrite a weights file with other tensors or metadata."""
-    known = {"format": "hdr-generator-1", "preset": "tiny", "config": json.dumps(Generator.from_preset("tiny").config)}
+    known = {"format": "hdr-generator-2", "preset": "tiny", "config": json.dumps(Generator.from_preset("tiny").config)}
     save_file(tensors or load_file(path), path, metadata={**known, **metadata})
     return path
 
@@ -26,7 +26,7 @@ def weights(tmp_path):
 
 
 def test_saved_generators_are_loaded_in_half_precision(tmp_path):
-    original = random_generator("tiny", attention=False, max_offset=16)
+    original = random_generator("tiny", attention=False, alignment="none")
     save_generator(original, tmp_path / "mine.safetensors")
     loaded = load_generator(tmp_path / "mine.safetensors")
     assert loaded.config == original.config
@@ -103,6 +103,22 @@ def test_missing_weights_are_named(name, said):
         load_generator(name)
 
 
+@pytest.mark.parametrize("preset", [None, "tiny", "small"])
+def test_none_is_an_untrained_generator_of_the_preset(preset):
+    generator = load_generator("none", preset)
+    assert generator.config == Generator.from_preset(preset or "tiny").config
+    assert not generator.training
+    assert not any(parameter.requires_grad for parameter in generator.parameters())
+    assert all(not bool(judge[-1].weight.any()) for judge in generator.judges)
+    assert not bool(generator.refinement[-1].weight.any())
+
+
+def test_generators_of_the_version_before_are_told_apart(weights):
+    resaved(weights, format="hdr-generator-1")
+    with pytest.raises(ValueError, match="not of an HDR generator"):
+        load_generator(weights)
+
+
 def test_folder_is_refused(tmp_path):
     with pytest.raises(
         ValueError, match=f"a folder; give a .safetensors file or one of {', '.join(bundled_presets())}$"
@@ -115,6 +131,7 @@ def test_loading_and_saving_leave_the_global_random_state_alone(tmp_path):
     before = torch.get_rng_state()
     save_generator(generator, tmp_path / "mine.safetensors")
     load_generator(tmp_path / "mine.safetensors", preset="tiny")
+    load_generator("none")
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -1,0 +1,91 @@
+"""Files that are written whole or not at all; needs nothing but the standard library."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def written_whole(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Context that gives a temporary path, and renames it to ``path`` when the block ends without an error.
+
+    After an error, at any moment, ``path`` is what it was and nothing else is left in its folder.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    overwrite
+        Whether it may exist.
+
+    Raises
+    ------
+    FileExistsError
+        If it exists and ``overwrite`` is False.
+    FileNotFoundError
+        If its folder does not exist.
+    OSError
+        If the operating system does not let a file be created there, or has no room for it.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> with written_whole(pathlib.Path(folder.name, "note.txt")) as temporary:
+    ...     _ = temporary.write_text("whole")
+    >>> [file.name for file in pathlib.Path(folder.name).iterdir()]
+    ['note.txt']
+    >>> folder.cleanup()
+    """
+    path = Path(path)
+    check_writable(path, overwrite=overwrite)
+    # A folder rather than a file: what is created inside gets the permissions that the user's umask asks for.
+    with _temporary_folder_beside(path) as folder:
+        temporary = Path(folder, path.name)
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+
+
+def check_writable(
+    path: str | os.PathLike[str], *, overwrite: bool = False, suffixes: tuple[str, ...] | None = None
+) -> None:
+    """Raise now, before the work, what writing would: an existing file, a folder that takes none, another suffix."""
+    path = Path(path)
+    if suffixes is not None:
+        known_suffix(path, suffixes, "the result is written to")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give the name of a file")
+    if path.exists() and not overwrite:
+        raise FileExistsError(
+            f"{path} exists; choose another name, or replace it with --force (overwrite=True in Python)"
+        )
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {path.parent}; create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"{path}: no permission to write in the folder {path.parent}; choose another")
+
+
+def check_folder(path: str | os.PathLike[str]) -> None:
+    """Raise a NotADirectoryError if ``path``, where a folder is to be, is a file."""
+    if Path(path).exists() and not Path(path).is_dir():
+        raise NotADirectoryError(f"{path} is a file; give the name of a folder")
+
+
+def _temporary_folder_beside(path: Path) -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix=".hdr-", dir=path.parent)
+    except OSError as error:  # it names the temporary folder, of which the user does not know
+        raise OSError(error.errno, f"cannot be written in its folder: {error.strerror}", os.fspath(path)) from error
+
+
+def known_suffix(path: Path, allowed: tuple[str, ...], verb: str) -> str:
+    suffix = path.suffix.lower()
+    if suffix not in allowed:
+        raise ValueError(f"{path}: {verb} {', '.join(allowed)} files; this name ends in {suffix or 'no suffix'}")
+    return suffix

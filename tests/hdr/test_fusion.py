@@ -1,0 +1,294 @@
+"""The physical merge against its formulas, worked pixel by pixel in float64, and against what noise allows."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from hdr.calibration import Calibration
+from hdr.data.camera import Camera
+from hdr.fusion import (
+    BINS,
+    Aligned,
+    bring_to_reference,
+    clipping_value,
+    observe,
+    prior,
+    unexplained_variance,
+)
+from hdr.radiometry import inverse_mu_law, mu_law
+from hdr.response import Response
+from tests.hdr.brackets import EXPOSURES, photographed, textured
+
+T = torch.tensor(EXPOSURES)
+
+
+def naive_blur(image: np.ndarray, sigma: float, radius: int) -> np.ndarray:
+    """Gaussian blur of (H, W), mirrored at the edges, tap by tap."""
+    taps = np.array([math.exp(-(k**2) / (2 * sigma**2)) for k in range(-radius, radius + 1)])
+    taps /= taps.sum()
+    height, width = image.shape
+    padded = np.pad(image, radius, mode="reflect")
+    result = np.zeros_like(image)
+    for dy, dx in itertools.product(range(2 * radius + 1), repeat=2):
+        result += taps[dy] * taps[dx] * padded[dy : dy + height, dx : dx + width]
+    return result
+
+
+def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.ndarray:
+    """Logarithms of the weights of one scene, (N, H, W), relative to the largest."""
+    tone_mapped, saturation, deviation, seen = (part[0].double().numpy() for part in aligned)
+    unsaturated, lost = (1 - saturation[:, 0] - 1e-3).clip(0), saturation[reference, 0]
+    deviation, seen = deviation[:, 0], seen[:, 0]
+    count, _, height, width = tone_mapped.shape
+    log = np.zeros((count, height, width))
+    for i, t in enumerate(exposures):
+        limit = math.log1p(5000 / max(t, exposures[reference])) / math.log(5001)
+        clipped = [np.minimum(tone_mapped[k], limit) for k in (i, reference)]
+        squared = naive_blur(((clipped[0] - clipped[1]) ** 2).mean(axis=0), 1.0, 3)
+        expected = naive_blur(deviation[i] ** 2 + deviation[reference] ** 2, 2.0, 6)
+        for row, column in itertools.product(range(height), range(width)):
+            here = (row, column)
+            excess = max(squared[here] - expected[here], 0.0)
+            consistent = 1.0 if i == reference else math.exp(-0.5 * excess / (expected[here] + 0.003**2))
+            weight = unsaturated[i][here] * t * consistent * seen[i][here]
+            if i < reference:  # shorter exposures decide where the reference is lost
+                enough = math.exp(-0.5 * excess / (expected[here] + 0.006**2))
+                usable = 1.0 if i == 0 else unsaturated[i][here]
+                trust = 1.0 if seen[i][here] else 0.03
+                weight += 0.01 * lost[here] * enough * usable * trust * t
+            log[i][here] = math.log(weight + (1e-5 if i == reference else 1e-12))
+    return np.maximum(log - log.max(axis=0), -8.0)
+
+
+def random_aligned(count: int, reference: int, seed: int = 0) -> Aligned:
+    """Exposures that agree here and disagree there, saturated and unseen in parts that overlap."""
+    source = torch.Generator().manual_seed(seed)
+    scene = mu_law(textured(16, 20, seed))
+    difference = 0.04 * torch.randn(1, count, 3, 16, 20, generator=source)
+    difference[:, reference] = 0
+    saturation = (2 * torch.rand(1, count, 1, 16, 20, generator=source) - 0.7).clamp(0, 1)
+    deviation = 0.002 + 0.02 * torch.rand(1, count, 1, 16, 20, generator=source)
+    seen = (torch.rand(1, count, 1, 16, 20, generator=source) < 0.8).float()
+    seen[:, reference] = 1
+    return Aligned((scene + difference).clamp(0, 1), saturation, deviation, seen)
+
+
+@pytest.mark.parametrize(
+    ("exposures", "reference"), [((1.0, 4.0), 0), ((1.0, 3.0, 11.0), 1), ((1.0, 2.0, 4.0, 9.0), 2)]
+)
+def test_prior_is_its_formula_pixel_by_pixel(exposures: tuple[float, ...], reference: int) -> None:
+    aligned = random_aligned(len(exposures), reference)
+    found = prior(aligned, torch.tensor([exposures]), reference)[0, :, 0].numpy()
+    np.testing.assert_allclose(found, naive_prior(aligned, list(exposures), reference), atol=2e-3)
+
+
+def test_prior_is_bounded_so_that_a_softmax_passes_gradients() -> None:
+    found = prior(random_aligned(3, 1), T[None], 1)
+    assert found.max() == 0
+    assert found.min() == -8
+
+
+def still(noise: float = 0.0, **arguments: object) -> Aligned:
+    """A still scene as the exposures see it, (1, N, ...)."""
+    bracket = photographed(textured(48, 64, darkest=0.02, brightest=0.045), noise=noise, levels=None)
+    observed = observe(bracket.ldr, bracket.exposures, bracket.calibration)[None]
+    return bring_to_reference(observed, torch.zeros(1, 3, 2, 48, 64), 1)
+
+
+def test_weights_of_a_still_scene_are_the_exposures() -> None:
+    # Shot noise has the variance of the light: radiance from t times the light has 1 / t of it, so t is the weight.
+    weights = prior(still(), T[None], 1)[0, :, 0].softmax(dim=0)
+    expected = (T / T.sum()).view(3, 1, 1).expand_as(weights)
+    torch.testing.assert_close(weights, expected, atol=1e-3, rtol=0)
+
+
+def test_the_merge_of_a_noisy_still_bracket_is_better_than_any_exposure_of_it() -> None:
+    truth = textured(96, 96, darkest=0.02, brightest=0.045)
+    camera = Camera(Response.gamma(2.2), full_well=1000.0, read_noise=0.0, levels=65535)
+    ldr = camera.photograph(torch.Generator().manual_seed(0), truth.expand(3, -1, -1, -1), T)
+    calibration = Calibration(camera.response, shot=1e-3, read=0.0, levels=65535)
+    aligned = bring_to_reference(observe(ldr, T, calibration)[None], torch.zeros(1, 3, 2, 96, 96), 1)
+    weights = prior(aligned, T[None], 1).softmax(dim=1)
+    radiance = inverse_mu_law(aligned.tone_mapped)
+    merged = (weights * radiance).sum(dim=1)[0]
+    errors = [float((one - truth).square().mean()) for one in (*radiance[0], merged)]
+    assert errors[0] > errors[1] > errors[2] > errors[3]
+    # The variance of a mean weighted by t: shot noise x / 1000 over the sum of t.
+    assert errors[3] == pytest.approx(float(truth.mean()) * 1e-3 / float(T.sum()), rel=0.05)
+
+
+def test_what_contradicts_the_reference_is_left_out() -> None:
+    aligned = still(noise=1e-3)
+    moved = aligned.tone_mapped.clone()
+    moved[:, 2, :, 16:32, 24:40] += 0.2
+    weights = prior(aligned._replace(tone_mapped=moved), T[None], 1)[0, :, 0].softmax(dim=0)
+    assert weights[2, 18:30, 26:38].max() < 1e-3
+    assert weights[2, :10].min() > 0.6
+
+
+def test_what_an_exposure_did_not_see_is_not_blended() -> None:
+    aligned = still()
+    seen = aligned.seen.clone()
+    seen[:, 2, :, :, :10] = 0
+    weights = prior(aligned._replace(seen=seen), T[None], 1)[0, :, 0].softmax(dim=0)
+    assert weights[2, :, :10].max() < 1e-3
+    assert weights[2, :, 10:].min() > 0.7
+
+
+def lost_reference(short: float) -> Tensor:
+    """Weights (3,) where the reference and the longest are clipped and the shortest shows a radiance."""
+    ldr = torch.ones(3, 3, 32, 32)
+    ldr[0] = short ** (1 / 2.2)
+    observed = observe(ldr, T, Calibration(Response.gamma(2.2)))[None]
+    aligned = bring_to_reference(observed, torch.zeros(1, 3, 2, 32, 32), 1)
+    return prior(aligned, T[None], 1)[0, :, 0, 16, 16].softmax(dim=0)
+
+
+@pytest.mark.parametrize("radiance", [0.26, 0.6, 0.94, 1.0])
+def test_shorter_exposures_decide_where_the_reference_is_lost(radiance: float) -> None:
+    assert lost_reference(radiance)[0] > 0.99
+
+
+def test_a_shorter_exposure_that_is_too_dark_to_have_saturated_the_reference_is_not_believed() -> None:
+    assert lost_reference(0.05)[1] > 0.99
+
+
+def test_rounding_of_what_is_clipped_decides_nothing() -> None:
+    # Interpolated between clipped pixels, saturation is 1 - 6e-8, or 1: as it happens.
+    ldr = torch.ones(3, 3, 32, 32)
+    ldr[0] = 0.05 ** (1 / 2.2)  # hardly believed: it is too dark for what the others show
+    observed = observe(ldr, T, Calibration(Response.gamma(2.2)))[None]
+    aligned = bring_to_reference(observed, torch.zeros(1, 3, 2, 32, 32), 1)
+    rounded = aligned._replace(saturation=torch.where(aligned.saturation == 1, 1 - 2**-24, aligned.saturation))
+    weights, as_rounded = (prior(one, T[None], 1).softmax(dim=1) for one in (aligned, rounded))
+    torch.testing.assert_close(as_rounded, weights, atol=1e-5, rtol=0)
+
+
+def test_saturation_begins_and_ends_below_the_white_level_and_is_that_of_the_brightest_channel() -> None:
+    white = 248 / 255
+    ldr = torch.full((2, 3, 1, 5), 0.2)
+    ldr[:, 1] = white * torch.tensor([0.5, 0.9, 0.94, 0.98, 1.0])
+    calibration = Calibration(Response.gamma(2.2).with_white_level(white), white_level=white)
+    saturation = observe(ldr, torch.tensor([1.0, 4.0]), calibration)[:, 3, 0]
+    torch.testing.assert_close(saturation, torch.tensor([[0.0, 0.0, 0.5, 1.0, 1.0]] * 2), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("levels", [255, 65535])
+@pytest.mark.parametrize("radiance", [0.005, 0.05])
+def test_deviation_is_what_the_camera_scatters(levels: int, radiance: float) -> None:
+    camera = Camera(Response.gamma(2.2), full_well=8000.0, read_noise=5e-4, levels=levels)
+    flat = torch.full((3, 3, 128, 128), radiance)
+    ldr = camera.photograph(torch.Generator().manual_seed(0), flat, T)
+    calibration = Calibration(camera.response, shot=1 / 8000, read=2.5e-7, levels=levels)
+    observed = observe(ldr, T, calibration)
+    for image in observed:
+        assert float(image[4].mean()) == pytest.approx(float(image[:3].std()), rel=0.06)
+
+
+def test_deviation_holds_what_the_exposures_of_a_response_disagree_by() -> None:
+    ldr = torch.full((2, 3, 8, 8), 0.5)
+    exact, doubtful = (
+        observe(ldr, torch.tensor([1.0, 4.0]), Calibration(Response.gamma(2.2), shot=0, read=0, disagreement=(ev,)))
+        for ev in (0.0, 0.1)
+    )
+    radiance = 0.5**2.2
+    error = radiance * (2**0.1 - 1) * 5000 / (1 + 5000 * radiance) / math.log(5001)
+    added = (doubtful[0, 4].square() - exact[0, 4].square()).sqrt()
+    torch.testing.assert_close(added, torch.full_like(added, error), rtol=0.02, atol=0)
+
+
+def test_exposures_are_read_where_the_displacement_points_and_the_reference_is_copied() -> None:
+    observed = torch.rand(1, 3, 5, 20, 24)
+    displacement = torch.full((1, 3, 2, 20, 24), 0.5)
+    displacement[:, 0, 0], displacement[:, 0, 1] = 2.0, -3.0
+    aligned = bring_to_reference(observed, displacement, 1)
+    assert torch.equal(aligned.tone_mapped[:, 1], observed[:, 1, :3])
+    assert torch.equal(aligned.deviation[:, 1], observed[:, 1, 4:])
+    torch.testing.assert_close(aligned.tone_mapped[0, 0, :, 3:, :22], observed[0, 0, :3, :17, 2:], atol=1e-5, rtol=0)
+    middle = observed[0, 2, :3, :-1, :-1] + observed[0, 2, :3, 1:, :-1]
+    middle = (middle + observed[0, 2, :3, :-1, 1:] + observed[0, 2, :3, 1:, 1:]) / 4
+    torch.testing.assert_close(aligned.tone_mapped[0, 2, :, :-1, :-1], middle, atol=1e-5, rtol=0)
+
+
+def test_seen_is_what_lies_inside_the_frame() -> None:
+    displacement = torch.zeros(1, 2, 2, 6, 8)
+    displacement[:, 1, 0] = -2.4
+    displacement[:, 1, 1] = 1.4
+    seen = bring_to_reference(torch.rand(1, 2, 5, 6, 8), displacement, 0).seen[0, :, 0]
+    assert bool((seen[0] == 1).all())
+    expected = torch.zeros(6, 8)
+    expected[:5, 2:] = 1  # column 2 is read at -0.4, still in the first pixel; row 4 at 5.4, still in the last
+    assert torch.equal(seen[1], expected)
+
+
+def test_a_region_is_read_as_part_of_the_whole() -> None:
+    observed = torch.rand(2, 3, 5, 40, 48)
+    displacement = 4 * torch.randn(2, 3, 2, 40, 48)
+    corner = torch.tensor([[8, 4], [12, 20]])
+    whole = bring_to_reference(observed, displacement, 1)
+    for scene, (top, left) in enumerate(corner.tolist()):
+        inside = (..., slice(top, top + 16), slice(left, left + 20))
+        parts = torch.stack([displacement[k][..., t : t + 16, s : s + 20] for k, (t, s) in enumerate(corner.tolist())])
+        region = bring_to_reference(observed, parts, 1, corner)
+        for found, expected in zip(region, whole, strict=True):
+            torch.testing.assert_close(found[scene], expected[scene][inside], atol=1e-4, rtol=0)
+
+
+def test_clipping_value_is_the_lower_saturation_of_two_exposures() -> None:
+    expected = torch.log1p(5000 / torch.tensor([[4.0, 4.0, 16.0]])) / math.log(5001)
+    torch.testing.assert_close(clipping_value(T[None], 1), expected)
+
+
+def unexplained_of(grain: float, noise: float = 2e-3) -> tuple[Tensor, Tensor]:
+    """Unexplained variance with multiplicative grain that the calibration does not know of, and which brightnesses the
+    scene has on both sides of: at the ends of its range, those of the reference are chosen by their grain."""
+    scene = textured(160, 160, darkest=0.004, brightest=0.045)
+    source = torch.Generator().manual_seed(5)
+    instants = [scene * (1 + grain * torch.randn(scene.shape, generator=source)) for _ in EXPOSURES]
+    bracket = photographed(instants, noise=noise, levels=None)
+    found = unexplained_variance(bracket.ldr, bracket.exposures, bracket.calibration, torch.zeros(3, 2, 160, 160), 1)
+    shown = torch.histc(mu_law(scene).mean(dim=0), BINS, 0, 1) > 100
+    return found, shown & shown.roll(1) & shown.roll(-1)
+
+
+def test_nothing_is_unexplained_where_the_noise_is_known() -> None:
+    found, shown = unexplained_of(0.0)
+    assert found.shape == (3, BINS)
+    assert found[:, shown].max() < 0.004**2
+
+
+def test_unexplained_grain_is_found() -> None:
+    found, shown = unexplained_of(0.1)
+    assert bool((found[1] == 0).all())  # the reference has nothing to be compared with
+    # Grain of a tenth in both: sqrt(2) * 0.1 x of radiance, times the slope of the mu-law.
+    middle = (torch.arange(BINS) + 0.5)[shown] / BINS
+    x = inverse_mu_law(middle)
+    expected = (2**0.5 * 0.1 * x * 5000 / (1 + 5000 * x) / math.log(5001)).square()
+    torch.testing.assert_close(found[2, shown], expected, rtol=0.3, atol=0)
+    assert int(shown.sum()) >= 2
+
+
+def test_what_moved_is_not_taken_for_grain() -> None:
+    scene = textured(160, 160, darkest=0.01, brightest=0.045)
+    moved = scene.clone()
+    moved[:, :, :80] = scene[:, :, :80].flip(1)
+    bracket = photographed([moved, scene, moved], noise=5e-4, levels=None)
+    found = unexplained_variance(bracket.ldr, bracket.exposures, bracket.calibration, torch.zeros(3, 2, 160, 160), 1)
+    difference = (mu_law(moved) - mu_law(scene)).square().mean()
+    assert found.max() < 0.02 * difference
+
+
+def test_unexplained_variance_adds_to_the_deviation_at_its_brightness() -> None:
+    radiance = inverse_mu_law(torch.tensor([2.5, 6.5, 7.0]) / BINS)
+    ldr = (radiance ** (1 / 2.2)).expand(2, 3, 1, 3)
+    table = torch.zeros(2, BINS)
+    table[0, 6], table[0, 7] = 0.01, 0.03
+    exposures, calibration = torch.tensor([1.0, 4.0]), Calibration(Response.gamma(2.2))
+    known, more = observe(ldr, exposures, calibration), observe(ldr, exposures, calibration, table)
+    added = more[0, 4, 0].square() - known[0, 4, 0].square()
+    torch.testing.assert_close(added, torch.tensor([0.0, 0.01, 0.02]), atol=1e-4, rtol=0)
+    assert torch.equal(more[1], known[1])
