@@ -38,7 +38,7 @@ demo: $(DEMO)
 test: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
-# The same, with what it reaches; the floor is in pyproject.toml.
+# The same, with what it reaches.
 coverage: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --cov --cov-report=term
 
