@@ -221,7 +221,7 @@ def test_exposures_are_estimated_from_the_pixels_when_asked():
     bracket = Bracket.from_images([pictures[2], pictures[0], pictures[1]], "auto", response=Response.gamma(2.2))
     torch.testing.assert_close(bracket.exposures, torch.tensor([1.0, 4.0, 16.0]), rtol=0.05, atol=0)
     assert torch.equal(bracket.ldr, torch.stack(pictures))
-    with pytest.raises(ValueError, match="must be numbers or .auto., got 'guess'"):
+    with pytest.raises(ValueError, match=r"must be numbers or .auto., got 'guess'"):
         Bracket.from_images(pictures, "guess")
 
 
