@@ -46,6 +46,23 @@ def test_saturated_iso_is_read_from_the_recommended_exposure_index(tmp_path):
     assert read_camera_settings(tmp_path / "a.jpg").iso == 102400
 
 
+@pytest.mark.parametrize(
+    ("tags", "iso"),
+    [
+        ({0x8827: 100, 0x8832: 200, 0x8833: 400}, 100),
+        ({0x8832: 200, 0x8833: 400}, 200),
+        ({0x8833: 400}, 400),
+        ({0x8827: 65535, 0x8833: 102400}, 102400),
+        ({0x8827: 65535}, None),
+    ],
+)
+def test_iso_is_the_photographic_sensitivity_before_what_stands_in_for_it(tmp_path, tags, iso):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769).update(tags)
+    Image.new("RGB", (32, 24)).save(tmp_path / "a.jpg", exif=exif)
+    assert read_camera_settings(tmp_path / "a.jpg").iso == iso
+
+
 def test_missing_exposure_time_names_the_files_and_the_remedy(tmp_path):
     paths = three(tmp_path, time=[0.1, None, None], iso=[100] * 3, f_number=[8.0] * 3)
     with pytest.raises(ValueError, match=r"no exposure time in the EXIF data of .*1.jpg, .*2.jpg; give the exposure"):
@@ -71,6 +88,15 @@ def test_times_that_hide_an_automatic_iso_are_reported(tmp_path):
     paths = three(tmp_path, time=[0.1, 0.2, 0.4], iso=[400, 200, 100], f_number=[8.0] * 3)
     with pytest.warns(UserWarning, match=r"given are 1 : 2 : 4, but the camera recorded 1 : 1 : 1"):
         warn_if_camera_disagrees(paths, [0.1, 0.2, 0.4])
+
+
+@pytest.mark.parametrize(("ev", "warned"), [(0.4, False), (0.6, True), (-0.6, True), (1.2, True)])
+def test_half_an_ev_is_the_most_that_goes_without_a_word(tmp_path, ev, warned):
+    paths = three(tmp_path, time=[0.1, 0.2, 0.4], iso=[100] * 3, f_number=[8.0] * 3)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        warn_if_camera_disagrees(paths, [0.1, 0.2, 0.4 * 2**ev])
+    assert bool(told) == warned
 
 
 def test_exposures_that_agree_with_the_camera_pass_without_a_word(tmp_path):

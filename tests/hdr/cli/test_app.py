@@ -1,0 +1,129 @@
+"""The program as a whole: quick help, one way to refuse, a traceback for what is a mistake of ours."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hdr.cli.app import app
+from hdr.merge import Merger
+from tests.hdr.cli.conftest import Command
+
+ROOT = Path(__file__).resolve().parents[3]
+COMMANDS = ("merge", "tonemap", "evaluate", "train", "demo")
+MAY_BE_IMPORTED = {"attr", "attrs", "cyclopts", "docstring_parser", "hdr", "rich", "rich_rst"}
+"""Beside the standard library, by ``hdr --help``: what makes the words, and nothing that computes."""
+
+
+def test_help_names_every_command_and_imports_nothing_that_computes():
+    code = (
+        "import sys; before = set(sys.modules)\n"
+        "from hdr.cli import main; main(['--help'])\n"
+        "print({name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names))"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    *shown, imported = finished.stdout.splitlines()
+    assert all(any(name in line for line in shown) for name in COMMANDS)
+    others = {name for name in eval(imported) if not name.startswith(("_", "markdown_it", "mdurl", "pygments"))}
+    assert others <= MAY_BE_IMPORTED
+
+
+def test_the_module_is_the_program():
+    command = [sys.executable, "-m", "hdr.cli", "dream"]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert finished.returncode == 1
+    assert finished.stdout == ""
+    assert finished.stderr.startswith("Error: ")
+    assert "dream" in finished.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_of_its_own(command: Command, name: str):
+    finished = command(name, "--help")
+    assert finished.exit_code == 0
+    assert finished.stdout.startswith(f"Usage: hdr {name}")
+
+
+def test_version_is_told(command: Command):
+    assert command("--version").stdout.strip() == version("captum-ext")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_and_options(shell: str):
+    script = app.generate_completion(shell=shell)
+    assert "merge" in script
+    assert "exposure-map" in script
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["dream"], '"dream"'),
+        (["merge", "a.png", "b.png"], "--out"),
+        (["merge", "a.png", "b.png", "--out", "a.exr", "--align", "maybe"], '"maybe"'),
+        (["merge", "a.png", "b.png", "--out", "a.exr", "--colour", "pink"], "--colour"),
+        (["merge", "a.png", "b.png", "--out", "a.exr", "--tile", "large"], '"large"'),
+        (["tonemap", "absent.exr", "--out", "a.png"], "absent.exr: No such file"),
+        (["train", "--data", "synthetic:photos"], "--out"),
+        (["evaluate"], "--data"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_on_the_standard_error(command, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    finished = command(*arguments)
+    assert finished.exit_code == 1
+    assert finished.stdout == ""
+    assert finished.stderr.startswith("Error: ")
+    assert message in finished.stderr
+    assert finished.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), KeyError("x"), TypeError("none")])
+def test_mistake_of_ours_is_a_traceback(command, monkeypatch, tmp_path, photographs, error):
+    def broken(*_, **__):
+        raise error
+
+    monkeypatch.setattr(Merger, "_merge_square", broken)
+    with pytest.raises(type(error)):
+        command("merge", *photographs, "--out", tmp_path / "a.exr", "--weights", "none", "--align", "off")
+
+
+def lack_memory_on_the_gpu():
+    raise torch.OutOfMemoryError("full")
+
+
+@pytest.mark.parametrize(
+    "demand", [lambda: np.empty(2**55, np.uint8), lambda: torch.empty(2**55, dtype=torch.uint8), lack_memory_on_the_gpu]
+)
+def test_lack_of_memory_is_reported_with_what_to_do(command, tmp_path, monkeypatch, photographs, demand):
+    monkeypatch.setattr(Merger, "_merge_square", lambda *_: demand())
+    finished = command("merge", *photographs, "--out", tmp_path / "a.exr", "--weights", "none", "--align", "off")
+    assert finished.exit_code == 1
+    assert "Error: not enough memory; give a smaller --tile" in finished.output
+    assert not (tmp_path / "a.exr").exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "extra", "arguments"),
+    [
+        ("cyclopts", "hdr", ["--help"]),
+        ("cv2", "hdr", ["merge", "a.png", "b.png", "--out", "a.exr"]),
+        ("OpenEXR", "hdr", ["tonemap", "a.exr", "--out", "a.png"]),
+        ("lightning", "train", ["train", "--data", "synthetic:photos", "--out", "run"]),
+    ],
+)
+def test_command_without_its_extra_names_it(tmp_path, module, extra, arguments):
+    code = f"import sys; sys.modules[{module!r}] = None\nfrom hdr.cli import main; sys.exit(main({arguments!r}))"
+    environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
+    command = [sys.executable, "-c", code]
+    finished = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert finished.returncode == 1
+    assert finished.stderr == f"Error: {module} is missing; install the extra: pip install 'captum-ext[{extra}]'\n"
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,47 @@
+"""``hdr demo`` and ``hdr tonemap``: what they write, and what they leave alone."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from hdr.demo import run_demo
+from hdr.evaluation import OURS, UNTRAINED
+from hdr.io import read_radiance, write_radiance
+from hdr.photograph_scene import photograph_scene
+from hdr.scene import dynamic_scene
+
+
+def test_demo_writes_figure_radiance_and_preview(command, tmp_path):
+    folder = tmp_path / "demo"
+    finished = command("demo", "--out", folder, "--weights", "none")
+    assert finished.exit_code == 0, finished.output
+    assert sorted(path.name for path in folder.iterdir()) == ["hdr-demo.exr", "hdr-demo.jpg", "hdr-demo.png"]
+    for text in (OURS, UNTRAINED, "weighted merge", "PSNR-mu"):
+        assert text in finished.output
+    height, width = cv2.imread(str(folder / "hdr-demo.png")).shape[:2]
+    assert height > 1500
+    assert width > 2000
+    assert read_radiance(folder / "hdr-demo.exr").shape == photograph_scene().radiance.shape
+    again = command("demo", "--out", folder, "--weights", "none")
+    assert again.exit_code == 1
+    assert "exists; choose another name" in again.output
+    with pytest.raises(FileExistsError):  # before the work
+        run_demo(lambda _: pytest.fail("merged in vain"), folder)
+
+
+def test_demo_needs_a_folder(command, tmp_path):
+    (tmp_path / "file").write_text("precious")
+    finished = command("demo", "--out", tmp_path / "file", "--weights", "none")
+    assert "file is a file; give the name of a folder" in finished.output
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+@pytest.mark.parametrize("operator", ["reinhard", "mu-law"])
+def test_tonemap_writes_a_picture(command, tmp_path, operator):
+    write_radiance(tmp_path / "a.hdr", dynamic_scene(64, 96).radiance)
+    finished = command("tonemap", tmp_path / "a.hdr", "--out", tmp_path / "a.tif", "--operator", operator)
+    assert finished.exit_code == 0, finished.output
+    assert cv2.imread(str(tmp_path / "a.tif"), cv2.IMREAD_UNCHANGED).dtype == np.uint16
+    assert command("tonemap", tmp_path / "a.hdr", "--out", tmp_path / "a.tif").exit_code == 1

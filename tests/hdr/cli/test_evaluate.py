@@ -1,0 +1,89 @@
+"""``hdr evaluate``: every scene and the mean, beside what is reached without a network."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from hdr.baselines import BASELINES
+from hdr.evaluation import OURS, UNTRAINED
+from hdr.io import write_radiance
+from hdr.scene import dynamic_scene
+
+
+def write_kalantari_scene(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    scene = dynamic_scene(64, 96)
+    for index, picture in enumerate(scene.bracket.ldr, start=1):
+        pixels = picture.permute(1, 2, 0).flip(-1).mul(65535).round().numpy().astype(np.uint16)
+        cv2.imwrite(str(folder / f"input_{index}.tif"), pixels)
+    (folder / "input_exp.txt").write_text("-2\n0\n2\n")
+    write_radiance(folder / "ref_hdr.hdr", scene.radiance)
+
+
+def test_evaluate_prints_every_scene_and_the_mean_beside_the_baselines(command, tmp_path):
+    for name in ("Test/first", "Test/second"):
+        write_kalantari_scene(tmp_path / "data" / name)
+    table = tmp_path / "table.csv"
+    options = ("--data", f"kalantari:{tmp_path / 'data'}", "--weights", "none", "--out", table)
+    finished = command("evaluate", *options)
+    assert finished.exit_code == 0, finished.output
+    methods = (OURS, UNTRAINED, *BASELINES)
+    for text in ("first", "second", "Mean of 2 scenes", *methods):
+        assert text in finished.output
+    rows = list(csv.DictReader(table.open()))
+    assert len(rows) == 3 * len(methods)
+    assert {row["method"] for row in rows} == set(methods)
+    # Two equal scenes: their mean is each of them.
+    assert float(rows[0]["PSNR-mu"]) == pytest.approx(float(rows[2 * len(methods)]["PSNR-mu"]))
+    again = command("evaluate", *options)
+    assert again.exit_code == 1
+    assert "table.csv exists" in again.output
+
+
+def test_only_some_scenes_are_measured_when_asked(command, tmp_path):
+    for name in ("Test/first", "Test/second"):
+        write_kalantari_scene(tmp_path / name)
+    options = ("--data", f"kalantari:{tmp_path}", "--weights", "none", "--scenes", "1", "--no-baselines")
+    finished = command("evaluate", *options)
+    assert finished.exit_code == 0, finished.output
+    assert "Mean of 1 scenes" in finished.output
+    assert "OpenCV" not in finished.output
+
+
+def test_evaluate_skips_broken_scenes_when_asked(command, tmp_path):
+    for name in ("good", "bad"):
+        write_kalantari_scene(tmp_path / "Test" / name)
+    (tmp_path / "Test" / "bad" / "input_2.tif").write_bytes(b"")
+    options = ("--data", f"kalantari:{tmp_path}", "--weights", "none", "--no-baselines")
+    refused = command("evaluate", *options)
+    assert refused.exit_code == 1
+    assert "skip them with --skip-broken" in refused.output
+    finished = command("evaluate", *options, "--skip-broken")
+    assert finished.exit_code == 0, finished.output
+    assert "Note: skipped 1 broken scenes" in finished.output
+    assert "Mean of 1 scenes" in finished.output
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("photos", "data must be synthetic:DIR, kalantari:DIR or still:DIR, got 'photos'"),
+        ("kalantari:absent", "absent: no such folder; give one with scenes"),
+        ("synthetic:absent", "absent: no such folder; give one with HDR images"),
+        ("still:absent", "absent: no such folder; give one with still brackets"),
+        ("kalantari:.", "no scenes; expected folders with three .tif files"),
+        ("synthetic:.", "0 HDR images"),
+        ("still:.", "no exposures.csv in it or below"),
+    ],
+)
+def test_evaluate_names_data_that_is_not_there(command, tmp_path, monkeypatch, data, said):
+    monkeypatch.chdir(tmp_path)
+    finished = command("evaluate", "--data", data, "--weights", "none")
+    assert finished.exit_code == 1
+    assert said in finished.output
+    assert finished.stderr.count("\n") == 1

@@ -1,0 +1,230 @@
+"""``hdr merge``: files in, radiance out, and nothing half-written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from hdr.bracket import Bracket
+from hdr.exposure_map import draw_exposure_map
+from hdr.io import read_ldr, read_radiance
+from hdr.merge import Merger
+from hdr.response import Response
+from hdr.scene import dynamic_scene
+from tests.hdr.brackets import ldr_of, textured
+from tests.hdr.photographs import write_photograph
+
+AS_THEY_LIE = ("--align", "off", "--response", "gamma:2.2", "--weights", "none")
+
+
+def test_merge_writes_what_the_merger_returns_and_a_preview(command, tmp_path, photographs, weights):
+    out, preview = tmp_path / "scene.exr", tmp_path / "scene.jpg"
+    options = ("--weights", weights, "--align", "off", "--response", "gamma:2.2")
+    finished = command("merge", *photographs, "--out", out, "--preview", preview, *options)
+    assert finished.exit_code == 0, finished.output
+    assert "Merged 0.png, 1.png, 2.png (128 x 96, exposures 1 : 4 : 16)" in finished.output
+    assert "the reference is 1.png" in finished.output
+    assert f"Wrote {out} and {preview}" in finished.output
+    bracket = Bracket.from_files(photographs, response=Response.gamma(2.2))
+    expected = Merger(weights)(bracket, "off")
+    torch.testing.assert_close(read_radiance(out), expected, rtol=1e-4, atol=1e-5)
+    assert read_ldr(preview).shape == (3, 96, 128)
+
+
+def test_defaults_estimate_the_response_and_align(command, tmp_path, photographs):
+    finished = command("merge", *photographs, "--out", tmp_path / "a.exr", "--weights", "none")
+    assert finished.exit_code == 0, finished.output
+    assert "neighbouring exposures agree to" in finished.output
+    error = (read_radiance(tmp_path / "a.exr") - dynamic_scene(96, 128).radiance).abs().mean()
+    assert error < 0.02
+
+
+def test_the_map_of_exposures_is_that_of_the_weights(command, tmp_path, photographs):
+    out = tmp_path / "map.png"
+    finished = command("merge", *photographs, "--out", tmp_path / "a.exr", "--exposure-map", out, *AS_THEY_LIE)
+    assert finished.exit_code == 0, finished.output
+    bracket = Bracket.from_files(photographs, response=Response.gamma(2.2))
+    expected = draw_exposure_map(Merger("none").with_weights(bracket, "off").weights)
+    torch.testing.assert_close(read_ldr(out), expected, atol=3e-3, rtol=0)
+
+
+def test_a_response_is_saved_and_used_again(command, tmp_path, photographs):
+    saved = tmp_path / "camera.json"
+    options = ("--weights", "none", "--align", "off")
+    first = command("merge", *photographs, "--out", tmp_path / "a.exr", "--save-response", saved, *options)
+    assert first.exit_code == 0, first.output
+    again = command("merge", *photographs, "--out", tmp_path / "b.exr", "--response", saved, *options)
+    assert again.exit_code == 0, again.output
+    # The response is the same; corrections of the exposures are not saved.
+    torch.testing.assert_close(
+        read_radiance(tmp_path / "a.exr"), read_radiance(tmp_path / "b.exr"), rtol=0.15, atol=2e-3
+    )
+
+
+def test_crop_cuts_to_what_all_exposures_saw(command, tmp_path):
+    wide = textured(160, 240 + 20, brightest=0.5)
+    paths = []
+    for index, left in enumerate((20, 10, 0)):
+        pixels = ldr_of(wide[..., left : left + 240], 4.0**index, 1e-3, seed=index).mul(255).round()
+        pixels = pixels.byte().permute(1, 2, 0).numpy()
+        paths.append(write_photograph(tmp_path / f"{index}.png", pixels))
+    options = ("--ev", "-2,0,2", "--response", "gamma:2.2", "--weights", "none")
+    whole = command("merge", *paths, "--out", tmp_path / "whole.exr", *options)
+    cut = command("merge", *paths, "--out", tmp_path / "cut.exr", *options, "--crop")
+    assert (whole.exit_code, cut.exit_code) == (0, 0), whole.output + cut.output
+    radiance, part = read_radiance(tmp_path / "whole.exr"), read_radiance(tmp_path / "cut.exr")
+    assert radiance.shape == (3, 160, 240)
+    assert 150 <= part.shape[1] <= 160
+    assert 212 <= part.shape[2] <= 222
+    places = [
+        (top, left)
+        for top in range(161 - part.shape[1])
+        for left in range(241 - part.shape[2])
+        if torch.equal(radiance[:, top : top + part.shape[1], left : left + part.shape[2]], part)
+    ]
+    ((_, left),) = places
+    assert 8 <= left <= 14
+
+
+@pytest.mark.parametrize("source", [("--times", "1/60,1/30,1/15"), ("--ev", "-1,0,1"), ("--exposures", "exposure.txt")])
+def test_exposures_are_taken_in_every_form(command, tmp_path, photographs, source):
+    # Not the exposures of the EXIF data, which are 1 : 4 : 16; nor those of the pixels, which nobody is asked about.
+    (tmp_path / "exposure.txt").write_text("-1\n0\n1\n")
+    option, value = source
+    value = tmp_path / value if option == "--exposures" else value
+    finished = command("merge", *photographs, "--out", tmp_path / "a.hdr", option, value, *AS_THEY_LIE)
+    assert finished.exit_code == 0, finished.output
+    assert "exposures 1 : 2 : 4" in finished.output
+    assert "Note: the exposures given are 1 : 2 : 4, but the camera recorded 1 : 4 : 16" in finished.output
+    assert (tmp_path / "a.hdr").is_file()
+
+
+def test_exposures_are_estimated_when_asked(command, tmp_path, photographs):
+    options = ("--ev", "auto", "--response", "gamma:2.2", "--align", "off", "--weights", "none")
+    finished = command("merge", *photographs, "--out", tmp_path / "a.exr", *options)
+    assert finished.exit_code == 0, finished.output
+    told = finished.output.partition("exposures ")[2].partition(")")[0].split(" : ")
+    assert [float(ratio) for ratio in told] == pytest.approx([1, 4, 16], rel=0.15)
+
+
+@pytest.mark.parametrize(("number", "name"), [("1", "0.png"), ("3", "2.png")])
+def test_the_reference_can_be_chosen(command, tmp_path, photographs, number, name):
+    finished = command("merge", *photographs, "--out", tmp_path / "a.exr", "--reference", number, *AS_THEY_LIE)
+    assert finished.exit_code == 0, finished.output
+    assert f"the reference is {name}" in finished.output
+
+
+def test_two_exposures_are_a_bracket(command, tmp_path, photographs):
+    finished = command("merge", *photographs[:2], "--out", tmp_path / "a.exr", *AS_THEY_LIE)
+    assert finished.exit_code == 0, finished.output
+    assert "exposures 1 : 4)" in finished.output
+
+
+def test_linear_16_bit_tiffs_are_merged(command, tmp_path):
+    scene = dynamic_scene(64, 96)
+    for index, exposure in enumerate((1, 4, 16)):
+        light = (scene.radiance * exposure).clamp(0, 1).permute(1, 2, 0).flip(-1).mul(65535).round()
+        cv2.imwrite(str(tmp_path / f"{index}.tif"), light.numpy().astype(np.uint16))
+    pictures = [tmp_path / f"{index}.tif" for index in range(3)]
+    out = tmp_path / "a.exr"
+    options = ("--ev", "-2,0,2", "--response", "linear", "--align", "off", "--weights", "none")
+    finished = command("merge", *pictures, "--out", out, *options)
+    assert finished.exit_code == 0, finished.output
+    torch.testing.assert_close(read_radiance(out), scene.radiance, rtol=0.02, atol=2e-4)
+
+
+def test_notes_tell_that_the_cameras_motion_cannot_be_told(command, tmp_path):
+    flat = [write_photograph(tmp_path / f"{i}.png", np.full((64, 96, 3), 40 * i, np.uint8)) for i in (1, 2, 3)]
+    options = ("--ev", "-2.2,0,1.3", "--response", "gamma:2.2", "--weights", "none")
+    finished = command("merge", *flat, "--out", tmp_path / "a.exr", *options)
+    assert finished.exit_code == 0, finished.output
+    assert "Note: 1.png: the camera's motion cannot be told (only 0 features match" in finished.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--out", "a.png"], "the result is written to .hdr, .exr files; this name ends in .png"),
+        (["--out", "a.exr", "--preview", "a.gif"], "this name ends in .gif"),
+        (["--out", "a.exr", "--preview", "0.png", "--force"], "0.png is one of the images to merge"),
+        (["--out", "a.exr", "--exposure-map", "1.png", "--force"], "1.png is one of the images to merge"),
+        (["--out", "a.exr", "--preview", "b.png", "--exposure-map", "b.png"], "b.png is named for two outputs"),
+        (["--out", "a.exr", "--save-response", "a.txt"], "this name ends in .txt"),
+        (["--out", "absent/a.exr"], "there is no folder"),
+        (["--out", "a.exr", "--device", "meta"], "device 'meta' cannot be used here"),
+        (["--out", "a.exr", "--device", "abacus"], "device must be 'auto'"),
+        (["--out", "a.exr", "--exposures", "."], "Error: .: Is a directory"),
+        (["--out", "a.exr", "--exposures", "absent.txt"], "Error: absent.txt: No such file"),
+        (["--out", "a.exr", "--times", "1/60,fast"], "numbers or fractions with commas between"),
+        (["--out", "a.exr", "--times", "1/60,1/15"], "3 images but 2 exposures"),
+        (["--out", "a.exr", "--times", "1,2,4", "--ev", "0,1,2"], "exclude each other"),
+        (["--out", "a.exr", "--ev", "0,0,0"], "nearly equal exposures"),
+        (["--out", "a.exr", "--ev", "2,0,-2"], "are the signs reversed?"),
+        (["--out", "a.exr", "--ev", "0,2,12"], "stated 10.00 EV apart"),
+        (["--out", "a.exr", "--ev", "0,2,500"], "exposure values are in EV"),
+        (["--out", "a.exr", "--reference", "4"], "--reference must be from 1 to 3, the number of images; got 4"),
+        (["--out", "a.exr", "--response", "absent.json"], "no such file, and no response is called so"),
+        (["--out", "a.exr", "--response", "gamma:many"], "is no response: give gamma:2.2"),
+        (["--out", "a.exr", "--response", "0.png"], "0.png: no camera response, which is a JSON file"),
+        (["--out", "a.exr", "--weights", "huge"], "no weights 'huge' come with the package"),
+        (["--out", "a.exr", "--weights", "0.png"], "0.png: damaged, or not a safetensors file"),
+        (["--out", "a.exr", "--tile", "0"], "tile must be at least 1"),
+    ],
+)
+def test_errors_are_one_line_and_nothing_is_written(command, tmp_path, monkeypatch, photographs, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    chosen = [] if "--weights" in arguments else ["--weights", "none"]
+    finished = command("merge", *(path.name for path in photographs), *arguments, *chosen)
+    assert finished.exit_code == 1
+    assert said in finished.output
+    assert finished.stdout == ""
+    assert finished.stderr.splitlines()[-1].startswith("Error: ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.png", "1.png", "2.png"]
+
+
+def test_one_image_is_no_bracket(command, tmp_path, photographs):
+    finished = command("merge", photographs[0], "--out", tmp_path / "a.exr", "--weights", "none")
+    assert finished.exit_code == 1
+    assert "a bracket needs two or more exposures, got 1 (0.png)" in finished.output
+
+
+@pytest.mark.parametrize("case", ["identical", "other scene"])
+def test_images_that_are_no_bracket_are_refused_unless_someone_knows_better(command, tmp_path, photographs, case):
+    if case == "identical":
+        photographs[2].write_bytes(photographs[1].read_bytes())
+        said = "are the same picture, stated 2.00 EV apart"
+    else:
+        other = ldr_of(textured(96, 128, seed=3), 16.0).mul(255).round().byte().permute(1, 2, 0).numpy()
+        write_photograph(photographs[2], other)
+        said = "1.png and 2.png "
+    arguments = ("merge", *photographs, "--out", tmp_path / "a.exr", "--ev", "-2,0,2", "--weights", "none")
+    refused = command(*arguments)
+    assert refused.exit_code == 1
+    assert "the exposures contradict the pixels" in refused.output
+    assert said in refused.output
+    assert not (tmp_path / "a.exr").exists()
+    assert command(*arguments, "--align", "off", "--response", "srgb").exit_code == 0
+
+
+def test_a_response_of_something_else_is_refused(command, tmp_path, photographs):
+    (tmp_path / "a.json").write_text(json.dumps({"colour": "blue"}))
+    options = ("--response", tmp_path / "a.json", "--weights", "none")
+    finished = command("merge", *photographs, "--out", tmp_path / "a.exr", *options)
+    assert finished.exit_code == 1
+    assert "a.json: no camera response" in finished.output
+
+
+def test_existing_results_are_replaced_only_with_force(command, tmp_path: Path, photographs):
+    (tmp_path / "a.exr").write_text("precious")
+    finished = command("merge", *photographs, "--out", tmp_path / "a.exr", *AS_THEY_LIE)
+    assert finished.exit_code == 1
+    assert "exists; choose another name, or replace it with --force" in finished.output
+    assert (tmp_path / "a.exr").read_text() == "precious"
+    finished = command("merge", *photographs, "--out", tmp_path / "a.exr", *AS_THEY_LIE, "--force")
+    assert finished.exit_code == 0, finished.output
+    assert read_radiance(tmp_path / "a.exr").shape == (3, 96, 128)
