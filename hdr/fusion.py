@@ -43,6 +43,7 @@ _LARGEST_UNEXPLAINED = 0.1**2
 _LOST_TRUST = 1e-2  # of shorter exposures where the reference is lost; above what is seen by no exposure at all
 _UNSEEN_TRUST = 0.03  # of the edge of a frame that goes on outside, against what was seen; only where all is lost
 _REFERENCE_TRUST = 1e-5  # of a clipped reference; it wins where nothing shorter is bright enough to be believed
+_ALL_BUT_CLIPPED = 1e-3  # of saturation: what lies above is clipped
 _WIDEST = 8.0  # nats between the largest weight and the smallest: a softmax passes no gradient beyond
 
 
@@ -171,7 +172,8 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
     variance = _blur((variance + variance[:, reference : reference + 1]).flatten(0, 1), 2.0).view_as(variance)
     excess = (_squared_difference(aligned, t, reference) - variance).clamp_min(0)
     consistent = torch.exp(-0.5 * excess / (variance + DEVIATION_FLOOR**2))
-    unsaturated = 1 - aligned.saturation
+    # Interpolation leaves 1 - 6e-8 of what is clipped: where little else is known, that rounding would decide.
+    unsaturated = (1 - aligned.saturation - _ALL_BUT_CLIPPED).clamp_min(0)
     weights = unsaturated * t * torch.where(index == reference, torch.ones_like(consistent), consistent) * aligned.seen
     lost = aligned.saturation[:, reference : reference + 1]
     bright_enough = torch.exp(-0.5 * excess / (variance + LOST_CONSISTENCY**2))

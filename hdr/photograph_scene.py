@@ -1,7 +1,7 @@
 """A real place with motion: a photographed HDR panorama's view, in which people walk and a gull flies past.
 
-The view is of "venice_sunrise" (Poly Haven, CC0), a morning at the lagoon; motion, exposures and the camera's tone
-curve are added. No network was trained on it.
+The view is of "venice_sunrise" (Poly Haven, CC0), a morning at the lagoon; motion, exposures and the tone curve
+are added. No network was trained on it.
 """
 
 from __future__ import annotations

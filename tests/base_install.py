@@ -50,7 +50,7 @@ def hide_extras(base: set[str]) -> None:
             raise ModuleNotFoundError(f"No module named {name!r}", name=package)
         return original(name, namespace, *rest, **keywords)
 
-    builtins.__import__ = guarded
+    builtins.__import__ = guarded  # type: ignore[assignment]
 
 
 BASE = set.union(*map(distributions_of, ("captum", "torch", "torchvision", "kornia", "numpy", "tqdm")))

@@ -60,7 +60,7 @@ class ResultStore:
         self._lines: dict[str, dict[str, tuple[int, Place]]] = {}
         self._failed: set[tuple[str, str]] = set()
         self._read_up_to: dict[int, int] = {}
-        self._open: dict[Path, IO[bytes]] = {}
+        self._open: dict[tuple[int, str], IO[bytes]] = {}
         self._lock = FileLock(directory / LOCK)
 
     @contextmanager
@@ -252,7 +252,7 @@ class ResultStore:
         if (found := self._lines.get(image, {}).get(method)) is None:
             return None
         rank, (begin, length) = found
-        record: Record = json.loads(self._read(self._part(rank, "jsonl"), begin, length))
+        record: Record = json.loads(self._read(rank, "jsonl", begin, length))
         record["rank"] = rank
         return record
 
@@ -260,10 +260,11 @@ class ResultStore:
         """Return the bytes of an array of a record; None where it has none, or, with a warning, where it is damaged."""
         if (place := record.get("arrays", {}).get(name)) is None:
             return None
-        path = self._part(record["rank"], "arrays")
+        rank = record["rank"]
         try:
-            return zlib.decompress(self._read(path, *place))
+            return zlib.decompress(self._read(rank, "arrays", *place))
         except (OSError, zlib.error, TypeError) as error:
+            path = self._part(rank, "arrays")
             warnings.warn(f"{path}: {name} of {record['image']} is damaged ({error}) and left out.", stacklevel=2)
             return None
 
@@ -272,11 +273,12 @@ class ResultStore:
         content = self.array(record, f"curve:{name}")
         return None if content is None else np.frombuffer(content, "<f4")
 
-    def _read(self, path: Path, begin: int, length: int) -> bytes:
-        if path not in self._open:
-            self._open[path] = path.open("rb")
-        self._open[path].seek(begin)
-        return self._open[path].read(length)
+    def _read(self, rank: int, suffix: str, begin: int, length: int) -> bytes:
+        if (rank, suffix) not in self._open:
+            self._open[rank, suffix] = self._part(rank, suffix).open("rb")
+        file = self._open[rank, suffix]
+        file.seek(begin)
+        return file.read(length)
 
     def save(self, record: Record, arrays: Mapping[str, bytes]) -> None:
         """Write a record with ``image`` and, for a method, ``method``, and its arrays."""

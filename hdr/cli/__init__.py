@@ -31,15 +31,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # that does not suffice. All else is a mistake of ours, which a traceback helps to mend.
     except CycloptsError as error:
         return _refuse(str(error))
-    except ModuleNotFoundError as error:
-        return _refuse(_missing(error))
+    except ImportError as error:
+        # Cyclopts imports the commands when they are asked for, and makes what fails there the cause of its own error.
+        missing = error if isinstance(error, ModuleNotFoundError) else error.__cause__
+        if not isinstance(missing, ModuleNotFoundError) or (missing.name or "").partition(".")[0] == "hdr":
+            raise
+        return _refuse(_missing(missing))
     except OSError as error:
         return _refuse(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
     except (ValueError, FloatingPointError) as error:
         return _refuse(str(error))
     except (MemoryError, RuntimeError) as error:
         # On the CPU, PyTorch raises a plain RuntimeError, whose words depend on the operating system.
-        if not isinstance(error, MemoryError) and not any(words in str(error) for words in _LACK_OF_MEMORY):
+        known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+        if not known and not any(words in str(error) for words in _LACK_OF_MEMORY):
             raise
         return _refuse(f"not enough memory; give a smaller --tile, --crop or --batch-size ({error})")
 

@@ -70,7 +70,7 @@ class BracketSettings:
     """
 
     times: str | None = None
-    ev: str | None = None
+    ev: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
     exposures: Path | None = None
     response: str = "auto"
     reference: int | None = None

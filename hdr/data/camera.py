@@ -33,6 +33,8 @@ class Camera:
         Electrons at saturation: shot noise has the variance 1 / ``full_well`` of linear light.
     read_noise
         Standard deviation of the read noise, in linear light.
+    grain
+        Noise in proportion to the light, as film has it: standard deviation over light.
     levels
         Largest level of the files: 255 or 65535.
     jpeg_quality
@@ -50,6 +52,7 @@ class Camera:
     white_level: float = 1.0
     full_well: float = 8000.0
     read_noise: float = 5e-4
+    grain: float = 0.0
     levels: int = 255
     jpeg_quality: int | None = None
 
@@ -72,7 +75,7 @@ class Camera:
         """
         # The well overflows at 1 whatever is above; before that, a bound keeps the noise of a sun finite.
         light = (radiance * exposures.to(radiance).view(-1, 1, 1, 1)).clamp(0, 4)
-        deviation = (light / self.full_well + self.read_noise**2).sqrt()
+        deviation = (light / self.full_well + self.read_noise**2 + (self.grain * light) ** 2).sqrt()
         noise = normal(generator, *light.shape).to(light)
         encoded = self.response.to_ldr((light + deviation * noise).clamp(0, 1)) * self.white_level
         levels = (encoded * self.levels).round()
@@ -99,6 +102,7 @@ def draw_camera(generator: torch.Generator) -> Camera:
         white_level=uniform(generator, 0.965, 1.0) if uniform(generator, 0, 1) < 0.1 else 1.0,
         full_well=log_uniform(generator, 1e3, 3e4),
         read_noise=log_uniform(generator, 1e-4, 2e-3),
+        grain=log_uniform(generator, 0.01, 0.08) if uniform(generator, 0, 1) < 0.25 else 0.0,
         levels=65535 if deep else 255,
         jpeg_quality=integer(generator, 80, 98) if jpeg else None,
     )
@@ -107,7 +111,8 @@ def draw_camera(generator: torch.Generator) -> Camera:
 def misjudged(generator: torch.Generator, camera: Camera) -> Camera:
     """The camera as an estimate from a bracket sees it: the tone curve a few per cent off, the noise up to a half.
 
-    Half of the curves are known exactly, and of ten cameras that clip below the largest level nine are found out.
+    Half of the curves are known exactly; of the others half are wrong in their toe, of which little is known. Grain is
+    never known of, and of ten cameras that clip below the largest level nine are found out.
     """
     noise_factor = math.exp(0.3 * float(normal(generator, 1)))
     curve_known, clipping_known = uniform(generator, 0, 1) < 0.5, uniform(generator, 0, 1) < 0.9
@@ -118,13 +123,15 @@ def misjudged(generator: torch.Generator, camera: Camera) -> Camera:
     if not curve_known:
         power = 1 + 0.02 * float(normal(generator, 1))
         bump = 0.03 * float(normal(generator, 1))
-        light = light**power * torch.exp(bump * torch.sin(math.pi * seen))
+        toe = 0.1 * float(normal(generator, 1)) if uniform(generator, 0, 1) < 0.5 else 0.0
+        light = light ** (power + toe * torch.exp(-seen / 0.08)) * torch.exp(bump * torch.sin(math.pi * seen))
     return dataclasses.replace(
         camera,
         response=_as_response(light),
         white_level=white_level,
         full_well=camera.full_well * noise_factor,
         read_noise=camera.read_noise / noise_factor,
+        grain=0.0,
     )
 
 

@@ -63,4 +63,4 @@ def naive_smooth_full_grad(model: nn.Module, x: Tensor, target: int, noises: lis
         maps = [(gradient * noisy).sum(1, keepdim=True)]
         maps += [a * b.reshape(1, -1, 1, 1) for a, b in zip(adjoints, biases, strict=True) if a.dim() == 4]
         sums = maps if sums is None else [total + own for total, own in zip(sums, maps, strict=True)]
-    return sum(upsample(rescale(total), x.shape[2:]) for total in sums)
+    return torch.stack([upsample(rescale(total), x.shape[2:]) for total in sums]).sum(0)

@@ -1,40 +1,97 @@
 """Evaluation: every method on every scene, clipped to what the short exposure can know, and the mean of it."""
 
+import cv2
 import pytest
 import torch
 
 from hdr.baselines import BASELINES, reference_only
-from hdr.evaluation import OURS, Score, mean_scores, score, score_scenes
+from hdr.data.sample import make_sample
+from hdr.evaluation import (
+    OURS,
+    UNTRAINED,
+    Cases,
+    Score,
+    mean_scores,
+    measure_against,
+    open_cases,
+    score,
+    score_cases,
+)
+from hdr.merge import Merger
 from hdr.metrics import METRICS
 from hdr.scene import dynamic_scene
+from tests.hdr.brackets import ldr_of, textured
 
 
-def samples(count: int):
-    for seed in range(count):
-        scene = dynamic_scene(64, 96, seed)
-        bracket = scene.bracket
-        yield {"name": f"scene {seed}", "ldr": bracket.ldr, "exposures": bracket.exposures, "target": scene.radiance}
-
-
-def test_every_scene_is_measured_by_every_method():
-    scores = list(score_scenes(reference_only, samples(2)))
-    assert [[one.method for one in scene] for scene in scores] == [[OURS, *BASELINES]] * 2
-    assert [scene[0].scene for scene in scores] == ["scene 0", "scene 1"]
-    for scene in scores:
-        assert scene[0].metrics == scene[1].metrics  # the reference under both names
-
-
-def test_baselines_can_be_left_out():
-    assert [one.method for scene in score_scenes(reference_only, samples(1), baselines=False) for one in scene] == [
-        OURS
+def scenes(count: int) -> list:
+    drawn = [dynamic_scene(64, 96, seed) for seed in range(count)]
+    return [
+        make_sample(f"scene {seed}", b.ldr, b.exposures, truth, b.calibration, 1)
+        for seed, (b, truth) in enumerate(drawn)
     ]
 
 
+@pytest.fixture(scope="module")
+def merger() -> Merger:
+    return Merger("none", "cpu")
+
+
+def test_every_scene_is_measured_by_every_method(merger):
+    scores = list(score_cases(merger, Cases(scenes(2))))
+    assert [[one.method for one in scene] for scene in scores] == [[OURS, UNTRAINED, *BASELINES]] * 2
+    assert [scene[0].scene for scene in scores] == ["scene 0", "scene 1"]
+    assert all(list(one.metrics) == list(METRICS) for scene in scores for one in scene)
+    for scene in scores:
+        assert scene[0].metrics == scene[1].metrics  # the untrained generator under both names
+
+
+def test_baselines_can_be_left_out(merger):
+    assert [[one.method for one in scene] for scene in score_cases(merger, Cases(scenes(1)), False)] == [[OURS]]
+
+
+def test_only_as_many_scenes_as_asked_for():
+    every = scenes(2)
+    assert len(Cases(every)) == 2
+    assert len(Cases(every, 7)) == 2
+    assert [case.name for case in Cases(every, 1)] == ["scene 0"]
+    with pytest.raises(IndexError):
+        Cases(every, 1)[1]
+
+
+def test_a_case_is_the_scene_with_the_calibration_that_it_was_made_with():
+    drawn = dynamic_scene(64, 96)
+    case = Cases(scenes(1))[0]
+    assert torch.equal(case.bracket.ldr, drawn.bracket.ldr)
+    torch.testing.assert_close(case.bracket.radiance(1), drawn.bracket.radiance(1), rtol=1e-2, atol=1e-4)
+    expected = score(case, {"reference": reference_only})[0].metrics
+    assert expected == case.measure(reference_only(case.bracket))
+
+
 def test_radiance_beyond_the_short_exposure_is_clipped():
-    scene = dynamic_scene(64, 96)
-    truth = torch.ones_like(scene.radiance)
-    told = score("bright", scene.bracket, truth, {"brighter": lambda bracket: 7 * torch.ones_like(bracket.reference)})
-    assert told[0].metrics["PSNR-L"] == float("inf")
+    measure = measure_against(torch.ones(3, 32, 32))
+    assert measure(torch.full((3, 32, 32), 7.0))["PSNR-L"] == float("inf")
+
+
+@pytest.mark.parametrize("data", ["photos", "still:", "sintel:there"])
+def test_data_of_an_unknown_kind_is_refused(data):
+    with pytest.raises(ValueError, match=f"synthetic:DIR, kalantari:DIR or still:DIR, got '{data}'"):
+        open_cases(data)
+
+
+def test_real_still_brackets_are_measured_against_all_their_exposures(tmp_path, merger):
+    folder = tmp_path / "still" / "wall"
+    folder.mkdir(parents=True)
+    scene = textured(96, 128, brightest=1.0)
+    lines = ["file,seconds"]
+    for index in range(5):
+        pixels = ldr_of(scene, 2.0**index, 1e-3, seed=index).mul(255).round().byte().permute(1, 2, 0).flip(-1)
+        cv2.imwrite(str(folder / f"{index}.png"), pixels.numpy())
+        lines.append(f"{index}.png,{2.0**index / 100}")
+    (folder / "exposures.csv").write_text("\n".join(lines))
+    (case,) = open_cases(f"still:{tmp_path / 'still'}")
+    assert case.bracket.count == 3
+    ((ours,),) = score_cases(merger, [case], baselines=False)
+    assert ours.metrics["PSNR-mu"] > case.measure(reference_only(case.bracket))["PSNR-mu"]
 
 
 def test_mean_is_taken_for_each_method():

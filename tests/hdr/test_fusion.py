@@ -41,7 +41,8 @@ def naive_blur(image: np.ndarray, sigma: float, radius: int) -> np.ndarray:
 def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.ndarray:
     """Logarithms of the weights of one scene, (N, H, W), relative to the largest."""
     tone_mapped, saturation, deviation, seen = (part[0].double().numpy() for part in aligned)
-    saturation, deviation, seen = saturation[:, 0], deviation[:, 0], seen[:, 0]
+    unsaturated, lost = (1 - saturation[:, 0] - 1e-3).clip(0), saturation[reference, 0]
+    deviation, seen = deviation[:, 0], seen[:, 0]
     count, _, height, width = tone_mapped.shape
     log = np.zeros((count, height, width))
     for i, t in enumerate(exposures):
@@ -53,12 +54,12 @@ def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.
             here = (row, column)
             excess = max(squared[here] - expected[here], 0.0)
             consistent = 1.0 if i == reference else math.exp(-0.5 * excess / (expected[here] + 0.003**2))
-            weight = (1 - saturation[i][here]) * t * consistent * seen[i][here]
+            weight = unsaturated[i][here] * t * consistent * seen[i][here]
             if i < reference:  # shorter exposures decide where the reference is lost
                 enough = math.exp(-0.5 * excess / (expected[here] + 0.006**2))
-                usable = 1.0 if i == 0 else 1 - saturation[i][here]
+                usable = 1.0 if i == 0 else unsaturated[i][here]
                 trust = 1.0 if seen[i][here] else 0.03
-                weight += 0.01 * saturation[reference][here] * enough * usable * trust * t
+                weight += 0.01 * lost[here] * enough * usable * trust * t
             log[i][here] = math.log(weight + (1e-5 if i == reference else 1e-12))
     return np.maximum(log - log.max(axis=0), -8.0)
 
@@ -154,6 +155,17 @@ def test_shorter_exposures_decide_where_the_reference_is_lost(radiance: float) -
 
 def test_a_shorter_exposure_that_is_too_dark_to_have_saturated_the_reference_is_not_believed() -> None:
     assert lost_reference(0.05)[1] > 0.99
+
+
+def test_rounding_of_what_is_clipped_decides_nothing() -> None:
+    # Interpolated between clipped pixels, saturation is 1 - 6e-8, or 1: as it happens.
+    ldr = torch.ones(3, 3, 32, 32)
+    ldr[0] = 0.05 ** (1 / 2.2)  # hardly believed: it is too dark for what the others show
+    observed = observe(ldr, T, Calibration(Response.gamma(2.2)))[None]
+    aligned = bring_to_reference(observed, torch.zeros(1, 3, 2, 32, 32), 1)
+    rounded = aligned._replace(saturation=torch.where(aligned.saturation == 1, 1 - 2**-24, aligned.saturation))
+    weights, as_rounded = (prior(one, T[None], 1).softmax(dim=1) for one in (aligned, rounded))
+    torch.testing.assert_close(as_rounded, weights, atol=1e-5, rtol=0)
 
 
 def test_saturation_begins_and_ends_below_the_white_level_and_is_that_of_the_brightest_channel() -> None:

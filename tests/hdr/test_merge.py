@@ -6,69 +6,196 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
+import hdr.alignment
+from hdr.alignment import Alignment, align
 from hdr.bracket import Bracket
-from hdr.merge import Merger
-from hdr.nn.generator import Generator
-from hdr.radiometry import exposure_stack, inverse_mu_law, mu_law
+from hdr.fusion import bring_to_reference, observe, unexplained_variance
+from hdr.merge import BLEND, CONTEXT, Merger
+from hdr.nn.generator import Generator, Merged
+from hdr.radiometry import mu_law
+from hdr.response import Response
+from tests.hdr.brackets import EXPOSURES, ldr_of, photographed, textured
 from tests.hdr.generators import random_generator
 
 SMALLEST = Generator(4, scales=3)
 
 
-def bracket(height: int, width: int, seed: int = 0) -> Bracket:
-    source = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(3, 3, height // 8 + 2, width // 8 + 2, generator=source)
-    smooth = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic").clamp(0, 1)
-    noise = 0.2 * torch.rand(3, 3, height, width, generator=source)
-    # Below saturation, where the result is the network's own.
-    return Bracket((smooth + noise).clamp(0, 0.99), torch.tensor([1.0, 4.0, 16.0]))
+def bracket(height: int, width: int, exposures: tuple[float, ...] = EXPOSURES) -> Bracket:
+    """Exposures of which a part moved from one to the next, in noise."""
+    scene = textured(height, width, brightest=1.2)
+    instants = []
+    for index in range(len(exposures)):
+        instant = scene.clone()
+        instant[..., width // 2 :] = scene[..., width // 2 :].roll(2 * index, dims=-1)
+        instants.append(instant)
+    return photographed(instants, exposures, noise=2e-3)
 
 
-def untiled(generator: Generator, scene: Bracket) -> torch.Tensor:
+def displaced(scene: Bracket) -> Alignment:
+    """A displacement that is smooth, several pixels long and no multiple of a pixel."""
+    rows, columns = torch.meshgrid(*(torch.arange(float(side)) for side in scene.size), indexing="ij")
+    wave = torch.stack([5 * torch.sin(rows / 9), 4 * torch.cos(columns / 11)])
+    displacement = torch.stack([(index - scene.reference_index) * wave for index in range(scene.count)])
+    return Alignment(displacement, scene.size)
+
+
+def trained(preset: str = "tiny", **overrides: object) -> Generator:
+    """A generator with random weights whose heads say as much as those of trained ones do: not 0, and no noise."""
+    generator = random_generator(preset, **overrides)
     with torch.no_grad():
-        return generator(exposure_stack(scene.ldr, scene.exposures)[None])[0].clamp_min(0)
+        heads = [judge[-1] for judge in generator.judges] + [generator.refinement[-1]]
+        for head in [*heads, *(stage.correction for stage in generator.alignment)]:
+            head.weight *= 0.1
+            head.bias *= 0.1
+    return generator
 
 
-@pytest.mark.parametrize(("height", "width"), [(150, 601), (517, 90)])
+def untiled(generator: Generator, scene: Bracket, alignment: Alignment) -> Tensor:
+    """All at once, in the mu-law domain."""
+    everything = (scene.ldr, scene.exposures, scene.calibration)
+    unexplained = unexplained_variance(*everything, alignment.displacement, scene.reference_index)
+    observations = observe(*everything, unexplained)
+    displacement = alignment.window(0, scene.size[0], 0, scene.size[1])
+    with torch.no_grad():
+        merged = generator(observations[None], scene.exposures[None], displacement[None], scene.reference_index)
+    return merged.radiance[0].clamp_min(0)
+
+
+@pytest.mark.parametrize(("height", "width"), [(70, 480), (420, 60)])
 def test_tiled_equals_untiled_everywhere_in_the_mu_law_domain(height, width):
-    # Every layer has random weights, so that displacements run into their bounds and every pixel matters.
-    generator, scene = random_generator(scales=2, max_offset=16), bracket(height, width)
+    generator, scene = trained(), bracket(height, width)
+    alignment = displaced(scene)
     merger = Merger(generator, device="cpu", tile=64)
     assert len(list(merger._spans(max(height, width)))) > 3
-    difference = (mu_law(merger(scene)) - untiled(generator, scene)).abs()
-    assert float(untiled(generator, scene).std()) > 0.1
-    assert float(difference.max()) < 1e-3
+    whole = untiled(generator, scene, alignment)
+    assert float((whole - untiled(Generator.from_preset("tiny").eval(), scene, alignment)).abs().max()) > 0.05
+    assert float((mu_law(merger(scene, alignment)) - whole).abs().max()) < 1e-3
 
 
-@pytest.mark.parametrize("preset", ["tiny", "small", "base"])
+@pytest.mark.parametrize("preset", ["small", "base"])
 def test_tiled_equals_untiled_for_every_preset(preset):
-    generator, scene = random_generator(preset), bracket(48, 1100)
-    merger = Merger(generator, device="cpu", tile=256)
-    assert len(list(merger._spans(1100))) > 1
-    assert float((mu_law(merger(scene)) - untiled(generator, scene)).abs().max()) < 1e-3
+    generator, scene = trained(preset), bracket(32, 330)
+    merger = Merger(generator, device="cpu", tile=128)
+    assert len(list(merger._spans(330))) > 1
+    alignment = displaced(scene)
+    assert float((mu_law(merger(scene, alignment)) - untiled(generator, scene, alignment)).abs().max()) < 1e-3
+
+
+@pytest.mark.parametrize("exposures", [(1.0, 4.0), (1.0, 2.0, 4.0, 8.0, 16.0)])
+def test_tiled_equals_untiled_for_any_number_of_exposures(exposures):
+    generator, scene = trained(), bracket(32, 330, exposures)
+    alignment = displaced(scene)
+    merger = Merger(generator, device="cpu", tile=128)
+    assert float((mu_law(merger(scene, alignment)) - untiled(generator, scene, alignment)).abs().max()) < 1e-3
 
 
 def test_pixels_outside_of_the_context_of_a_tile_do_matter():
-    # The promise above is not empty: with too little overlap the same network gives another picture.
-    generator, scene = random_generator(), bracket(64, 700)
+    # The promise above is not empty: with too little overlap the same network gives another image.
+    generator, scene = random_generator(), bracket(32, 330)
+    alignment = displaced(scene)
     scanty = Merger(generator, device="cpu", tile=64, overlap=32)
-    assert float((mu_law(scanty(scene)) - untiled(generator, scene)).abs().max()) > 1e-3
+    assert float((mu_law(scanty(scene, alignment)) - untiled(generator, scene, alignment)).abs().max()) > 1e-3
+
+
+def test_tiled_equals_untiled_where_displacements_are_kept_at_half_resolution(monkeypatch):
+    monkeypatch.setattr(hdr.alignment, "_LARGEST_AT_FULL_RESOLUTION", 1_000)
+    generator, scene = trained(), bracket(50, 331)
+    alignment = align(scene)
+    assert alignment.displacement.shape[-2:] == (25, 166)
+    assert float(alignment.displacement.abs().max()) > 1
+    merger = Merger(generator, device="cpu", tile=64)
+    assert float((mu_law(merger(scene, alignment)) - untiled(generator, scene, alignment)).abs().max()) < 1e-3
+
+
+def test_weights_of_all_exposures_sum_to_one_at_every_pixel():
+    scene = bracket(40, 330)
+    merged = Merger(trained(), device="cpu", tile=64).with_weights(scene, displaced(scene))
+    assert merged.weights.shape == (3, 40, 330)
+    assert merged.weights.dtype == torch.float16
+    total = merged.weights.float().sum(dim=0)
+    torch.testing.assert_close(total, torch.ones_like(total), atol=3e-3, rtol=0)
+    assert bool((merged.weights >= 0).all())
+    assert torch.equal(merged.radiance, Merger(trained(), device="cpu", tile=64)(scene, displaced(scene)))
+
+
+def test_weights_tell_which_exposure_made_a_pixel():
+    light = torch.full((3, 32, 96), 0.02)
+    light[..., 32:64] = 0.15  # the longest clips at 1 / 16
+    light[..., 64:] = 0.6  # and the reference at 1 / 4
+    weights = Merger("none", "cpu").with_weights(photographed(light, levels=None), "off").weights[:, 16].float()
+    torch.testing.assert_close(weights[:, 16], torch.tensor([1 / 21, 4 / 21, 16 / 21]), atol=2e-3, rtol=0)
+    torch.testing.assert_close(weights[:, 48], torch.tensor([1 / 5, 4 / 5, 0.0]), atol=2e-3, rtol=0)
+    torch.testing.assert_close(weights[:, 80], torch.tensor([1.0, 0.0, 0.0]), atol=5e-3, rtol=0)
+
+
+@pytest.mark.parametrize("count", range(2, 8))
+def test_any_number_of_exposures_of_a_still_scene_is_better_than_the_reference_alone(count):
+    scene = textured(48, 64, darkest=0.01, brightest=0.95)
+    bracket = photographed(scene, tuple(2.0**k for k in range(count)), noise=1e-3, levels=None)
+    merged = Merger("none", "cpu")(bracket, "off")
+    errors = [
+        (mu_law(radiance) - mu_law(scene)).square().mean() for radiance in (merged, bracket.radiance((count - 1) // 2))
+    ]
+    assert errors[0] < 0.8 * errors[1]
+    assert float((mu_law(merged) - mu_law(scene)).abs().mean()) < 0.004
+
+
+def test_result_does_not_depend_on_the_order_of_the_images_nor_on_the_unit_of_the_exposures():
+    scene = textured(48, 64, brightest=1.2)
+    images = [ldr_of(scene, t, 1e-3, seed=int(t)) for t in EXPOSURES]
+    merger = Merger(trained(), "cpu")
+    given_order = Bracket.from_images(images, EXPOSURES, response=Response.gamma(2.2))
+    expected = merger(given_order)
+    for order in itertools.permutations(range(3)):
+        times = [EXPOSURES[index] / 60 for index in order]
+        other = Bracket.from_images([images[index] for index in order], times, response=Response.gamma(2.2))
+        torch.testing.assert_close(merger(other), expected, atol=1e-6, rtol=1e-4)
+
+
+def test_what_a_shifted_exposure_did_not_see_comes_from_the_others():
+    scene = textured(64, 128 + 24, darkest=0.02, brightest=0.05)
+    here = scene[..., 24:]
+    # The longest saw the scene 24 pixels further left; at its right border it saw another thing, much brighter.
+    longest = scene[..., :128]
+    shifted = photographed([here, here, longest], noise=1e-3, levels=None)
+    displacement = torch.zeros(3, 2, 64, 128)
+    displacement[2, 0] = 24.0
+    merged = Merger("none", "cpu").with_weights(shifted, Alignment(displacement, (64, 128)))
+    assert float(merged.weights[2, :, 104:].max()) < 2e-3
+    assert float(merged.weights[2, :, :100].float().median()) > 0.7
+    error = (merged.radiance - here).abs() / here
+    assert float(error[..., 104:].max()) < 0.2
 
 
 class _Alternating(Generator):
-    """Every other picture that it returns is brighter: tiles that could not be more visible."""
+    """Every other tile that it returns is brighter: tiles that could not be more visible."""
 
     calls = 0
 
-    def forward(self, exposures):
+    def forward(self, observations, exposures, displacement, reference=1, corner=None):
         self.calls += 1
-        return mu_law(exposures[:, 1, 3:]) + 0.1 * (self.calls % 2)
+        return of_radiance(bring_to_reference(observations, displacement, reference, corner), 0.1 * (self.calls % 2))
+
+
+def of_radiance(aligned, more=0.0, radiance=None):
+    found = aligned.tone_mapped[:, 1] if radiance is None else torch.full_like(aligned.tone_mapped[:, 1], radiance)
+    return Merged(found + more, torch.full_like(aligned.saturation, 1 / aligned.saturation.shape[1]), aligned, ())
+
+
+class _Constant(Generator):
+    """Returns one value everywhere."""
+
+    value = 0.0
+
+    def forward(self, observations, exposures, displacement, reference=1, corner=None):
+        return of_radiance(bring_to_reference(observations, displacement, reference, corner), radiance=self.value)
 
 
 def test_tiles_fade_into_each_other():
     flat = Bracket(torch.full((3, 3, 32, 2000), 0.5), torch.tensor([1.0, 4.0, 16.0]))
-    merged = mu_law(Merger(_Alternating(), device="cpu", tile=160, overlap=64)(flat))
+    merged = mu_law(Merger(_Alternating(), device="cpu", tile=160, overlap=64)(flat, "off"))
     steps = (merged[..., 1:] - merged[..., :-1]).abs().max()
     assert float(merged.max() - merged.min()) > 0.09
     assert float(steps) < 0.1 / 32 + 1e-4
@@ -89,60 +216,52 @@ def test_tiles_cover_every_pixel_with_weights_that_sum_to_one(length, tile, over
     torch.testing.assert_close(total, torch.ones(length), rtol=0, atol=1e-5)
 
 
-def test_context_beside_the_blend_is_the_receptive_field():
+def test_tiles_have_context_on_both_sides_of_the_blend():
     merger = Merger(Generator.from_preset("tiny"), device="cpu")
-    fade = merger._fade(512, 512 + merger.tile + merger.overlap, 10**6)
-    assert bool((fade[: merger.generator.halo] == 0).all())
-    assert bool((fade[-merger.generator.halo :] == 0).all())
+    assert merger.overlap == 2 * CONTEXT + BLEND
+    fade = merger._fade(768, 768 + merger.tile + merger.overlap, 10**6)
+    assert bool((fade[:CONTEXT] == 0).all())
+    assert bool((fade[-CONTEXT:] == 0).all())
+    assert bool((fade[CONTEXT + BLEND : -CONTEXT - BLEND] == 1).all())
 
 
-def test_network_never_sees_more_than_tile_and_overlap():
+def test_network_never_sees_more_than_tile_and_overlap_and_what_the_displacement_points_to():
     seen = []
-    generator = random_generator(scales=1, max_offset=2)
-    generator.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[-2:]))
-    merger = Merger(generator, device="cpu", tile=64)
-    merger(bracket(300, 500))
+    generator = Generator(4, scales=1)
+    generator.register_forward_pre_hook(lambda _, inputs: seen.append([i.shape[-2:] for i in (inputs[2], inputs[0])]))
+    merger = Merger(generator, device="cpu", tile=64, overlap=32)
+    merger(bracket(200, 300), "off")
     assert len(seen) > 4
-    assert max(max(shape) for shape in seen) <= merger.tile + merger.overlap
+    assert max(max(shape) for shape, _ in seen) <= merger.tile + merger.overlap
+    margin = generator.largest_correction + 3
+    assert max(max(around) for _, around in seen) <= merger.tile + merger.overlap + 2 * margin
 
 
 def test_radiance_is_on_the_scale_on_which_the_short_exposure_saturates_at_1():
-    # An untrained generator returns the reference's own radiance but for a few per cent.
-    scene = Bracket(torch.full((3, 3, 32, 40), 0.8), torch.tensor([1.0, 1.0 / 0.9**2.2 * 2, 16.0]))
-    merged = Merger(Generator.from_preset("tiny"), device="cpu")(scene)
-    with torch.no_grad():
-        direct = inverse_mu_law(untiled(Generator.from_preset("tiny").eval(), scene))
-    torch.testing.assert_close(merged, direct, rtol=0.3, atol=0)
-    assert float(merged.mean()) == pytest.approx(float(scene.radiance(1).mean()), rel=0.3)
+    merged = Merger("none", device="cpu")(photographed(torch.full((3, 32, 40), 0.2), levels=None), "off")
+    torch.testing.assert_close(merged, torch.full((3, 32, 40), 0.2), rtol=1e-3, atol=0)
 
 
 def test_negative_output_becomes_black():
-    class Negative(Generator):
-        def forward(self, exposures):
-            return torch.full_like(exposures[:, 0, :3], -0.5)
-
-    assert torch.equal(Merger(Negative(), device="cpu")(bracket(20, 24)), torch.zeros(3, 20, 24))
-
-
-def test_saturated_reference_proves_that_there_was_light():
-    class Black(Generator):
-        def forward(self, exposures):
-            return torch.zeros_like(exposures[:, 0, :3])
-
-    ldr = torch.full((3, 3, 600, 20), 0.3)
-    ldr[1, 0, 300:] = 1.0  # red of the reference, on both sides of the rows that are finished at once
-    merged = Merger(Black(), device="cpu")(Bracket(ldr, torch.tensor([1.0, 4.0, 16.0])))
-    torch.testing.assert_close(merged[0, 300:], torch.full((300, 20), 1 / 4))
-    assert float(merged[0, :300].abs().max()) == float(merged[1:].abs().max()) == 0.0
+    negative = _Constant()
+    negative.value = -0.5
+    assert torch.equal(Merger(negative, device="cpu")(bracket(20, 24), "off"), torch.zeros(3, 20, 24))
 
 
 def test_undefined_output_is_an_error_that_names_the_place():
-    class Undefined(Generator):
-        def forward(self, exposures):
-            return torch.full_like(exposures[:, 0, :3], float("nan"))
-
+    undefined = _Constant()
+    undefined.value = float("nan")
     with pytest.raises(FloatingPointError, match="rows 0 to 20, columns 0 to 24; merge with precision='float32'"):
-        Merger(Undefined(), device="cpu")(bracket(20, 24))
+        Merger(undefined, device="cpu")(bracket(20, 24), "off")
+
+
+@pytest.mark.parametrize("weights", ["none", "random"])
+def test_clipped_channels_are_never_below_what_clipped_them(weights):
+    scene = bracket(40, 200)
+    merged = Merger("none" if weights == "none" else random_generator(), "cpu")(scene)
+    clipped = scene.reference >= 0.9999
+    assert 0.02 < float(clipped.float().mean()) < 0.9
+    assert float(merged[clipped].min()) >= 1 / 4 - 1e-5
 
 
 def test_generator_comes_back_as_it_was():
@@ -157,22 +276,29 @@ def test_generator_comes_back_as_it_was():
 
 
 def test_bfloat16_is_close_to_float32():
-    generator, scene = Generator.from_preset("tiny"), bracket(64, 64)
-    precise, half = (mu_law(Merger(generator, "cpu", precision=p)(scene)) for p in ("float32", "bfloat16"))
+    generator, scene = trained(), bracket(64, 64)
+    precise, half = (mu_law(Merger(generator, "cpu", precision=p)(scene, "off")) for p in ("float32", "bfloat16"))
     assert half.dtype == torch.float32
-    difference = (precise - half).abs()
-    assert 0 < float(difference.mean()) < 0.01
-    # Where the reference saturates, the short exposure is warped in: white noise, moved by a rounded displacement.
-    unsaturated = (scene.reference.amax(dim=0) < 0.9).expand_as(difference)
-    assert float(difference[unsaturated].max()) < 0.02
+    assert 0 < float((precise - half).abs().mean()) < 0.01
 
 
-def test_progress_is_shown_when_asked(capsys):
-    merger = Merger(random_generator(), device="cpu")
-    merger(bracket(40, 40))
+def test_progress_is_shown_when_asked_and_moves_for_a_single_tile(capsys):
+    merger = Merger(Generator(4), device="cpu")
+    merger(bracket(40, 40), "off")
     assert capsys.readouterr().err == ""
-    merger(bracket(40, 40), progress=True)
-    assert "Merging" in capsys.readouterr().err
+    merger(bracket(40, 40), "off", progress=True)
+    shown = capsys.readouterr().err
+    assert "Merging" in shown
+    assert "4/4" in shown  # three exposures to align, and a tile
+
+
+def test_alignment_is_found_unless_it_is_given(monkeypatch):
+    scene = bracket(40, 60)
+    merger = Merger("none", "cpu")
+    expected = merger(scene, align(scene))
+    torch.testing.assert_close(merger(scene), expected)
+    monkeypatch.setattr("hdr.merge.align", lambda *_, **__: pytest.fail("aligned in vain"))
+    assert merger(scene, Alignment(torch.zeros(3, 2, 40, 60), (40, 60))).shape == expected.shape
 
 
 @pytest.mark.parametrize(
@@ -203,7 +329,7 @@ def test_missing_gpu_is_reported_and_auto_takes_the_cpu():
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_gpu_merges_like_the_cpu(precision):
     scene, tolerance = bracket(90, 400), 1e-3 if precision == "float32" else 0.1
-    generator = Generator.from_preset("tiny")
+    generator = trained()
     on_cpu = mu_law(Merger(generator, device="cpu")(scene))
     on_gpu = Merger(generator, device="cuda", tile=64, precision=precision)(scene)
     assert on_gpu.device.type == "cpu"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,6 +33,8 @@ class TargetFunction:
         N, the number of examples.
     grad_kwargs
         Further arguments of ``torch.autograd.grad``.
+    points_are
+        What the points are, for messages.
     """
 
     forward_func: Callable[..., Any]
@@ -39,6 +42,7 @@ class TargetFunction:
     additional_forward_args: tuple[Any, ...] | None
     n_examples: int
     grad_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    points_are: str = "inputs"
 
     def check_apart(self, point: Tensors) -> None:
         """Check that an argument which is not cut with the examples, such as the edges of a graph, does not tie them.
@@ -110,11 +114,16 @@ class TargetFunction:
             raise InvalidArgumentError(
                 f"target has {len(self.target)} entries for {self.n_examples} examples: give one for each."
             )
-        target = expand_target(self.target, n_points)
+        target = expand_target(_as_captum_takes_it(self.target), n_points)
         arguments = self.additional_forward_args
-        if arguments is not None and n_points > 1:
+        if arguments is not None:  # copies likewise
             arguments = tuple(
-                torch.cat([value] * n_points) if _has_rows(value, self.n_examples) else value for value in arguments
+                torch.cat([value] * n_points)
+                if _has_rows(value, self.n_examples)
+                else value.clone()
+                if isinstance(value, Tensor)
+                else value
+                for value in arguments
             )
         with differentiable_kernels():
             output = run_forward(self.forward_func, points, None, arguments)
@@ -131,13 +140,22 @@ class TargetFunction:
         unused = [index for index, gradient in enumerate(gradients) if gradient is None]
         if unused and not self.grad_kwargs.get("allow_unused", False):
             raise RuntimeError(
-                f"the output of forward_func does not depend on inputs {unused} of {len(leaves)}: give what is not "
-                "to be explained as additional_forward_args, and look for .detach() in forward_func."
+                f"the output of forward_func does not depend on {self.points_are} {unused} of {len(leaves)}: give what "
+                "is not to be explained as additional_forward_args, for a layer grad_kwargs={'allow_unused': True}; "
+                "look for .detach() in forward_func."
             )
         return tuple(
             torch.zeros_like(leaf) if gradient is None else gradient
             for gradient, leaf in zip(gradients, leaves, strict=True)
         )
+
+
+def _as_captum_takes_it(target: Any) -> Any:
+    """Return NumPy's numbers and tensors of small integers, which index as masks, as what Captum counts with."""
+    if isinstance(target, np.ndarray | np.integer):
+        target = torch.as_tensor(target)
+    is_integer = isinstance(target, Tensor) and not (target.is_floating_point() or target.is_complex())
+    return target.long() if is_integer and target.dtype is not torch.bool else target
 
 
 def _has_rows(value: Any, n_examples: int) -> bool:
@@ -148,6 +166,7 @@ def select_rows(
     target: TargetType, arguments: tuple[Any, ...], start: int, stop: int, n_examples: int
 ) -> tuple[TargetType, tuple[Any, ...]]:
     """Return the targets of the examples from ``start`` to ``stop``, and their rows of the additional arguments."""
+    target = _as_captum_takes_it(target)
     if (isinstance(target, list) and len(target) == n_examples) or _has_rows(target, n_examples):
         target = target[start:stop]  # type: ignore[index]
     return target, tuple(value[start:stop] if _has_rows(value, n_examples) else value for value in arguments)
@@ -193,6 +212,7 @@ def select_output(output: Any, target: TargetType, n_rows: int) -> Tensor:
     tensor([1., 4.])
     """
     _check_output(output, n_rows)
+    target = _as_captum_takes_it(target)
     selected = output if target is None else select_targets(output, _non_negative(target, output))
     if selected.numel() != n_rows:
         raise InvalidArgumentError(
@@ -224,7 +244,7 @@ def _non_negative(target: TargetType, output: Tensor) -> TargetType:
     """Check the target against the output's shape, and count negative ones from the end."""
     sizes = tuple(output.shape[1:])
     if isinstance(target, Tensor):
-        if target.is_floating_point() or target.is_complex():
+        if target.is_floating_point() or target.is_complex() or target.dtype is torch.bool:
             raise InvalidArgumentError(f"target is a tensor of {target.dtype}: give integers.")
         if target.numel() == 1:
             return _index(int(target.item()), sizes)

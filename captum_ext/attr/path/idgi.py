@@ -6,10 +6,9 @@ from captum_ext._captum import (
     BaselineType,
     TargetType,
     TensorOrTupleOfTensorsGeneric,
-    log_usage,
 )
 from captum_ext.attr.path.rules import important_direction
-from captum_ext.attr.path.walk import PathMethod, Returned
+from captum_ext.attr.path.walk import PathMethod, Returned, logged
 
 
 class IDGI(PathMethod):
@@ -57,7 +56,7 @@ class IDGI(PathMethod):
     (torch.Size([4, 3]), True)
     """
 
-    @log_usage()
+    @logged
     def attribute(
         self,
         inputs: TensorOrTupleOfTensorsGeneric,

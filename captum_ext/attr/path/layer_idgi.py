@@ -14,7 +14,6 @@ from captum_ext._captum import (
     format_additional_forward_args,
     format_outputs,
     format_tensor_into_tuples,
-    log_usage,
 )
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common.checks import check_inputs, expand_baselines
@@ -23,7 +22,7 @@ from captum_ext.attr._common.model_state import preserve_state
 from captum_ext.attr.path.layer_substitution import LayerSubstitution
 from captum_ext.attr.path.paths import AdaptivePath, Path, resolve_path
 from captum_ext.attr.path.rules import important_direction
-from captum_ext.attr.path.walk import attribute_along, prepare_walk
+from captum_ext.attr.path.walk import attribute_along, logged, prepare_walk
 
 
 class LayerIDGI(CompleteMethod, LayerAttribution, GradientAttribution):
@@ -76,7 +75,7 @@ class LayerIDGI(CompleteMethod, LayerAttribution, GradientAttribution):
         GradientAttribution.__init__(self, forward_func)
         self.path = resolve_path(path)
 
-    @log_usage()
+    @logged
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],
@@ -141,7 +140,7 @@ class LayerIDGI(CompleteMethod, LayerAttribution, GradientAttribution):
                 n_steps,
                 internal_batch_size,
                 progress_name=type(self).__name__ if show_progress else None,
-                grad_kwargs=grad_kwargs,
+                grad_kwargs=grad_kwargs or {},
             )
             found = attribute_along(walk, important_direction, with_residual=return_path_residual)
         remaining = iter(found.attributions)

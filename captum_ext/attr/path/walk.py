@@ -6,10 +6,11 @@ n + 1 forward and n backward evaluations of each example, however many points go
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Union
+from typing import Any, TypeVar, Union
 
 import torch
 from captum.attr import GradientAttribution
@@ -24,6 +25,7 @@ from captum_ext._captum import (
     format_output,
     format_tensor_into_tuples,
     is_tuple,
+    log_usage,
 )
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common import Tensors
@@ -169,9 +171,9 @@ def prepare_walk(
     with torch.inference_mode(False), torch.no_grad():
         ends = tuple(tensor.detach() for tensor in inputs)
         start = path.start(ends, baselines)
-    function = TargetFunction(
-        forward_func, target, format_additional_forward_args(additional_forward_args), n_examples, grad_kwargs or {}
-    )
+    points_are = "inputs" if grad_kwargs is None else "the layers' tensors"
+    arguments = format_additional_forward_args(additional_forward_args)
+    function = TargetFunction(forward_func, target, arguments, n_examples, grad_kwargs or {}, points_are)
     function.check_apart(ends)
     return Walk(path, function, ends, start, n_steps, at_once, progress_name)
 
@@ -219,6 +221,29 @@ def _check_finite(values: list[Tensor]) -> None:
             f"the model's output is {values[point][example].item()} at point {point} of {len(values) - 1} on the path "
             f"of example {example}: choose a baseline at which the output is finite, or explain logits."
         )
+
+
+Attribute = TypeVar("Attribute", bound=Callable[..., Any])
+
+
+def logged(attribute: Attribute) -> Attribute:
+    """Decorate ``attribute`` as Captum's own are, and let what wraps a method not take a residual for attributions.
+
+    ``captum.attr.NoiseTunnel`` calls the function inside of the decorator, and averages all that it returns.
+    """
+
+    @functools.wraps(attribute)
+    def inside_of_a_wrapper(*args: Any, **keywords: Any) -> Any:
+        if keywords.get("return_path_residual"):
+            raise InvalidArgumentError(
+                "return_path_residual=True was given to a method that wraps this one, such as NoiseTunnel, which would "
+                "average the residual like an attribution: leave it out, and ask the method itself for the residual."
+            )
+        return attribute(*args, **keywords)
+
+    decorated: Attribute = log_usage()(attribute)
+    decorated.__wrapped__ = inside_of_a_wrapper  # type: ignore[attr-defined]
+    return decorated
 
 
 class PathMethod(CompleteMethod, GradientAttribution):

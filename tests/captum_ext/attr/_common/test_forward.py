@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -93,3 +94,25 @@ def test_images_take_a_shared_argument_too():
     images, scale = torch.rand(2, 3, 8, 8).double(), torch.rand(8, 8).double()
     found = BlurIG(lambda x, s: (x * s).flatten(1).sum(1)).attribute(images, additional_forward_args=scale, n_steps=5)
     assert found.shape == images.shape
+
+
+@pytest.mark.parametrize("method", [IDGI, FullGrad], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "target",
+    [
+        *(torch.tensor([1, 0, 4]).to(dtype) for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32)),
+        *(np.array([1, 0, 4], dtype=dtype) for dtype in (np.uint8, np.int64)),
+        [np.int64(1), 0, np.uint8(4)],
+    ],
+    ids=repr,
+)
+def test_targets_are_integers_of_any_kind(method, target):
+    explain = method(lambda x: LINEAR(x).tanh()).attribute
+    torch.testing.assert_close(explain(ROWS, target=target), explain(ROWS, target=[1, 0, 4]))
+    if method is FullGrad:
+        torch.testing.assert_close(explain(ROWS, target=target, internal_batch_size=2), explain(ROWS, target=[1, 0, 4]))
+
+
+def test_masks_are_no_targets():
+    with pytest.raises(InvalidArgumentError, match=r"torch\.bool: give integers"):
+        IDGI(LINEAR).attribute(ROWS, target=torch.tensor([True, False, True]))

@@ -133,7 +133,12 @@ def test_parts_of_a_batch_give_what_the_whole_batch_gives(target, postprocess):
 def test_internal_batch_size_bounds_the_rows_of_each_pass():
     rows = []
     model = smooth_cnn()
-    FullGrad(lambda x: rows.append(len(x)) or model(x)).attribute(pictures(5), target=1, internal_batch_size=2)
+
+    def counted(x: torch.Tensor) -> torch.Tensor:
+        rows.append(len(x))
+        return model(x)
+
+    FullGrad(counted).attribute(pictures(5), target=1, internal_batch_size=2)
     assert rows == [2, 2, 1]
 
 
@@ -261,9 +266,10 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_arguments_are_told_with_what_is_allowed(case):
     options, error, message = BAD[case]
-    options = {"inputs": pictures(2), **options}
+    given: dict[str, object] = {"inputs": pictures(2)}
+    given.update(options)
     with pytest.raises(error, match=message):
-        FullGrad(smooth_cnn()).attribute(**options)
+        FullGrad(smooth_cnn()).attribute(**given)
 
 
 @pytest.mark.parametrize(

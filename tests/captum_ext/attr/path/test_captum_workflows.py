@@ -247,3 +247,20 @@ def test_data_parallel():
 
 def test_number_of_classes_is_what_the_tests_assume():
     assert smooth_cnn()(pictures(2)).shape == (2, CLASSES)
+
+
+@pytest.mark.parametrize("with_delta", [False, True])
+def test_noise_tunnel_does_not_average_the_residual(with_delta):
+    model, x = smooth_cnn(), pictures()
+    for method in (IDGI(model), LayerIDGI(model, model[1])):
+        with pytest.raises(ValueError, match="ask the method itself for the residual"):
+            NoiseTunnel(method).attribute(x, target=1, return_path_residual=True, return_convergence_delta=with_delta)
+
+
+def test_names_for_people():
+    assert [kind.get_name() for kind in (IDGI, LayerIDGI, BlurIG, GuidedIG)] == [
+        "IDGI",
+        "Layer IDGI",
+        "Blur IG",
+        "Guided IG",
+    ]

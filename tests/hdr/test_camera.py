@@ -1,0 +1,107 @@
+"""The one camera: noise of light and of reading, clipping, levels, JPEG, and what an estimate of it gets wrong."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from hdr.data.camera import Camera, draw_camera, misjudged
+from hdr.response import Response
+
+T = torch.tensor([1.0, 4.0, 16.0])
+
+
+def source(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def flat(value: float, count: int = 3, side: int = 96) -> Tensor:
+    return torch.full((count, 3, side, side), value)
+
+
+def test_noise_is_that_of_light_and_of_reading() -> None:
+    camera = Camera(Response.linear(), full_well=4000.0, read_noise=3e-3, levels=65535)
+    ldr = camera.photograph(source(), flat(0.02), T)
+    for image, t in zip(ldr, T.tolist(), strict=True):
+        light = 0.02 * t
+        assert float(image.mean()) == pytest.approx(light, rel=0.01)
+        assert float(image.std()) == pytest.approx(math.sqrt(light / 4000 + 9e-6), rel=0.03)
+
+
+@pytest.mark.parametrize("levels", [255, 65535])
+def test_files_have_their_levels(levels: int) -> None:
+    ldr = Camera(Response.gamma(2.2), levels=levels).photograph(source(), torch.rand(3, 3, 32, 32), T)
+    torch.testing.assert_close(ldr * levels, (ldr * levels).round(), atol=2e-2, rtol=0)
+    assert 0 <= float(ldr.min()) <= float(ldr.max()) <= 1
+
+
+@pytest.mark.parametrize("white_level", [1.0, 248 / 255])
+def test_channels_clip_at_the_white_level(white_level: float) -> None:
+    camera = Camera(Response.gamma(2.2), white_level=white_level)
+    ldr = camera.photograph(source(), flat(3.0), T)
+    torch.testing.assert_close(ldr, torch.full_like(ldr, white_level), atol=1e-6, rtol=0)
+
+
+def test_values_are_those_of_the_response() -> None:
+    camera = Camera(Response.gamma(1.8), full_well=1e12, read_noise=0.0, levels=65535)
+    ldr = camera.photograph(source(), flat(0.03), T)
+    for image, t in zip(ldr, T.tolist(), strict=True):
+        torch.testing.assert_close(image, torch.full_like(image, (0.03 * t) ** (1 / 1.8)), atol=1e-4, rtol=0)
+
+
+def test_a_sun_stays_finite_and_white() -> None:
+    ldr = Camera(Response.gamma(2.2)).photograph(source(), flat(1e9, side=16), T)
+    assert bool((ldr == 1).all())
+
+
+def test_jpeg_changes_detail_but_not_the_mean() -> None:
+    scene = 0.2 * torch.rand(1, 3, 64, 64)
+    exact, compressed = (
+        Camera(Response.gamma(2.2), full_well=1e12, read_noise=0.0, jpeg_quality=quality).photograph(
+            source(), scene, torch.ones(1)
+        )
+        for quality in (None, 80)
+    )
+    assert compressed.shape == exact.shape
+    assert 0.005 < float((exact - compressed).abs().mean()) < 0.2
+    assert float(compressed.mean()) == pytest.approx(float(exact.mean()), abs=0.01)
+
+
+def test_photographs_are_functions_of_the_generator() -> None:
+    camera, scene = Camera(Response.srgb()), torch.rand(2, 3, 16, 16)
+    before = torch.get_rng_state()
+    first, again, other = (camera.photograph(source(seed), scene, T[:2]) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_cameras_are_drawn_as_one_meets_them() -> None:
+    cameras = [draw_camera(source(seed)) for seed in range(60)]
+    assert {camera.levels for camera in cameras} == {255, 65535}
+    assert {camera.jpeg_quality is None for camera in cameras} == {True, False}
+    assert all(camera.levels == 255 for camera in cameras if camera.jpeg_quality is not None)
+    assert {camera.white_level == 1 for camera in cameras} == {True, False}
+    assert all(1e3 <= camera.full_well <= 3e4 and 1e-4 <= camera.read_noise <= 2e-3 for camera in cameras)
+    middles = [float(camera.response.to_linear(torch.tensor(0.5))) for camera in cameras]
+    assert 0.5**2.9 < min(middles) < 0.5**2.3 < 0.5**2.0 < max(middles) < 0.5**1.5
+
+
+def test_an_estimate_is_off_by_a_few_per_cent_or_exact() -> None:
+    ldr = torch.linspace(0.1, 0.95, 50, dtype=torch.float64)
+    errors, factors, known = [], [], []
+    for seed in range(40):
+        camera = draw_camera(source(seed))
+        seen = misjudged(source(seed + 1000), camera)
+        ratio = seen.response.to_linear(ldr) / camera.response.to_linear((ldr / camera.white_level).clamp_max(1))
+        if seen.white_level == camera.white_level:
+            errors.append(float(ratio.log2().abs().max()))
+        else:
+            assert seen.white_level == 1.0  # a camera that clips early, and was not found out
+        factors.append(seen.full_well / camera.full_well)
+        known.append(seen.levels == camera.levels)
+    assert min(errors) < 1e-3 < 0.02 < max(errors) < 0.5
+    assert 0.3 < sum(error < 1e-3 for error in errors) / len(errors) < 0.7
+    assert 0.3 < min(factors) < 0.9 < 1.1 < max(factors) < 3
+    assert all(known)
