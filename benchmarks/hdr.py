@@ -1,128 +1,214 @@
-"""Time, memory, parameters and operations of the HDR merger, for each preset, picture size and device.
+"""What merging costs, and how good it is, beside what is reached without a network.
 
-Every measurement runs in a process of its own, so that its peak memory is its own. Weights are random: neither time nor
-memory depends on them. For example::
+    python benchmarks/hdr.py                             time and memory, one thread, 384 x 384 pixels
+    python benchmarks/hdr.py --large                     24 megapixels, too
+    python benchmarks/hdr.py --data DIR                  and quality: DIR/photographs and DIR/hdri hold HDR images, of
+                                                         which two in nine are held out; DIR/brackets still brackets
 
-    python benchmarks/hdr.py --presets tiny,small --sizes 384x384,1500x1000
+Every cost is measured in a process of its own, so that its peak memory is its own. The bracket is the demo's scene,
+enlarged: alignment depends on what is to be seen.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import resource
 import subprocess
 import sys
 import time
+import warnings
+from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
+import cyclopts
 import torch
-import typer
-from rich.console import Console
-from rich.table import Table
-from torch.utils.flop_counter import FlopCounterMode
+import torch.nn.functional as F
+from cyclopts import Parameter
+from cyclopts.types import PositiveInt
+from torch import Tensor
 
 # This file has the package's name, and Python looks beside it first.
 sys.path = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
-from hdr.bracket import Bracket  # noqa: E402
+from hdr.alignment import align  # noqa: E402
+from hdr.baselines import BASELINES  # noqa: E402
+from hdr.bracket import Bracket, middle  # noqa: E402
+from hdr.data.sample import calibration_of  # noqa: E402
+from hdr.data.source import open_scenes  # noqa: E402
+from hdr.evaluation import OURS, UNTRAINED, Method, Score, mean_scores, open_cases, score  # noqa: E402
 from hdr.merge import Merger  # noqa: E402
+from hdr.metrics import evaluate, format_metric  # noqa: E402
 from hdr.nn.generator import PRESETS, Generator  # noqa: E402
+from hdr.photograph_scene import EXPOSURES, photograph_scene  # noqa: E402
+from hdr.radiometry import mu_law  # noqa: E402
 
-SIZES = "384x384,1500x1000,6000x4000"
-_FLOP_SIDE = 384
+LARGE = "6000x4000"
+REGIONS = ("lost by the reference", "lost by the long one", "lost by neither")
+
 _LARGEST_REPEATED = 2_000_000  # pixels; smaller pictures are merged twice, and the second time counts
+_CLIPPED = 0.98
+_FEWEST_PIXELS = 100  # of a region, or it says nothing about a scene
 
-app = typer.Typer(add_completion=False)
-console = Console()
 
-
-def measure(
+def measure_cost(
     preset: str, width: int, height: int, device: str, tile: int, overlap: int | None, precision: str
 ) -> dict[str, float]:
-    """Merge one bracket of noise; seconds, seconds of CPU time, and peak memory in GiB of the process or of the GPU."""
-    noise = torch.randint(0, 256, (3, 3, height, width), dtype=torch.uint8)
-    bracket = Bracket(noise.float().div_(255), torch.tensor([1.0, 4.0, 16.0]))
+    """Calibrate, align and merge one bracket: seconds of each, processor time of all, and peak memory in GiB."""
+    images = F.interpolate(photograph_scene().bracket.ldr, (height, width), mode="bilinear", align_corners=False)
+    images = images.mul_(255).round_().div_(255)
     merger = Merger(Generator.from_preset(preset), device, tile, overlap, precision)  # type: ignore[arg-type]
-    seconds = cpu_seconds = 0.0
     for _ in range(2 if width * height <= _LARGEST_REPEATED else 1):
-        begun, cpu_begun = time.perf_counter(), time.process_time()
-        merger(bracket)  # returns a tensor on the CPU, so the GPU has finished
-        seconds, cpu_seconds = time.perf_counter() - begun, time.process_time() - cpu_begun
+        before, moments = resource.getrusage(resource.RUSAGE_SELF), [time.perf_counter()]
+        bracket = Bracket.from_images(list(images), EXPOSURES)
+        moments.append(time.perf_counter())
+        alignment = align(bracket)
+        moments.append(time.perf_counter())
+        merger(bracket, alignment)  # returns a tensor on the CPU, so the GPU has finished
+        moments.append(time.perf_counter())
+        after = resource.getrusage(resource.RUSAGE_SELF)
     if merger.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated() / 2**30
     else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
-    return {"seconds": seconds, "CPU seconds": cpu_seconds, "GiB": peak}
+        peak = after.ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+    response, displacement, merging = (end - begin for begin, end in pairwise(moments))
+    return {
+        "response, s": response,
+        "alignment, s": displacement,
+        "merge, s": merging,
+        "all, s": moments[-1] - moments[0],
+        "user, s": after.ru_utime - before.ru_utime,
+        "system, s": after.ru_stime - before.ru_stime,
+        "peak, GiB": peak,
+    }
 
 
-def giga_operations(preset: str) -> float:
-    """Floating-point operations of one pass over 384 x 384 pixels, in 1e9; a multiply-add counts as two."""
-    generator = Generator.from_preset(preset).eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        generator(torch.rand(1, 3, 6, _FLOP_SIDE, _FLOP_SIDE))
-    return float(counter.get_total_flops()) / 1e9
+def psnr_mu_by_region(radiance: Tensor, truth: Tensor, exposures: Tensor) -> dict[str, float]:
+    """PSNR-mu by what the true radiance (3, H, W) would clip: the reference, only the longest, or neither.
+
+    NaN where a region has fewer than a hundred pixels.
+    """
+    brightest = truth.amax(dim=0)
+    by_reference = brightest * exposures[middle(len(exposures))] >= _CLIPPED
+    by_long = (brightest * exposures[-1] >= _CLIPPED) & ~by_reference
+    squared = (mu_law(radiance.clamp(0, 1)) - mu_law(truth)).square().mean(dim=0)
+    found = {}
+    for name, mask in zip(REGIONS, (by_reference, by_long, ~(by_reference | by_long)), strict=True):
+        enough = int(mask.sum()) >= _FEWEST_PIXELS
+        found[name] = -10 * math.log10(max(float(squared[mask].mean()), 1e-12)) if enough else math.nan
+    return found
 
 
-@app.command()
+def measure_scenes(data: str, methods: dict[str, Method], count: int | None) -> list[Score]:
+    """Metrics of every method on every held-out scene, the three regions among them."""
+    scenes = open_scenes(data, "validation")
+    length = len(scenes)  # type: ignore[arg-type]
+    scores = []
+    for index in range(length if count is None else min(count, length)):
+        scene = scenes[index]
+        bracket = Bracket(scene["ldr"], scene["exposures"], calibration=calibration_of(scene))
+        for name, method in methods.items():
+            radiance = method(bracket)
+            found = evaluate(radiance.clamp(0, 1), scene["target"])
+            found |= psnr_mu_by_region(radiance, scene["target"], scene["exposures"])
+            scores.append(Score(scene["name"], name, found))
+        print(f"{index + 1}: {scene['name']}", file=sys.stderr)
+    return scores
+
+
 def main(
-    presets: Annotated[str, typer.Option(help="Names with commas between.")] = ",".join(PRESETS),
-    sizes: Annotated[str, typer.Option(help="WIDTHxHEIGHT with commas between.")] = SIZES,
-    devices: Annotated[
-        str, typer.Option(help="cpu, cuda, or both; cuda is left out where there is none.")
-    ] = "cpu,cuda",
-    tile: Annotated[int, typer.Option(help="As hdr merge takes it.")] = 512,
-    overlap: Annotated[int | None, typer.Option(help="As hdr merge takes it.")] = None,
-    precision: Annotated[str, typer.Option(help="As hdr merge takes it.")] = "float32",
-    out: Annotated[Path | None, typer.Option(help="Write the measurements as .json.")] = None,
-    one: Annotated[bool, typer.Option("--one", hidden=True)] = False,
+    *,
+    presets: Annotated[str, Parameter(help="Names with commas between.")] = "small",
+    sizes: Annotated[str, Parameter(help="WIDTHxHEIGHT with commas between.")] = "384x384",
+    large: Annotated[bool, Parameter(help=f"Measure {LARGE}, too.", negative=())] = False,
+    devices: Annotated[str, Parameter(help="cpu, cuda, or both; cuda is left out where there is none.")] = "cpu,cuda",
+    tile: Annotated[PositiveInt, Parameter(help="As hdr merge takes it.")] = 768,
+    overlap: Annotated[int | None, Parameter(help="As hdr merge takes it.")] = None,
+    precision: Annotated[str, Parameter(help="As hdr merge takes it.")] = "float32",
+    threads: PositiveInt = 1,
+    data: Annotated[Path | None, Parameter(help="Holds photographs, hdri and brackets, or some of them.")] = None,
+    weights: Annotated[str, Parameter(help="What is measured on data, as hdr merge takes it.")] = "small",
+    scenes: Annotated[PositiveInt | None, Parameter(help="Only that many scenes of each kind.")] = None,
+    out: Annotated[Path | None, Parameter(help="Write all measurements as .json.")] = None,
+    one: Annotated[bool, Parameter(show=False, negative=())] = False,
 ) -> None:
-    """Measure all combinations and print them as a table."""
+    """Print tables of costs and, with data, of quality."""
+    torch.set_num_threads(threads)
     if one:
         width, height = map(int, sizes.split("x"))
-        print(json.dumps(measure(presets, width, height, devices, tile, overlap, precision)))
+        print(json.dumps(measure_cost(presets, width, height, devices, tile, overlap, precision)))
         return
-    found = [name for name in devices.split(",") if name != "cuda" or torch.cuda.is_available()]
-    rows: list[dict[str, Any]] = []
+    written: dict[str, Any] = {"costs": []}
     for preset in presets.split(","):
-        millions = sum(parameter.numel() for parameter in Generator.from_preset(preset).parameters()) / 1e6
-        operations = giga_operations(preset)
-        for size in sizes.split(","):
-            for device in found:
-                measured = _measure_alone(preset, size, device, tile, overlap, precision)
-                rows.append(
-                    {"preset": preset, "10^6 weights": millions, "GFLOP": operations, "size": size, "device": device}
-                    | measured
-                )
-                console.print(f"{preset} {size} {device}: {measured['seconds']:.2f} s, {measured['GiB']:.2f} GiB")
-    console.print(_table(rows))
-    console.print(
-        f"GFLOP for {_FLOP_SIDE}x{_FLOP_SIDE}; {torch.get_num_threads()} CPU threads; tile {tile}, {precision}; memory "
-        "of the process, on a GPU what PyTorch allocated there"
-    )
+        if preset not in PRESETS:
+            raise ValueError(f"no preset {preset!r}; choose of {', '.join(PRESETS)}")
+        for size in [*sizes.split(","), *([LARGE] if large else [])]:
+            for device in [name for name in devices.split(",") if name != "cuda" or torch.cuda.is_available()]:
+                options = {"presets": preset, "sizes": size, "devices": device, "tile": tile, "precision": precision}
+                options |= {"threads": threads} | ({} if overlap is None else {"overlap": overlap})
+                written["costs"].append({"preset": preset, "size": size, "device": device} | _measured_alone(options))
+    print(f"Costs: {threads} threads, tile {tile}, {precision}\n")
+    print(_table(list(written["costs"][0]), [[_shown(v) for v in row.values()] for row in written["costs"]]))
+    for preset in presets.split(","):
+        print(f"\n{preset}: {sum(p.numel() for p in Generator.from_preset(preset).parameters()):,} parameters")
+    if data is not None:
+        methods: dict[str, Method] = {OURS: Merger(weights, "auto"), UNTRAINED: Merger("none", "auto"), **BASELINES}
+        for kind in ("photographs", "hdri", "brackets"):
+            if (data / kind).is_dir():
+                written[kind] = _quality(data / kind, methods, scenes)
     if out is not None:
-        out.write_text(json.dumps(rows, indent=1))
+        out.write_text(json.dumps(written, indent=1))
 
 
-def _measure_alone(
-    preset: str, size: str, device: str, tile: int, overlap: int | None, precision: str
-) -> dict[str, float]:
-    arguments = {"presets": preset, "sizes": size, "devices": device, "tile": str(tile), "precision": precision}
-    if overlap is not None:
-        arguments["overlap"] = str(overlap)
-    options = [word for name, value in arguments.items() for word in (f"--{name}", value)]
-    command = [sys.executable, __file__, "--one", *options]
+def _quality(folder: Path, methods: dict[str, Method], scenes: int | None) -> list[dict[str, Any]]:
+    if folder.name == "brackets":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what cannot be known of a bracket
+            scores = [one for case in open_cases(f"still:{folder}", limit=scenes) for one in score(case, methods)]
+        rows = scores
+    else:
+        scores = measure_scenes(f"synthetic:{folder}", methods, scenes)
+        rows = _means(scores)
+    names = list(scores[0].metrics)
+    print(f"\n{folder.name}\n")
+    print(_table(["scene", "method", *names], [[r.scene, r.method, *(_decibels(n, r) for n in names)] for r in rows]))
+    return [one._asdict() for one in scores]
+
+
+def _means(scores: list[Score]) -> list[Score]:
+    """Means over the scenes; of a region, over those that have it."""
+    means = []
+    for mean in mean_scores(scores):
+        known = {name: [s.metrics[name] for s in scores if s.method == mean.method] for name in mean.metrics}
+        known = {name: [value for value in values if not math.isnan(value)] for name, values in known.items()}
+        found = {name: sum(values) / len(values) if values else math.nan for name, values in known.items()}
+        means.append(Score(f"mean of {len({s.scene for s in scores})}", mean.method, found))
+    return means
+
+
+def _measured_alone(options: dict[str, Any]) -> dict[str, float]:
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    command = [sys.executable, __file__, "--one", *words]
     told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     measured: dict[str, float] = json.loads(told)
     return measured
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*(f"{value:.2f}" if isinstance(value, float) else str(value) for value in row.values()))
-    return table
+def _decibels(name: str, row: Score) -> str:
+    value = row.metrics[name]
+    return "-" if math.isnan(value) else format_metric("PSNR" if name in REGIONS else name, value)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _table(headings: list[str], rows: Iterable[list[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 if __name__ == "__main__":
-    app()
+    cyclopts.run(main)
