@@ -222,3 +222,22 @@ def test_saturating_scale_is_the_quantile() -> None:
     radiance = torch.arange(1.0, 101.0).reshape(1, 10, 10).expand(3, -1, -1)
     scale = saturating_scale(radiance, 0.2)
     assert int((radiance[0] * scale >= 1).sum()) == 20
+
+
+def test_the_references_instant_is_zero_and_the_others_lie_before_and_after_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def recorded(*arguments: object) -> Layer:
+        seen.append(arguments[-1])
+        return moving_layer(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("hdr.data.synthetic.moving_layer", recorded)
+    data = scenes(folder, settings=SceneSettings(objects=(1, 1), exposures=(5,)))
+    for index in range(3):
+        data[index]
+    assert len(seen) == 3
+    for moments in seen:
+        assert moments[2] == 0.0
+        assert all(0.6 <= moment / (k - 2) <= 1.0 for k, moment in enumerate(moments) if k != 2)
