@@ -6,6 +6,9 @@ import torch
 
 matplotlib.use("Agg")
 
+# Importing it, as the search for doctests does, hides packages from everything that is imported after it.
+collect_ignore = ["base_install.py"]
+
 
 @pytest.fixture(autouse=True)
 def seed() -> None:
