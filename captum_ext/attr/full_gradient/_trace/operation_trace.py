@@ -348,7 +348,7 @@ class OperationTrace(TorchFunctionMode):
             value, *parent_values = kept.tensors
             with self._hooks_at_rest():
                 adjoint = output.own(adjoint)
-                gradients = torch.autograd.grad([edge], parents, [adjoint], retain_graph=True, allow_unused=True)
+                gradients = _own_gradients(edge, parents, adjoint)
             self._consume_split(operation, adjoint, value, edge, gradients, parent_values, parents)
 
         self._handles.append(tensor.register_hook(contract))
@@ -439,3 +439,28 @@ def _bias_on_base(bias: ImplicitBias | None, base_depends: bool, make_call: Call
     if isinstance(bias, ConstantBias | AffineBias):
         return AffineBias(make_call())
     return JacobianBias(make_call())
+
+
+def _own_gradients(edge: GradientEdge, parents: list[GradientEdge], adjoint: Tensor) -> list[Tensor | None]:
+    """Pull an adjoint back to parents, to each without what comes to it through another parent.
+
+    Autograd gives total derivatives: where parent p was itself made from parent q, the gradient of q holds the way
+    through p, which is told by p already. Taken away from the latest parent on, which no other was made from.
+    """
+    gradients = list(torch.autograd.grad([edge], parents, [adjoint], retain_graph=True, allow_unused=True))
+    if len(parents) < 2:
+        return gradients
+    # Leaves have no number of their own, and are made from nothing.
+    numbers = [-1 if "AccumulateGrad" in parent.node.name() else parent.node._sequence_nr() for parent in parents]
+    order = sorted(range(len(parents)), key=numbers.__getitem__, reverse=True)
+    for place, later in enumerate(order):
+        gradient, earlier = gradients[later], [k for k in order[place + 1 :] if numbers[k] < numbers[later]]
+        if gradient is None or not earlier:
+            continue
+        sources = [parents[k] for k in earlier]
+        through = torch.autograd.grad([parents[later]], sources, [gradient], retain_graph=True, allow_unused=True)
+        for k, part in zip(earlier, through, strict=True):
+            total = gradients[k]
+            if part is not None and total is not None:
+                gradients[k] = total - part
+    return gradients
