@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,8 @@ from hdr.exposure_map import draw_exposure_map
 from hdr.io import PREVIEW_SUFFIXES, RADIANCE_SUFFIXES, write_image, write_preview, write_radiance
 from hdr.merge import Merger
 from hdr.response import Response
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +135,7 @@ def merge(
     force
         Replace existing files.
     """
+    _keep_memory()
     reading, merging = bracket or BracketSettings(), merger or MergerSettings()
     pictures = [path for path in (preview, exposure_map) if path is not None]
     _check_outputs(images, out, pictures, save_response, force)
@@ -157,6 +162,19 @@ def merge(
 
 def _alignment(bracket: Bracket, mode: Mode) -> Alignment:
     return align(bracket, mode)
+
+
+def _keep_memory() -> None:
+    """Let the C library keep what a tile has used for the next tile.
+
+    It gives every block of more than 32 MiB back to the system, which then has to clear it again, page by page: a third
+    of the processor time of a large merge. The memory is this process's own, and so is the setting.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(_M_MMAP_MAX, 0)
+            mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _check_outputs(images: list[Path], out: Path, pictures: list[Path], response: Path | None, force: bool) -> None:
