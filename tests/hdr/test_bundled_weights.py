@@ -3,13 +3,16 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 import hdr.weights
 from hdr.merge import Merger
+from hdr.metrics import psnr_l, psnr_mu
 from hdr.nn.generator import Generator
+from hdr.photograph_scene import photograph_scene
 from hdr.radiometry import mu_law
+from hdr.scene import dynamic_scene
 from hdr.weights import bundled_presets, load_generator
-from tests.hdr.brackets import photographed, textured
 
 FOLDER = Path(hdr.weights.__file__).parent / "_weights"
 LARGEST_FILE = 4 * 1024**2
@@ -37,3 +40,25 @@ def test_tiles_of_bundled_weights_do_not_show(preset: str) -> None:
     bracket = photographed(instants, noise=2e-3)
     whole, tiled = (mu_law(Merger(preset, "cpu", tile=tile)(bracket, "off")) for tile in (768, 64))
     assert float((whole - tiled).abs().max()) < 1e-3
+
+
+def test_bundled_weights_merge_a_fixed_bracket_as_when_they_were_bundled() -> None:
+    # Means of the mu-law domain, read off once: other weights, another prior or another network moves them.
+    bracket = dynamic_scene(96, 128, seed=3).bracket
+    merged = mu_law(Merger("small", device="cpu")(bracket, "off"))
+    expected = {
+        (slice(None), slice(None)): (0.6403, 0.6226, 0.5974),
+        (slice(20, 24), slice(60, 64)): (0.9176, 0.9453, 0.9721),
+        (slice(70, 74), slice(30, 34)): (0.5958, 0.5820, 0.5712),
+    }
+    for place, means in expected.items():
+        torch.testing.assert_close(
+            merged[(slice(None), *place)].mean(dim=(1, 2)), torch.tensor(means), rtol=0, atol=2e-3
+        )
+
+
+def test_bundled_weights_are_no_worse_than_physics_on_a_photographed_place() -> None:
+    scene = photograph_scene()
+    trained, physics = (Merger(weights, device="cpu")(scene.bracket).clamp(0, 1) for weights in ("small", "none"))
+    assert float(psnr_mu(trained, scene.radiance)) > float(psnr_mu(physics, scene.radiance)) - 0.1
+    assert float(psnr_l(trained, scene.radiance)) > float(psnr_l(physics, scene.radiance))
