@@ -447,7 +447,9 @@ def _own_gradients(edge: GradientEdge, parents: list[GradientEdge], adjoint: Ten
     Autograd gives total derivatives: where parent p was itself made from parent q, the gradient of q holds the way
     through p, which is told by p already. Taken away from the latest parent on, which no other was made from.
     """
-    gradients = list(torch.autograd.grad([edge], parents, [adjoint], retain_graph=True, allow_unused=True))
+    gradients: list[Tensor | None] = list(
+        torch.autograd.grad([edge], parents, [adjoint], retain_graph=True, allow_unused=True)
+    )
     if len(parents) < 2:
         return gradients
     # Leaves have no number of their own, and are made from nothing.
