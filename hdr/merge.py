@@ -38,6 +38,8 @@ class MergedBracket(NamedTuple):
     """Shape (3, H, W): linear, the short exposure saturates at 1."""
     weights: Tensor
     """Shape (N, H, W), float16: the share of each exposure; they sum to 1."""
+    alignment: Alignment
+    """Where the exposures were found."""
 
 
 class Merger:
@@ -127,16 +129,19 @@ class Merger:
         FloatingPointError
             If the network returns NaN or infinity, as half precision may.
         """
-        return self._merged(bracket, align, progress, None)
+        return self._merged(bracket, align, progress, None)[0]
 
     def with_weights(
         self, bracket: Bracket, align: Mode | Alignment = "auto", *, progress: bool = False
     ) -> MergedBracket:
         """Merge a bracket, and tell which exposure made which pixel; parameters as for calling the merger."""
         weights = torch.zeros(bracket.count, *bracket.size, dtype=torch.float16)
-        return MergedBracket(self._merged(bracket, align, progress, weights), weights)
+        radiance, alignment = self._merged(bracket, align, progress, weights)
+        return MergedBracket(radiance, weights, alignment)
 
-    def _merged(self, bracket: Bracket, how: Mode | Alignment, progress: bool, weights: Tensor | None) -> Tensor:
+    def _merged(
+        self, bracket: Bracket, how: Mode | Alignment, progress: bool, weights: Tensor | None
+    ) -> tuple[Tensor, Alignment]:
         height, width = bracket.size
         squares = list(product(self._spans(height), self._spans(width)))
         # Alignment is work, too: the bar moves from the beginning, and for a single tile.
@@ -161,7 +166,7 @@ class Merger:
                 bar.update()
         for rows in merged.split(_ROWS_AT_ONCE, dim=1):  # in place, so that no second image is held
             rows.copy_(inverse_mu_law(rows).clamp_min(0))
-        return merged
+        return merged, alignment
 
     @torch.no_grad()
     def _merge_square(

@@ -13,7 +13,7 @@ import torch
 from cyclopts import Parameter
 
 from hdr._files import check_writable
-from hdr.alignment import Alignment, Mode, align
+from hdr.alignment import Mode
 from hdr.bracket import Bracket
 from hdr.cli._console import Flag, Operator, Precision, say
 from hdr.exposure import parse_numbers
@@ -143,25 +143,23 @@ def merge(
     # Images of different scenes are merged where alignment and estimation are both left out: someone knows better.
     read = reading.bracket(images, check=not (align == "off" and reading.response != "auto"))
     begun = time.monotonic()
-    found = _alignment(read, align)
-    merged = merge_with.with_weights(read, found, progress=True)
-    rows, columns = found.seen_by_all() if crop else (slice(None), slice(None))
-    radiance = merged.radiance[:, rows, columns].contiguous()
+    if crop or exposure_map is not None:
+        merged = merge_with.with_weights(read, align, progress=True)
+        rows, columns = merged.alignment.seen_by_all() if crop else (slice(None), slice(None))
+        radiance, weights = merged.radiance[:, rows, columns].contiguous(), merged.weights[:, rows, columns]
+    else:  # without weights, which nobody asked for: six bytes a pixel for three exposures
+        radiance = merge_with(read, align, progress=True)
     seconds = time.monotonic() - begun
     write_radiance(out, radiance, overwrite=force)
     if preview is not None:
         write_preview(preview, radiance, operator, overwrite=force)
     if exposure_map is not None:
-        write_image(exposure_map, draw_exposure_map(merged.weights[:, rows, columns]), overwrite=force)
+        write_image(exposure_map, draw_exposure_map(weights), overwrite=force)
     if save_response is not None:
         read.calibration.response.save(save_response, overwrite=force)
     written = [str(path) for path in (out, *pictures, save_response) if path is not None]
     _tell(read, seconds, merge_with.device, written)
     return 0
-
-
-def _alignment(bracket: Bracket, mode: Mode) -> Alignment:
-    return align(bracket, mode)
 
 
 def _keep_memory() -> None:

@@ -94,9 +94,6 @@ class DeformableAlignment(nn.Module):
         self.correction = zero_initialise(nn.Conv2d(hidden, 2, 3, padding=1))
         self.tap_offsets = zero_initialise(nn.Conv2d(hidden, 2 * self.convolution.taps, 3, padding=1))
 
-    correction_reach = 3
-    """Pixels of this scale that a corrected displacement depends on, besides the displacement itself."""
-
     def forward(self, reference: Tensor, other: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
         """Align one exposure at one scale.
 
