@@ -119,41 +119,6 @@ def linear_to_ldr(radiance: Tensor, exposure: Exposure, gamma: float = GAMMA) ->
     return torch.where(positive, curve, light.detach())
 
 
-def exposure_stack(ldr: Tensor, exposures: Tensor, gamma: float = GAMMA) -> Tensor:
-    """Network input of a bracket: the LDR picture and its radiance, (L_i, H_i), for each exposure.
-
-    Parameters
-    ----------
-    ldr
-        Shape (..., n, 3, H, W), values in [0, 1], sorted from the shortest to the longest exposure.
-    exposures
-        Shape (..., n), relative to the shortest, as :func:`relative_exposures` returns them.
-    gamma
-        As in :func:`ldr_to_linear`.
-
-    Returns
-    -------
-    Tensor
-        Shape (..., n, 6, H, W): channels 0 to 2 are L in [0, 1], channels 3 to 5 are H in [0, 1 / t].
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit together.
-
-    Examples
-    --------
-    >>> exposure_stack(torch.rand(3, 3, 16, 16), torch.tensor([1.0, 4.0, 16.0])).shape
-    torch.Size([3, 6, 16, 16])
-    """
-    if ldr.ndim < 4 or ldr.shape[-3] != 3 or ldr.shape[:-3] != exposures.shape:
-        raise ValueError(
-            f"expected ldr of shape (..., n, 3, H, W) and exposures of shape (..., n), "
-            f"got {tuple(ldr.shape)} and {tuple(exposures.shape)}"
-        )
-    return torch.cat([ldr, ldr_to_linear(ldr, exposures[..., None, None, None], gamma)], dim=-3)
-
-
 def mu_law(radiance: Tensor, mu: float = MU) -> Tensor:
     """Tone-mapped radiance, T(x) = log(1 + mu x) / log(1 + mu).
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hdr.radiometry import exposure_stack, inverse_mu_law, ldr_to_linear, linear_to_ldr, mu_law, relative_exposures
+from hdr.radiometry import inverse_mu_law, ldr_to_linear, linear_to_ldr, mu_law, relative_exposures
 
 unit = st.floats(0.0, 1.0, allow_nan=False)
 exposures = st.floats(1.0, 64.0, allow_nan=False)
@@ -107,16 +107,3 @@ def test_non_positive_mu_is_refused() -> None:
     for function in (mu_law, inverse_mu_law):
         with pytest.raises(ValueError, match="mu must be positive"):
             function(torch.rand(2), 0.0)
-
-
-def test_exposure_stack_pairs_each_picture_with_its_radiance() -> None:
-    ldr, exposures = torch.rand(2, 3, 3, 4, 5), torch.tensor([[1.0, 2.0, 4.0], [1.0, 8.0, 64.0]])
-    stack = exposure_stack(ldr, exposures)
-    assert stack.shape == (2, 3, 6, 4, 5)
-    assert stack[1, 2, 1, 3, 4] == ldr[1, 2, 1, 3, 4]
-    assert stack[1, 2, 4, 3, 4].item() == pytest.approx(ldr[1, 2, 1, 3, 4].item() ** 2.2 / 64)
-
-
-def test_exposure_stack_refuses_shapes_that_do_not_fit() -> None:
-    with pytest.raises(ValueError, match=r"\(3, 3, 8, 8\) and \(2,\)"):
-        exposure_stack(torch.rand(3, 3, 8, 8), torch.tensor([1.0, 2.0]))
