@@ -16,9 +16,11 @@ from hdr._files import check_writable
 from hdr.alignment import Mode
 from hdr.bracket import Bracket
 from hdr.cli._console import Flag, Operator, Precision, say
-from hdr.exposure import parse_numbers
+from hdr.delivery import PICTURE_SUFFIXES, DisplaySettings, check_picture, write_picture
+from hdr.exif import carried_exif
+from hdr.exposure import parse_numbers, read_camera_settings
 from hdr.exposure_map import draw_exposure_map
-from hdr.io import PREVIEW_SUFFIXES, RADIANCE_SUFFIXES, write_image, write_preview, write_radiance
+from hdr.io import RADIANCE_SUFFIXES, write_image, write_radiance
 from hdr.merge import Merger
 from hdr.raw import RawSettings
 from hdr.response import Response
@@ -114,8 +116,11 @@ def merge(
     merger: Annotated[MergerSettings | None, Parameter(name="*")] = None,
     align: Mode = "auto",
     crop: Flag = False,
+    half: Flag = False,
     preview: Path | None = None,
     operator: Operator = "reinhard",
+    gain_map: Flag = False,
+    display: Annotated[DisplaySettings | None, Parameter(name="*")] = None,
     exposure_map: Path | None = None,
     save_response: Path | None = None,
     force: Flag = False,
@@ -133,10 +138,14 @@ def merge(
         as they lie.
     crop
         Cut to what all exposures saw.
+    half
+        16-bit float in the .exr file: half the size.
     preview
-        Tone-mapped picture: .jpg, .png or 16-bit .tif.
+        Picture to look at: tone-mapped .jpg, .png or 16-bit .tif; or HDR as .avif.
     operator
         Tone mapping of the preview.
+    gain_map
+        Make the preview, a .jpg, one that new displays show as HDR and old ones as it is (Ultra HDR).
     exposure_map
         Picture of which exposure made which pixel: .jpg, .png or .tif.
     save_response
@@ -146,8 +155,14 @@ def merge(
     """
     _keep_memory()
     reading, merging = bracket or BracketSettings(), merger or MergerSettings()
+    if gain_map and preview is None:
+        raise ValueError("--gain-map is of the preview; name a .jpg file with --preview")
+    if half and out.suffix.lower() == ".hdr":
+        raise ValueError(f"{out}: only .exr files hold 16-bit float; leave --half out")
     pictures = [path for path in (preview, exposure_map) if path is not None]
     _check_outputs(images, out, pictures, save_response, force)
+    if preview is not None:
+        check_picture(preview, gain_map, overwrite=force)
     merge_with = merging.merger()
     # Images of different scenes are merged where alignment and estimation are both left out: someone knows better.
     read = reading.bracket(images, check=not (align == "off" and reading.response != "auto"))
@@ -159,9 +174,10 @@ def merge(
     else:  # without weights, which nobody asked for: six bytes a pixel for three exposures
         radiance = merge_with(read, align, progress=True)
     seconds = time.monotonic() - begun
-    write_radiance(out, radiance, overwrite=force)
+    write_radiance(out, radiance, half=half, attributes=_told_in_the_file(read), overwrite=force)
     if preview is not None:
-        write_preview(preview, radiance, operator, overwrite=force)
+        exif = carried_exif(read.paths[read.reference_index])
+        write_picture(preview, radiance, operator, gain_map=gain_map, settings=display, exif=exif, overwrite=force)
     if exposure_map is not None:
         write_image(exposure_map, draw_exposure_map(weights), overwrite=force)
     if save_response is not None:
@@ -187,7 +203,7 @@ def _keep_memory() -> None:
 def _check_outputs(images: list[Path], out: Path, pictures: list[Path], response: Path | None, force: bool) -> None:
     check_writable(out, overwrite=force, suffixes=RADIANCE_SUFFIXES)
     for picture in pictures:
-        check_writable(picture, overwrite=force, suffixes=PREVIEW_SUFFIXES)
+        check_writable(picture, overwrite=force, suffixes=PICTURE_SUFFIXES)
     if response is not None:
         check_writable(response, overwrite=force, suffixes=(".json",))
     read = {image.resolve() for image in images}
@@ -197,6 +213,19 @@ def _check_outputs(images: list[Path], out: Path, pictures: list[Path], response
             raise ValueError(f"{path} is one of the images to merge; choose another name")
         if written.count(path) > 1:
             raise ValueError(f"{path} is named for two outputs; choose another name")
+
+
+def _told_in_the_file(bracket: Bracket) -> dict[str, str | float]:
+    """Attributes for an .exr file, by OpenEXR's standard names where there are such."""
+    reference = bracket.names[bracket.reference_index]
+    told: dict[str, str | float] = {
+        "software": "captum-ext",
+        "comments": f"merged from {', '.join(bracket.names)} at the instant of {reference}; "
+        f"exposures {' : '.join(f'{float(t):.4g}' for t in bracket.exposures)}; 1 is where the shortest saturates",
+    }
+    settings = read_camera_settings(bracket.paths[bracket.reference_index])
+    known = {"expTime": settings.time, "isoSpeed": settings.iso, "aperture": settings.f_number}
+    return told | {name: value for name, value in known.items() if value is not None}
 
 
 def _tell(bracket: Bracket, seconds: float, device: torch.device, written: list[str]) -> None:
