@@ -14,16 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_ext.attr._common.random_draws import Function, argument
 from captum_ext.attr.full_gradient._trace.implicit_bias import (
     AffineBias,
     Call,
     ConstantBias,
-    Function,
     ImplicitBias,
     JacobianBias,
     OutputBias,
     ScaledOutput,
-    argument,
     finite,
     tensors_in,
 )

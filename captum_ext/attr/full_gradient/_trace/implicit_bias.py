@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import Parameter
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-Function = Callable[..., Any]
+from captum_ext.attr._common.random_draws import Function
+
 _HUGE = 1e38
 
 
@@ -68,11 +68,6 @@ class Kept:
             )
 
 
-def argument(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name: str, default: Any = None) -> Any:
-    """Return an argument of a call that may be given by position or by name."""
-    return args[position] if len(args) > position else kwargs.get(name, default)
-
-
 def tensors_in(tree: Any) -> Iterator[Tensor]:
     """Yield the tensors in nested tuples, lists and dictionaries, from left to right."""
     if isinstance(tree, Tensor):
@@ -109,6 +104,46 @@ def _fill(tree: Any, tensors: Sequence[Tensor]) -> Any:
     return _map(tree, lambda leaf: tensors[leaf.number] if isinstance(leaf, _Place) else leaf)
 
 
+def _with_forward_mode(
+    function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Function, tuple[Any, ...], dict[str, Any]]:
+    """Return a call of the same value that has a forward-mode derivative, which fused attention has not.
+
+    PyTorch's choice of a kernel is one for all threads, so it is not touched.
+    """
+    if function is torch.nn.functional.scaled_dot_product_attention:
+        return _attention, args, kwargs
+    if function is torch.nn.functional.multi_head_attention_forward:
+        # Asked for its weights, it computes them one by one; they come second, and nobody looks at them.
+        if len(args) > _NEED_WEIGHTS:
+            args = (*args[:_NEED_WEIGHTS], True, *args[_NEED_WEIGHTS + 1 :])
+        else:
+            kwargs = {**kwargs, "need_weights": True}
+    return function, args, kwargs
+
+
+_NEED_WEIGHTS = 15
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Compute what `torch.nn.functional.scaled_dot_product_attention` does, by plain operations."""
+    if attn_mask is not None and attn_mask.dtype is torch.bool:
+        attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill_(~attn_mask, -torch.inf)
+    output: Tensor = torch.ops.aten._scaled_dot_product_attention_math(
+        query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+    )[0]
+    return output
+
+
 class Call:
     """One call of an operation, which can be repeated at other values of its dependent arguments.
 
@@ -142,7 +177,9 @@ class Call:
             self.kept.own()
         places = {id(tensor): place for place, tensor in enumerate(originals)}
         self._number_of_values = len(dependents)
-        self._function, self._overwrites = function, overwrites
+        self._overwrites = overwrites
+        function, args, kwargs = _with_forward_mode(function, args, kwargs)
+        self._function = function
         device = originals[0].device.type
         self._autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
         self._args: tuple[Any, ...] = _to_places(args, places)
@@ -162,8 +199,7 @@ class Call:
             args = (args[0].clone(), *args[1:])
         device, dtype, is_enabled = self._autocast
         autocast = torch.autocast(device, dtype, is_enabled, cache_enabled=False) if is_enabled else nullcontext()
-        # Fused attention has no forward-mode derivative; the kernel made of plain operations has.
-        with autocast, sdpa_kernel(SDPBackend.MATH):
+        with autocast:
             output = self._function(*args, **kwargs)
         return [args[0]] if output is None else list(tensors_in(output))
 

@@ -14,6 +14,7 @@ from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from captum_ext.attr._common.batch_norm import guard_output
+from captum_ext.attr._common.random_draws import Function
 from captum_ext.attr.full_gradient._trace.bias_rules import (
     LAYERS,
     RESHAPED_IN_PLACE,
@@ -30,7 +31,6 @@ from captum_ext.attr.full_gradient._trace.implicit_bias import (
     Call,
     ConstantBias,
     ForwardModeMissingError,
-    Function,
     ImplicitBias,
     JacobianBias,
     Kept,
