@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -21,10 +21,12 @@ from captum_ext.attr._common.random_draws import RandomDraws
 
 
 @contextmanager
-def preserve_state(forward_func: Callable[..., Any], *tensors: Tensor) -> Iterator[RandomDraws]:
+def preserve_state(
+    forward_func: Callable[..., Any], *tensors: Tensor, watch_draws: bool = True
+) -> Iterator[RandomDraws]:
     """Context after which the model's buffers and PyTorch's global generators are as before, also after an exception.
 
-    It gives the record of what the thread draws in it. The generators stay where they are while other threads draw
+    It gives the account of what the thread draws in it. The generators stay where they are while other threads draw
     from them, see `RandomDraws`.
 
     A model in training mode draws random numbers (dropout) and changes its buffers (running statistics, the vectors
@@ -37,16 +39,18 @@ def preserve_state(forward_func: Callable[..., Any], *tensors: Tensor) -> Iterat
         The model, or any callable that runs one.
     *tensors
         The model's inputs, whose CUDA devices' generators are restored too.
+    watch_draws
+        Whether every operation is looked at for what it draws. False where the caller sees them all anyway.
     """
     devices = sorted({x.device.index for x in tensors if isinstance(x, Tensor) and x.device.type == "cuda"})
-    draws = RandomDraws(devices)
-    saved = _SavedBuffers(draws)
+    account = RandomDraws(devices)
+    saved = _SavedBuffers(account)
     # A module is not watched where its forward method is called by itself, or where it was compiled in place.
     for module in _modules_behind(forward_func):
         saved.add(module)
     try:
-        with draws, _watched_by(saved):
-            yield draws
+        with account, _watched_by(saved), account.watching() if watch_draws else nullcontext():
+            yield account
     finally:
         saved.put_back()
 
@@ -56,12 +60,12 @@ class _SavedBuffers:
 
     Parameters
     ----------
-    draws
+    account
         Told of modules that may draw random numbers without being seen.
     """
 
-    def __init__(self, draws: RandomDraws) -> None:
-        self._draws = draws
+    def __init__(self, account: RandomDraws) -> None:
+        self._account = account
         self._modules: dict[int, nn.Module] = {}
         self._buffers: list[tuple[nn.Module, str, Tensor | None]] = []
         self._values: dict[int, tuple[Tensor, Tensor]] = {}
@@ -74,7 +78,7 @@ class _SavedBuffers:
             if module.training and id(module) not in self._modules:
                 self._modules[id(module)] = module
                 if isinstance(module, torch.jit.ScriptModule) or _is_compiled(module):
-                    self._draws.hidden()
+                    self._account.hidden()
                 for name, buffer in module._buffers.items():
                     self._buffers.append((module, name, buffer))
                     if buffer is not None and id(buffer) not in self._values:

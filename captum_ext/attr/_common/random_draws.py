@@ -69,25 +69,23 @@ def _is_tagged_random(function: Function) -> bool:
     return isinstance(function, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in function.tags
 
 
-def _draws(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    if function in SOMETIMES_RANDOM:
-        return what_draws(function, args, kwargs) is not None
-    if function not in _ALWAYS_RANDOM and not _is_tagged_random(function):
-        return False
-    return kwargs.get("generator") is None
+def draws(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a call draws from a global generator."""
+    if function in _ALWAYS_RANDOM or _is_tagged_random(function):
+        return kwargs.get("generator") is None
+    return function in SOMETIMES_RANDOM and what_draws(function, args, kwargs) is not None
 
 
 State = list[Tensor]
 _OPEN = threading.local()
 
 
-class RandomDraws(TorchFunctionMode):
-    """Context that sees which random numbers its thread draws from the global generators, and puts these back.
+class RandomDraws:
+    """Context that keeps account of what its thread draws from the global generators, and puts these back.
 
     A generator is one for the whole process. If it were put back whatever happened, other threads would draw numbers
     that they have drawn already. So it is put back only where the numbers that are gone were drawn in here: in other
-    threads nothing was drawn meanwhile, or there is no other. What draws without being seen (scripted and compiled
-    modules) is told by `hidden`.
+    threads nothing was drawn meanwhile, or there is no other.
 
     Parameters
     ----------
@@ -97,52 +95,50 @@ class RandomDraws(TorchFunctionMode):
     Examples
     --------
     >>> _ = torch.manual_seed(0)
-    >>> with RandomDraws():
+    >>> with RandomDraws() as account, account.watching():
     ...     first = torch.rand(1)
     >>> bool(torch.rand(1) == first)
     True
     """
 
     def __init__(self, devices: Sequence[int] = ()) -> None:
-        super().__init__()
         self._devices = devices
         self._were_seen = self._are_hidden = self._others_drew = False
+        self._start: State = []
+        self._latest: State = []
 
     @property
     def may_have_happened(self) -> bool:
         """Whether numbers were drawn since the context began: by this thread, or, where it was not seen, by any."""
         return self._were_seen or self._are_hidden or not _equal(self._start, self._state())
 
+    def watching(self) -> TorchFunctionMode:
+        """Return the context in which every operation of this thread that draws is seen."""
+        return _Watch(self)
+
+    def run(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a function that draws."""
+        self._others_drew = self._others_drew or not _equal(self._state(), self._latest)
+        output = function(*args, **kwargs)
+        self._were_seen = True
+        self._latest = self._state()
+        return output
+
     def hidden(self) -> None:
-        """Take note that this thread is about to run something that draws without being seen."""
+        """Take note that this thread is about to run something that draws without being seen, a script for instance."""
         self._are_hidden = True
 
     def __enter__(self) -> RandomDraws:
         self._start = self._latest = self._state()
-        _OPEN.draws = [*getattr(_OPEN, "draws", ()), self]
-        super().__enter__()
+        _OPEN.accounts = [*getattr(_OPEN, "accounts", ()), self]
         return self
 
     def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
-        _OPEN.draws.remove(self)
+        _OPEN.accounts.remove(self)
         now = self._state()
         is_own = self._were_seen and not self._others_drew and _equal(now, self._latest)
         if is_own or self._are_hidden or threading.active_count() == 1:
             self._put_back()
-
-    def __torch_function__(
-        self, func: Function, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        # A compiler that follows the model must meet no trace of this; it has its own way of drawing.
-        if torch.compiler.is_compiling() or not _draws(func, args, kwargs):
-            return func(*args, **kwargs)
-        self._others_drew = self._others_drew or not _equal(self._state(), self._latest)
-        output = func(*args, **kwargs)
-        self._were_seen = True
-        self._latest = self._state()
-        return output
 
     def _state(self) -> State:
         return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in self._devices)]
@@ -151,8 +147,23 @@ class RandomDraws(TorchFunctionMode):
         torch.set_rng_state(self._start[0])
         for device, state in zip(self._devices, self._start[1:], strict=True):
             torch.cuda.set_rng_state(state, device)
-        for outer in _OPEN.draws:
+        for outer in _OPEN.accounts:
             outer._latest = outer._state()
+
+
+class _Watch(TorchFunctionMode):
+    def __init__(self, account: RandomDraws) -> None:
+        super().__init__()
+        self._account = account
+
+    def __torch_function__(
+        self, func: Function, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        # A compiler that follows the model must meet no trace of this; it has its own way of drawing.
+        if torch.compiler.is_compiling() or not draws(func, args, kwargs):
+            return func(*args, **kwargs)
+        return self._account.run(func, args, kwargs)
 
 
 def _equal(first: State, second: State) -> bool:

@@ -19,6 +19,7 @@ from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.forward import select_output
 from captum_ext.attr._common.model_state import preserve_state
 from captum_ext.attr._common.random_draws import RandomDraws
+from captum_ext.attr.full_gradient._trace.batch_axis import BatchAxis
 from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm
 from captum_ext.attr.full_gradient._trace.determinism import check_repeated
 from captum_ext.attr.full_gradient._trace.operation_trace import LostValueError, OperationTrace
@@ -28,6 +29,8 @@ class Consumer(ABC):
     """Receives the bias terms of one backward pass and keeps what it needs of them."""
 
     may_flow_back = False
+    batch: BatchAxis | None = None
+    """Is shown every activation of the forward pass, if there is one."""
 
     @abstractmethod
     def __call__(self, term: BiasTerm) -> None:
@@ -89,12 +92,16 @@ def backpropagate(
     RuntimeError
         The output does not depend on the inputs.
     """
-    with torch.inference_mode(False), torch.enable_grad(), preserve_state(forward_func, *inputs) as draws:
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        preserve_state(forward_func, *inputs, watch_draws=False) as account,
+    ):
         for keep_values in (False, True):
             consumer = make_consumer()
-            trace = OperationTrace(consumer, keep_values=keep_values)
+            trace = OperationTrace(consumer, account, consumer.batch, keep_values=keep_values)
             try:
-                return _run(trace, consumer, draws, forward_func, inputs, target, additional_forward_args), consumer
+                return _run(trace, consumer, account, forward_func, inputs, target, additional_forward_args), consumer
             except LostValueError:
                 continue
             finally:
@@ -105,7 +112,7 @@ def backpropagate(
 def _run(
     trace: OperationTrace,
     consumer: Consumer,
-    draws: RandomDraws,
+    account: RandomDraws,
     forward_func: Callable[..., Any],
     inputs: Tensors,
     target: TargetType,
@@ -123,9 +130,9 @@ def _run(
             )
         if not trace.depends_on_input(output):
             raise RuntimeError(NOT_DEPENDENT)
-    if draws.may_have_happened:
+    if account.may_have_happened:
         # Some models draw numbers that they do not use, and other threads draw too: what counts is the output.
-        with _eager():
+        with _eager(), account.watching():
             raw = run_forward(forward_func, _leaves_and_copies(inputs)[1], None, additional_forward_args)
             check_repeated(output, select_output(raw, target, inputs[0].shape[0]))
     total = output.sum()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -68,16 +68,18 @@ class Kept:
             )
 
 
-def tensors_in(tree: Any) -> Iterator[Tensor]:
-    """Yield the tensors in nested tuples, lists and dictionaries, from left to right."""
+def tensors_in(tree: Any) -> list[Tensor]:
+    """Return the tensors in nested tuples, lists and dictionaries, from left to right."""
     if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, tuple | list):
-        for branch in tree:
-            yield from tensors_in(branch)
-    elif isinstance(tree, dict):
-        for branch in tree.values():
-            yield from tensors_in(branch)
+        return [tree]
+    branches = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, tuple | list) else ()
+    found: list[Tensor] = []
+    for branch in branches:  # this runs for every operation, and nearly all trees are flat
+        if isinstance(branch, Tensor):
+            found.append(branch)
+        elif isinstance(branch, tuple | list | dict):
+            found += tensors_in(branch)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +203,7 @@ class Call:
         autocast = torch.autocast(device, dtype, is_enabled, cache_enabled=False) if is_enabled else nullcontext()
         with autocast:
             output = self._function(*args, **kwargs)
-        return [args[0]] if output is None else list(tensors_in(output))
+        return [args[0]] if output is None else tensors_in(output)
 
 
 class ConstantBias:
@@ -330,6 +332,138 @@ class JacobianBias(_CallBias):
             output = self.call.at(leaves)[output_index]
             gradients = torch.autograd.grad(output, leaves, adjoint, allow_unused=True)
         return output.detach(), list(gradients)
+
+
+Slope = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class ElementwiseBias:
+    """The bias of an operation on each element alone, x -> g(x): g(x) - g'(x) x.
+
+    Parameters
+    ----------
+    x, output
+        What went in and came out; kept for the backward pass.
+    slope
+        From a tensor t, the input x and the output to g'(x) t: the kernel of the operation's own backward pass, since
+        the Jacobian is diagonal.
+    """
+
+    __slots__ = ("_slope", "kept")
+
+    def __init__(self, x: Tensor, output: Tensor, slope: Slope) -> None:
+        self.kept = Kept([x.detach(), output.detach()])
+        self._slope = slope
+
+    def value(self, output_index: int) -> Tensor:
+        """Return the bias of the only output."""
+        self.kept.check()
+        x, output = self.kept.tensors
+        return _elementwise_bias(x, output, self._slope)
+
+
+class ElementwiseInPlaceBias(_CallBias):
+    """As `ElementwiseBias`, of an operation that overwrites its argument, so that its output may be overwritten too."""
+
+    __slots__ = ("_slope",)
+
+    def __init__(self, call: Call, slope: Slope) -> None:
+        super().__init__(call)
+        self._slope = slope
+
+    def value(self, output_index: int) -> Tensor:
+        """Return the bias of the only output, which is computed anew."""
+        (x,) = self.call.values
+        (output,) = self.call.at([x])
+        return _elementwise_bias(x, output, self._slope)
+
+
+def _elementwise_bias(x: Tensor, output: Tensor, slope: Slope) -> Tensor:
+    bias = output - slope(x, x, output)
+    if bool(torch.isfinite(bias.sum())):
+        return bias
+    return finite(output - slope(finite(x), x, output))  # what a mask has left, see `JacobianBias.value`
+
+
+class NormalisationBias:
+    """The bias of y = gamma (x - mean) / sqrt(variance + eps) + beta, where the statistics are those of x itself.
+
+    The mean and the root are homogeneous of degree 1 but for eps, so that J x = (y - beta) eps / (variance + eps).
+
+    Parameters
+    ----------
+    x
+        What is normalised; kept for the backward pass.
+    shift
+        beta, in a shape that broadcasts to the output; None where there is none.
+    eps
+        What is added to the variance.
+    normalise
+        From x to y - beta and to 1 / sqrt(variance + eps), in a shape that broadcasts to the output.
+    """
+
+    __slots__ = ("_eps", "_normalise", "_shift", "kept")
+
+    def __init__(
+        self, x: Tensor, shift: Tensor | None, eps: float, normalise: Callable[[Tensor], tuple[Tensor, Tensor]]
+    ) -> None:
+        self.kept = Kept([x.detach()])
+        self._shift = None if shift is None else shift.detach()
+        self._eps = eps
+        self._normalise = normalise
+
+    def value(self, output_index: int) -> Tensor:
+        """Return the bias of the only output."""
+        self.kept.check()
+        with torch.no_grad():
+            scaled, inverse_root = self._normalise(self.kept.tensors[0])
+            bias = scaled * (1 - self._eps * inverse_root.square()).to(scaled.dtype)
+            return bias if self._shift is None else bias + self._shift
+
+
+class AttentionBias:
+    """The bias of softmax(s q k^T + mask) v, by the product rule: all of it is bilinear but for the softmax.
+
+    With l = s q k^T, shares p = softmax(l + mask) and d, how many of q and k depend on the input, the linear part of l
+    is d l, that of p is d p (l - <p, l>), and that of the output is this times v, and the output itself if v depends.
+
+    Parameters
+    ----------
+    arguments
+        Query, key and value; kept for the backward pass.
+    depends
+        Whether each of them depends on the input.
+    mask
+        What is added to the products, or which of them count; None for all.
+    scale
+        s.
+    """
+
+    __slots__ = ("_depends", "_scale", "kept")
+
+    def __init__(self, arguments: Sequence[Tensor], depends: Sequence[bool], mask: Tensor | None, scale: float) -> None:
+        self.kept = Kept([tensor.detach() for tensor in (*arguments, *(() if mask is None else (mask,)))])
+        self._depends, self._scale = depends, scale
+
+    def value(self, output_index: int) -> Tensor:
+        """Return the bias of the only output."""
+        self.kept.check()
+        query, key, value, *mask = self.kept.tensors
+        with torch.no_grad():
+            products = query @ key.mT * self._scale
+            shares = _masked(products, *mask).softmax(-1)
+            if mask:  # where a mask leaves nothing, attention gives zeros
+                shares = shares.nan_to_num_(nan=0.0)
+            weighted = shares * products
+            attended = shares @ value
+            bias = (weighted.sum(-1, keepdim=True) * attended - weighted @ value) * sum(self._depends[:2])
+            return bias if self._depends[2] else bias + attended
+
+
+def _masked(products: Tensor, mask: Tensor | None = None) -> Tensor:
+    if mask is None:
+        return products
+    return products.masked_fill(~mask, -torch.inf) if mask.dtype is torch.bool else products + mask
 
 
 @functools.cache

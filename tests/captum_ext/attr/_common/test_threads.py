@@ -127,16 +127,16 @@ UNRELATED = {
 
 @pytest.mark.parametrize("act", UNRELATED.values(), ids=UNRELATED)
 def test_what_does_not_draw_is_not_taken_for_a_draw(act):
-    with RandomDraws() as draws:
+    with RandomDraws() as account, account.watching():
         act()
-        assert not draws.may_have_happened
+        assert not account.may_have_happened
 
 
 def test_draws_of_a_context_inside_do_not_look_like_those_of_another_thread(idle_thread):
     before = torch.get_rng_state()
-    with RandomDraws():
+    with RandomDraws() as account, account.watching():
         torch.rand(1)
-        with RandomDraws():
+        with RandomDraws() as inner, inner.watching():
             torch.rand(1)
         torch.rand(1)
     assert torch.equal(torch.get_rng_state(), before)
