@@ -276,7 +276,7 @@ def measure(name: str, memory: int, connection: Connection) -> None:
 
 def _measure_built(row: dict[str, Any], model: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor) -> None:
     before = _state(model)
-    row["full_grad"], row["terms"] = _worst_delta(forward, x)
+    row["full_grad"], row["largest"], row["terms"] = _worst_delta(forward, x)
     attributions = FullGrad(forward).attribute(x, target=TARGET)
     # Its input is no leaf, for models that write into it.
     expected = forward(x.clone().requires_grad_() + 0).detach()[:, TARGET]
@@ -287,18 +287,23 @@ def _measure_built(row: dict[str, Any], model: nn.Module, forward: Callable[[Ten
     row["untouched"] = _same(before, _state(model))
     if max(row["full_grad"], row["full_grad_returned"]) > EXACT:
         with _WithoutCasts():
-            row["full_grad_without_casts"], _ = _worst_delta(forward, x)
+            row["full_grad_without_casts"], _, _ = _worst_delta(forward, x)
     row["seconds"], row["ratio"] = _cost(forward, x)
 
 
-def _worst_delta(forward: Callable[[Tensor], Tensor], x: Tensor) -> tuple[float, int]:
-    """Return what the decomposition leaves of the output, in parts of it, and the number of its terms."""
+def _worst_delta(forward: Callable[[Tensor], Tensor], x: Tensor) -> tuple[float, float, int]:
+    """Return what the decomposition leaves of the output and its largest term, in parts of it, and how many there are."""
     try:
         parts = [decompose(forward, x, TARGET, maps="sum")]
     except InvalidArgumentError:  # mixtures of experts run other operations for each example
         parts = [decompose(forward, row, TARGET, maps="sum") for row in x.split(1)]
     deltas = [(part.delta().abs() / part.output.abs().clamp(min=1)).max().item() for part in parts]
-    return max(deltas), max(len(part.contributions) for part in parts)
+    largest = [
+        (term.values.abs() / part.output.abs().clamp(min=1)).max().item()
+        for part in parts
+        for term in part.contributions
+    ]
+    return max(deltas), max(largest, default=0.0), max(len(part.contributions) for part in parts)
 
 
 class _WithoutCasts(TorchFunctionMode):
@@ -415,13 +420,19 @@ def table(rows: dict[str, dict[str, Any]]) -> Iterator[str]:
                 f"90 % below {ratios[int(0.9 * (len(ratios) - 1))]:.2f}, at most {ratios[-1]:.2f}"
             )
     yield f"not built: {len(rows) - len(built)}"
-    yield "\nmodel | input | terms | FullGrad | without casts | returned | IDGI | untouched | cost"
-    yield "--- | --- | --- | --- | --- | --- | --- | --- | ---"
+    yield "\nmodel | input | terms | largest | FullGrad | without casts | returned | IDGI | untouched | cost"
+    yield "--- | --- | --- | --- | --- | --- | --- | --- | --- | ---"
     for name, row in sorted(built.items()):
         if "error" in row:
             yield f"{name} | {row.get('shape')} | {row['error']}"
         elif max(row["full_grad"], row["full_grad_returned"], row["idgi"]) > EXACT or not row["untouched"]:
-            deltas = (row["full_grad"], row.get("full_grad_without_casts"), row["full_grad_returned"], row["idgi"])
+            deltas = (
+                row.get("largest"),
+                row["full_grad"],
+                row.get("full_grad_without_casts"),
+                row["full_grad_returned"],
+                row["idgi"],
+            )
             cells = [name, "x".join(map(str, row["shape"][1:])), str(row["terms"])]
             cells += ["" if delta is None else f"{delta:.1e}" for delta in deltas]
             yield " | ".join([*cells, str(row["untouched"]), f"{row['ratio']:.2f}"])

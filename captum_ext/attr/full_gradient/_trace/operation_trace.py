@@ -201,7 +201,7 @@ class OperationTrace(TorchFunctionMode):
         if output is None or isinstance(output, int | float | str | torch.Size):
             return output
         made = tensors_in(output)
-        results = [tensor for tensor in made if tensor.requires_grad]
+        results = [tensor for tensor in made if tensor.requires_grad and self._is_connected(tensor)]
         if not results or not {*map(id, results)}.isdisjoint(map(id, dependents)):
             return output
         guard_output(func, output)
@@ -218,7 +218,7 @@ class OperationTrace(TorchFunctionMode):
             self._learn(tensor, self._grid_of_output(func, args, kwargs, dependents, tensor))
         if bias is not None:
             for index, tensor in enumerate(made):
-                if tensor.requires_grad:
+                if id(tensor) in outputs:
                     self._hook(tensor, outputs[id(tensor)], index, func, bias, parents)
         return output
 
@@ -259,6 +259,19 @@ class OperationTrace(TorchFunctionMode):
             self._remember_inside(output, nodes)
             self._hook_hidden(tensor, output, node, boundary)
         return True
+
+    def _is_connected(self, tensor: Tensor) -> bool:
+        """Whether a gradient leads from what an operation gave to the input.
+
+        It does not where the operation takes only a shape or a type from what depends on the input, as in
+        ``bias.expand_as(x)``: the result is a constant, whose hook no backward pass would call.
+        """
+        node = tensor.grad_fn
+        if node is None:
+            return False
+        if any(parent in self._known for parent in node.next_functions):
+            return True
+        return bool(self._walk_back(node)[1])
 
     def _walk_back(self, start: Node) -> tuple[set[Node], list[Key]]:
         """Return the unseen nodes above a node, and the seen values that they start from."""
