@@ -292,7 +292,7 @@ def _measure_built(row: dict[str, Any], model: nn.Module, forward: Callable[[Ten
 
 
 def _worst_delta(forward: Callable[[Tensor], Tensor], x: Tensor) -> tuple[float, float, int]:
-    """Return what the decomposition leaves of the output and its largest term, in parts of it, and how many there are."""
+    """Return what is left of the output and the largest term, in parts of the output, and the number of terms."""
     try:
         parts = [decompose(forward, x, TARGET, maps="sum")]
     except InvalidArgumentError:  # mixtures of experts run other operations for each example
