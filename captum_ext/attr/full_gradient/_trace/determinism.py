@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from captum_ext.attr._common.random_draws import SOMETIMES_RANDOM, Function, argument, what_draws
+from captum_ext.attr.full_gradient._trace.module_path import ModulePath
 
 _BATCH_STATISTICS = frozenset({torch.nn.functional.batch_norm, torch.batch_norm, torch.native_batch_norm})
 SUSPECTS = SOMETIMES_RANDOM | _BATCH_STATISTICS
@@ -21,16 +22,30 @@ _SCRIPTED_NORMS = frozenset({"BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncB
 class NotDeterministicError(RuntimeError):
     """The forward pass is random or depends on the rest of the batch, so that it has no decomposition."""
 
-    def __init__(self, what: str, path: str | None) -> None:
+    def __init__(self, what: str, path: str | None, advice: str = "Call model.eval() first.") -> None:
         where = f"module '{path}'" if path else "the model" if path == "" else "the forward function"
         super().__init__(
             f"{where} runs {what}: one forward pass then says nothing about the next, and its output has no "
-            f"decomposition into full gradients. Call model.eval() first."
+            f"decomposition into full gradients. {advice}"
         )
 
 
+_IN_EVAL_MODE = (
+    "model.eval() does not change that, since the function is called with training=True whatever the mode is: give it "
+    "training=self.training."
+)
+_WITHOUT_STATISTICS = (
+    "model.eval() does not change that, since the layer keeps no running statistics (track_running_stats=False): give "
+    "it some, or use a normalisation that keeps the examples apart, such as GroupNorm."
+)
+_UNKNOWN_DRAW = (
+    "Call model.eval() if it is in training mode; else look for torch.rand, torch.bernoulli, fractional pooling or "
+    "functional dropout in it, and give these random numbers as additional_forward_args."
+)
+
+
 def check_operation(
-    function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], path: str | None, depends_on_input: bool
+    function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], modules: ModulePath, depends_on_input: bool
 ) -> None:
     """Raise if the operation, one of ``SUSPECTS``, is about to draw random numbers or to use batch statistics.
 
@@ -44,9 +59,13 @@ def check_operation(
     if function in _BATCH_STATISTICS:
         updates = argument(args, kwargs, 1, "running_mean", None) is not None
         if argument(args, kwargs, 5, "training", False) and (depends_on_input or updates):
-            raise NotDeterministicError("batch normalisation with the statistics of the batch (train mode)", path)
+            raise NotDeterministicError(
+                "batch normalisation with the statistics of the batch",
+                modules.current,
+                *(() if modules.is_training else (_WITHOUT_STATISTICS,)),
+            )
     elif what := what_draws(function, args, kwargs):
-        raise NotDeterministicError(what, path)
+        raise NotDeterministicError(what, modules.current, *(() if modules.is_training else (_IN_EVAL_MODE,)))
 
 
 def check_module(module: nn.Module, path: str) -> None:
@@ -79,4 +98,4 @@ def check_repeated(first: Tensor, second: Tensor) -> None:
         The outputs differ.
     """
     if first.shape != second.shape or not torch.allclose(first, second, rtol=1e-4, equal_nan=True):
-        raise NotDeterministicError("an operation that draws random numbers", None)
+        raise NotDeterministicError("an operation that draws random numbers", None, _UNKNOWN_DRAW)

@@ -63,8 +63,8 @@ class Kept:
         """Raise RuntimeError if a tensor was overwritten without being seen."""
         if any(tensor._version != version for tensor, version in zip(self.tensors, self._versions, strict=True)):
             raise RuntimeError(
-                "An activation was overwritten by an operation that cannot be seen (inside TorchScript or a custom "
-                "autograd function) before its bias was computed. Make that operation out of place."
+                "An activation was overwritten by an operation that cannot be seen (inside TorchScript, a custom "
+                "autograd function or a tensor subclass) before its bias was computed. Make it out of place."
             )
 
 

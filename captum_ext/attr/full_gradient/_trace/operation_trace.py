@@ -188,7 +188,7 @@ class OperationTrace(TorchFunctionMode):
         if func in QUERIES:
             return func(*args, **kwargs)
         if func in SUSPECTS:
-            check_operation(func, args, kwargs, self.modules.current, bool(self._dependents(args, kwargs)))
+            check_operation(func, args, kwargs, self.modules, bool(self._dependents(args, kwargs)))
         elif draws(func, args, kwargs):
             return self._account.run(func, args, kwargs)
         if not torch.is_grad_enabled() or not (dependents := self._dependents(args, kwargs)):
