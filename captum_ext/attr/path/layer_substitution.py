@@ -119,7 +119,10 @@ class LayerSubstitution:
     def _check_activation(self, index: int, activation: Activation, seen: dict[torch.device, Activation]) -> None:
         side = "input" if self.at_input else "output"
         if not activation:
-            raise InvalidArgumentError(f"the {side} of {self._name(index)} holds no floating point tensor.")
+            raise InvalidArgumentError(
+                f"the {side} of {self._name(index)} holds no floating point tensor: give "
+                "a layer after the integers have become numbers, such as the embedding."
+            )
         if activation[0].device in seen:
             raise InvalidArgumentError(
                 f"{self._name(index)} is called more than once in a forward pass, so its {side} is not one activation: "

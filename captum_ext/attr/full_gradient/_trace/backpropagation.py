@@ -126,7 +126,8 @@ def _run(
         output = select_output(raw, target, inputs[0].shape[0])
         if not bool(torch.isfinite(output).all()):
             raise InvalidArgumentError(
-                f"the model's output is {output.tolist()}: only a finite number can be explained."
+                f"the model's output is {output.tolist()}: only a finite number can be explained. Give other inputs, "
+                "or look for an overflow, a logarithm or a division in the model."
             )
         if not trace.depends_on_input(output):
             raise RuntimeError(NOT_DEPENDENT)
