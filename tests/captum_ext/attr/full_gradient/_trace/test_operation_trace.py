@@ -188,3 +188,39 @@ def test_constants_that_take_the_shape_of_an_activation_are_constants(function):
     weight = torch.nn.Parameter(torch.randn(2, 5, dtype=torch.float64))
     x = torch.randn(2, 5, dtype=torch.float64)
     assert_exact(lambda x: ((y := layer(x)).tanh() * 2 + function(weight, y)).square().sum(1), x)
+
+
+class DoublesInPlace(torch.autograd.Function):
+    """Overwrites its argument, which no function mode sees."""
+
+    @staticmethod
+    def forward(context, x):
+        x.mul_(2)
+        context.mark_dirty(x)
+        return x
+
+    @staticmethod
+    def backward(context, gradient):
+        return 2 * gradient
+
+
+def test_an_activation_that_is_overwritten_without_being_seen_is_told():
+    def forward(x):
+        y = x * 1.5
+        squares = y.reciprocal()  # keeps its output, and its bias needs the argument
+        return (squares + DoublesInPlace.apply(y)).sum(1)
+
+    with pytest.raises(RuntimeError, match=r"overwritten by an operation that cannot be seen.*Make it out of place"):
+        FullGrad(forward).attribute(torch.rand(2, 3, dtype=torch.float64) + 1)
+
+
+def test_tensors_inside_of_function_transforms_are_not_looked_at():
+    weight = torch.nn.Parameter(torch.randn(3, dtype=torch.float64))
+    layer = torch.nn.Linear(3, 3, dtype=torch.float64)
+
+    def forward(x):
+        slopes = torch.func.vmap(torch.func.grad(lambda row: (layer(row).tanh() * weight).square().sum()))(layer(x))
+        hessians = torch.func.vmap(torch.func.hessian(lambda row: row.sin().prod()))(layer(x))
+        return (slopes * 2).sum(1) + hessians.sum((1, 2))
+
+    assert_exact(forward, torch.randn(2, 3, dtype=torch.float64))
