@@ -106,3 +106,9 @@ def test_a_second_input_of_one_number_for_each_example_is_no_delta():
     attributions = (2 * x, 3 * y)
     found = completeness(lambda x, y: 2 * x.sum(1) + 3 * y, (x, y), attributions)
     torch.testing.assert_close(found.delta, torch.zeros(3))
+
+
+def test_a_delta_in_the_place_of_the_last_input_is_told():
+    x, z = torch.rand(3, 2), torch.rand(3, 2)
+    with pytest.raises(ValueError, match="the last looks like the convergence delta"):
+        completeness(lambda x, z: (x + z).sum(1), (x, z), (x, torch.zeros(3)))

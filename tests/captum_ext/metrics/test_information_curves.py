@@ -361,9 +361,9 @@ def test_random_pixels_that_score_or_tell_no_less_disqualify():
 
 
 def test_without_information_there_is_no_score_however_many_points_lie_there():
-    # Twenty points at no information and above: a sort that is not stable puts the corner among them.
-    shares, scores = np.zeros(20), np.linspace(0.1, 0.9, 20)
+    # So many points at no information that a sort which is not stable puts the corner among them.
+    shares, scores = np.zeros(1000), np.linspace(0.1, 0.9, 1000)
     curve = _curve(np.concatenate([shares, [0.5]]), np.concatenate([scores, [0.9]]))
     assert curve[0] == 0.0
-    corner = _curve(np.concatenate([[0.5], np.ones(20)]), np.concatenate([[0.1], scores]))
+    corner = _curve(np.concatenate([[0.5], np.ones(1000)]), np.concatenate([[0.1], scores]))
     assert corner[-1] == 1.0
