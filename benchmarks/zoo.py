@@ -275,12 +275,12 @@ def measure(name: str, memory: int, connection: Connection) -> None:
 
 
 def _measure_built(row: dict[str, Any], model: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor) -> None:
-    before = _state(model)
-    row["full_grad"], row["largest"], row["terms"] = _worst_delta(forward, x)
-    attributions = FullGrad(forward).attribute(x, target=TARGET)
     # Its input is no leaf, for models that write into it.
     expected = forward(x.clone().requires_grad_() + 0).detach()[:, TARGET]
     size = expected.abs().clamp(min=1)
+    before = _state(model)
+    row["full_grad"], row["largest"], row["terms"] = _worst_delta(forward, x)
+    attributions = FullGrad(forward).attribute(x, target=TARGET)
     row["full_grad_returned"] = ((attributions.flatten(1).sum(1) - expected).abs() / size).max().item()
     _, delta = IDGI(forward).attribute(x, target=TARGET, n_steps=3, return_convergence_delta=True)
     row["idgi"] = (delta.abs() / size).max().item()

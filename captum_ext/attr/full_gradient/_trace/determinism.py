@@ -97,5 +97,8 @@ def check_repeated(first: Tensor, second: Tensor) -> None:
     NotDeterministicError
         The outputs differ.
     """
-    if first.shape != second.shape or not torch.allclose(first, second, rtol=1e-4, equal_nan=True):
+    # What the order of additions may change, which on CUDA is not always the same.
+    eps = torch.finfo(first.dtype).eps
+    rounding = 100 * eps if eps < 1e-6 else 4 * eps
+    if first.shape != second.shape or not torch.allclose(first, second, rtol=rounding, atol=rounding):
         raise NotDeterministicError("an operation that draws random numbers", None, _UNKNOWN_DRAW)
