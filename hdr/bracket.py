@@ -15,8 +15,9 @@ from torch import Tensor
 
 from hdr.calibration import Calibration, calibrate, check_exposures, estimate_exposures
 from hdr.exposure import exposures_from_ev, exposures_from_exif, read_exposure_file, warn_if_camera_disagrees
-from hdr.io import check_not_raw, read_ldr
+from hdr.io import is_raw, read_photograph
 from hdr.radiometry import GAMMA, relative_exposures
+from hdr.raw import LEVELS, RawSettings, read_raw, white_balance_factors
 from hdr.response import Response
 
 SMALLEST_SIDE = 16
@@ -59,6 +60,8 @@ class Bracket:
         Response, white level and noise of the camera; by default gamma 2.2 and the noise of a good one.
     reference_index
         The exposure whose instant the merged image shows; by default the middle one, of two the shorter.
+    paths
+        The files that the exposures were read from, if they were.
 
     Raises
     ------
@@ -77,6 +80,7 @@ class Bracket:
     names: tuple[str, ...] = ()
     calibration: Calibration = field(default_factory=_kalantari)
     reference_index: int = -1
+    paths: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         _check_images(self.ldr)
@@ -102,6 +106,7 @@ class Bracket:
         reference: int | None = None,
         levels: int = 255,
         check: bool = True,
+        paths: Sequence[PathLike] = (),
     ) -> Bracket:
         """Make a bracket of two or more images in any order.
 
@@ -122,6 +127,8 @@ class Bracket:
             Largest level of the files that the images were read from, 255 or 65535.
         check
             Whether exposures that contradict the pixels are refused.
+        paths
+            The files that the images were read from.
 
         Returns
         -------
@@ -152,7 +159,14 @@ class Bracket:
         for note in calibration.notes:
             warnings.warn(note, stacklevel=2)
         reference_index = -1 if reference is None else order.tolist().index(reference)
-        return cls(ldr, relative, tuple(names), dataclasses.replace(calibration, levels=levels), reference_index)
+        return cls(
+            ldr,
+            relative,
+            tuple(names),
+            dataclasses.replace(calibration, levels=levels),
+            reference_index,
+            tuple(Path(paths[index]) for index in order.tolist()) if paths else (),
+        )
 
     @classmethod
     def from_files(
@@ -165,6 +179,7 @@ class Bracket:
         response: Response | Literal["auto"] = "auto",
         reference: int | None = None,
         check: bool = True,
+        raw: RawSettings | None = None,
     ) -> Bracket:
         """Read a bracket of two or more photographs.
 
@@ -174,7 +189,7 @@ class Bracket:
         Parameters
         ----------
         paths
-            TIFF, PNG or JPEG files of 8 or 16 bits, in any order.
+            Files that :func:`hdr.io.read_ldr` reads, or camera raw, in any order.
         exposure_times
             Seconds, one for each file.
         exposure_values
@@ -182,10 +197,12 @@ class Bracket:
         exposure_file
             Text file with one EV a line, in the order of ``paths`` (the layout of Kalantari and Ramamoorthi).
         response
-            The camera's. ``"auto"`` estimates it from 8-bit files; deeper ones are taken to be gamma 2.2, and developed
-            raw files have ``Response.linear()``.
+            The camera's. ``"auto"`` estimates it from 8-bit files; 16-bit ones are taken to be gamma 2.2; camera raw
+            and floating-point files are linear. What others developed from raw has ``Response.linear()``.
         reference, check
             As in :meth:`from_images`.
+        raw
+            How raw files are developed: all with one white balance, that of the reference.
 
         Returns
         -------
@@ -199,19 +216,30 @@ class Bracket:
         ValueError
             If a file, the exposures or their combination is not a bracket; the message names the file.
         """
-        for path in paths:
-            check_not_raw(path)
         names = [Path(path).name for path in paths]
         _check_count(paths, names)
+        raw_files = [name for path, name in zip(paths, names, strict=True) if is_raw(path)]
+        if raw_files and len(raw_files) < len(paths):
+            raise ValueError(
+                f"{', '.join(raw_files)}: camera raw beside developed images, which have another response; merge one "
+                "kind"
+            )
         exposures: Exposures = (
             "auto"
             if isinstance(exposure_values, str)
             else _stated_exposures(paths, exposure_times, exposure_values, exposure_file)
         )
-        images = [read_ldr(path) for path in paths]
-        levels = 255 if all(_is_of_eight_bits(image) for image in images) else 65535
+        if raw_files:
+            images, levels, linear = _developed(paths, exposures, reference, raw or RawSettings()), LEVELS, True
+        else:
+            photographs = [read_photograph(path) for path in paths]
+            images, linear = [one.image for one in photographs], photographs[0].linear
+            if any(one.linear != linear for one in photographs):
+                raise ValueError(f"{', '.join(names)}: linear files beside encoded ones; merge one kind")
+            levels = 255 if all(_is_of_eight_bits(image) for image in images) else photographs[0].levels
         if response == "auto":
-            response = None if levels == 255 else Response.gamma(GAMMA)  # type: ignore[assignment]
+            encoded = None if levels == 255 else Response.gamma(GAMMA)
+            response = Response.linear() if linear else encoded  # type: ignore[assignment]
         return cls.from_images(
             images,
             exposures,
@@ -220,6 +248,7 @@ class Bracket:
             reference=reference,
             levels=levels,
             check=check,
+            paths=paths,
         )
 
     @property
@@ -240,6 +269,18 @@ class Bracket:
     def radiance(self, index: int) -> Tensor:
         """Radiance of one of the exposures, 0 the shortest; shape (3, H, W), the short exposure saturates at 1."""
         return self.calibration.response.to_linear(self.ldr[index]) / float(self.exposures[index])
+
+
+def _developed(
+    paths: Sequence[PathLike], exposures: Exposures, reference: int | None, raw: RawSettings
+) -> list[Tensor]:
+    """Linear images of raw files, all with the white balance of the reference."""
+    if reference is None:
+        if isinstance(exposures, str):
+            raise ValueError("of raw files whose exposures are to be estimated, say which is the reference")
+        reference = sorted(range(len(paths)), key=lambda index: exposures[index])[middle(len(paths))]
+    balance = white_balance_factors(paths[reference], raw.white_balance)
+    return [read_raw(path, balance, raw.half_size) for path in paths]
 
 
 def _light(exposures: Exposures, images: Tensor, response: Response | None) -> Tensor:

@@ -1,24 +1,25 @@
 """Reading photographs, reading and writing radiance, writing previews.
 
-Photographs are 8- and 16-bit TIFF, PNG and JPEG; radiance is .hdr (Radiance RGBE) and .exr (OpenEXR). Whatever is
-written is written whole or not at all.
+Photographs are 8- and 16-bit TIFF, PNG, JPEG, AVIF and HEIC, and linear light in floating-point TIFF; radiance is .hdr
+(Radiance RGBE) and .exr (OpenEXR). Whatever is written is written whole or not at all.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import OpenEXR
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from hdr._files import known_suffix, written_whole
@@ -30,6 +31,12 @@ RAW_SUFFIXES = (
     *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw"),
     *(".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".srw", ".x3f"),
 )
+REC709 = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06, 0.3127, 0.329)
+"""Chromaticities of red, green, blue and white."""
+
+HEIF_SUFFIXES = (".heic", ".heif", ".hif")
+
+_FLOAT_LEVELS = 2**24
 _JPEG_QUALITY = 95
 _PNG_BIT_DEPTH_OFFSET = 24  # the signature, the length and name of IHDR, width and height come first
 _TIFF_BITS_PER_SAMPLE = 258
@@ -40,7 +47,6 @@ _REFUSED_MODES = {
     "I;16": "a grey image",
     "I;16B": "a grey image",
     "F": "a grey image",
-    "RGBA": "an image with an alpha channel",
     "RGBX": "an image with a fourth channel",
     "LA": "a grey image with an alpha channel",
     "PA": "a palette image with an alpha channel",
@@ -55,8 +61,10 @@ def read_ldr(path: str | os.PathLike[str]) -> Tensor:
     Parameters
     ----------
     path
-        An RGB picture of 8 or 16 bits per channel: TIFF, PNG or JPEG. The orientation that the camera wrote down is
-        honoured; colour profiles are not.
+        An RGB picture of 8 or 16 bits per channel: TIFF, PNG, JPEG, AVIF or HEIC (``captum-ext[raw]``); or linear light
+        in [0, 1]: TIFF of 32-bit float, .exr and .hdr. The orientation that the camera wrote down is honoured; colour
+        profiles other than sRGB's are converted to it, in 8-bit files; an opaque alpha channel is dropped. What is
+        changed in this way is warned of.
 
     Returns
     -------
@@ -68,7 +76,8 @@ def read_ldr(path: str | os.PathLike[str]) -> Tensor:
     OSError
         If the file cannot be opened.
     ValueError
-        If it is truncated, camera raw, no picture of these kinds, or has channels other than RGB.
+        If it is truncated, camera raw, no picture of these kinds, transparent, has channels other than RGB, or linear
+        light outside of [0, 1].
 
     Examples
     --------
@@ -80,20 +89,48 @@ def read_ldr(path: str | os.PathLike[str]) -> Tensor:
     torch.Size([3, 20, 30])
     >>> folder.cleanup()
     """
+    return read_photograph(path).image
+
+
+class Photograph(NamedTuple):
+    """A photograph, and what its file says about the values."""
+
+    image: Tensor
+    """Shape (3, H, W), float32 in [0, 1]."""
+    levels: int
+    """Largest level of the file, 255 or 65535; of floating-point files that of float32's precision."""
+    linear: bool
+    """Whether the values are linear light by the kind of the file."""
+
+
+def read_photograph(path: str | os.PathLike[str]) -> Photograph:
+    """Read a photograph upright; files and errors are those of :func:`read_ldr`."""
     path = Path(path)
-    check_not_raw(path)
+    if is_raw(path):
+        raise ValueError(f"{path}: camera raw, which hdr.raw.read_raw reads")
+    if path.suffix.lower() in RADIANCE_SUFFIXES:
+        return _linear(path, read_radiance(path))
     data = path.read_bytes()
-    with damage_reported(path):
-        image = Image.open(BytesIO(data))
-    with image:
+    if data[:4] in (b"II*\0", b"MM\0*"):
+        light = _decode_float_tiff(data)
+        if light is not None:
+            return _linear(path, torch.from_numpy(light).permute(2, 0, 1).contiguous())
+    with opened_image(path, data) as image:
         _check_photograph(path, image)
         with damage_reported(path):
             sixteen_bits = _bits_per_channel(image, data) == 16
             # Loading it all finds truncation, which OpenCV passes over, also in 16-bit files that OpenCV decodes.
-            pixels = np.array(ImageOps.exif_transpose(image))
+            upright = ImageOps.exif_transpose(image)
+        opaque = _without_alpha(path, upright)
+        pixels: NDArray[Any] = np.array(opaque if sixteen_bits else _in_srgb(path, opaque))
+        profile = _foreign_profile(opaque)
     if sixteen_bits:
+        if profile:
+            warnings.warn(f"{path}: its colour profile ({profile}) is not applied to 16-bit files", stacklevel=3)
         pixels = _decode_with_opencv(path, data)
-    return torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).div_(np.iinfo(pixels.dtype).max).contiguous()
+    levels = int(np.iinfo(pixels.dtype).max)
+    scaled = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).div_(levels).contiguous()
+    return Photograph(scaled, levels, linear=False)
 
 
 def read_radiance(path: str | os.PathLike[str]) -> Tensor:
@@ -125,7 +162,14 @@ def read_radiance(path: str | os.PathLike[str]) -> Tensor:
     return radiance
 
 
-def write_radiance(path: str | os.PathLike[str], radiance: Tensor, *, overwrite: bool = False) -> None:
+def write_radiance(
+    path: str | os.PathLike[str],
+    radiance: Tensor,
+    *,
+    half: bool = False,
+    attributes: Mapping[str, str | float] | None = None,
+    overwrite: bool = False,
+) -> None:
     """Write linear radiance, whole or not at all.
 
     Parameters
@@ -133,7 +177,11 @@ def write_radiance(path: str | os.PathLike[str], radiance: Tensor, *, overwrite:
     path
         Ends in .hdr (8 bits of mantissa with a common exponent, 0.4 % steps) or .exr (32-bit float, exact).
     radiance
-        Shape (3, H, W), finite, >= 0.
+        Shape (3, H, W), linear Rec. 709, which both formats are told; finite, >= 0.
+    half
+        16-bit float in an .exr file: half the size, 11 bits of precision, at most 65504.
+    attributes
+        Words and numbers for the header of an .exr file, by name, such as ``expTime`` and ``comments``.
     overwrite
         Whether an existing file may be replaced.
 
@@ -144,7 +192,7 @@ def write_radiance(path: str | os.PathLike[str], radiance: Tensor, *, overwrite:
     OSError
         If the operating system does not let it be written.
     ValueError
-        If the suffix is another or the radiance is not as above.
+        If the suffix is another, the radiance is not as above, or too large for half.
 
     Examples
     --------
@@ -160,16 +208,27 @@ def write_radiance(path: str | os.PathLike[str], radiance: Tensor, *, overwrite:
     path = Path(path)
     suffix = known_suffix(path, RADIANCE_SUFFIXES, "radiance is written to")
     check_radiance(radiance, "radiance")
+    if half and suffix != ".exr":
+        raise ValueError(f"{path}: only .exr files hold 16-bit float; leave half out")
     pixels = _channels_last(radiance)
+    if half:
+        if float(radiance.max()) > np.finfo(np.float16).max:
+            raise ValueError(f"{path}: radiance of {float(radiance.max()):g} is too large for 16-bit float (65504)")
+        pixels = pixels.astype(np.float16)
     with written_whole(path, overwrite=overwrite) as temporary:
         if suffix == ".hdr":
             _write_hdr(temporary, pixels)
         else:
-            _write_exr(temporary, pixels)
+            _write_exr(temporary, pixels, attributes or {})
 
 
 def write_preview(
-    path: str | os.PathLike[str], radiance: Tensor, operator: Operator = "reinhard", *, overwrite: bool = False
+    path: str | os.PathLike[str],
+    radiance: Tensor,
+    operator: Operator = "reinhard",
+    *,
+    exif: bytes | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Tone-map radiance and write it as a picture, whole or not at all.
 
@@ -181,6 +240,8 @@ def write_preview(
         Shape (3, H, W), finite, >= 0.
     operator
         ``"reinhard"`` or ``"mu-law"``, see :func:`hdr.tonemap.tonemap`.
+    exif
+        EXIF data to carry, see :func:`hdr.exif.carried_exif`; .tif files get none.
     overwrite
         Whether an existing file may be replaced.
 
@@ -194,11 +255,13 @@ def write_preview(
         If the suffix or the operator is another or the radiance is not as above.
     """
     check_radiance(radiance, "radiance")
-    write_image(path, tonemap(radiance.detach().cpu(), operator), overwrite=overwrite)
+    write_image(path, tonemap(radiance.detach().cpu(), operator), exif=exif, overwrite=overwrite)
 
 
-def write_image(path: str | os.PathLike[str], image: Tensor, *, overwrite: bool = False) -> None:
-    """Write display values as a picture, whole or not at all.
+def write_image(
+    path: str | os.PathLike[str], image: Tensor, *, exif: bytes | None = None, overwrite: bool = False
+) -> None:
+    """Write display values as an sRGB picture, whole or not at all.
 
     Parameters
     ----------
@@ -206,6 +269,8 @@ def write_image(path: str | os.PathLike[str], image: Tensor, *, overwrite: bool 
         .tif or .tiff for 16 bits per channel, .png or .jpg for 8.
     image
         Shape (3, H, W), in [0, 1].
+    exif
+        EXIF data to carry; .tif files get none.
     overwrite
         Whether an existing file may be replaced.
 
@@ -223,8 +288,9 @@ def write_image(path: str | os.PathLike[str], image: Tensor, *, overwrite: bool 
     depth = np.uint16 if suffix in (".tif", ".tiff") else np.uint8
     levels = image.detach().cpu() * np.iinfo(depth).max
     pixels = _channels_last(levels.round_()).astype(depth)
+    data = _encode_tiff(pixels) if depth is np.uint16 else _encode_with_pillow(suffix, pixels, exif)
     with written_whole(path, overwrite=overwrite) as temporary:
-        temporary.write_bytes(_encode_with_opencv(suffix, pixels))
+        temporary.write_bytes(data)
 
 
 def check_radiance(radiance: Tensor, name: str) -> None:
@@ -257,23 +323,96 @@ def damage_reported(path: str | os.PathLike[str]) -> Iterator[None]:
         raise ValueError(f"{path}: damaged, or not a TIFF, PNG or JPEG picture of 8 or 16 bits{reason}") from error
 
 
-def check_not_raw(path: str | os.PathLike[str]) -> None:
-    """Raise a ValueError that says what to do instead if ``path`` has the suffix of a camera's raw file."""
-    if Path(path).suffix.lower() in RAW_SUFFIXES:
+def is_raw(path: str | os.PathLike[str]) -> bool:
+    """Whether a name ends as the raw files of a camera do."""
+    return Path(path).suffix.lower() in RAW_SUFFIXES
+
+
+@contextmanager
+def opened_image(path: Path, data: bytes) -> Iterator[Image.Image]:
+    """Context of a picture opened by Pillow; what is damaged or unknown is a ValueError that names the file."""
+    if path.suffix.lower() in HEIF_SUFFIXES:
+        try:
+            import pillow_heif
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                "HEIC is read with pillow-heif; install the extra: pip install 'captum-ext[raw]'", name="pillow_heif"
+            ) from error
+        pillow_heif.register_heif_opener()
+    with damage_reported(path):
+        image = Image.open(BytesIO(data))
+    with image:
+        yield image
+
+
+def _linear(path: Path, light: Tensor) -> Photograph:
+    check_radiance(light, str(path))
+    brightest = float(light.max())
+    if brightest > 1:
         raise ValueError(
-            f"{path}: camera raw is not read; develop the bracket to linear 16-bit TIFF with one white balance (for "
-            "example with dcraw -4 -T), then merge the TIFFs as linear input"
+            f"{path}: linear light up to {brightest:g}; as an exposure of a bracket it has to lie in [0, 1], where 1 "
+            "is the camera's white: divide all exposures by that"
         )
+    return Photograph(light, _FLOAT_LEVELS, linear=True)
+
+
+def _decode_float_tiff(data: bytes) -> NDArray[Any] | None:
+    """RGB (H, W, 3) of a TIFF of 32-bit float, which Pillow does not read; None if it is another."""
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+    if pixels is None or pixels.dtype != np.float32 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        return None
+    return np.ascontiguousarray(pixels[..., ::-1])
 
 
 def _check_photograph(path: Path, image: Image.Image) -> None:
-    if image.format not in ("TIFF", "PNG", "JPEG", "MPO"):
-        raise ValueError(f"{path}: a {image.format} file; photographs are read from TIFF, PNG and JPEG")
-    if image.mode != "RGB":
+    if image.format not in ("TIFF", "PNG", "JPEG", "MPO", "AVIF", "HEIF"):
+        raise ValueError(f"{path}: a {image.format} file; photographs are read from TIFF, PNG, JPEG, AVIF and HEIC")
+    if image.mode not in ("RGB", "RGBA"):
         kind = _REFUSED_MODES.get(image.mode, f"an image of mode {image.mode}")
         raise ValueError(f"{path}: {kind}; photographs must be RGB without alpha, convert it first")
     if "transparency" in image.info:
         raise ValueError(f"{path}: an image with a transparent colour; photographs must be RGB without alpha")
+
+
+def _without_alpha(path: Path, image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    least, _ = image.getchannel("A").getextrema()
+    if least != 255:
+        raise ValueError(f"{path}: an image with an alpha channel, transparent in parts; photographs must be opaque")
+    warnings.warn(f"{path}: its alpha channel, opaque all over, is dropped", stacklevel=4)
+    return image.convert("RGB")
+
+
+def _foreign_profile(image: Image.Image) -> str:
+    """Name of a colour profile that is not sRGB's; empty if there is none."""
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return ""
+    try:
+        name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(BytesIO(profile))).strip()
+    except (ImageCms.PyCMSError, OSError):
+        return "damaged"
+    return "" if "srgb" in name.lower() else name or "without a name"
+
+
+def _in_srgb(path: Path, image: Image.Image) -> Image.Image:
+    name = _foreign_profile(image)
+    if not name:
+        return image
+    try:
+        profile = ImageCms.ImageCmsProfile(BytesIO(image.info["icc_profile"]))
+        converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"))
+    except (ImageCms.PyCMSError, OSError) as error:
+        raise ValueError(
+            f"{path}: its colour profile ({name}) cannot be applied ({error}); convert it to sRGB"
+        ) from error
+    warnings.warn(f"{path}: converted from its colour profile ({name}) to sRGB", stacklevel=4)
+    assert converted is not None
+    return converted
 
 
 def _bits_per_channel(image: Image.Image, data: bytes) -> int:
@@ -304,12 +443,27 @@ def _decode_hdr(path: Path, data: bytes) -> NDArray[Any]:
     return _decode_with_opencv(path, data)
 
 
-def _encode_with_opencv(suffix: str, pixels: NDArray[Any]) -> bytes:
-    parameters = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if suffix in (".jpg", ".jpeg") else []
-    encoded, data = cv2.imencode(suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), parameters)
+def _encode_tiff(pixels: NDArray[Any]) -> bytes:
+    encoded, data = cv2.imencode(".tif", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
     if not encoded:
-        raise ValueError(f"OpenCV cannot encode a picture of shape {pixels.shape} as {suffix}")
+        raise ValueError(f"OpenCV cannot encode a picture of shape {pixels.shape} as .tif")
     return bytes(data)
+
+
+def _encode_with_pillow(suffix: str, pixels: NDArray[Any], exif: bytes | None) -> bytes:
+    # A profile, so that no program has to guess; and full chroma, for lamps and signs at night.
+    settings: dict[str, Any] = {"icc_profile": _srgb_profile()}
+    if exif is not None:
+        settings["exif"] = exif
+    if suffix != ".png":
+        settings |= {"quality": _JPEG_QUALITY, "subsampling": 0}
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "PNG" if suffix == ".png" else "JPEG", **settings)
+    return file.getvalue()
+
+
+def _srgb_profile() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def _read_exr(path: Path) -> NDArray[Any]:
@@ -329,14 +483,17 @@ def _write_hdr(path: Path, pixels: NDArray[Any]) -> None:
     # OpenCV keeps the operating system's reason for itself, and does not look when the last buffer is flushed.
     if not cv2.imwrite(os.fspath(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)):
         raise OSError("the .hdr file could not be written; is the disk full?")
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"\n", f"\nPRIMARIES={' '.join(map(str, REC709))}\n".encode(), 1))
     try:
         _decode_with_opencv(path, path.read_bytes())
     except ValueError as error:
         raise OSError("the .hdr file could not be written to its end; is the disk full?") from error
 
 
-def _write_exr(path: Path, pixels: NDArray[Any]) -> None:
-    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+def _write_exr(path: Path, pixels: NDArray[Any], attributes: Mapping[str, str | float]) -> None:
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, "chromaticities": REC709}
+    header |= attributes
     try:
         with OpenEXR.File(header, {"RGB": pixels}) as file:
             file.write(os.fspath(path))

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 
 from hdr._files import unwound_when_terminated
 
-_EXTRAS = {"lightning": "train", "tensorboard": "train"}
+_EXTRAS = {
+    "imagecodecs": "delivery",
+    "lightning": "train",
+    "pillow_heif": "raw",
+    "rawpy": "raw",
+    "tensorboard": "train",
+}
 _LACK_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
