@@ -10,11 +10,10 @@ from captum_ext._captum import (
     BaselineType,
     TargetType,
     TensorOrTupleOfTensorsGeneric,
-    log_usage,
 )
 from captum_ext.attr.path.paths import BlurPath, GuidedPath
 from captum_ext.attr.path.rules import riemann
-from captum_ext.attr.path.walk import PathMethod, Returned
+from captum_ext.attr.path.walk import PathMethod, Returned, logged
 
 
 class PathIG(PathMethod):
@@ -46,7 +45,7 @@ class PathIG(PathMethod):
     (tensor([[0.9900, 3.9600]]), tensor([-0.0500]))
     """
 
-    @log_usage()
+    @logged
     def attribute(
         self,
         inputs: TensorOrTupleOfTensorsGeneric,
