@@ -12,6 +12,7 @@ from captum_ext.attr.path.idgi import IDGI
 from captum_ext.attr.path.layer_idgi import LayerIDGI
 from captum_ext.attr.path.path_ig import BlurIG, GuidedIG, PathIG
 from captum_ext.attr.path.paths import AdaptivePath, BlurPath, GuidedPath, Path, StraightPath
+from captum_ext.attr.path.steps import StepsReport
 
 __all__ = [
     "IDGI",
@@ -29,6 +30,7 @@ __all__ = [
     "PathIG",
     "SimpleFullGrad",
     "SmoothFullGrad",
+    "StepsReport",
     "StraightPath",
     "TargetOutOfRangeError",
     "batch_norm_guard",

@@ -9,7 +9,13 @@ with extra("cli"):
     from captum_ext.evaluation.dataset import DatasetError
     from captum_ext.evaluation.measures import METRICS, Metric, MetricFunction
     from captum_ext.evaluation.run import evaluate
-    from captum_ext.evaluation.settings import ClassFrom, EvaluationSettings, ExplanationSettings, InformationMeasure
+    from captum_ext.evaluation.settings import (
+        ClassFrom,
+        EvaluationSettings,
+        ExplanationSettings,
+        InformationMeasure,
+        StepPlacement,
+    )
     from captum_ext.evaluation.store import StoreError
     from captum_ext.evaluation.summary import summarize
     from captum_ext.evaluation.table import Row
@@ -24,6 +30,7 @@ __all__ = [
     "Metric",
     "MetricFunction",
     "Row",
+    "StepPlacement",
     "StoreError",
     "evaluate",
     "summarize",

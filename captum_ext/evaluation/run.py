@@ -306,6 +306,7 @@ class _Run:
                 settings.n_steps,
                 settings.internal_batch_size,
                 settings.seed,
+                settings.steps.value,
             )
             strength = scaled_map(result.attributions[0]).values  # refuses maps that are not finite
             found = measure(self.metrics, self.classifier, seen, result.attributions, target, settings)

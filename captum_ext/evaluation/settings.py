@@ -39,6 +39,15 @@ class ClassFrom(str, Enum):
     """The most probable class."""
 
 
+class StepPlacement(str, Enum):
+    """Where the steps of a path lie, see `captum_ext.IDGI.attribute`."""
+
+    EQUAL = "equal"
+    """All have one length."""
+    ADAPTIVE = "adaptive"
+    """Put where the output changes."""
+
+
 class InformationMeasure(str, Enum):
     """How the information in an image is measured, see `captum_ext.metrics.information_curves`."""
 
@@ -86,6 +95,8 @@ class AttributionSettings:
         Where paths start, for methods that take a baseline.
     n_steps
         Steps from baseline to image.
+    steps
+        Equal steps, or adaptive ones, put where the output changes; where methods let them be put.
     internal_batch_size
         Most images in one forward pass.
     device
@@ -98,6 +109,7 @@ class AttributionSettings:
     output: Output = Output.LOGIT
     baseline: ImageBaseline = ImageBaseline.BLACK
     n_steps: PositiveInt = 50
+    steps: StepPlacement = StepPlacement.EQUAL
     internal_batch_size: PositiveInt = 10
     device: str = "auto"
 
@@ -177,9 +189,9 @@ def with_options(settings: Settings, options: Mapping[str, Any]) -> Settings:
     --------
     >>> with_options(EvaluationSettings(), {"n_steps": 20, "baseline": "blur"}).baseline
     <ImageBaseline.BLUR: 'blur'>
-    >>> with_options(EvaluationSettings(), {"steps": 20})
+    >>> with_options(EvaluationSettings(), {"stride": 20})
     Traceback (most recent call last):
-    captum_ext._errors.InvalidArgumentError: option 'steps' is unknown: known are model, weights, ..., limit.
+    captum_ext._errors.InvalidArgumentError: option 'stride' is unknown: known are model, weights, ..., limit.
     """
     defaults: dict[str, object] = {field.name: field.default for field in dataclasses.fields(settings)}
     changes = dict(options)
