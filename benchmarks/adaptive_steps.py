@@ -4,8 +4,8 @@
                                                          SqueezeNet weights DIR/squeezenet1_0.safetensors
     python benchmarks/adaptive_steps.py --networks efficientnet-lite0
 
-The second explains the photographs of scikit-image and scikit-learn for their predicted classes. Counts do not depend on
-the machine. The truth is the map of 2,048 equal steps; maps are compared by the cosine of their absolute values, summed
+The second explains the photographs of scikit-image and scikit-learn for their predicted classes. Counts do not depend
+on the machine. The truth is the map of 2,048 equal steps; maps are compared by the cosine of their absolute values, summed
 over the channels.
 """
 
@@ -35,11 +35,10 @@ from captum_ext.classifiers import (
     Probabilities,
     SeenImage,
     load_classifier,
+    photographs,
     read_image,
     seen_image,
 )
-from captum_ext.classifiers.efficientnet_lite import efficientnet_lite
-from captum_ext.classifiers.photographs import photographs
 
 FINEST = 2048
 COUNTS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
@@ -105,12 +104,8 @@ def needed(cosines: Cosines) -> float:
 
 def images_for(name: str, data: Path | None, most: int | None) -> Iterator[tuple[Classifier, SeenImage, int]]:
     """Yield the network, each image as it sees it, and the class to explain."""
-    if name.startswith("efficientnet-lite"):
-        made = efficientnet_lite(int(name.removeprefix("efficientnet-lite")))
-        classifier = Classifier(made.model.requires_grad_(False), made.preprocessing, made.class_names)
-    else:
-        weights = None if data is None else data / f"{name}.safetensors"
-        classifier = load_classifier(name, weights)
+    weights = None if data is None else data / f"{name}.safetensors"
+    classifier = load_classifier(name, weights if weights is not None and weights.exists() else None)
     files = [] if data is None else sorted((data / "imagenet").glob("*.jpg"))
     images = [(read_image(file), int(file.name.split("_")[0])) for file in files]
     images = images or [(photograph.image, None) for photograph in photographs()]

@@ -84,7 +84,7 @@ class AttributionSettings:
     Parameters
     ----------
     model
-        torchvision's NAME, timm:NAME, or package.module:function.
+        torchvision's NAME, timm:NAME, efficientnet-lite0 (offline), or package.module:function.
     weights
         State dict, .safetensors or .pth.
     methods

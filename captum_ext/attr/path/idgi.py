@@ -29,7 +29,13 @@ class IDGI(PathMethod):
     The attributions sum to :math:`f_n - f_0` for every path and every number of steps, because the sum telescopes.
     The convergence delta therefore does **not** say whether ``n_steps`` is enough. The path residual does:
     :math:`\sum_j \langle g_j, x_{j+1} - x_j \rangle - (f_n - f_0)`, the error that integrated gradients would make on
-    the same walk, comes from the same evaluations and shrinks as 1 / n.
+    the same walk, comes from the same evaluations and shrinks as 1 / n. Or let the steps look after themselves,
+    ``n_steps="auto"``.
+
+    What IDGI says is **where** the output changed, not what speaks for it and what against: all features get the sign
+    of a step's change, in proportion to their squared gradients, and so depend on the scale of the features. For
+    f = x0 - x1 at (3, 1) from zero, integrated gradients give (3, -1) and IDGI (1, 1). Where a signed answer is asked
+    for, take ``captum.attr.IntegratedGradients`` or `captum_ext.FullGrad`.
 
     Source: Yang, Wang and Bilgic, IDGI: A Framework to Eliminate Explanation Noise from Integrated Gradients,
     CVPR 2023, algorithm 1.

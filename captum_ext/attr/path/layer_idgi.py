@@ -33,7 +33,8 @@ class LayerIDGI(CompleteMethod, LayerAttribution, GradientAttribution):
     from there. The attributions sum to the change of the output when the activation is exchanged, which is
     F(inputs) - F(baselines) when all information passes through the layer.
 
-    The inputs themselves need no gradient, so they may be integers: for a text model take its embedding layer.
+    The inputs themselves need no gradient, so they may be integers: for a text model take its embedding layer. As for
+    `IDGI`, a number says how much of the change is credited to a token, not whether the token speaks for or against.
 
     Source: Yang, Wang and Bilgic, IDGI, CVPR 2023, on the activations that Captum's ``LayerIntegratedGradients`` walks
     between.

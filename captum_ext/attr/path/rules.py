@@ -157,7 +157,7 @@ def missed(rule: Rule, left: EvaluatedPoint, right: EvaluatedPoint) -> Tensor:
 
 
 def remaining(rule: Rule, missed_by_step: Tensor, changes: Tensor) -> Tensor:
-    """Return what is left for more steps, as a share of all that the output moves; see `StepsReport`.
+    """Return what is left for more steps, as a share of all that the output moves; see `captum_ext.attr.StepsReport`.
 
     Parameters
     ----------

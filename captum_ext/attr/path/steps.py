@@ -68,7 +68,8 @@ class StepPlan:
     adaptive
         Whether steps are halved where much happens; else all have one length.
     tolerance
-        An example whose `StepsReport.remaining` is no more than this takes no further step; None takes all.
+        An example of which no more than this remains, see `captum_ext.attr.StepsReport`, takes no further step; None takes
+        all.
     """
 
     n_steps: int

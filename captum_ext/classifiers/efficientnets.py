@@ -57,8 +57,3 @@ def efficientnet_lite(size: int = 0) -> Classifier:
     )
     names = torchvision.models.EfficientNet_B0_Weights.IMAGENET1K_V1.meta["categories"]
     return Classifier(model.eval(), Preprocessing(to_tensor, _MEAN, _STD), names)
-
-
-def efficientnet_lite0() -> Classifier:
-    """Return the smallest, for ``--model captum_ext.classifiers.efficientnet_lite:efficientnet_lite0``."""
-    return efficientnet_lite(0)
