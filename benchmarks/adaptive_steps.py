@@ -5,8 +5,8 @@
     python benchmarks/adaptive_steps.py --networks efficientnet-lite0
 
 The second explains the photographs of scikit-image and scikit-learn for their predicted classes. Counts do not depend
-on the machine. The truth is the map of 2,048 equal steps; maps are compared by the cosine of their absolute values, summed
-over the channels.
+on the machine. The truth is the map of 2,048 equal steps; maps are compared by the cosine of their absolute values,
+summed over the channels.
 """
 
 from __future__ import annotations

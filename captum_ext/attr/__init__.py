@@ -8,6 +8,7 @@ from captum_ext.attr.full_gradient.decompose import decompose
 from captum_ext.attr.full_gradient.full_grad import FullGrad
 from captum_ext.attr.full_gradient.layer_totals import LayerContribution
 from captum_ext.attr.full_gradient.saliency import SimpleFullGrad, SmoothFullGrad
+from captum_ext.attr.llm import LLMGradientAttribution
 from captum_ext.attr.path.idgi import IDGI
 from captum_ext.attr.path.layer_idgi import LayerIDGI
 from captum_ext.attr.path.path_ig import BlurIG, GuidedIG, PathIG
@@ -23,6 +24,7 @@ __all__ = [
     "GuidedIG",
     "GuidedPath",
     "InvalidArgumentError",
+    "LLMGradientAttribution",
     "LayerContribution",
     "LayerIDGI",
     "NotDeterministicError",

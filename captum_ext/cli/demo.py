@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 _ABOUT_PHOTOGRAPHS = (
     "path residual: the error that integrated gradients would make on the same walk, as a share of the change; it "
-    "falls with more steps. Insertion, from a blurred image: the higher, the sooner the network is as sure as of the whole."
+    "falls with more steps. Insertion, from a blurred image: the higher, the sooner the network is as sure as of the "
+    "whole."
 )
 _ABOUT_DIGITS = (
     "delta: sum of the attributions less the change of the output. IDGI's is 0 for any number of steps, so it cannot "

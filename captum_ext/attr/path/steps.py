@@ -68,8 +68,8 @@ class StepPlan:
     adaptive
         Whether steps are halved where much happens; else all have one length.
     tolerance
-        An example of which no more than this remains, see `captum_ext.attr.StepsReport`, takes no further step; None takes
-        all.
+        An example of which no more than this remains, see `captum_ext.attr.StepsReport`, takes no further step; None
+        takes all.
     """
 
     n_steps: int
