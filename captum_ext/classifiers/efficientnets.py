@@ -33,7 +33,7 @@ def efficientnet_lite(size: int = 0) -> Classifier:
     ------
     InvalidArgumentError
         There is no such size.
-    MissingExtraError
+    ImportError
         A package is not installed.
     """
     if size not in range(len(_SIZES)):

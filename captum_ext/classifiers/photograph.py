@@ -37,7 +37,7 @@ def photographs() -> list[Photograph]:
 
     Raises
     ------
-    MissingExtraError
+    ImportError
         scikit-image or scikit-learn is not installed.
     """
     with extra("demo"):

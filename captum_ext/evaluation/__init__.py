@@ -13,7 +13,9 @@ with extra("cli"):
         ClassFrom,
         EvaluationSettings,
         ExplanationSettings,
+        Importance,
         InformationMeasure,
+        Protocol,
         StepPlacement,
     )
     from captum_ext.evaluation.store import StoreError
@@ -26,9 +28,11 @@ __all__ = [
     "DatasetError",
     "EvaluationSettings",
     "ExplanationSettings",
+    "Importance",
     "InformationMeasure",
     "Metric",
     "MetricFunction",
+    "Protocol",
     "Row",
     "StepPlacement",
     "StoreError",

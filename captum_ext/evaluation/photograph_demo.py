@@ -123,7 +123,7 @@ def run_photograph_demo(directory: Path, on_step: Callable[[str], None] = lambda
 
     Raises
     ------
-    MissingExtraError
+    ImportError
         The network's or the photographs' packages are not installed.
     """
     on_step(f"loading {NETWORK}")
