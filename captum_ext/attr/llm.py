@@ -35,10 +35,10 @@ class LLMGradientAttribution(CaptumLLMGradientAttribution):
 
     Examples
     --------
-    ::
+    >>> LayerIDGI in LLMGradientAttribution.SUPPORTED_METHODS
+    True
 
-        from captum.attr import TextTokenInput
-        from captum_ext import LayerIDGI, LLMGradientAttribution
+    With a model and a tokenizer of the transformers library::
 
         method = LayerIDGI(model, model.get_input_embeddings())
         found = LLMGradientAttribution(method, tokenizer).attribute(

