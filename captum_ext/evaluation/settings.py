@@ -54,7 +54,7 @@ class Protocol(str, Enum):
     OWN = "own"
     """The settings as they are."""
     IDGI_PAPER = "idgi-paper"
-    """As Yang, Wang and Bilgic (CVPR 2023) compared them, see `captum_ext.evaluation.settings.under_protocol`."""
+    """As Yang, Wang and Bilgic (CVPR 2023) compared them; the how-to on evaluation says what that fixes."""
 
 
 class StepPlacement(str, Enum):

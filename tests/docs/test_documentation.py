@@ -150,7 +150,7 @@ def says_the_same(expected: str, printed: str) -> bool:
     words = [MEASURED.sub("<number>", text).split() for text in (expected, printed)]
     numbers = [[float(number) for number in MEASURED.findall(text)] for text in (expected, printed)]
     return words[0] == words[1] and all(
-        found == pytest.approx(said, rel=0.35) for said, found in zip(*numbers, strict=True)
+        found == pytest.approx(said, rel=0.35, abs=0.05) for said, found in zip(*numbers, strict=True)
     )
 
 
