@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hdr.bracket import Bracket
+from hdr.fusion import moving_share
 from hdr.geometry import pixel_grid
 from hdr.radiometry import GAMMA
 from hdr.registration import CameraMotion, RegistrationError, estimate_motion
@@ -32,7 +33,10 @@ _BACKGROUND_STEP = 4  # every fourth pixel takes part in the fit of the backgrou
 _BACKGROUND_ERROR = 0.5
 _BACKGROUND_SHARE = 0.15  # of these pixels must agree, or there is no background
 _FOLLOWED = 0.5  # of them: flow has followed the background, and features need not be looked for
-_STILL, _STILL_SHARE = 0.3, 0.9  # pixels: a background that moves less has not moved, if as many agree on that
+_STILL = 0.3  # pixels: a background that moves less has not moved
+_AS_MANY = 0.9  # of those that agree on the best motion; a simpler one that so many agree on is preferred
+_TRANSLATIONS_TRIED = 500
+_STILL_SHARE = 0.015  # of the image may move in a still scene: leaves, lamps that blink
 _NOTABLE, _NOTABLE_LEVELS = 1.15, 0.2  # by which flow must be better, as a factor and in 8-bit levels
 _TEXTURED = 6.0  # Sobel gradient of 8-bit levels, over the noise
 _FEWEST_TEXTURED = 30
@@ -46,8 +50,10 @@ class _Followed(NamedTuple):
     """What flow made of two images."""
 
     displacement: Flow
+    background: Flow | None
+    """Motion of the background alone; None where no motion is that of most of the image."""
     agreement: float
-    """Share of the textured pixels that agree on one motion of the background."""
+    """Share of the textured pixels that agree on it."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,9 @@ class Alignment:
         Shape (N, 2, h, w), see :mod:`hdr.geometry`: x and y in pixels of the bracket, 0 for the reference.
     size
         Height and width of the bracket; h and w are these, or half of them for large ones.
+    still
+        For each exposure whether hardly anything moves between it and the reference, apart from the camera; False for
+        the reference. Empty if it is not known.
 
     Examples
     --------
@@ -70,6 +79,7 @@ class Alignment:
 
     displacement: Tensor
     size: tuple[int, int]
+    still: tuple[bool, ...] = ()
 
     def window(self, top: int, bottom: int, left: int, right: int) -> Tensor:
         """Displacement of the reference's pixels in rows [top, bottom) and columns [left, right), (N, 2, H, W)."""
@@ -139,12 +149,16 @@ def align(bracket: Bracket, mode: Mode = "auto", *, progress: Callable[[], objec
     scale = 2 if height * width > _LARGEST_AT_FULL_RESOLUTION else 1
     rows, columns = -(-height // scale), -(-width // scale)
     displacement = torch.zeros(bracket.count, 2, rows, columns)
+    still = [False] * bracket.count
     for index in range(bracket.count):
-        if index != bracket.reference_index and mode != "off":
-            displacement[index] = _of_exposure(bracket, index, mode, scale)
+        if index != bracket.reference_index:
+            found, background = _of_exposure(bracket, index, mode, scale)
+            still[index] = background is not None and _is_still(bracket, index, background)
+            # Where nothing moves there is nothing for flow to follow but noise, and leaves, and the shine of lamps.
+            displacement[index] = background if still[index] and background is not None else found
         if progress is not None:
             progress()
-    return Alignment(displacement, bracket.size)
+    return Alignment(displacement, bracket.size, tuple(still))
 
 
 def dense_displacement(reference: Tensor, other: Tensor, limit: float) -> Tensor:
@@ -166,8 +180,19 @@ def dense_displacement(reference: Tensor, other: Tensor, limit: float) -> Tensor
     return _as_tensor(_flow(here, there).displacement)
 
 
-def _of_exposure(bracket: Bracket, index: int, mode: Mode, scale: int) -> Tensor:
+def _is_still(bracket: Bracket, index: int, background: Tensor) -> bool:
+    share = moving_share(
+        bracket.ldr, bracket.exposures, bracket.calibration, background, index, bracket.reference_index
+    )
+    return share <= _STILL_SHARE
+
+
+def _of_exposure(bracket: Bracket, index: int, mode: Mode, scale: int) -> tuple[Tensor, Tensor | None]:
+    """Displacement of everything, and that of the background alone, if there is one."""
     reference = bracket.reference_index
+    if mode == "off":
+        lies = torch.zeros(2, *(-(-side // scale) for side in bracket.size))
+        return lies, lies
     limit = 1.0 / max(float(bracket.exposures[index]), float(bracket.exposures[reference]))
     here, there = (_shown(bracket.radiance(which), limit, scale) for which in (reference, index))
     followed = _flow(here, there)
@@ -175,16 +200,26 @@ def _of_exposure(bracket: Bracket, index: int, mode: Mode, scale: int) -> Tensor
     found = mode == "auto" and followed.agreement >= _FOLLOWED
     motion = None if found else _camera_motion(bracket, index, mode)
     if motion is None:
-        return _as_tensor(followed.displacement) * scale
+        return _scaled(followed, scale)
     # The camera's motion first, so that flow has little left to follow; then both in one displacement.
     to_small = np.array([[1 / scale, 0, (1 / scale - 1) / 2], [0, 1 / scale, (1 / scale - 1) / 2], [0, 0, 1]])
     homography = to_small @ motion.homography @ np.linalg.inv(to_small)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size = (here.shape[1], here.shape[0])
     moved = cv2.warpPerspective(there, homography, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    rest = _flow(here, moved).displacement
-    grid = _grid(rest)
-    return _as_tensor((_by_homography(homography, grid + rest) - grid).astype(np.float32)) * scale
+    rest = _flow(here, moved)
+    grid = _grid(rest.displacement)
+
+    def both(flow: Flow) -> Flow:
+        return (_by_homography(homography, grid + flow) - grid).astype(np.float32)
+
+    background = None if rest.background is None else both(rest.background)
+    return _scaled(_Followed(both(rest.displacement), background, rest.agreement), scale)
+
+
+def _scaled(followed: _Followed, scale: int) -> tuple[Tensor, Tensor | None]:
+    background = None if followed.background is None else _as_tensor(followed.background) * scale
+    return _as_tensor(followed.displacement) * scale, background
 
 
 def _camera_motion(bracket: Bracket, index: int, mode: Mode) -> CameraMotion | None:
@@ -221,16 +256,18 @@ def _flow(here: Grey, there: Grey) -> _Followed:
     if any(missing):  # the search fails on images smaller than two patches
         padded = [cv2.copyMakeBorder(x, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE) for x in (here, there)]
         followed = _flow(*padded)
-        return followed._replace(displacement=followed.displacement[: here.shape[0], : here.shape[1]])
+        inside = np.s_[: here.shape[0], : here.shape[1]]
+        background = None if followed.background is None else followed.background[inside]
+        return _Followed(followed.displacement[inside], background, followed.agreement)
     flow: Flow = search.calc(here, there, None)  # type: ignore[call-overload]
-    background = _background(here, flow)
+    background, agreement = _background(here, flow)
     if background is None:
-        return _Followed(flow, 0.0)
-    return background._replace(displacement=_chosen(here, there, flow, background.displacement))
+        return _Followed(flow, None, 0.0)
+    return _Followed(_chosen(here, there, flow, background), background, agreement)
 
 
-def _background(here: Grey, flow: Flow) -> _Followed | None:
-    """Displacement by the homography that most of the flow agrees on; None where nothing does."""
+def _background(here: Grey, flow: Flow) -> tuple[Flow | None, float]:
+    """The simplest motion that most of the flow agrees on, and the share that does; None where nothing does."""
     grey = here.astype(np.float32)
     texture = cv2.GaussianBlur(np.hypot(cv2.Sobel(grey, -1, 1, 0), cv2.Sobel(grey, -1, 0, 1)), (0, 0), 1.5)
     clipped = cv2.dilate((here >= 248).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
@@ -239,22 +276,38 @@ def _background(here: Grey, flow: Flow) -> _Followed | None:
     grid = _grid(flow)
     from_here = grid[2::step, 2::step][known]
     if len(from_here) < _FEWEST_TEXTURED:
-        return None
+        return None, 0.0
     by_flow = flow[2::step, 2::step][known]
     cv2.setRNGSeed(0)  # the same bracket must give the same image
-    homography, agreeing = cv2.findHomography(
+    # From the simplest motion to the richest: a homography that lamps in one corner hold is off by pixels elsewhere.
+    motions: list[NDArray[Any]] = [np.zeros(2, np.float32), _commonest(by_flow)]
+    errors = [np.linalg.norm(by_flow - motion, axis=1) for motion in motions]
+    homography, _ = cv2.findHomography(
         from_here, from_here + by_flow, cv2.USAC_MAGSAC, _BACKGROUND_ERROR, maxIters=2000, confidence=0.999
     )
-    if homography is None or agreeing.mean() < _BACKGROUND_SHARE:
-        return None
-    # A camera on a tripod: pixels that are not interpolated stay as sharp as they are. The homography itself does not
-    # tell, for it is off by pixels where nothing but noise holds it.
-    distance = np.linalg.norm(by_flow, axis=1)
-    still = distance < _BACKGROUND_ERROR
-    if still.sum() >= _STILL_SHARE * agreeing.sum() and np.median(distance[still]) < _STILL:
-        return _Followed(np.zeros_like(flow), float(agreeing.mean()))
-    moved: Flow = (_by_homography(homography, grid) - grid).astype(np.float32)
-    return _Followed(moved, float(agreeing.mean())) if np.isfinite(moved).all() else None
+    if homography is not None:
+        motions.append(_by_homography(homography, grid) - grid)
+        errors.append(np.linalg.norm(_by_homography(homography, from_here) - from_here - by_flow, axis=1))
+    agreeing = [error < _BACKGROUND_ERROR for error in errors]
+    most = max(int(agree.sum()) for agree in agreeing)
+    if most < _BACKGROUND_SHARE * len(by_flow):
+        return None, 0.0
+    simplest = next(index for index, agree in enumerate(agreeing) if agree.sum() >= _AS_MANY * most)
+    # A camera on a tripod: pixels that are not interpolated stay as sharp as they are.
+    if simplest == 0 and np.median(errors[0][agreeing[0]]) >= _STILL:
+        simplest = 1
+    moved = np.broadcast_to(motions[simplest], flow.shape).astype(np.float32)
+    return (moved, most / len(by_flow)) if np.isfinite(moved).all() else (None, 0.0)
+
+
+def _commonest(displacements: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The displacement (2,) that most of some, (K, 2), agree on."""
+    tried = displacements[:: max(1, len(displacements) // _TRANSLATIONS_TRIED)]
+    near = np.linalg.norm(tried[:, None] - tried, axis=2) < _BACKGROUND_ERROR
+    best = tried[near.sum(axis=1).argmax()]
+    near_best = np.linalg.norm(displacements - best, axis=1) < _BACKGROUND_ERROR
+    mean: NDArray[np.float32] = displacements[near_best].mean(axis=0)
+    return mean
 
 
 def _chosen(here: Grey, there: Grey, flow: Flow, background: Flow) -> Flow:

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from hdr.calibration import Calibration, calibrate, check_exposures, estimate_exposures
 from hdr.exposure import exposures_from_ev, exposures_from_exif, read_exposure_file, warn_if_camera_disagrees
-from hdr.io import check_not_raw, read_ldr
+from hdr.io import is_raw, read_ldr
 from hdr.radiometry import GAMMA, relative_exposures
+from hdr.raw import RawSettings, read_raw, white_balance_factors
 from hdr.response import Response
 
 SMALLEST_SIDE = 16
@@ -165,6 +166,7 @@ class Bracket:
         response: Response | Literal["auto"] = "auto",
         reference: int | None = None,
         check: bool = True,
+        raw: RawSettings | None = None,
     ) -> Bracket:
         """Read a bracket of two or more photographs.
 
@@ -174,7 +176,7 @@ class Bracket:
         Parameters
         ----------
         paths
-            TIFF, PNG or JPEG files of 8 or 16 bits, in any order.
+            TIFF, PNG or JPEG files of 8 or 16 bits, or camera raw, in any order.
         exposure_times
             Seconds, one for each file.
         exposure_values
@@ -182,10 +184,12 @@ class Bracket:
         exposure_file
             Text file with one EV a line, in the order of ``paths`` (the layout of Kalantari and Ramamoorthi).
         response
-            The camera's. ``"auto"`` estimates it from 8-bit files; deeper ones are taken to be gamma 2.2, and developed
-            raw files have ``Response.linear()``.
+            The camera's. ``"auto"`` estimates it from 8-bit files; deeper ones are taken to be gamma 2.2, and camera
+            raw is linear. What others developed from raw has ``Response.linear()``.
         reference, check
             As in :meth:`from_images`.
+        raw
+            How raw files are developed: all with one white balance, that of the reference.
 
         Returns
         -------
@@ -199,16 +203,24 @@ class Bracket:
         ValueError
             If a file, the exposures or their combination is not a bracket; the message names the file.
         """
-        for path in paths:
-            check_not_raw(path)
         names = [Path(path).name for path in paths]
         _check_count(paths, names)
+        raw_files = [name for path, name in zip(paths, names, strict=True) if is_raw(path)]
+        if raw_files and len(raw_files) < len(paths):
+            raise ValueError(
+                f"{', '.join(raw_files)}: camera raw beside developed images, which have another response; merge one "
+                "kind"
+            )
         exposures: Exposures = (
             "auto"
             if isinstance(exposure_values, str)
             else _stated_exposures(paths, exposure_times, exposure_values, exposure_file)
         )
-        images = [read_ldr(path) for path in paths]
+        if raw_files:
+            images = _developed(paths, exposures, reference, raw or RawSettings())
+            response = Response.linear() if response == "auto" else response
+        else:
+            images = [read_ldr(path) for path in paths]
         levels = 255 if all(_is_of_eight_bits(image) for image in images) else 65535
         if response == "auto":
             response = None if levels == 255 else Response.gamma(GAMMA)  # type: ignore[assignment]
@@ -240,6 +252,18 @@ class Bracket:
     def radiance(self, index: int) -> Tensor:
         """Radiance of one of the exposures, 0 the shortest; shape (3, H, W), the short exposure saturates at 1."""
         return self.calibration.response.to_linear(self.ldr[index]) / float(self.exposures[index])
+
+
+def _developed(
+    paths: Sequence[PathLike], exposures: Exposures, reference: int | None, raw: RawSettings
+) -> list[Tensor]:
+    """Linear images of raw files, all with the white balance of the reference."""
+    if reference is None:
+        if isinstance(exposures, str):
+            raise ValueError("of raw files whose exposures are to be estimated, say which is the reference")
+        reference = sorted(range(len(paths)), key=lambda index: exposures[index])[middle(len(paths))]
+    balance = white_balance_factors(paths[reference], raw.white_balance)
+    return [read_raw(path, balance, raw.half_size) for path in paths]
 
 
 def _light(exposures: Exposures, images: Tensor, response: Response | None) -> Tensor:

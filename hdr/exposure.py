@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
@@ -14,10 +14,13 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-from hdr.io import damage_reported
+from hdr.io import damage_reported, is_raw
 
 _EXPOSURE_TIME = 0x829A
 _F_NUMBER = 0x829D
+# Logarithms of the two above (APEX), which some cameras write alone.
+_SHUTTER_SPEED_VALUE = 0x9201
+_APERTURE_VALUE = 0x9202
 # The second and third stand in where the first is saturated at 65535 or missing (EXIF 2.3, sensitivity type).
 _ISO_TAGS = (0x8827, 0x8832, 0x8833)
 _ISO_SATURATED = 65535
@@ -49,7 +52,7 @@ def read_camera_settings(path: str | os.PathLike[str]) -> CameraSettings:
     Parameters
     ----------
     path
-        A TIFF, PNG or JPEG file.
+        A TIFF, PNG or JPEG file, or camera raw.
 
     Raises
     ------
@@ -58,14 +61,18 @@ def read_camera_settings(path: str | os.PathLike[str]) -> CameraSettings:
     ValueError
         If it is no picture.
     """
+    if is_raw(path):
+        from hdr.raw import read_raw_settings  # which needs this module
+
+        return read_raw_settings(path)
     data = Path(path).read_bytes()
     with damage_reported(path), Image.open(BytesIO(data)) as image:
         tags = image.getexif().get_ifd(ExifTags.IFD.Exif)
     sensitivities = (_positive(tags.get(tag)) for tag in _ISO_TAGS)
     return CameraSettings(
-        time=_positive(tags.get(_EXPOSURE_TIME)),
+        time=_positive(tags.get(_EXPOSURE_TIME)) or _of_apex(tags.get(_SHUTTER_SPEED_VALUE), lambda v: 2.0**-v),
         iso=next((value for value in sensitivities if value is not None and value != _ISO_SATURATED), None),
-        f_number=_positive(tags.get(_F_NUMBER)),
+        f_number=_positive(tags.get(_F_NUMBER)) or _of_apex(tags.get(_APERTURE_VALUE), lambda v: 2.0 ** (v / 2)),
     )
 
 
@@ -192,6 +199,14 @@ def _constant_if_unstated(
         return [1.0] * len(values)
     missing = ", ".join(str(path) for path, value in zip(paths, values, strict=True) if value is None)
     raise ValueError(f"no {name} in the EXIF data of {missing}, but in that of the others; {_REMEDY}")
+
+
+def _of_apex(value: Any, formula: Callable[[float], float]) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return _positive(formula(number)) if abs(number) <= 64 else None  # also refuses NaN
 
 
 def _positive(value: Any) -> float | None:

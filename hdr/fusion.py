@@ -9,6 +9,7 @@ generator (:class:`hdr.nn.Generator`) starts from these weights.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -16,13 +17,13 @@ from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
 from hdr.geometry import pixel_grid, sample
-from hdr.radiometry import mu_law, mu_law_slope
+from hdr.radiometry import inverse_mu_law, mu_law, mu_law_slope
 
 if TYPE_CHECKING:
     from hdr.calibration import Calibration  # needs OpenCV, which the networks do not
 
-OBSERVATION_CHANNELS = 5
-"""Radiance (3), saturation, deviation."""
+OBSERVATION_CHANNELS = 6
+"""Radiance (3), saturation, deviation, noise."""
 
 SATURATION_BEGINS, SATURATION_ENDS = 0.9, 0.98
 """Share of the white level from which a pixel counts as saturated in part, and in full."""
@@ -31,6 +32,12 @@ DEVIATION_FLOOR = 0.003
 """Least deviation in the mu-law domain: what interpolation leaves even without noise."""
 LOST_CONSISTENCY = 0.006
 """The same where the reference is saturated and shorter exposures decide: how far one may lie below saturation."""
+
+STILL_TOLERANCE = 2.5
+"""By which the deviation of an exposure in which nothing moves is multiplied: what differs there is hardly motion."""
+
+MISPLACEMENT = 0.0015
+"""Deviation in the mu-law domain that alignment leaves in every exposure but the reference, besides its noise."""
 
 BINS = 14
 """Steps of brightness in the mu-law domain for which :func:`unexplained_variance` is found."""
@@ -44,6 +51,11 @@ _LOST_TRUST = 1e-2  # of shorter exposures where the reference is lost; above wh
 _UNSEEN_TRUST = 0.03  # of the edge of a frame that goes on outside, against what was seen; only where all is lost
 _REFERENCE_TRUST = 1e-5  # of a clipped reference; it wins where nothing shorter is bright enough to be believed
 _ALL_BUT_CLIPPED = 1e-3  # of saturation: what lies above is clipped
+_PATCH = 13  # pixels; what moves is larger than a leaf and smaller than the image
+_PATCHES = 1000
+_LEAST_VARIANCE = 1e-10
+_FEWEST_PATCHES = 20
+_MOVED = 4.0  # excess over the tolerance, squared: two standard deviations
 _WIDEST = 8.0  # nats between the largest weight and the smallest: a softmax passes no gradient beyond
 
 
@@ -55,12 +67,20 @@ class Aligned(NamedTuple):
     saturation: Tensor
     """(B, N, 1, H, W), 0 unsaturated to 1 clipped; of the brightest channel."""
     deviation: Tensor
-    """(B, N, 1, H, W): expected noise, standard deviation in the mu-law domain."""
+    """(B, N, 1, H, W): by how much equal radiance is expected to differ, standard deviation in the mu-law domain."""
+    noise: Tensor
+    """(B, N, 1, H, W): standard deviation of the radiance itself, by the calibration alone."""
     seen: Tensor
     """(B, N, 1, H, W): 1 inside an exposure's frame, 0 outside."""
 
 
-def observe(ldr: Tensor, exposures: Tensor, calibration: Calibration, unexplained: Tensor | None = None) -> Tensor:
+def observe(
+    ldr: Tensor,
+    exposures: Tensor,
+    calibration: Calibration,
+    unexplained: Tensor | None = None,
+    still: Sequence[bool] = (),
+) -> Tensor:
     """Observations of a bracket.
 
     Parameters
@@ -73,34 +93,40 @@ def observe(ldr: Tensor, exposures: Tensor, calibration: Calibration, unexplaine
         Response, white level and noise.
     unexplained
         Shape (N, 14): variance besides that of the calibration, by brightness, from :func:`unexplained_variance`.
+    still
+        For each exposure whether hardly anything moves in it, see :class:`hdr.alignment.Alignment`: more may differ
+        there, for it is hardly motion. By default it is not known.
 
     Returns
     -------
     Tensor
-        Shape (N, 5, H, W): radiance in the mu-law domain, saturation and deviation as in :class:`Aligned`.
+        Shape (N, 6, H, W): radiance in the mu-law domain, saturation, deviation and noise as in :class:`Aligned`.
 
     Examples
     --------
     >>> from hdr.calibration import Calibration
     >>> from hdr.response import Response
     >>> observe(torch.rand(2, 3, 8, 8), torch.tensor([1.0, 4.0]), Calibration(Response.srgb())).shape
-    torch.Size([2, 5, 8, 8])
+    torch.Size([2, 6, 8, 8])
     """
     t = exposures.to(ldr).view(-1, 1, 1, 1)
     light = calibration.response.to_linear(ldr)
     rounding = calibration.response.slope(ldr) / calibration.levels
     # Shot noise, read noise, and what rounding to levels adds: uniform over one step of the file.
-    variance = calibration.shot * light + calibration.read + rounding.square() / 12
+    variance = (calibration.shot * light + calibration.read + rounding.square() / 12) / t.square()
     radiance = light / t
     # A response that neighbouring exposures disagree about by so many EV is wrong by a factor, wherever it is used.
     misjudged = radiance * (2.0 ** _disagreement(calibration) - 1)
-    deviation = ((variance / t.square() + misjudged.square()).sqrt() * mu_law_slope(radiance)).mean(1, keepdim=True)
+    deviation = ((variance + misjudged.square()).sqrt() * mu_law_slope(radiance)).mean(1, keepdim=True)
     tone_mapped = mu_law(radiance)
     if unexplained is not None:
         deviation = (deviation.square() + _at_brightness(unexplained, tone_mapped)).sqrt()
     brightest = ldr.amax(dim=1, keepdim=True) / calibration.white_level
     saturation = ((brightest - SATURATION_BEGINS) / (SATURATION_ENDS - SATURATION_BEGINS)).clamp(0, 1)
-    return torch.cat([tone_mapped, saturation, deviation], dim=1)
+    if any(still):
+        tolerance = torch.tensor([STILL_TOLERANCE if one else 1.0 for one in still]).to(deviation)
+        deviation = deviation * tolerance.view(-1, 1, 1, 1)
+    return torch.cat([tone_mapped, saturation, deviation, variance.mean(1, keepdim=True).sqrt()], dim=1)
 
 
 def bring_to_reference(
@@ -111,7 +137,7 @@ def bring_to_reference(
     Parameters
     ----------
     observations
-        Shape (B, N, 5, Hs, Ws): the whole image, or a part that holds all that the displacement points to.
+        Shape (B, N, 6, Hs, Ws): the whole image, or a part that holds all that the displacement points to.
     displacement
         Shape (B, N, 2, H, W), see :mod:`hdr.geometry`; 0 for the reference, which is copied and not interpolated.
     reference
@@ -140,17 +166,17 @@ def bring_to_reference(
         ]
     )
     read = torch.cat([read[:, :reference], still.unsqueeze(1), read[:, reference + 1 :]], dim=1)
-    return Aligned(read[:, :, :3], read[:, :, 3:4], read[:, :, 4:5], seen)
+    return Aligned(read[:, :, :3], read[:, :, 3:4], read[:, :, 4:5], read[:, :, 5:6], seen)
 
 
 def prior(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
     """Weights of the physical merge, as logarithms.
 
-    w_i = unsaturated_i * t_i * exp(-max(d_i^2 - sigma^2, 0) / 2 (sigma^2 + floor^2)): d_i^2 the smoothed squared
+    w_i = unsaturated_i / noise_i^2 * exp(-max(d_i^2 - sigma^2, 0) / 2 (sigma^2 + floor^2)): d_i^2 the smoothed squared
     difference to the reference in the mu-law domain, both clipped at the lower saturation of the two, sigma^2 the
-    variance expected in it. Shot noise makes t_i the noise-optimal weight (Granados et al., CVPR 2010). Where the
-    reference is saturated the shorter exposures decide, as far as they are bright enough to have saturated it; if none
-    is, the reference's own clipping value is the best guess.
+    variance expected in it. The inverse variance of the radiance is the noise-optimal weight (Granados et al., CVPR
+    2010); under shot noise alone it is the exposure. Where the reference is saturated the shorter exposures decide, as
+    far as they are bright enough to have saturated it; if none is, the reference's clipping value is the best guess.
 
     Parameters
     ----------
@@ -174,7 +200,9 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
     consistent = torch.exp(-0.5 * excess / (variance + DEVIATION_FLOOR**2))
     # Interpolation leaves 1 - 6e-8 of what is clipped: where little else is known, that rounding would decide.
     unsaturated = (1 - aligned.saturation - _ALL_BUT_CLIPPED).clamp_min(0)
-    weights = unsaturated * t * torch.where(index == reference, torch.ones_like(consistent), consistent) * aligned.seen
+    precision = _precision(aligned, reference) * t[:, reference : reference + 1]  # so that shot noise alone makes it t
+    consistent = torch.where(index == reference, torch.ones_like(consistent), consistent)
+    weights = unsaturated * precision * consistent * aligned.seen
     lost = aligned.saturation[:, reference : reference + 1]
     bright_enough = torch.exp(-0.5 * excess / (variance + LOST_CONSISTENCY**2))
     # The shortest is believed where it is clipped itself: its white is the brightest that is known.
@@ -209,13 +237,17 @@ def unexplained_variance(
         too few pixels are well exposed in both.
     """
     aligned = _sampled(ldr, exposures, calibration, displacement)
-    t = exposures.to(ldr).view(1, -1, 1, 1, 1)
+    return _unexplained(aligned, exposures.to(ldr).view(1, -1, 1, 1, 1), reference)
+
+
+def _unexplained(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
     squared = _clipped_difference(aligned, t, reference).square().mean(dim=2)[0]
     expected = (aligned.deviation.square() + aligned.deviation[:, reference : reference + 1].square())[0, :, 0]
     known = ((aligned.saturation <= 0) & (aligned.seen > 0))[0, :, 0]
     brightness = (aligned.tone_mapped[0, reference].mean(dim=0) * BINS).long().clamp(0, BINS - 1)
-    found = torch.zeros(len(ldr), BINS, dtype=squared.dtype, device=squared.device)
-    for index in (index for index in range(len(ldr)) if index != reference):
+    count = t.numel()
+    found = torch.zeros(count, BINS, dtype=squared.dtype, device=squared.device)
+    for index in (index for index in range(count) if index != reference):
         usable = known[index] & known[reference]
         for step in range(BINS):
             here = usable & (brightness == step)
@@ -223,6 +255,65 @@ def unexplained_variance(
                 measured = torch.quantile(squared[index][here], _QUANTILE) / _OF_NOISE
                 found[index, step] = measured - expected[index][here].median()
     return found.clamp(0, _LARGEST_UNEXPLAINED)
+
+
+def moving_share(
+    ldr: Tensor, exposures: Tensor, calibration: Calibration, displacement: Tensor, index: int, reference: int
+) -> float:
+    """Share of the image in which an exposure shows something else than the reference, where both show anything.
+
+    Looked at in patches of 13 x 13 pixels, each of which counts if most of its pixels differ by more than is expected:
+    single pixels differ at every edge that is half a pixel off, things that move do so in one piece.
+
+    Parameters
+    ----------
+    ldr, exposures, calibration
+        As for :func:`observe`, of the whole image.
+    displacement
+        Shape (2, h, w): of the exposure, of the whole image, at its resolution or a lower one.
+    index, reference
+        Which exposure, and which is the reference.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 1 where too little is well exposed in both.
+    """
+    places = _patches(*ldr.shape[-2:]).to(ldr)
+    scale = ldr.shape[-2] / displacement.shape[-2]
+    column, row = ((places + 0.5) / scale).long().unbind()
+    moved = (
+        places + displacement[:, row.clamp_max(displacement.shape[1] - 1), column.clamp_max(displacement.shape[2] - 1)]
+    )
+    pair = [(ldr[reference], places), (ldr[index], moved.to(ldr))]
+    read = torch.cat([sample(image[None], where[None]) for image, where in pair])
+    t = exposures[[reference, index]].to(ldr)
+    aligned = _aligned(observe(read, t, calibration), torch.stack([where for _, where in pair]), ldr.shape[-2:])
+    unexplained = _unexplained(aligned, t.view(1, -1, 1, 1, 1), 0)
+    aligned = _aligned(observe(read, t, calibration, unexplained), torch.stack([w for _, w in pair]), ldr.shape[-2:])
+    variance = aligned.deviation.square().sum(dim=1)
+    squared = _clipped_difference(aligned, t.view(1, -1, 1, 1, 1), 0)[:, 1].square().mean(dim=1, keepdim=True)
+    # One patch below the other: each is smoothed by itself.
+    variance, squared = (
+        _blur(maps.view(-1, 1, _PATCH, _PATCH), sigma) for maps, sigma in ((variance, 2.0), (squared, 1.0))
+    )
+    differs = squared - variance > _MOVED * (variance + DEVIATION_FLOOR**2)
+    known = ((aligned.saturation <= 0) & (aligned.seen > 0)).all(dim=1).view(-1, 1, _PATCH, _PATCH)
+    counted = known.sum(dim=(1, 2, 3)) > _PATCH**2 / 2
+    if int(counted.sum()) < _FEWEST_PATCHES:
+        return 1.0
+    moves = (differs & known).sum(dim=(1, 2, 3)) > known.sum(dim=(1, 2, 3)) / 2
+    return float(moves[counted].float().mean())
+
+
+def _patches(height: int, width: int) -> Tensor:
+    """Pixels of some patches all over the image, one patch below the other: (2, 13 patches, 13)."""
+    step = max(_PATCH // 2, math.ceil(math.sqrt(height * width / _PATCHES)))
+    rows, columns = (torch.arange(0, max(side - _PATCH, 0) + 1, step) for side in (height, width))
+    corners = torch.stack(torch.meshgrid(columns, rows, indexing="xy")).flatten(1)[:, :, None, None]
+    within = torch.arange(_PATCH)
+    pixels = corners + torch.stack(torch.meshgrid(within, within, indexing="xy"))[:, None]
+    return pixels.reshape(2, -1, _PATCH)
 
 
 def _sampled(ldr: Tensor, exposures: Tensor, calibration: Calibration, displacement: Tensor) -> Aligned:
@@ -233,10 +324,17 @@ def _sampled(ldr: Tensor, exposures: Tensor, calibration: Calibration, displacem
     places = (pixel_grid(rows, columns, like=displacement) + 0.5) * scale - 0.5
     positions = (places + displacement)[..., ::step, ::step].to(ldr)
     read = torch.cat([sample(image[None], where[None]) for image, where in zip(ldr, positions, strict=True)])
-    observed = observe(read, exposures, calibration).unsqueeze(0)
+    return _aligned(observe(read, exposures, calibration), positions, (height, width))
+
+
+def _aligned(observed: Tensor, positions: Tensor, size: Sequence[int]) -> Aligned:
+    """Observations (N, 6, H, W) that were read at positions (N, 2, H, W) of an image of some size."""
     x, y = positions.unbind(dim=1)
-    seen = ((x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)).to(ldr)[None, :, None]
-    return Aligned(observed[:, :, :3], observed[:, :, 3:4], observed[:, :, 4:5], seen)
+    inside = (x > -0.5) & (x < size[1] - 0.5) & (y > -0.5) & (y < size[0] - 0.5)
+    parts = observed.unsqueeze(0)
+    return Aligned(
+        parts[:, :, :3], parts[:, :, 3:4], parts[:, :, 4:5], parts[:, :, 5:6], inside.to(observed)[None, :, None]
+    )
 
 
 def clipping_value(exposures: Tensor, reference: int) -> Tensor:
@@ -247,6 +345,17 @@ def clipping_value(exposures: Tensor, reference: int) -> Tensor:
 def _disagreement(calibration: Calibration) -> float:
     known = [ev for ev in calibration.disagreement if math.isfinite(ev)]
     return sum(known) / len(known) if known else 0.0
+
+
+def _precision(aligned: Aligned, reference: int) -> Tensor:
+    """Inverse variance of the radiance (B, N, 1, H, W), relative to that of the reference."""
+    # In the reference's brightness for all: noise is no reason for another slope of the mu-law.
+    level = inverse_mu_law(_blur(aligned.tone_mapped[:, reference], 2.0).clamp_min(0))
+    slope = mu_law_slope(level).mean(dim=1, keepdim=True).unsqueeze(1)
+    variance = (_blur(aligned.noise.flatten(0, 1), 2.0).view_as(aligned.noise) * slope).square()
+    index = torch.arange(variance.shape[1], device=variance.device).view(1, -1, 1, 1, 1)
+    variance = variance + torch.where(index == reference, 0.0, MISPLACEMENT**2) + _LEAST_VARIANCE
+    return variance[:, reference : reference + 1] / variance
 
 
 def _clipped_difference(aligned: Aligned, t: Tensor, reference: int) -> Tensor:

@@ -81,7 +81,8 @@ def read_ldr(path: str | os.PathLike[str]) -> Tensor:
     >>> folder.cleanup()
     """
     path = Path(path)
-    check_not_raw(path)
+    if is_raw(path):
+        raise ValueError(f"{path}: camera raw, which hdr.raw.read_raw reads")
     data = path.read_bytes()
     with damage_reported(path):
         image = Image.open(BytesIO(data))
@@ -257,13 +258,9 @@ def damage_reported(path: str | os.PathLike[str]) -> Iterator[None]:
         raise ValueError(f"{path}: damaged, or not a TIFF, PNG or JPEG picture of 8 or 16 bits{reason}") from error
 
 
-def check_not_raw(path: str | os.PathLike[str]) -> None:
-    """Raise a ValueError that says what to do instead if ``path`` has the suffix of a camera's raw file."""
-    if Path(path).suffix.lower() in RAW_SUFFIXES:
-        raise ValueError(
-            f"{path}: camera raw is not read; develop the bracket to linear 16-bit TIFF with one white balance (for "
-            "example with dcraw -4 -T), then merge the TIFFs as linear input"
-        )
+def is_raw(path: str | os.PathLike[str]) -> bool:
+    """Whether a name ends as the raw files of a camera do."""
+    return Path(path).suffix.lower() in RAW_SUFFIXES
 
 
 def _check_photograph(path: Path, image: Image.Image) -> None:

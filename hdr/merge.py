@@ -181,7 +181,9 @@ class Merger:
         above, before = max(top - margin, 0), max(left - margin, 0)
         ldr = bracket.ldr[..., above : min(bottom + margin, height), before : min(right + margin, width)]
         exposures = bracket.exposures.to(self.device, torch.float32)
-        observations = observe(ldr.to(self.device, torch.float32), exposures, bracket.calibration, unexplained)
+        observations = observe(
+            ldr.to(self.device, torch.float32), exposures, bracket.calibration, unexplained, alignment.still
+        )
         half = self.precision != "float32"
         with torch.autocast(self.device.type, dtype=getattr(torch, self.precision), enabled=half):
             merged = self.generator(

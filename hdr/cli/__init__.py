@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-_EXTRAS = {"lightning": "train", "tensorboard": "train"}
+_EXTRAS = {"imagecodecs": "delivery", "lightning": "train", "rawpy": "raw", "tensorboard": "train"}
 _LACK_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 

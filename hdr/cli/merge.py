@@ -20,6 +20,7 @@ from hdr.exposure import parse_numbers
 from hdr.exposure_map import draw_exposure_map
 from hdr.io import PREVIEW_SUFFIXES, RADIANCE_SUFFIXES, write_image, write_preview, write_radiance
 from hdr.merge import Merger
+from hdr.raw import RawSettings
 from hdr.response import Response
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
@@ -67,10 +68,15 @@ class BracketSettings:
     exposures
         Text file with one EV a line, in the order of the images.
     response
-        The camera's: auto (estimated from 8-bit files; 16-bit ones are taken as gamma 2.2), srgb, linear (developed
-        raw), gamma:2.2, or a file that --save-response wrote.
+        The camera's: auto (estimated from 8-bit files; 16-bit ones are taken as gamma 2.2, camera raw as linear), srgb,
+        linear (raw that was developed elsewhere), gamma:2.2, or a file that --save-response wrote.
     reference
         Which image, counted from 1 as given, shows the instant that is wanted; by default the middle exposure.
+    wb
+        White balance of camera raw, one for all exposures: camera (as shot by the reference), daylight, auto, or three
+        factors R,G,B.
+    half_size
+        Develop camera raw at half the size, one pixel for four of the sensor.
     """
 
     times: str | None = None
@@ -78,6 +84,8 @@ class BracketSettings:
     exposures: Path | None = None
     response: str = "auto"
     reference: int | None = None
+    wb: str = "camera"
+    half_size: Flag = False
 
     def bracket(self, images: list[Path], *, check: bool) -> Bracket:
         """Read the bracket; ``check`` refuses exposures that contradict the pixels."""
@@ -93,6 +101,7 @@ class BracketSettings:
             response=response,
             reference=None if self.reference is None else self.reference - 1,
             check=check,
+            raw=RawSettings.parse(self.wb, self.half_size),
         )
 
 
@@ -116,7 +125,7 @@ def merge(
     Parameters
     ----------
     images
-        Two or more exposures, in any order: TIFF, PNG or JPEG.
+        Two or more exposures, in any order: TIFF, PNG, JPEG, or camera raw.
     out
         Radiance, .exr or .hdr; the shortest exposure saturates at 1.
     align

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TypedDict
 
 import torch
 from torch import Tensor
 
-from hdr.alignment import dense_displacement
+from hdr.alignment import align
+from hdr.bracket import Bracket
 from hdr.calibration import Calibration
 from hdr.fusion import observe, unexplained_variance
 from hdr.response import Response
@@ -25,7 +27,7 @@ class HdrSample(TypedDict):
     exposures: Tensor
     """Shape (N,): relative to the shortest, which is 1."""
     observations: Tensor
-    """Shape (N, 5, H, W): what the generator takes, see :func:`hdr.fusion.observe`."""
+    """Shape (N, 6, H, W): what the generator takes, see :func:`hdr.fusion.observe`."""
     displacement: Tensor
     """Shape (N, 2, h, w): of the crop that is learned from, or of the whole scene."""
     corner: Tensor
@@ -63,12 +65,11 @@ def make_sample(
         Row, column and side of the square that is learned from; None takes the whole scene.
     """
     height, width = ldr.shape[-2:]
-    radiance = [calibration.response.to_linear(image) / float(t) for image, t in zip(ldr, exposures, strict=True)]
-    displacement = torch.zeros(len(ldr), 2, height, width)
-    for index in range(len(ldr)):
-        if index != reference:
-            limit = 1.0 / max(float(exposures[index]), float(exposures[reference]))
-            displacement[index] = dense_displacement(radiance[reference], radiance[index], limit)
+    bracket = Bracket(ldr, exposures, calibration=calibration, reference_index=reference)
+    with warnings.catch_warnings():  # of scenes too dark to see how the camera moved: they are learned from, too
+        warnings.simplefilter("ignore", UserWarning)
+        alignment = align(bracket)
+    displacement = alignment.displacement
     unexplained = unexplained_variance(ldr, exposures, calibration, displacement, reference)
     top, left, rows, columns = (0, 0, height, width) if crop is None else (*crop, crop[2])
     inside = (..., slice(top, top + rows), slice(left, left + columns))
@@ -76,7 +77,7 @@ def make_sample(
         "name": name,
         "ldr": ldr,
         "exposures": exposures,
-        "observations": observe(ldr, exposures, calibration, unexplained),
+        "observations": observe(ldr, exposures, calibration, unexplained, alignment.still),
         "displacement": displacement[inside].to(ldr),
         "corner": torch.tensor([top, left]),
         "target": target[inside],

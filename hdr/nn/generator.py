@@ -85,7 +85,7 @@ class Generator(nn.Module):
     Examples
     --------
     >>> generator = Generator.from_preset("tiny").eval()
-    >>> observations = torch.rand(1, 2, 5, 33, 47)
+    >>> observations = torch.rand(1, 2, 6, 33, 47)
     >>> with torch.no_grad():
     ...     merged = generator(observations, torch.tensor([[1.0, 4.0]]), torch.zeros(1, 2, 2, 33, 47), reference=0)
     >>> merged.radiance.shape, merged.weights.shape
@@ -186,7 +186,7 @@ class Generator(nn.Module):
         Parameters
         ----------
         observations
-            Shape (B, N, 5, Hs, Ws), N >= 2: as :func:`hdr.fusion.observe` gives them, from the shortest exposure on.
+            Shape (B, N, 6, Hs, Ws), N >= 2: as :func:`hdr.fusion.observe` gives them, from the shortest exposure on.
         exposures
             Shape (B, N), relative to the shortest.
         displacement

@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -218,3 +219,32 @@ def test_a_thing_that_left_the_frame_does_not_cut_the_rest() -> None:
     displacement = torch.zeros(2, 2, 40, 60)
     displacement[0, 0, 15:20, 20:30] = 100.0  # found nowhere: a hole, not a border
     assert Alignment(displacement, (40, 60)).seen_by_all() == (slice(0, 40), slice(0, 60))
+
+
+def test_a_still_scene_is_known_as_such_and_not_moved_by_flow() -> None:
+    scene = textured(160, 160, darkest=0.01, brightest=0.045)
+    bracket = photographed(scene, noise=3e-3)
+    alignment = align(bracket)
+    assert alignment.still == (True, False, True)
+    assert float(alignment.displacement.abs().max()) == 0
+
+
+def test_an_exposure_in_which_something_moves_is_not_still() -> None:
+    scene = textured(160, 160, darkest=0.01, brightest=0.045)
+    moved = scene.clone()
+    moved[:, 40:100, 40:100] = 0.3 * scene[:, 40:100, 60:120]
+    assert align(photographed([moved, scene, scene], noise=1e-3)).still == (False, False, True)
+    assert align(photographed([moved, scene, scene], noise=1e-3), "off").still == (False, False, True)
+
+
+def test_the_background_moves_as_simply_as_it_can() -> None:
+    """Where only a corner shows anything, a homography that fits its noise is off by pixels elsewhere."""
+    here, there = (torch.full((3, 200, 240), 0.02) for _ in range(2))
+    here[:, 130:190, 170:230], there[:, 130:190, 170:230] = shifted(60, 60, 3, 1, darkest=0.005, brightest=0.2)
+    shown = [
+        hdr.alignment._shown(ldr_of(scene, 4.0, 0.002, seed=seed) ** 2.2, 1.0)
+        for seed, scene in enumerate((here, there))
+    ]
+    background = hdr.alignment._flow(*shown).background
+    assert background is not None
+    assert np.abs(background - [3, 1]).max() < 0.5

@@ -124,12 +124,6 @@ def test_impossible_exposure_times_are_refused(bad):
         Bracket.from_images(images(), [1.0, bad, 4.0])
 
 
-def test_camera_raw_is_refused_before_its_exif_is_asked_for(tmp_path):
-    paths = [tmp_path / f"{index}.NEF" for index in range(3)]
-    with pytest.raises(ValueError, match="camera raw is not read"):
-        Bracket.from_files(paths)
-
-
 @pytest.mark.parametrize("count", range(2, 8))
 def test_any_number_of_exposures_is_kept_and_the_middle_one_is_the_reference(count):
     bracket = Bracket.from_images(images(count), [2.0**k for k in range(count)], **GIVEN)

@@ -15,6 +15,7 @@ from hdr.fusion import (
     Aligned,
     bring_to_reference,
     clipping_value,
+    moving_share,
     observe,
     prior,
     unexplained_variance,
@@ -40,10 +41,15 @@ def naive_blur(image: np.ndarray, sigma: float, radius: int) -> np.ndarray:
 
 def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.ndarray:
     """Logarithms of the weights of one scene, (N, H, W), relative to the largest."""
-    tone_mapped, saturation, deviation, seen = (part[0].double().numpy() for part in aligned)
+    tone_mapped, saturation, deviation, noise, seen = (part[0].double().numpy() for part in aligned)
     unsaturated, lost = (1 - saturation[:, 0] - 1e-3).clip(0), saturation[reference, 0]
     deviation, seen = deviation[:, 0], seen[:, 0]
     count, _, height, width = tone_mapped.shape
+    # Noise as it shows in the mu-law domain at the brightness of the reference.
+    brightness = (5001 ** np.stack([naive_blur(channel, 2.0, 6) for channel in tone_mapped[reference]]) - 1) / 5000
+    slope = (5000 / (1 + 5000 * brightness) / math.log(5001)).mean(axis=0)
+    variance = [(naive_blur(one[0], 2.0, 6) * slope) ** 2 + 1e-10 for one in noise]
+    variance = [v + (0 if i == reference else 0.0015**2) for i, v in enumerate(variance)]
     log = np.zeros((count, height, width))
     for i, t in enumerate(exposures):
         limit = math.log1p(5000 / max(t, exposures[reference])) / math.log(5001)
@@ -54,7 +60,8 @@ def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.
             here = (row, column)
             excess = max(squared[here] - expected[here], 0.0)
             consistent = 1.0 if i == reference else math.exp(-0.5 * excess / (expected[here] + 0.003**2))
-            weight = unsaturated[i][here] * t * consistent * seen[i][here]
+            precision = exposures[reference] * variance[reference][here] / variance[i][here]
+            weight = unsaturated[i][here] * precision * consistent * seen[i][here]
             if i < reference:  # shorter exposures decide where the reference is lost
                 enough = math.exp(-0.5 * excess / (expected[here] + 0.006**2))
                 usable = 1.0 if i == 0 else unsaturated[i][here]
@@ -72,9 +79,10 @@ def random_aligned(count: int, reference: int, seed: int = 0) -> Aligned:
     difference[:, reference] = 0
     saturation = (2 * torch.rand(1, count, 1, 16, 20, generator=source) - 0.7).clamp(0, 1)
     deviation = 0.002 + 0.02 * torch.rand(1, count, 1, 16, 20, generator=source)
+    noise = 0.001 + 0.005 * torch.rand(1, count, 1, 16, 20, generator=source)
     seen = (torch.rand(1, count, 1, 16, 20, generator=source) < 0.8).float()
     seen[:, reference] = 1
-    return Aligned((scene + difference).clamp(0, 1), saturation, deviation, seen)
+    return Aligned((scene + difference).clamp(0, 1), saturation, deviation, noise, seen)
 
 
 @pytest.mark.parametrize(
@@ -99,30 +107,46 @@ def still(noise: float = 0.0, **arguments: object) -> Aligned:
     return bring_to_reference(observed, torch.zeros(1, 3, 2, 48, 64), 1)
 
 
-def test_weights_of_a_still_scene_are_the_exposures() -> None:
-    # Shot noise has the variance of the light: radiance from t times the light has 1 / t of it, so t is the weight.
-    weights = prior(still(), T[None], 1)[0, :, 0].softmax(dim=0)
-    expected = (T / T.sum()).view(3, 1, 1).expand_as(weights)
-    torch.testing.assert_close(weights, expected, atol=1e-3, rtol=0)
+def weights_under(shot: float, read: float, radiance: float) -> Tensor:
+    """Weights (3,) of exposures that show the same everywhere."""
+    ldr = (radiance * T).view(3, 1, 1, 1).expand(3, 3, 32, 32) ** (1 / 2.2)
+    calibration = Calibration(Response.gamma(2.2), shot=shot, read=read, levels=10**6)
+    aligned = bring_to_reference(observe(ldr, T, calibration)[None], torch.zeros(1, 3, 2, 32, 32), 1)
+    return prior(aligned, T[None], 1)[0, :, 0, 16, 16].softmax(dim=0)
+
+
+def test_under_shot_noise_the_weights_are_the_exposures() -> None:
+    # It has the variance of the light: radiance from t times the light has 1 / t of it.
+    torch.testing.assert_close(weights_under(1e-2, 0.0, 0.03), T / T.sum(), atol=3e-3, rtol=0)
+
+
+def test_under_read_noise_the_weights_are_the_squared_exposures() -> None:
+    # Each image has the same noise, divided by t as the image is.
+    torch.testing.assert_close(weights_under(0.0, 1e-4, 0.002), T**2 / (T**2).sum(), atol=3e-3, rtol=0)
+
+
+def test_without_noise_the_reference_is_preferred_to_what_alignment_may_have_blurred() -> None:
+    weights = weights_under(0.0, 1e-12, 0.03)
+    assert weights[1] > 0.9
 
 
 def test_the_merge_of_a_noisy_still_bracket_is_better_than_any_exposure_of_it() -> None:
     truth = textured(96, 96, darkest=0.02, brightest=0.045)
-    camera = Camera(Response.gamma(2.2), full_well=1000.0, read_noise=0.0, levels=65535)
+    camera = Camera(Response.gamma(2.2), full_well=200.0, read_noise=0.0, levels=65535)
     ldr = camera.photograph(torch.Generator().manual_seed(0), truth.expand(3, -1, -1, -1), T)
-    calibration = Calibration(camera.response, shot=1e-3, read=0.0, levels=65535)
+    calibration = Calibration(camera.response, shot=5e-3, read=0.0, levels=65535)
     aligned = bring_to_reference(observe(ldr, T, calibration)[None], torch.zeros(1, 3, 2, 96, 96), 1)
     weights = prior(aligned, T[None], 1).softmax(dim=1)
     radiance = inverse_mu_law(aligned.tone_mapped)
     merged = (weights * radiance).sum(dim=1)[0]
     errors = [float((one - truth).square().mean()) for one in (*radiance[0], merged)]
     assert errors[0] > errors[1] > errors[2] > errors[3]
-    # The variance of a mean weighted by t: shot noise x / 1000 over the sum of t.
-    assert errors[3] == pytest.approx(float(truth.mean()) * 1e-3 / float(T.sum()), rel=0.05)
+    # The variance of a mean weighted by t: shot noise x / 200 over the sum of t.
+    assert errors[3] == pytest.approx(float(truth.mean()) * 5e-3 / float(T.sum()), rel=0.05)
 
 
 def test_what_contradicts_the_reference_is_left_out() -> None:
-    aligned = still(noise=1e-3)
+    aligned = still(noise=1e-2)
     moved = aligned.tone_mapped.clone()
     moved[:, 2, :, 16:32, 24:40] += 0.2
     weights = prior(aligned._replace(tone_mapped=moved), T[None], 1)[0, :, 0].softmax(dim=0)
@@ -131,7 +155,7 @@ def test_what_contradicts_the_reference_is_left_out() -> None:
 
 
 def test_what_an_exposure_did_not_see_is_not_blended() -> None:
-    aligned = still()
+    aligned = still(noise=1e-2)
     seen = aligned.seen.clone()
     seen[:, 2, :, :, :10] = 0
     weights = prior(aligned._replace(seen=seen), T[None], 1)[0, :, 0].softmax(dim=0)
@@ -187,6 +211,16 @@ def test_deviation_is_what_the_camera_scatters(levels: int, radiance: float) -> 
     observed = observe(ldr, T, calibration)
     for image in observed:
         assert float(image[4].mean()) == pytest.approx(float(image[:3].std()), rel=0.06)
+        assert float(image[5].mean()) == pytest.approx(float(inverse_mu_law(image[:3]).std()), rel=0.06)
+
+
+def test_an_exposure_in_which_nothing_moves_may_differ_by_more() -> None:
+    ldr = torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    calibration = Calibration(Response.gamma(2.2))
+    unknown, known = observe(ldr, T, calibration), observe(ldr, T, calibration, still=(True, False, False))
+    torch.testing.assert_close(known[0, 4], 2.5 * unknown[0, 4])
+    known[0, 4] = unknown[0, 4]
+    assert torch.equal(known, unknown)
 
 
 def test_deviation_holds_what_the_exposures_of_a_response_disagree_by() -> None:
@@ -202,12 +236,13 @@ def test_deviation_holds_what_the_exposures_of_a_response_disagree_by() -> None:
 
 
 def test_exposures_are_read_where_the_displacement_points_and_the_reference_is_copied() -> None:
-    observed = torch.rand(1, 3, 5, 20, 24)
+    observed = torch.rand(1, 3, 6, 20, 24)
     displacement = torch.full((1, 3, 2, 20, 24), 0.5)
     displacement[:, 0, 0], displacement[:, 0, 1] = 2.0, -3.0
     aligned = bring_to_reference(observed, displacement, 1)
     assert torch.equal(aligned.tone_mapped[:, 1], observed[:, 1, :3])
-    assert torch.equal(aligned.deviation[:, 1], observed[:, 1, 4:])
+    assert torch.equal(aligned.deviation[:, 1], observed[:, 1, 4:5])
+    assert torch.equal(aligned.noise[:, 1], observed[:, 1, 5:])
     torch.testing.assert_close(aligned.tone_mapped[0, 0, :, 3:, :22], observed[0, 0, :3, :17, 2:], atol=1e-5, rtol=0)
     middle = observed[0, 2, :3, :-1, :-1] + observed[0, 2, :3, 1:, :-1]
     middle = (middle + observed[0, 2, :3, :-1, 1:] + observed[0, 2, :3, 1:, 1:]) / 4
@@ -218,7 +253,7 @@ def test_seen_is_what_lies_inside_the_frame() -> None:
     displacement = torch.zeros(1, 2, 2, 6, 8)
     displacement[:, 1, 0] = -2.4
     displacement[:, 1, 1] = 1.4
-    seen = bring_to_reference(torch.rand(1, 2, 5, 6, 8), displacement, 0).seen[0, :, 0]
+    seen = bring_to_reference(torch.rand(1, 2, 6, 6, 8), displacement, 0).seen[0, :, 0]
     assert bool((seen[0] == 1).all())
     expected = torch.zeros(6, 8)
     expected[:5, 2:] = 1  # column 2 is read at -0.4, still in the first pixel; row 4 at 5.4, still in the last
@@ -226,7 +261,7 @@ def test_seen_is_what_lies_inside_the_frame() -> None:
 
 
 def test_a_region_is_read_as_part_of_the_whole() -> None:
-    observed = torch.rand(2, 3, 5, 40, 48)
+    observed = torch.rand(2, 3, 6, 40, 48)
     displacement = 4 * torch.randn(2, 3, 2, 40, 48)
     corner = torch.tensor([[8, 4], [12, 20]])
     whole = bring_to_reference(observed, displacement, 1)
@@ -292,3 +327,49 @@ def test_unexplained_variance_adds_to_the_deviation_at_its_brightness() -> None:
     added = more[0, 4, 0].square() - known[0, 4, 0].square()
     torch.testing.assert_close(added, torch.tensor([0.0, 0.01, 0.02]), atol=1e-4, rtol=0)
     assert torch.equal(more[1], known[1])
+
+
+def photographed_with(moved: Tensor, noise: float = 1e-3, size: int = 160) -> tuple[Tensor, Tensor, Calibration]:
+    """A bracket whose longest exposure shows another scene than the others."""
+    scene = textured(size, size, darkest=0.01, brightest=0.045)
+    bracket = photographed([scene, scene, torch.lerp(scene, 0.3 * scene.flip(1), moved)], noise=noise)
+    return bracket.ldr, bracket.exposures, bracket.calibration
+
+
+STILL = torch.zeros(2, 160, 160)
+
+
+def test_nothing_moves_in_a_still_scene_however_noisy() -> None:
+    for noise in (0.0, 1e-3, 3e-3):
+        assert moving_share(*photographed_with(torch.zeros(160, 160), noise), STILL, 2, 1) < 0.005
+
+
+@pytest.mark.parametrize("side", [60, 100])
+def test_what_moves_is_counted_by_its_area(side: int) -> None:
+    moved = torch.zeros(160, 160)
+    moved[50 : 50 + side, 30 : 30 + side] = 1
+    share = moving_share(*photographed_with(moved), STILL, 2, 1)
+    assert share == pytest.approx((side / 160) ** 2, rel=0.35)
+    assert moving_share(*photographed_with(moved), STILL, 0, 1) < 0.005
+
+
+def test_single_pixels_that_differ_do_not_count() -> None:
+    moved = torch.zeros(160, 160)
+    moved[::16, ::16] = 1
+    assert moving_share(*photographed_with(moved), STILL, 2, 1) < 0.005
+
+
+def test_motion_that_the_displacement_undoes_does_not_count() -> None:
+    scene = textured(160, 172, darkest=0.001, brightest=0.06)
+    instants = [scene[..., :160], scene[..., :160], scene[..., 12:]]
+    bracket = photographed(instants, noise=1e-3)
+    undone = torch.zeros(2, 80, 80)  # at half the resolution, in pixels of the image
+    undone[0] = -12.0
+    known = (bracket.ldr, bracket.exposures, bracket.calibration)
+    assert moving_share(*known, undone, 2, 1) < 0.01
+    assert moving_share(*known, torch.zeros(2, 80, 80), 2, 1) > 0.05
+
+
+def test_where_nothing_is_well_exposed_everything_may_move() -> None:
+    ldr = torch.ones(3, 3, 160, 160)
+    assert moving_share(ldr, T, Calibration(Response.gamma(2.2)), STILL, 2, 1) == 1.0

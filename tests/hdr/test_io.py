@@ -173,9 +173,9 @@ def test_missing_photograph_is_named():
 
 
 @pytest.mark.parametrize("suffix", [".CR2", ".nef", ".dng"])
-def test_camera_raw_is_refused_with_what_to_do(tmp_path, suffix):
+def test_camera_raw_is_not_taken_for_a_photograph(tmp_path, suffix):
     (tmp_path / f"a{suffix}").write_bytes(b"II*\0")
-    with pytest.raises(ValueError, match="develop the bracket to linear 16-bit TIFF"):
+    with pytest.raises(ValueError, match=r"camera raw, which hdr\.raw\.read_raw reads"):
         read_ldr(tmp_path / f"a{suffix}")
 
 

@@ -1,5 +1,6 @@
 """Merging: tiles do not show, memory is the tile's, the model comes back as it was."""
 
+import dataclasses
 import itertools
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 import hdr.alignment
 from hdr.alignment import Alignment, align
 from hdr.bracket import Bracket
+from hdr.calibration import Calibration
 from hdr.fusion import bring_to_reference, observe, unexplained_variance
 from hdr.merge import BLEND, CONTEXT, Merger
 from hdr.nn.generator import Generator, Merged
@@ -124,7 +126,9 @@ def test_weights_tell_which_exposure_made_a_pixel():
     light = torch.full((3, 32, 96), 0.02)
     light[..., 32:64] = 0.15  # the longest clips at 1 / 16
     light[..., 64:] = 0.6  # and the reference at 1 / 4
-    weights = Merger("none", "cpu").with_weights(photographed(light, levels=None), "off").weights[:, 16].float()
+    shot_noise = Calibration(Response.gamma(2.2), shot=1e-2, read=0.0, levels=10**6)
+    bracket = dataclasses.replace(photographed(light, levels=None), calibration=shot_noise)
+    weights = Merger("none", "cpu").with_weights(bracket, "off").weights[:, 16].float()
     torch.testing.assert_close(weights[:, 16], torch.tensor([1 / 21, 4 / 21, 16 / 21]), atol=2e-3, rtol=0)
     torch.testing.assert_close(weights[:, 48], torch.tensor([1 / 5, 4 / 5, 0.0]), atol=2e-3, rtol=0)
     torch.testing.assert_close(weights[:, 80], torch.tensor([1.0, 0.0, 0.0]), atol=5e-3, rtol=0)
@@ -159,7 +163,7 @@ def test_what_a_shifted_exposure_did_not_see_comes_from_the_others():
     here = scene[..., 24:]
     # The longest saw the scene 24 pixels further left; at its right border it saw another thing, much brighter.
     longest = scene[..., :128]
-    shifted = photographed([here, here, longest], noise=1e-3, levels=None)
+    shifted = photographed([here, here, longest], noise=5e-3, levels=None)
     displacement = torch.zeros(3, 2, 64, 128)
     displacement[2, 0] = 24.0
     merged = Merger("none", "cpu").with_weights(shifted, Alignment(displacement, (64, 128)))

@@ -1,0 +1,165 @@
+"""Camera raw: light that is known, through a mosaic with black level, white balance and noise, comes back."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from hdr.bracket import Bracket
+from hdr.cli import main
+from hdr.exposure import CameraSettings, read_camera_settings
+from hdr.io import read_radiance
+from hdr.raw import RawSettings, read_raw, read_raw_settings, white_balance_factors
+from tests.hdr.raw_files import write_dng
+
+pytest.importorskip("rawpy")
+
+INNER = (slice(None), slice(6, -6), slice(6, -6))
+
+
+def smooth_light(height: int = 64, width: int = 96, brightest: float = 0.6) -> NDArray[np.float64]:
+    """Light (H, W, 3) without detail, which a mosaic loses nothing of."""
+    y, x = np.mgrid[0:height, 0:width] / max(height, width)
+    return brightest * np.stack([0.2 + 0.8 * x, 0.3 + 0.5 * y, 0.7 - 0.4 * x], axis=-1)
+
+
+def as_tensor(light: NDArray[np.float64]) -> torch.Tensor:
+    return torch.from_numpy(light).permute(2, 0, 1).float()
+
+
+@pytest.mark.parametrize("neutral", [(1.0, 1.0, 1.0), (0.5, 1.0, 0.7), (1.0, 0.8, 0.9)])
+def test_light_comes_back_through_black_level_mosaic_and_white_balance(
+    tmp_path: Path, neutral: tuple[float, float, float]
+) -> None:
+    light = smooth_light()
+    write_dng(tmp_path / "a.dng", light, neutral=neutral)
+    found = read_raw(tmp_path / "a.dng")
+    assert found.shape == (3, 64, 96)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found[INNER], as_tensor(light)[INNER], atol=1e-3, rtol=0)
+
+
+def test_noise_is_that_of_the_sensor_and_has_no_bias(tmp_path: Path) -> None:
+    light = np.full((128, 128, 3), 0.02)
+    write_dng(tmp_path / "a.dng", light, noise=0.005)
+    half = read_raw(tmp_path / "a.dng", half_size=True)
+    assert float(half.mean()) == pytest.approx(0.02, abs=2e-4)
+    assert float(half[0].std()) == pytest.approx(0.005, rel=0.1)
+
+
+def test_what_the_sensor_clips_is_one_in_every_channel(tmp_path: Path) -> None:
+    light = smooth_light()
+    light[20:40, 20:40] = 3.0
+    write_dng(tmp_path / "a.dng", light, neutral=(0.5, 1.0, 0.7))
+    clipped = read_raw(tmp_path / "a.dng")[:, 24:36, 24:36]
+    torch.testing.assert_close(clipped, torch.ones_like(clipped), atol=1e-3, rtol=0)
+
+
+def test_a_dark_file_is_not_brightened(tmp_path: Path) -> None:
+    """Each file's brightest pixel is another; no scale may follow it."""
+    for name, brightest in (("a.dng", 0.6), ("b.dng", 0.6 / 16)):
+        write_dng(tmp_path / name, smooth_light(brightest=brightest))
+    bright, dark = read_raw(tmp_path / "a.dng"), read_raw(tmp_path / "b.dng")
+    torch.testing.assert_close(16 * dark[INNER], bright[INNER], atol=2e-3, rtol=0.01)
+
+
+def test_half_size_is_one_pixel_for_four(tmp_path: Path) -> None:
+    light = smooth_light()
+    write_dng(tmp_path / "a.dng", light)
+    half = read_raw(tmp_path / "a.dng", half_size=True)
+    expected = torch.nn.functional.avg_pool2d(as_tensor(light), 2)
+    torch.testing.assert_close(half, expected, atol=5e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, -1), (8, 1)])
+def test_pictures_are_upright(tmp_path: Path, orientation: int, turns: int) -> None:
+    light = smooth_light()
+    write_dng(tmp_path / "a.dng", light, orientation=orientation)
+    expected = as_tensor(np.rot90(light, turns).copy())
+    torch.testing.assert_close(read_raw(tmp_path / "a.dng")[INNER], expected[INNER], atol=1e-3, rtol=0)
+
+
+def test_settings_are_read(tmp_path: Path) -> None:
+    write_dng(tmp_path / "a.dng", smooth_light(), time=1 / 60, iso=400, f_number=5.6)
+    for read in (read_raw_settings, read_camera_settings):
+        found = read(tmp_path / "a.dng")
+        assert found.time == pytest.approx(1 / 60, rel=1e-4)
+        assert found.iso == 400
+        assert found.f_number == pytest.approx(5.6, rel=1e-5)
+    write_dng(tmp_path / "b.dng", smooth_light(), time=None, iso=None, f_number=None)
+    assert read_raw_settings(tmp_path / "b.dng") == CameraSettings(None, None, None)
+
+
+def test_white_balance_is_the_cameras_daylight_from_the_pixels_or_given(tmp_path: Path) -> None:
+    grey = np.full((64, 64, 3), 0.2)
+    write_dng(tmp_path / "a.dng", grey, neutral=(0.5, 1.0, 0.8))
+    assert white_balance_factors(tmp_path / "a.dng") == pytest.approx((2.0, 1.0, 1.25), rel=1e-4)
+    assert white_balance_factors(tmp_path / "a.dng", "daylight") == pytest.approx((1.0, 1.0, 1.0), rel=1e-4)
+    assert white_balance_factors(tmp_path / "a.dng", "auto") == pytest.approx((2.0, 1.0, 1.25), rel=0.02)
+    assert white_balance_factors(tmp_path / "a.dng", (1.5, 1.0, 2.0)) == (1.5, 1.0, 2.0)
+    read = read_raw(tmp_path / "a.dng", (1.0, 1.0, 1.0))
+    torch.testing.assert_close(read[:, 8:-8, 8:-8].mean((1, 2)), torch.tensor([0.1, 0.2, 0.16]), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("given", ["warm", "1,2", "1,0,1", "-1,1,1", "nan,1,1", ""])
+def test_other_white_balances_are_refused(given: str) -> None:
+    with pytest.raises(ValueError, match=r"white balance must be camera, daylight, auto or three positive factors"):
+        RawSettings.parse(given)
+
+
+def test_files_that_are_damaged_or_something_else_are_refused_by_name(tmp_path: Path) -> None:
+    write_dng(tmp_path / "whole.dng", smooth_light())
+    (tmp_path / "short.dng").write_bytes((tmp_path / "whole.dng").read_bytes()[:3000])
+    (tmp_path / "text.nef").write_text("nothing")
+    (tmp_path / "empty.cr3").write_bytes(b"")
+    for name in ("short.dng", "text.nef", "empty.cr3"):
+        with pytest.raises(ValueError, match=name):
+            read_raw(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        read_raw(tmp_path / "none.dng")
+
+
+def write_bracket(folder: Path, neutrals: list[tuple[float, float, float]]) -> NDArray[np.float64]:
+    """Three raw files, two stops apart, of one scene of which the longer two lose a part."""
+    light = smooth_light(brightest=0.07)
+    light[8:20, 8:20] = 0.8
+    for name, time, neutral in zip(("short", "middle", "long"), (1 / 400, 1 / 100, 1 / 25), neutrals, strict=True):
+        write_dng(folder / f"{name}.dng", np.minimum(light * time * 400, 1.0), time=time, neutral=neutral)
+    return light
+
+
+def test_a_bracket_has_the_white_balance_of_its_reference(tmp_path: Path) -> None:
+    # Automatic white balance changed between the exposures; the sensor has not.
+    light = write_bracket(tmp_path, [(1.0, 1.0, 1.0)] * 3)
+    paths = [tmp_path / f"{name}.dng" for name in ("long", "short", "middle")]
+    bracket = Bracket.from_files(paths)
+    assert bracket.exposures.tolist() == pytest.approx([1, 4, 16], rel=1e-3)
+    assert bracket.calibration.response.name == "linear"
+    assert bracket.names == ("short.dng", "middle.dng", "long.dng")
+    torch.testing.assert_close(
+        bracket.radiance(0)[:, 24:60, 24:90], as_tensor(light)[:, 24:60, 24:90], atol=1e-3, rtol=0
+    )
+    warm = Bracket.from_files(paths, raw=RawSettings((2.0, 1.0, 1.0)))
+    ratio = (warm.ldr[0] / bracket.ldr[0])[:, 24:60, 24:90].mean((1, 2))
+    assert ratio[0] > 1.8 * ratio[1]
+
+
+def test_raw_and_developed_files_are_no_bracket(tmp_path: Path) -> None:
+    write_bracket(tmp_path, [(1.0, 1.0, 1.0)] * 3)
+    with pytest.raises(ValueError, match=r"short\.dng: camera raw beside developed images"):
+        Bracket.from_files([tmp_path / "short.dng", tmp_path / "middle.png"])
+
+
+def test_raw_files_are_merged_from_the_command_line(tmp_path: Path) -> None:
+    light = write_bracket(tmp_path, [(0.5, 1.0, 0.7)] * 3)
+    files = [str(tmp_path / f"{name}.dng") for name in ("short", "middle", "long")]
+    assert main(["merge", *files, "--out", str(tmp_path / "out.exr"), "--weights", "none", "--half-size"]) == 0
+    merged = read_radiance(tmp_path / "out.exr")
+    expected = torch.nn.functional.avg_pool2d(as_tensor(light), 2)
+    assert merged.shape == expected.shape
+    torch.testing.assert_close(merged[:, 14:28, 14:44], expected[:, 14:28, 14:44], atol=1e-3, rtol=0.01)
+    torch.testing.assert_close(
+        merged[:, 5:9, 5:9], expected[:, 5:9, 5:9], atol=1e-3, rtol=0.01
+    )  # only the short saw it
