@@ -119,7 +119,7 @@ METHODS: dict[str, Method] = {
     "guided-gradcam": _saliency(
         "Guided Grad-CAM", SpatialGuidedGradCam, "guided backpropagation times Grad-CAM", _SELVARAJU
     ),
-    "random": _saliency("Random", RandomAttribution, "random numbers, the control of every comparison", ""),
+    "random": _saliency("Random", RandomAttribution, "random numbers, for comparison", "a control"),
 }
 TAKE_A_LAYER: dict[str, Callable[..., Attribution]] = {
     "gradcam": SpatialGradCam,

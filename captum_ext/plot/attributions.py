@@ -219,7 +219,7 @@ def attribution_rows(
     >>> import torch
     >>> figure = attribution_rows(torch.rand(2, 3, 8, 8), {"IG": torch.rand(2, 3, 8, 8)}, overlay="IG")
     >>> [axes.get_title() for axes in figure.axes if axes.get_title()]
-    ['input', 'IG', 'IG over the image']
+    ['input', 'IG', 'overlay of\\nIG']
     """
     if overlay is not None and overlay not in attributions:
         raise InvalidArgumentError(f"overlay={overlay!r} was given: it is one of {', '.join(attributions)}.")
@@ -235,7 +235,7 @@ def attribution_rows(
             scaled = scaled_map(attribution[row], percentile)
             draw_map(grid[row, column], scaled, name if is_first else "")
             if name == overlay:
-                draw_overlay(grid[row, -1], scaled, pixels, f"{name} over the image" if is_first else "")
+                draw_overlay(grid[row, -1], scaled, pixels, f"overlay of\n{name}" if is_first else "")
     if note:
         figure.supxlabel(note, fontsize=8)
     return figure
