@@ -60,6 +60,8 @@ class Bracket:
         Response, white level and noise of the camera; by default gamma 2.2 and the noise of a good one.
     reference_index
         The exposure whose instant the merged image shows; by default the middle one, of two the shorter.
+    paths
+        The files that the exposures were read from, if they were.
 
     Raises
     ------
@@ -78,6 +80,7 @@ class Bracket:
     names: tuple[str, ...] = ()
     calibration: Calibration = field(default_factory=_kalantari)
     reference_index: int = -1
+    paths: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         _check_images(self.ldr)
@@ -103,6 +106,7 @@ class Bracket:
         reference: int | None = None,
         levels: int = 255,
         check: bool = True,
+        paths: Sequence[PathLike] = (),
     ) -> Bracket:
         """Make a bracket of two or more images in any order.
 
@@ -123,6 +127,8 @@ class Bracket:
             Largest level of the files that the images were read from, 255 or 65535.
         check
             Whether exposures that contradict the pixels are refused.
+        paths
+            The files that the images were read from.
 
         Returns
         -------
@@ -153,7 +159,14 @@ class Bracket:
         for note in calibration.notes:
             warnings.warn(note, stacklevel=2)
         reference_index = -1 if reference is None else order.tolist().index(reference)
-        return cls(ldr, relative, tuple(names), dataclasses.replace(calibration, levels=levels), reference_index)
+        return cls(
+            ldr,
+            relative,
+            tuple(names),
+            dataclasses.replace(calibration, levels=levels),
+            reference_index,
+            tuple(Path(paths[index]) for index in order.tolist()) if paths else (),
+        )
 
     @classmethod
     def from_files(
@@ -232,6 +245,7 @@ class Bracket:
             reference=reference,
             levels=levels,
             check=check,
+            paths=paths,
         )
 
     @property

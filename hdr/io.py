@@ -7,7 +7,7 @@ written is written whole or not at all.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 import OpenEXR
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from hdr._files import known_suffix, written_whole
@@ -30,6 +30,9 @@ RAW_SUFFIXES = (
     *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw"),
     *(".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".srw", ".x3f"),
 )
+REC709 = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06, 0.3127, 0.329)
+"""Chromaticities of red, green, blue and white."""
+
 _JPEG_QUALITY = 95
 _PNG_BIT_DEPTH_OFFSET = 24  # the signature, the length and name of IHDR, width and height come first
 _TIFF_BITS_PER_SAMPLE = 258
@@ -126,7 +129,14 @@ def read_radiance(path: str | os.PathLike[str]) -> Tensor:
     return radiance
 
 
-def write_radiance(path: str | os.PathLike[str], radiance: Tensor, *, overwrite: bool = False) -> None:
+def write_radiance(
+    path: str | os.PathLike[str],
+    radiance: Tensor,
+    *,
+    half: bool = False,
+    attributes: Mapping[str, str | float] | None = None,
+    overwrite: bool = False,
+) -> None:
     """Write linear radiance, whole or not at all.
 
     Parameters
@@ -134,7 +144,11 @@ def write_radiance(path: str | os.PathLike[str], radiance: Tensor, *, overwrite:
     path
         Ends in .hdr (8 bits of mantissa with a common exponent, 0.4 % steps) or .exr (32-bit float, exact).
     radiance
-        Shape (3, H, W), finite, >= 0.
+        Shape (3, H, W), linear Rec. 709, which both formats are told; finite, >= 0.
+    half
+        16-bit float in an .exr file: half the size, 11 bits of precision, at most 65504.
+    attributes
+        Words and numbers for the header of an .exr file, by name, such as ``expTime`` and ``comments``.
     overwrite
         Whether an existing file may be replaced.
 
@@ -145,7 +159,7 @@ def write_radiance(path: str | os.PathLike[str], radiance: Tensor, *, overwrite:
     OSError
         If the operating system does not let it be written.
     ValueError
-        If the suffix is another or the radiance is not as above.
+        If the suffix is another, the radiance is not as above, or too large for half.
 
     Examples
     --------
@@ -161,16 +175,27 @@ def write_radiance(path: str | os.PathLike[str], radiance: Tensor, *, overwrite:
     path = Path(path)
     suffix = known_suffix(path, RADIANCE_SUFFIXES, "radiance is written to")
     check_radiance(radiance, "radiance")
+    if half and suffix != ".exr":
+        raise ValueError(f"{path}: only .exr files hold 16-bit float; leave half out")
     pixels = _channels_last(radiance)
+    if half:
+        if float(radiance.max()) > np.finfo(np.float16).max:
+            raise ValueError(f"{path}: radiance of {float(radiance.max()):g} is too large for 16-bit float (65504)")
+        pixels = pixels.astype(np.float16)
     with written_whole(path, overwrite=overwrite) as temporary:
         if suffix == ".hdr":
             _write_hdr(temporary, pixels)
         else:
-            _write_exr(temporary, pixels)
+            _write_exr(temporary, pixels, attributes or {})
 
 
 def write_preview(
-    path: str | os.PathLike[str], radiance: Tensor, operator: Operator = "reinhard", *, overwrite: bool = False
+    path: str | os.PathLike[str],
+    radiance: Tensor,
+    operator: Operator = "reinhard",
+    *,
+    exif: bytes | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Tone-map radiance and write it as a picture, whole or not at all.
 
@@ -182,6 +207,8 @@ def write_preview(
         Shape (3, H, W), finite, >= 0.
     operator
         ``"reinhard"`` or ``"mu-law"``, see :func:`hdr.tonemap.tonemap`.
+    exif
+        EXIF data to carry, see :func:`hdr.exif.carried_exif`; .tif files get none.
     overwrite
         Whether an existing file may be replaced.
 
@@ -195,11 +222,13 @@ def write_preview(
         If the suffix or the operator is another or the radiance is not as above.
     """
     check_radiance(radiance, "radiance")
-    write_image(path, tonemap(radiance.detach().cpu(), operator), overwrite=overwrite)
+    write_image(path, tonemap(radiance.detach().cpu(), operator), exif=exif, overwrite=overwrite)
 
 
-def write_image(path: str | os.PathLike[str], image: Tensor, *, overwrite: bool = False) -> None:
-    """Write display values as a picture, whole or not at all.
+def write_image(
+    path: str | os.PathLike[str], image: Tensor, *, exif: bytes | None = None, overwrite: bool = False
+) -> None:
+    """Write display values as an sRGB picture, whole or not at all.
 
     Parameters
     ----------
@@ -207,6 +236,8 @@ def write_image(path: str | os.PathLike[str], image: Tensor, *, overwrite: bool 
         .tif or .tiff for 16 bits per channel, .png or .jpg for 8.
     image
         Shape (3, H, W), in [0, 1].
+    exif
+        EXIF data to carry; .tif files get none.
     overwrite
         Whether an existing file may be replaced.
 
@@ -224,8 +255,9 @@ def write_image(path: str | os.PathLike[str], image: Tensor, *, overwrite: bool 
     depth = np.uint16 if suffix in (".tif", ".tiff") else np.uint8
     levels = image.detach().cpu() * np.iinfo(depth).max
     pixels = _channels_last(levels.round_()).astype(depth)
+    data = _encode_tiff(pixels) if depth is np.uint16 else _encode_with_pillow(suffix, pixels, exif)
     with written_whole(path, overwrite=overwrite) as temporary:
-        temporary.write_bytes(_encode_with_opencv(suffix, pixels))
+        temporary.write_bytes(data)
 
 
 def check_radiance(radiance: Tensor, name: str) -> None:
@@ -301,12 +333,27 @@ def _decode_hdr(path: Path, data: bytes) -> NDArray[Any]:
     return _decode_with_opencv(path, data)
 
 
-def _encode_with_opencv(suffix: str, pixels: NDArray[Any]) -> bytes:
-    parameters = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if suffix in (".jpg", ".jpeg") else []
-    encoded, data = cv2.imencode(suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), parameters)
+def _encode_tiff(pixels: NDArray[Any]) -> bytes:
+    encoded, data = cv2.imencode(".tif", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
     if not encoded:
-        raise ValueError(f"OpenCV cannot encode a picture of shape {pixels.shape} as {suffix}")
+        raise ValueError(f"OpenCV cannot encode a picture of shape {pixels.shape} as .tif")
     return bytes(data)
+
+
+def _encode_with_pillow(suffix: str, pixels: NDArray[Any], exif: bytes | None) -> bytes:
+    # A profile, so that no program has to guess; and full chroma, for lamps and signs at night.
+    settings: dict[str, Any] = {"icc_profile": _srgb_profile()}
+    if exif is not None:
+        settings["exif"] = exif
+    if suffix != ".png":
+        settings |= {"quality": _JPEG_QUALITY, "subsampling": 0}
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "PNG" if suffix == ".png" else "JPEG", **settings)
+    return file.getvalue()
+
+
+def _srgb_profile() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def _read_exr(path: Path) -> NDArray[Any]:
@@ -326,14 +373,17 @@ def _write_hdr(path: Path, pixels: NDArray[Any]) -> None:
     # OpenCV keeps the operating system's reason for itself, and does not look when the last buffer is flushed.
     if not cv2.imwrite(os.fspath(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)):
         raise OSError("the .hdr file could not be written; is the disk full?")
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"\n", f"\nPRIMARIES={' '.join(map(str, REC709))}\n".encode(), 1))
     try:
         _decode_with_opencv(path, path.read_bytes())
     except ValueError as error:
         raise OSError("the .hdr file could not be written to its end; is the disk full?") from error
 
 
-def _write_exr(path: Path, pixels: NDArray[Any]) -> None:
-    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+def _write_exr(path: Path, pixels: NDArray[Any], attributes: Mapping[str, str | float]) -> None:
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, "chromaticities": REC709}
+    header |= attributes
     try:
         with OpenEXR.File(header, {"RGB": pixels}) as file:
             file.write(os.fspath(path))

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -150,6 +151,14 @@ def read_raw_settings(path: str | os.PathLike[str]) -> CameraSettings:
         value if value and value > 0 else None for value in (other.shutter_speed, other.iso_speed, other.aperture)
     ]
     return CameraSettings(*stated)
+
+
+def read_moment(path: str | os.PathLike[str]) -> datetime | None:
+    """When a raw file was taken, by the camera's clock; raises what :func:`read_raw` raises."""
+    with _opened(path) as raw:
+        taken = raw.other.timestamp
+    # 1970 is what LibRaw makes of no time at all.
+    return None if taken is None or taken.year <= 1970 else taken.replace(tzinfo=None)
 
 
 _AS_IT_IS: dict[str, Any] = {

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from hdr.cli._bracket import MergerSettings
 from hdr.cli._console import Flag, print_table, say
-from hdr.cli.merge import MergerSettings
 from hdr.demo import FIGURE, run_demo
 from hdr.metrics import METRICS, format_metric
 

@@ -11,8 +11,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from hdr._files import check_writable, written_whole
+from hdr.cli._bracket import MergerSettings
 from hdr.cli._console import Flag, note, print_table, say
-from hdr.cli.merge import MergerSettings
 from hdr.evaluation import Score, mean_scores, open_cases, score_cases
 from hdr.metrics import format_metric
 

@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from hdr._files import check_writable
+from cyclopts import Parameter
+
 from hdr.cli._console import Flag, Operator, say
-from hdr.io import PREVIEW_SUFFIXES, read_radiance, write_preview
+from hdr.delivery import DisplaySettings, check_picture, write_picture
+from hdr.io import read_radiance
 
 
-def tonemap(radiance: Path, /, *, out: Path, operator: Operator = "reinhard", force: Flag = False) -> int:
-    """Tone-map radiance to a picture.
+def tonemap(
+    radiance: Path,
+    /,
+    *,
+    out: Path,
+    operator: Operator = "reinhard",
+    gain_map: Flag = False,
+    display: Annotated[DisplaySettings | None, Parameter(name="*")] = None,
+    force: Flag = False,
+) -> int:
+    """Make a picture of radiance: tone-mapped, or HDR for displays that show it.
 
     Parameters
     ----------
     radiance
         A .hdr or .exr file.
     out
-        Picture to write: .jpg, .png or 16-bit .tif.
+        Picture to write: tone-mapped .jpg, .png or 16-bit .tif; or HDR as .avif.
     operator
-        How.
+        How it is tone-mapped.
+    gain_map
+        Make a .jpg one that new displays show as HDR and old ones as it is (Ultra HDR).
     force
         Replace an existing file.
     """
-    check_writable(out, overwrite=force, suffixes=PREVIEW_SUFFIXES)
-    write_preview(out, read_radiance(radiance), operator, overwrite=force)
+    check_picture(out, gain_map, overwrite=force)
+    write_picture(out, read_radiance(radiance), operator, gain_map=gain_map, settings=display, overwrite=force)
     say(f"Wrote {out}")
     return 0

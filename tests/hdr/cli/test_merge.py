@@ -7,10 +7,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import OpenEXR
 import pytest
 import torch
+from PIL import Image
 
 from hdr.bracket import Bracket
+from hdr.exposure import read_camera_settings
 from hdr.exposure_map import draw_exposure_map
 from hdr.io import read_ldr, read_radiance
 from hdr.merge import Merger
@@ -228,3 +231,59 @@ def test_existing_results_are_replaced_only_with_force(command, tmp_path: Path, 
     finished = command("merge", *photographs, "--out", tmp_path / "a.exr", *AS_THEY_LIE, "--force")
     assert finished.exit_code == 0, finished.output
     assert read_radiance(tmp_path / "a.exr").shape == (3, 96, 128)
+
+
+def test_the_radiance_says_where_it_comes_from_and_what_its_colours_are(command, tmp_path, photographs):
+    for name in ("a.exr", "half.exr", "a.hdr"):
+        half = ("--half",) if name.startswith("half") else ()
+        finished = command("merge", *photographs, "--out", tmp_path / name, *half, *AS_THEY_LIE)
+        assert finished.exit_code == 0, finished.output
+    with OpenEXR.File(str(tmp_path / "a.exr"), separate_channels=True) as file:
+        header, dtype = dict(file.header()), file.channels()["R"].pixels.dtype
+    assert header["chromaticities"] == pytest.approx((0.64, 0.33, 0.3, 0.6, 0.15, 0.06, 0.3127, 0.329))
+    assert header["comments"].startswith(
+        "merged from 0.png, 1.png, 2.png at the instant of 1.png; exposures 1 : 4 : 16"
+    )
+    assert header["expTime"] == pytest.approx(1 / 15, rel=0.1)
+    assert dtype == np.float32
+    with OpenEXR.File(str(tmp_path / "half.exr"), separate_channels=True) as file:
+        assert file.channels()["R"].pixels.dtype == np.float16
+    whole, half = read_radiance(tmp_path / "a.exr"), read_radiance(tmp_path / "half.exr")
+    torch.testing.assert_close(half, whole, rtol=1e-3, atol=1e-6)
+    assert b"\nPRIMARIES=0.64 0.33 0.3 0.6 0.15 0.06 0.3127 0.329\n" in (tmp_path / "a.hdr").read_bytes()[:300]
+    torch.testing.assert_close(read_radiance(tmp_path / "a.hdr"), whole, rtol=0.01, atol=0.005)
+
+
+def test_the_preview_carries_what_the_camera_wrote_down(command, tmp_path, photographs):
+    preview = tmp_path / "a.jpg"
+    finished = command("merge", *photographs, "--out", tmp_path / "a.exr", "--preview", preview, *AS_THEY_LIE)
+    assert finished.exit_code == 0, finished.output
+    given, carried = (read_camera_settings(path) for path in (photographs[1], preview))
+    assert carried.time == pytest.approx(given.time, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.avif"])
+def test_previews_are_hdr_where_that_is_asked_for(command, tmp_path, photographs, name):
+    pytest.importorskip("imagecodecs")
+    options = ("--gain-map",) if name == "a.jpg" else ()
+    finished = command(
+        "merge", *photographs, "--out", tmp_path / "a.exr", "--preview", tmp_path / name, *options, *AS_THEY_LIE
+    )
+    assert finished.exit_code == 0, finished.output
+    with Image.open(tmp_path / name) as image:
+        assert image.size == (128, 96)
+        assert name != "a.jpg" or image.n_frames == 2
+
+
+def test_what_cannot_be_written_is_refused_before_the_merge(command, tmp_path, photographs):
+    for options, said in (
+        (("--gain-map",), "--gain-map is of the preview"),
+        (("--preview", tmp_path / "a.png", "--gain-map"), "only a .jpg file can have a gain map"),
+    ):
+        finished = command("merge", *photographs, "--out", tmp_path / "a.exr", *options)
+        assert finished.exit_code == 1
+        assert said in finished.output
+    finished = command("merge", *photographs, "--out", tmp_path / "a.hdr", "--half")
+    assert finished.exit_code == 1
+    assert "only .exr files hold 16-bit float" in finished.output
+    assert not list(tmp_path.glob("a.*"))

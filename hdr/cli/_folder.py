@@ -1,0 +1,185 @@
+"""A folder of brackets, one after the other: what fails is named at the end, and what is done is not done again."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from tqdm import tqdm
+
+from hdr._files import check_folder
+from hdr.cli._bracket import BracketSettings, MergerSettings, OutputSettings, keep_memory, merge_bracket
+from hdr.cli._console import Flag, note, noted_warnings, print_table, say
+from hdr.delivery import DisplaySettings
+from hdr.folder import LARGEST_GAP, Contents, ShotGroup, find_brackets
+from hdr.merge import Merger
+
+_RADIANCE = ".exr"
+_PREVIEWS = ("jpg", "png", "tif", "avif")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderSettings:
+    """How a folder is taken apart into brackets.
+
+    Parameters
+    ----------
+    group
+        Pictures in a bracket, where time and exposures do not tell: they are counted off.
+    gap
+        Seconds between two pictures with which a new bracket begins.
+    dry_run
+        Only show the brackets.
+    jobs
+        Brackets that are merged at once, each with the memory of one.
+    """
+
+    group: int | None = None
+    gap: float = LARGEST_GAP
+    dry_run: Annotated[Flag, Parameter(alias="-n")] = False
+    jobs: int = 1
+
+
+@dataclass(frozen=True)
+class _Job:
+    group: ShotGroup
+    out: Path
+    reading: BracketSettings
+    output: OutputSettings
+    display: DisplaySettings | None
+
+
+def merge_folder(
+    folder: Path,
+    out: Path,
+    grouping: FolderSettings,
+    reading: BracketSettings,
+    merging: MergerSettings,
+    output: OutputSettings,
+    display: DisplaySettings | None,
+) -> int:
+    """Merge all brackets of a folder; 0 if every one has its result, 1 if something failed."""
+    if grouping.jobs < 1:
+        raise ValueError(f"--jobs is at least 1, got {grouping.jobs}")
+    if output.exposure_map is not None or output.save_response is not None or reading.exposures is not None:
+        raise ValueError("--exposure-map, --save-response and --exposures are for one bracket; give its files")
+    if output.preview is not None and output.preview.name not in _PREVIEWS:
+        raise ValueError(f"of a folder, --preview is one of {', '.join(_PREVIEWS)}; got {output.preview}")
+    check_folder(out)
+    if out.resolve() == folder.resolve():
+        raise ValueError(f"{out} holds the photographs; choose another folder for the results")
+    with tqdm(desc="Reading the folder", unit=" files", delay=1) as bar:
+        contents = find_brackets(folder, group=grouping.group, gap=grouping.gap, exclude=out, progress=bar.update)
+    stated = reading.times is not None or reading.ev is not None
+    jobs = [
+        _Job(group, out / f"{group.name}{_RADIANCE}", reading, _outputs(output, out / group.name), display)
+        for group in contents.groups
+        if len(group.shots) > 1 and (stated or not group.problem)
+    ]
+    _show(contents, jobs)
+    if grouping.dry_run:
+        return 0
+    if not jobs:
+        raise ValueError(f"{folder}: no brackets; state --group if the pictures belong together nevertheless")
+    out.mkdir(parents=True, exist_ok=True)
+    waiting = [job for job in jobs if output.force or not job.out.exists()]
+    if len(waiting) < len(jobs):
+        say(f"{len(jobs) - len(waiting)} of {len(jobs)} are in {out} already.")
+    failed = {path.name: reason for path, reason in contents.unreadable.items()}
+    results = tqdm(_merged(waiting, merging, grouping.jobs), total=len(waiting), desc="Merging", unit=" brackets")
+    failed |= {name: reason for name, reason in results if reason}
+    say(f"Merged {len(waiting) - sum(job.group.name in failed for job in waiting)} brackets into {out}")
+    for name, reason in failed.items():
+        note(f"Failed: {name}: {reason}")
+    return 1 if failed else 0
+
+
+def _outputs(output: OutputSettings, stem: Path) -> OutputSettings:
+    if output.preview is None:
+        return output
+    return dataclasses.replace(output, preview=stem.with_name(f"{stem.name}.{output.preview.name}"))
+
+
+def _show(contents: Contents, jobs: list[_Job]) -> None:
+    merged = {job.group.name for job in jobs}
+    rows = []
+    for group in contents.groups:
+        if len(group.shots) > 1 or group.name in merged:
+            exposures = [shot.exposure for shot in group.shots]
+            known = [exposure for exposure in exposures if exposure is not None]
+            ratios = " : ".join("?" if t is None else f"{t / min(known):.3g}" for t in exposures)
+            taken = group.shots[0].taken
+            problem = "" if group.name in merged else group.problem
+            rows.append(
+                [group.name, str(taken or ""), ", ".join(shot.path.name for shot in group.shots), ratios, problem]
+            )
+    if rows:
+        print_table("Brackets", ["Name", "Taken", "Pictures", "Exposures", "Not merged because"], [], rows)
+    single = [group.shots[0].path.name for group in contents.groups if len(group.shots) == 1]
+    if single:
+        say(f"{len(single)} single pictures are left out: {_some(single)}")
+    if contents.left_out:
+        beside = [path.name for path in contents.left_out]
+        say(f"{len(beside)} developed pictures are left out for the raw files beside them: {_some(beside)}")
+    for path, reason in contents.unreadable.items():
+        note(f"Not read: {path.name}: {reason}")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _merged(jobs: list[_Job], merging: MergerSettings, processes: int) -> Iterator[tuple[str, str]]:
+    """Name and reason of failure, empty if there is none, of every bracket as it is done."""
+    if processes == 1 or len(jobs) < 2:
+        keep_memory()
+        merger = merging.merger() if jobs else None
+        for job in jobs:
+            yield job.group.name, _attempt(job, merger)
+        return
+    # A fresh process each: a forked one would share the threads of PyTorch, and hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(processes, len(jobs)), context, _begin_work, (merging, processes)) as pool:
+        waiting = {pool.submit(_work, job): job.group.name for job in jobs}
+        for future in as_completed(waiting):
+            error = future.exception()
+            if error is not None and not isinstance(error, BrokenProcessPool):
+                raise error
+            lost = "its process ended, perhaps for lack of memory; run again with fewer --jobs"
+            yield waiting[future], lost if error is not None else future.result()
+
+
+_merger: Merger | None = None
+
+
+def _begin_work(merging: MergerSettings, processes: int) -> None:
+    global _merger
+    import torch
+
+    keep_memory()
+    torch.set_num_threads(max(1, torch.get_num_threads() // processes))
+    _merger = merging.merger()
+
+
+def _work(job: _Job) -> str:
+    return _attempt(job, _merger)
+
+
+def _attempt(job: _Job, merger: Merger | None) -> str:
+    assert merger is not None
+    # A preview without the radiance, which is written last, is of a run that was cut short.
+    output = dataclasses.replace(job.output, force=True)
+    try:
+        with noted_warnings():
+            output.check(job.group.paths, job.out)
+            merge_bracket(job.group.paths, job.out, merger, job.reading, output, job.display, progress=False)
+    except (OSError, ValueError, FloatingPointError, MemoryError, RuntimeError) as error:
+        return str(error) or type(error).__name__
+    return ""

@@ -1,0 +1,402 @@
+"""Files that displays show as HDR: JPEG with a gain map (Ultra HDR), and AVIF with PQ or HLG.
+
+Radiance knows no display: one number of it may be any number of candelas. :func:`display_light` decides, as a camera's
+automatic exposure would; the formulas after it are those of ITU-R BT.2100 and BT.2408. Encoding is that of imagecodecs
+(``pip install 'captum-ext[delivery]'``), which carries libultrahdr and libavif.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hdr._files import check_writable, known_suffix, written_whole
+from hdr.io import PREVIEW_SUFFIXES, check_radiance, write_preview
+from hdr.tonemap import Operator
+
+Transfer = Literal["pq", "hlg"]
+Primaries = Literal["rec2020", "p3", "rec709"]
+
+PICTURE_SUFFIXES = (*PREVIEW_SUFFIXES, ".avif")
+
+SDR_WHITE = 203.0
+"""Luminance of diffuse white, in candela per square metre (BT.2408)."""
+
+MIDDLE_GREY = 0.18
+HLG_PEAK = 1000.0
+"""Luminance of the display that HLG's system gamma of 1.2 is meant for (BT.2100)."""
+
+_LUMINANCE = (0.2126, 0.7152, 0.0722)
+_PQ_PEAK = 10_000.0
+_BLACK = 1e-6
+_SMALLEST_SIDE = 8  # of what libultrahdr encodes
+_CHROMATICITIES: dict[Primaries, tuple[tuple[float, float], ...]] = {
+    "rec709": ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),
+    "p3": ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+    "rec2020": ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
+}
+_D65 = (0.3127, 0.3290)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DisplaySettings:
+    """How radiance becomes the light of a display, and how that is encoded.
+
+    Parameters
+    ----------
+    brightness
+        EV by which the image is brighter than one whose average is middle grey.
+    peak
+        Luminance of the brightest light that the file holds, in candela per square metre, 203 to 10000; with HLG 1000.
+    transfer
+        Of AVIF: pq, absolute, or hlg, relative to the display.
+    primaries
+        Of AVIF: rec2020, p3 or rec709.
+    bits
+        Of AVIF: 10 or 12 for a channel.
+    quality
+        Of JPEG and AVIF, 1 to 100.
+    """
+
+    brightness: float = 0.0
+    peak: float = 1000.0
+    transfer: Transfer = "pq"
+    primaries: Primaries = "rec2020"
+    bits: Literal[10, 12] = 10
+    quality: int = 95
+
+    def __post_init__(self) -> None:
+        if not abs(self.brightness) <= 20:  # also refuses NaN
+            raise ValueError(f"brightness is in EV, within -20 and 20; got {self.brightness}")
+        if not SDR_WHITE <= self.peak <= _PQ_PEAK:
+            raise ValueError(
+                f"peak is a luminance from {SDR_WHITE:g} (diffuse white) to {_PQ_PEAK:g} cd/m^2, got {self.peak}"
+            )
+        if (
+            self.transfer not in get_args(Transfer)
+            or self.primaries not in _CHROMATICITIES
+            or self.bits not in (10, 12)
+        ):
+            raise ValueError(
+                "transfer must be pq or hlg, primaries rec2020, p3 or rec709, bits 10 or 12; got "
+                f"{self.transfer!r}, {self.primaries!r}, {self.bits!r}"
+            )
+        if not 1 <= self.quality <= 100:
+            raise ValueError(f"quality is from 1 to 100, got {self.quality}")
+
+
+def check_picture(path: str | os.PathLike[str], gain_map: bool = False, *, overwrite: bool = False) -> None:
+    """Raise now, before the work, what :func:`write_picture` would: another suffix, an existing file, no encoder."""
+    path = Path(path)
+    check_writable(path, overwrite=overwrite, suffixes=PICTURE_SUFFIXES)
+    if gain_map and path.suffix.lower() not in (".jpg", ".jpeg"):
+        raise ValueError(f"{path}: only a .jpg file can have a gain map; an .avif file is HDR by itself")
+    if gain_map:
+        _imagecodecs()
+    if path.suffix.lower() == ".avif":
+        _avif_codecs()
+
+
+def write_picture(
+    path: str | os.PathLike[str],
+    radiance: Tensor,
+    operator: Operator = "reinhard",
+    *,
+    gain_map: bool = False,
+    settings: DisplaySettings | None = None,
+    exif: bytes | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write radiance as a picture of whatever kind its name says, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        .avif for HDR (:func:`write_avif`); .jpg, with a gain map (:func:`write_gain_map`) or tone-mapped; .png and
+        .tif, tone-mapped (:func:`hdr.io.write_preview`).
+    radiance
+        Shape (3, H, W), linear Rec. 709, finite, >= 0.
+    operator
+        Of what is tone-mapped.
+    gain_map
+        Whether a .jpg gets one; it is tone-mapped by libultrahdr then.
+    settings
+        Of what is HDR.
+    exif
+        EXIF data to carry, see :func:`hdr.exif.carried_exif`; .tif and .avif files get none.
+    overwrite
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and ``overwrite`` is False.
+    ModuleNotFoundError
+        If imagecodecs is needed and not installed.
+    OSError
+        If the operating system does not let it be written.
+    ValueError
+        If the suffix is another, or does not fit the gain map, or the radiance is not as above.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> write_picture(pathlib.Path(folder.name, "a.png"), torch.rand(3, 20, 30))
+    >>> folder.cleanup()
+    """
+    check_picture(path, gain_map, overwrite=overwrite)
+    if gain_map:
+        write_gain_map(path, radiance, settings, exif=exif, overwrite=overwrite)
+    elif Path(path).suffix.lower() == ".avif":
+        write_avif(path, radiance, settings, overwrite=overwrite)
+    else:
+        write_preview(path, radiance, operator, exif=exif, overwrite=overwrite)
+
+
+def display_light(radiance: Tensor, brightness: float = 0.0, peak: float = 1000.0) -> Tensor:
+    """Light of a display: radiance times one factor, cut off at the display's peak.
+
+    Parameters
+    ----------
+    radiance
+        Shape (3, H, W), linear Rec. 709, >= 0, of any scale.
+    brightness
+        EV above the exposure with which the logarithmic average of the luminance is middle grey, 0.18 of diffuse white.
+    peak
+        Luminance in candela per square metre that nothing exceeds.
+
+    Returns
+    -------
+    Tensor
+        Same shape; 1 is diffuse white, 203 candela per square metre.
+
+    Examples
+    --------
+    >>> grey = torch.full((3, 8, 8), 5.0)
+    >>> round(float(display_light(grey).mean()), 3), round(float(display_light(grey, brightness=1).mean()), 3)
+    (0.18, 0.36)
+    """
+    radiance = radiance.detach().cpu().float()
+    luminance = (radiance * radiance.new_tensor(_LUMINANCE).view(3, 1, 1)).sum(dim=0)
+    average = float(luminance.clamp_min(_BLACK * float(luminance.max().clamp_min(1e-30))).log().mean().exp())
+    factor = MIDDLE_GREY / average * 2.0**brightness if average > 0 else 1.0
+    light = radiance * factor
+    # One factor for the three channels of a pixel, so that what is cut off keeps its colour.
+    brightest = light.amax(dim=0, keepdim=True).clamp_min(_BLACK)
+    return light * (peak / SDR_WHITE / brightest).clamp_max(1.0)
+
+
+def pq(luminance: Tensor) -> Tensor:
+    """Perceptual quantiser: luminance in candela per square metre to signal in [0, 1] (BT.2100, table 4).
+
+    Examples
+    --------
+    >>> pq(torch.tensor([0.0, 203.0, 10_000.0]))
+    tensor([0.0000, 0.5807, 1.0000])
+    """
+    y = (luminance / _PQ_PEAK).clamp(0, 1) ** (2610 / 16384)
+    signal: Tensor = ((3424 / 4096 + 2413 / 128 * y) / (1 + 2392 / 128 * y)) ** (2523 / 32)
+    return torch.where(luminance > 0, signal, torch.zeros_like(signal))
+
+
+def hlg(light: Tensor, luminance_weights: Tensor) -> Tensor:
+    """Hybrid log-gamma: light (3, H, W) of a display whose peak is 1, to signal in [0, 1] (BT.2100, table 5).
+
+    ``luminance_weights`` are those of the primaries, (3,).
+    """
+    # The display will apply its system gamma of 1.2 to the luminance; it is taken away first.
+    displayed = (light * luminance_weights.view(3, 1, 1)).sum(dim=0, keepdim=True).clamp_min(1e-12)
+    scene = (light * displayed ** (1 / 1.2 - 1)).clamp(0, 1)
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+    return torch.where(scene <= 1 / 12, (3 * scene).sqrt(), a * (12 * scene - b).clamp_min(1e-12).log() + c).clamp(0, 1)
+
+
+def from_rec709(primaries: Primaries) -> tuple[Tensor, Tensor]:
+    """Matrix (3, 3) from linear Rec. 709 to other primaries of the same white, and their luminance weights (3,)."""
+    ours, theirs = (_to_xyz(_CHROMATICITIES[name]) for name in ("rec709", primaries))
+    return torch.from_numpy(np.linalg.inv(theirs) @ ours).float(), torch.from_numpy(theirs[1]).float()
+
+
+def write_gain_map(
+    path: str | os.PathLike[str],
+    radiance: Tensor,
+    settings: DisplaySettings | None = None,
+    *,
+    exif: bytes | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a JPEG that old displays show as it is and new ones as HDR (Ultra HDR, ISO 21496-1), whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Ends in .jpg or .jpeg.
+    radiance
+        Shape (3, H, W), linear Rec. 709, finite, >= 0; at least 8 pixels wide and high.
+    settings
+        ``brightness``, ``peak`` and ``quality`` are used.
+    exif
+        EXIF data to carry, see :func:`hdr.exif.carried_exif`.
+    overwrite
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and ``overwrite`` is False.
+    ModuleNotFoundError
+        If imagecodecs is not installed.
+    OSError
+        If the operating system does not let it be written.
+    ValueError
+        If the suffix is another or the radiance is not as above.
+    """
+    settings = settings or DisplaySettings()
+    path = Path(path)
+    known_suffix(path, (".jpg", ".jpeg"), "a gain map is written into")
+    check_radiance(radiance, "radiance")
+    if min(radiance.shape[-2:]) < _SMALLEST_SIDE:
+        raise ValueError(f"a gain map needs at least 8 x 8 pixels, got {tuple(radiance.shape[-2:])} (H, W)")
+    codecs = _imagecodecs()
+    light = display_light(radiance, settings.brightness, settings.peak)
+    # libultrahdr takes even sizes; one row or column is repeated, which no one will miss at the edge.
+    missing = (light.shape[2] % 2, light.shape[1] % 2)
+    light = torch.nn.functional.pad(light[None], (0, missing[0], 0, missing[1]), mode="replicate")[0]
+    pixels = np.ones((*light.shape[1:], 4), np.float16)
+    pixels[..., :3] = light.permute(1, 2, 0).numpy()
+    data = bytes(
+        codecs.ultrahdr_encode(
+            pixels,
+            level=settings.quality,
+            gamut=codecs.ULTRAHDR.CG.BT_709,
+            transfer=codecs.ULTRAHDR.CT.LINEAR,
+            nits=settings.peak,
+            scale=1,
+        )
+    )
+    with written_whole(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(data if exif is None else with_exif(data, exif))
+
+
+def write_avif(
+    path: str | os.PathLike[str],
+    radiance: Tensor,
+    settings: DisplaySettings | None = None,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write an AVIF of 10 or 12 bits with PQ or HLG, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Ends in .avif.
+    radiance
+        Shape (3, H, W), linear Rec. 709, finite, >= 0.
+    settings
+        All are used.
+    overwrite
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and ``overwrite`` is False.
+    ModuleNotFoundError
+        If imagecodecs is not installed.
+    OSError
+        If the operating system does not let it be written.
+    ValueError
+        If the suffix is another or the radiance is not as above.
+    """
+    settings = settings or DisplaySettings()
+    path = Path(path)
+    known_suffix(path, (".avif",), "AVIF is written to")
+    check_radiance(radiance, "radiance")
+    codecs = _avif_codecs()
+    signal = encoded_signal(radiance, settings)
+    pixels = (signal.permute(1, 2, 0) * (2**settings.bits - 1)).round().numpy().astype(np.uint16)
+    constants = codecs.AVIF
+    primaries = {"rec709": "BT709", "p3": "SMPTE432", "rec2020": "BT2020"}[settings.primaries]
+    data = codecs.avif_encode(
+        np.ascontiguousarray(pixels),
+        level=settings.quality,
+        speed=8,
+        bitspersample=settings.bits,
+        pixelformat=constants.PIXEL_FORMAT.YUV444,
+        primaries=getattr(constants.COLOR_PRIMARIES, primaries),
+        transfer=getattr(constants.TRANSFER_CHARACTERISTICS, settings.transfer.upper()),
+        matrix=constants.MATRIX_COEFFICIENTS.BT2020_NCL,
+    )
+    with written_whole(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(bytes(data))
+
+
+def encoded_signal(radiance: Tensor, settings: DisplaySettings) -> Tensor:
+    """Signal (3, H, W) in [0, 1] of radiance: on a display's scale, in its primaries, by its transfer function."""
+    peak = HLG_PEAK if settings.transfer == "hlg" else settings.peak
+    light = display_light(radiance, settings.brightness, peak) * SDR_WHITE
+    matrix, weights = from_rec709(settings.primaries)
+    light = torch.einsum("ij,jhw->ihw", matrix, light).clamp_min(0)
+    return pq(light) if settings.transfer == "pq" else hlg(light / HLG_PEAK, weights)
+
+
+def with_exif(jpeg: bytes, exif: bytes) -> bytes:
+    """A JPEG with EXIF data put in front; the index of a multi-picture file is put right."""
+    if len(exif) > 65533:
+        raise ValueError(f"EXIF data has {len(exif)} bytes, at most 65533 fit into a JPEG")
+    segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+    data = bytearray(jpeg)
+    place = data.find(b"MPF\0", 0, 65536 * 4)
+    if place > 0:
+        _lengthen_first_image(data, place + 4, len(segment))
+    return bytes(data[:2]) + segment + bytes(data[2:])
+
+
+def _lengthen_first_image(data: bytearray, start: int, by: int) -> None:
+    """The first entry of the index counts the bytes of the image in front; offsets count from the index itself."""
+    order = ">" if data[start : start + 2] == b"MM" else "<"
+    directory = start + struct.unpack_from(order + "I", data, start + 4)[0]
+    for entry in range(struct.unpack_from(order + "H", data, directory)[0]):
+        tag, _, _, value = struct.unpack_from(order + "HHII", data, directory + 2 + 12 * entry)
+        if tag == 0xB002:  # MP entries: attributes, size, offset, two dependencies
+            size = start + value + 4
+            struct.pack_into(order + "I", data, size, struct.unpack_from(order + "I", data, size)[0] + by)
+
+
+def _to_xyz(chromaticities: tuple[tuple[float, float], ...]) -> NDArray[Any]:
+    columns = np.array([[x / y, 1.0, (1 - x - y) / y] for x, y in chromaticities]).T
+    x, y = _D65
+    scale = np.linalg.solve(columns, np.array([x / y, 1.0, (1 - x - y) / y]))
+    matrix: NDArray[Any] = columns * scale
+    return matrix
+
+
+def _avif_codecs() -> Any:
+    codecs = _imagecodecs()
+    if not hasattr(codecs.AVIF, "COLOR_PRIMARIES"):
+        raise ValueError(
+            f"imagecodecs {codecs.__version__} cannot write what the colours of an .avif file are; 2025.11.11 can, on "
+            "Python 3.11 and newer. Write a .jpg with a gain map instead"
+        )
+    return codecs
+
+
+def _imagecodecs() -> Any:
+    try:
+        import imagecodecs
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "HDR files are encoded with imagecodecs; install the extra: pip install 'captum-ext[delivery]'",
+            name="imagecodecs",
+        ) from error
+    return imagecodecs

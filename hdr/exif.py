@@ -1,0 +1,84 @@
+"""What a camera wrote down, carried from the reference to the pictures that are made of it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from PIL import ExifTags, Image
+
+from hdr.exposure import read_camera_settings
+from hdr.io import is_raw
+
+_BASE = ExifTags.Base
+# Who, when and with what; not how the pixels were stored, which is no longer true, nor a maker's own notes.
+_OF_THE_IMAGE = (
+    *(_BASE.Make, _BASE.Model, _BASE.DateTime, _BASE.Artist, _BASE.Copyright, _BASE.ImageDescription),
+    *(_BASE.HostComputer,),
+)
+_OF_THE_EXPOSURE = (
+    *(_BASE.DateTimeOriginal, _BASE.DateTimeDigitized, _BASE.SubsecTimeOriginal),
+    *(_BASE.OffsetTime, _BASE.OffsetTimeOriginal, _BASE.OffsetTimeDigitized),
+    *(_BASE.ExposureTime, _BASE.FNumber, _BASE.ISOSpeedRatings, _BASE.ExposureProgram),
+    *(_BASE.FocalLength, _BASE.FocalLengthIn35mmFilm, _BASE.MeteringMode),
+    *(_BASE.BodySerialNumber, _BASE.LensMake, _BASE.LensModel, _BASE.LensSpecification, _BASE.CameraOwnerName),
+)
+_UPRIGHT = 1
+_PREFIX = b"Exif\0\0"
+
+
+def carried_exif(path: str | os.PathLike[str]) -> bytes | None:
+    """EXIF data of a photograph for a picture that is made of it: camera, lens, exposure, time, place, copyright.
+
+    Parameters
+    ----------
+    path
+        A JPEG, PNG or TIFF file, or camera raw.
+
+    Returns
+    -------
+    bytes or None
+        Beginning with ``Exif``, for :func:`hdr.io.write_preview`; the picture is upright. None if the file says nothing
+        of this, or cannot be read for it.
+    """
+    try:
+        with Image.open(path) as image:
+            found = image.getexif()
+            parts = {ifd: dict(found.get_ifd(ifd)) for ifd in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)}
+    except Exception:  # metadata is a courtesy: damaged EXIF, or a raw format of its own, must not stop a merge
+        if not is_raw(path):
+            return None
+        found, parts = Image.Exif(), {ExifTags.IFD.Exif: _of_raw(path), ExifTags.IFD.GPSInfo: {}}
+    exif = Image.Exif()
+    for tag in _OF_THE_IMAGE:
+        if tag in found:
+            exif[tag] = found[tag]
+    exposure: dict[int, Any] = {
+        int(tag): parts[ExifTags.IFD.Exif][tag] for tag in _OF_THE_EXPOSURE if tag in parts[ExifTags.IFD.Exif]
+    }
+    if exposure:
+        exif.get_ifd(ExifTags.IFD.Exif).update(exposure)
+    if parts[ExifTags.IFD.GPSInfo]:
+        exif.get_ifd(ExifTags.IFD.GPSInfo).update(parts[ExifTags.IFD.GPSInfo])
+    if not len(exif) and not exposure and not parts[ExifTags.IFD.GPSInfo]:
+        return None
+    exif[_BASE.Orientation] = _UPRIGHT
+    exif[_BASE.Software] = "captum-ext"
+    try:
+        written = exif.tobytes()
+    except Exception:  # a value that Pillow read and cannot write
+        return None
+    return written if written.startswith(_PREFIX) else _PREFIX + written
+
+
+def _of_raw(path: str | os.PathLike[str]) -> dict[int, Any]:
+    """What LibRaw tells of a raw file that Pillow cannot open."""
+    try:
+        settings = read_camera_settings(path)
+    except (ModuleNotFoundError, OSError, ValueError):
+        return {}
+    values = {_BASE.ExposureTime: settings.time, _BASE.FNumber: settings.f_number}
+    exif: dict[int, Any] = {tag: value for tag, value in values.items() if value is not None}
+    if settings.iso is not None:
+        exif[_BASE.ISOSpeedRatings] = round(settings.iso)
+    return exif

@@ -1,0 +1,293 @@
+"""Brackets in a folder of photographs: which pictures belong together, by camera, time and exposure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from io import BytesIO
+from pathlib import Path
+
+from PIL import ExifTags, Image
+
+from hdr.bracket import SMALLEST_RATIO
+from hdr.exposure import CameraSettings, read_camera_settings
+from hdr.io import RAW_SUFFIXES, damage_reported, is_raw
+
+PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", *RAW_SUFFIXES)
+
+LARGEST_GAP = 3.0
+"""Seconds from the end of one exposure to the next within a bracket, by default."""
+
+_BASE = ExifTags.Base
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A photograph and what its camera wrote down.
+
+    Attributes
+    ----------
+    path
+        The file.
+    camera
+        Maker, model and serial number, as far as they are known.
+    taken
+        When it was begun; None if the camera did not say.
+    settings
+        Time, ISO and f-number.
+    size
+        Width and height as stored; None where the file does not tell before it is decoded.
+    """
+
+    path: Path
+    camera: str
+    taken: datetime | None
+    settings: CameraSettings
+    size: tuple[int, int] | None
+
+    @property
+    def exposure(self) -> float | None:
+        """Light in the picture's values, time * ISO / N^2, with what is not known left out; None without a time."""
+        time, iso, f_number = self.settings.time, self.settings.iso, self.settings.f_number
+        return None if time is None else time * (iso or 100.0) / 100.0 / (f_number or 1.0) ** 2
+
+
+@dataclass(frozen=True)
+class ShotGroup:
+    """Photographs that were taken together.
+
+    Attributes
+    ----------
+    name
+        Of the merged picture, without a suffix; no two groups of a folder have the same.
+    shots
+        In the order in which they were taken.
+    problem
+        Why it is no bracket; empty if it is one.
+    """
+
+    name: str
+    shots: tuple[Shot, ...]
+    problem: str = ""
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files."""
+        return [shot.path for shot in self.shots]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What was found in a folder.
+
+    Attributes
+    ----------
+    groups
+        In the order in which they were taken.
+    unreadable
+        File and reason.
+    left_out
+        Developed pictures that lie beside the raw file of the same shot.
+    """
+
+    groups: tuple[ShotGroup, ...]
+    unreadable: dict[Path, str] = field(default_factory=dict)
+    left_out: tuple[Path, ...] = ()
+
+
+def find_brackets(
+    folder: str | os.PathLike[str],
+    *,
+    group: int | None = None,
+    gap: float = LARGEST_GAP,
+    exclude: str | os.PathLike[str] | None = None,
+    progress: Callable[[], object] | None = None,
+) -> Contents:
+    """Find the brackets in a folder and the folders in it.
+
+    Pictures are ordered by camera and time. A bracket ends where the camera or the size of the pictures changes, where
+    more than ``gap`` seconds pass from the end of one exposure to the beginning of the next, and where an exposure
+    comes again that the bracket already has. Where a shot lies there raw and developed, the raw file is taken.
+
+    Parameters
+    ----------
+    folder
+        Holds JPEG, PNG, TIFF or raw files, at any depth; what begins with a dot is passed over.
+    group
+        How many pictures a bracket has, if that is known: then they are counted off, and only another camera or size
+        begins a new count.
+    gap
+        Seconds.
+    exclude
+        A folder in the folder that is passed over, such as that of the results.
+    progress
+        Called after each file.
+
+    Raises
+    ------
+    NotADirectoryError
+        If there is no such folder.
+    ValueError
+        If ``group`` is less than 2, ``gap`` negative, or the folder holds no photograph.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder}: no such folder")
+    if group is not None and group < 2:
+        raise ValueError(f"a bracket has two or more pictures, got --group {group}")
+    if not gap >= 0:
+        raise ValueError(f"the gap between brackets is in seconds, 0 or more; got {gap}")
+    paths, left_out = _photographs(folder, None if exclude is None else Path(exclude).resolve())
+    if not paths:
+        raise ValueError(f"{folder}: no photographs ({', '.join(PHOTOGRAPH_SUFFIXES)})")
+    shots: list[Shot] = []
+    unreadable: dict[Path, str] = {}
+    for path in paths:
+        try:
+            shots.append(read_shot(path))
+        except (OSError, ValueError) as error:
+            unreadable[path] = str(error)
+        if progress is not None:
+            progress()
+    shots.sort(key=lambda shot: (shot.camera, shot.taken is None, shot.taken or datetime.min, _by_name(shot.path)))
+    runs = _counted_off(shots, group) if group else _split(shots, timedelta(seconds=gap))
+    runs.sort(key=lambda run: (run[0].taken is None, run[0].taken or datetime.min, _by_name(run[0].path)))
+    return Contents(tuple(_named(runs, group)), unreadable, tuple(left_out))
+
+
+def read_shot(path: str | os.PathLike[str]) -> Shot:
+    """Read what a camera wrote down about a photograph, without decoding it.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
+    ValueError
+        If it is damaged, or no photograph.
+    """
+    path = Path(path)
+    settings = read_camera_settings(path)
+    try:
+        with damage_reported(path), Image.open(BytesIO(path.read_bytes())) as image:
+            tags, size = image.getexif(), image.size
+            details = tags.get_ifd(ExifTags.IFD.Exif)
+    except ValueError:
+        if not is_raw(path):
+            raise
+        # Raw formats of which Pillow knows nothing tell LibRaw when they were taken, and no camera.
+        return Shot(path, path.suffix.lower(), _taken_raw(path), settings, None)
+    words = [tags.get(_BASE.Make), tags.get(_BASE.Model), details.get(_BASE.BodySerialNumber)]
+    camera = " ".join(str(word).strip("\0 ") for word in words if word)
+    taken = _moment(details.get(_BASE.DateTimeOriginal), details.get(_BASE.SubsecTimeOriginal))
+    # The first picture in a raw file is a thumbnail.
+    return Shot(
+        path, camera, taken or _moment(tags.get(_BASE.DateTime), None), settings, None if is_raw(path) else size
+    )
+
+
+def _photographs(folder: Path, exclude: Path | None) -> tuple[list[Path], list[Path]]:
+    """Files of a folder by name, and those that the raw file of the same shot stands for."""
+    found = sorted(
+        (
+            path
+            for path in folder.rglob("*")
+            if path.suffix.lower() in PHOTOGRAPH_SUFFIXES
+            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+            and path.is_file()
+            and (exclude is None or exclude not in path.resolve().parents)
+        ),
+        key=_by_name,
+    )
+    raw = {path.with_suffix("") for path in found if is_raw(path)}
+    left_out = [path for path in found if not is_raw(path) and path.with_suffix("") in raw]
+    return [path for path in found if path not in set(left_out)], left_out
+
+
+def _split(shots: Sequence[Shot], gap: timedelta) -> list[list[Shot]]:
+    runs: list[list[Shot]] = []
+    for shot in shots:
+        if not runs or _begins_anew(runs[-1], shot, gap):
+            runs.append([])
+        runs[-1].append(shot)
+    return runs
+
+
+def _begins_anew(run: list[Shot], shot: Shot, gap: timedelta) -> bool:
+    last = run[-1]
+    if _is_of_another_kind(last, shot):
+        return True
+    if last.taken is not None and shot.taken is not None:
+        # Cameras write down whole seconds: up to one of them is rounding.
+        end = last.taken + timedelta(seconds=last.settings.time or 0.0)
+        if shot.taken - end > gap + timedelta(seconds=1):
+            return True
+    exposures = [one.exposure for one in run]
+    if shot.exposure is None or None in exposures:
+        return False  # without exposures only time tells
+    return any(_are_equal(shot.exposure, exposure) for exposure in exposures if exposure is not None)
+
+
+def _is_of_another_kind(one: Shot, other: Shot) -> bool:
+    if one.camera != other.camera or is_raw(one.path) != is_raw(other.path):
+        return True
+    return one.size is not None and other.size is not None and sorted(one.size) != sorted(other.size)
+
+
+def _are_equal(one: float, other: float) -> bool:
+    return max(one, other) < SMALLEST_RATIO * min(one, other)
+
+
+def _counted_off(shots: Sequence[Shot], count: int) -> list[list[Shot]]:
+    runs: list[list[Shot]] = []
+    for shot in shots:
+        if not runs or len(runs[-1]) == count or _is_of_another_kind(runs[-1][-1], shot):
+            runs.append([])
+        runs[-1].append(shot)
+    return runs
+
+
+def _named(runs: Iterable[Sequence[Shot]], count: int | None) -> Iterable[ShotGroup]:
+    taken: set[str] = set()
+    for run in runs:
+        first, last = run[0].path.stem, run[-1].path.stem
+        plain = first if len(run) == 1 else f"{first}-{last}"
+        name, number = plain, 1
+        # Cards count from 1 again, and there are disks to which A and a are one name.
+        while name.casefold() in taken:
+            number += 1
+            name = f"{plain}-{number}"
+        taken.add(name.casefold())
+        yield ShotGroup(name, tuple(run), _problem(run, count))
+
+
+def _problem(run: Sequence[Shot], count: int | None) -> str:
+    if len(run) == 1:
+        return "a single picture"
+    if count is not None and len(run) < count:
+        return f"{len(run)} of {count} pictures"
+    exposures = [shot.exposure for shot in run]
+    if None in exposures:
+        missing = ", ".join(shot.path.name for shot in run if shot.exposure is None)
+        return f"no exposure time in {missing}; merge it by itself with --times or --ev"
+    return ""
+
+
+def _by_name(path: Path) -> tuple[str, str]:
+    return path.stem.casefold(), os.fspath(path)
+
+
+def _moment(text: object, fraction: object) -> datetime | None:
+    try:
+        moment = datetime.strptime(str(text).strip("\0 "), "%Y:%m:%d %H:%M:%S")
+    except ValueError:  # cameras without a clock write spaces or zeros
+        return None
+    digits = str(fraction).strip("\0 ") if fraction else ""
+    return moment + timedelta(seconds=float(f"0.{digits}")) if digits.isdecimal() else moment
+
+
+def _taken_raw(path: Path) -> datetime | None:
+    from hdr.raw import read_moment  # needs rawpy
+
+    return read_moment(path)

@@ -1,0 +1,180 @@
+"""``hdr merge FOLDER``: a card of brackets, interrupted, resumed, with files that are damaged."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+from PIL import ExifTags, Image
+
+from hdr.io import read_radiance
+from tests.hdr.brackets import ldr_of, textured
+
+TIMES = (1 / 400, 1 / 100, 1 / 25)
+OPTIONS = ("--weights", "none", "--align", "off", "--response", "gamma:2.2")
+
+
+def scene(number: int) -> torch.Tensor:
+    smooth = textured(48, 64, number, darkest=0.004, brightest=0.5)
+    return torch.from_numpy(cv2.GaussianBlur(smooth.permute(1, 2, 0).numpy(), (0, 0), 2)).permute(2, 0, 1)
+
+
+def write_card(folder: Path, brackets: int, raw: tuple[int, ...] = ()) -> None:
+    """Brackets a minute apart; those of ``raw`` as raw files."""
+    for number in range(brackets):
+        moment = datetime(2024, 5, 6, 7, 8, 9) + timedelta(minutes=number)
+        for index, (seconds, exposure) in enumerate(zip(TIMES, (1.0, 4.0, 16.0), strict=True)):
+            path = folder / f"IMG_{3 * number + index:04d}.jpg"
+            if number in raw:
+                from tests.hdr.raw_files import write_dng
+
+                light = (scene(number) * exposure).clamp(0, 1).permute(1, 2, 0).double().numpy()
+                write_dng(path.with_suffix(".dng"), light, time=seconds, noise=1e-4, seed=index)
+                continue
+            exif = Image.Exif()
+            exif[ExifTags.Base.Make] = "Maker"
+            details = exif.get_ifd(ExifTags.IFD.Exif)
+            details[ExifTags.Base.ExposureTime] = seconds
+            details[ExifTags.Base.DateTimeOriginal] = moment.strftime("%Y:%m:%d %H:%M:%S")
+            pixels = (ldr_of(scene(number), exposure) * 255).round().byte().permute(1, 2, 0).numpy()
+            Image.fromarray(pixels).save(path, quality=98, subsampling=0, exif=exif)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_dry_run_shows_the_brackets_and_writes_nothing(command, tmp_path):
+    (tmp_path / "card").mkdir()
+    write_card(tmp_path / "card", 2)
+    finished = command("merge", tmp_path / "card", "--out", tmp_path / "out", "--dry-run")
+    assert finished.exit_code == 0, finished.output
+    assert "IMG_0000-IMG_0002" in finished.output
+    assert "IMG_0003-IMG_0005" in finished.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_bracket_is_merged_and_delivered(command, tmp_path):
+    card, out = tmp_path / "card", tmp_path / "out"
+    card.mkdir()
+    write_card(card, 2)
+    finished = command("merge", card, "--out", out, "--preview", "png", *OPTIONS)
+    assert finished.exit_code == 0, finished.output
+    stems = ("IMG_0000-IMG_0002", "IMG_0003-IMG_0005")
+    assert names(out) == sorted(f"{stem}{suffix}" for stem in stems for suffix in (".exr", ".png"))
+    for number, stem in enumerate(stems):
+        error = (read_radiance(out / f"{stem}.exr") - scene(number)).abs() / (scene(number) + 0.01)
+        assert float(error.mean()) < 0.05
+    again = command("merge", card, "--out", out, "--preview", "png", *OPTIONS)
+    assert again.exit_code == 0, again.output
+    assert "2 of 2 are in" in again.output
+
+
+def test_what_failed_is_named_and_the_others_are_merged(command, tmp_path):
+    card, out = tmp_path / "card", tmp_path / "out"
+    card.mkdir()
+    write_card(card, 3)
+    (card / "IMG_0001.jpg").write_bytes(b"\xff\xd8\xff\xe1nothing")  # seen at once; the other two of it are a bracket
+    whole = (card / "IMG_0004.jpg").read_bytes()
+    (card / "IMG_0004.jpg").write_bytes(whole[: len(whole) // 2])  # seen when it is decoded
+    finished = command("merge", card, "--out", out, *OPTIONS)
+    assert finished.exit_code == 1
+    assert "Failed: IMG_0001.jpg: " in finished.output
+    assert "Failed: IMG_0003-IMG_0005: " in finished.output
+    assert "Merged 2 brackets" in finished.output
+    assert names(out) == ["IMG_0000-IMG_0002.exr", "IMG_0006-IMG_0008.exr"]
+    (card / "IMG_0004.jpg").write_bytes(whole)
+    (card / "IMG_0001.jpg").unlink()
+    assert command("merge", card, "--out", out, *OPTIONS).exit_code == 0
+    assert len(names(out)) == 3
+
+
+def test_several_at_once_give_what_one_after_the_other_gives(command, tmp_path):
+    card = tmp_path / "card"
+    card.mkdir()
+    write_card(card, 3)
+    for out, jobs in (("one", "1"), ("two", "2")):
+        finished = command("merge", card, "--out", tmp_path / out, "--jobs", jobs, *OPTIONS)
+        assert finished.exit_code == 0, finished.output
+    assert names(tmp_path / "one") == names(tmp_path / "two")
+    for name in names(tmp_path / "one"):
+        torch.testing.assert_close(
+            read_radiance(tmp_path / "two" / name), read_radiance(tmp_path / "one" / name), rtol=1e-4, atol=1e-6
+        )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_a_card_of_raw_and_jpeg_brackets_goes_on_after_it_was_killed(command, tmp_path):
+    pytest.importorskip("rawpy")
+    card, out = tmp_path / "card", tmp_path / "out"
+    card.mkdir()
+    write_card(card, 30, raw=tuple(range(0, 30, 3)))
+    arguments = ["merge", str(card), "--out", str(out), "--preview", "jpg", "--weights", "none", "--align", "off"]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "hdr.cli", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (out.is_dir() and len(list(out.glob("*.exr"))) >= 3):
+        time.sleep(0.02)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    done = {path: path.stat().st_mtime_ns for path in out.glob("*.exr")}
+    assert 3 <= len(done) < 30
+    for path in done:
+        assert read_radiance(path).shape == (3, 48, 64)
+    finished = command(*arguments)
+    assert finished.exit_code == 0, finished.output
+    assert f"{len(done)} of 30 are in" in finished.output
+    assert len(list(out.glob("*.exr"))) == len(list(out.glob("*.jpg"))) == 30
+    assert all(path.stat().st_mtime_ns == moment for path, moment in done.items())
+    for number in (0, 1):
+        stem = f"IMG_{3 * number:04d}-IMG_{3 * number + 2:04d}"
+        error = (read_radiance(out / f"{stem}.exr") - scene(number)).abs() / (scene(number) + 0.02)
+        assert float(error[:, 4:-4, 4:-4].mean()) < 0.1
+
+
+def test_results_inside_of_the_card_are_no_photographs(command, tmp_path):
+    write_card(tmp_path, 1)
+    for _ in range(2):
+        finished = command("merge", tmp_path, "--out", tmp_path / "merged", "--preview", "jpg", *OPTIONS)
+        assert finished.exit_code == 0, finished.output
+    assert names(tmp_path / "merged") == ["IMG_0000-IMG_0002.exr", "IMG_0000-IMG_0002.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--jobs", "0"), "--jobs is at least 1"),
+        (("--exposure-map", "a.png"), "are for one bracket"),
+        (("--preview", "bmp"), "--preview is one of jpg, png, tif, avif"),
+        (("--group", "1"), "two or more pictures"),
+    ],
+)
+def test_options_that_do_not_fit_a_folder_are_refused(command, tmp_path, options, said):
+    write_card(tmp_path, 1)
+    finished = command("merge", tmp_path, "--out", tmp_path / "out", *options)
+    assert finished.exit_code == 1
+    assert said in finished.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_is_not_overwritten_by_its_results(command, tmp_path):
+    write_card(tmp_path, 1)
+    before = names(tmp_path)
+    assert "choose another folder" in command("merge", tmp_path, "--out", tmp_path).output
+    assert (
+        "for a folder" in command("merge", tmp_path / "IMG_0000.jpg", "--out", tmp_path / "a.exr", "--jobs", "2").output
+    )
+    assert names(tmp_path) == before
+    assert len(before) == 3

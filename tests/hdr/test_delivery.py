@@ -1,0 +1,222 @@
+"""HDR files against the numbers of BT.2100 and BT.2408, read back by other programs where there is one."""
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import ExifTags, Image, ImageCms
+
+from hdr.cli import main
+from hdr.delivery import (
+    DisplaySettings,
+    check_picture,
+    display_light,
+    encoded_signal,
+    from_rec709,
+    hlg,
+    pq,
+    write_avif,
+    write_gain_map,
+    write_picture,
+)
+from hdr.exif import carried_exif
+from hdr.io import write_radiance
+from tests.hdr.brackets import textured
+
+imagecodecs = pytest.importorskip("imagecodecs")
+
+
+def scene(height: int = 64, width: int = 96) -> torch.Tensor:
+    return 50 * torch.nn.functional.avg_pool2d(textured(4 * height, 4 * width, darkest=0.001, brightest=1.0), 4)
+
+
+@pytest.mark.parametrize(
+    ("luminance", "signal"),
+    [(0, 0), (0.1, 0.0623), (1, 0.1499), (100, 0.5081), (203, 0.5807), (1000, 0.7518), (10000, 1)],
+)
+def test_pq_has_the_published_values(luminance: float, signal: float) -> None:
+    assert float(pq(torch.tensor(float(luminance)))) == pytest.approx(signal, abs=1e-4)
+
+
+@pytest.mark.parametrize(("candela", "signal"), [(0, 0), (203, 0.75), (1000, 1.0), (26.0, 0.38)])
+def test_hlg_has_the_published_values_for_a_display_of_1000_candela(candela: float, signal: float) -> None:
+    grey = torch.full((3, 1, 1), candela / 1000)
+    _, weights = from_rec709("rec2020")
+    torch.testing.assert_close(hlg(grey, weights), torch.full((3, 1, 1), float(signal)), atol=3e-3, rtol=0)
+
+
+def test_conversion_to_rec_2020_is_the_published_matrix() -> None:
+    matrix, weights = from_rec709("rec2020")  # ITU-R BT.2087
+    published = [[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]]
+    torch.testing.assert_close(matrix, torch.tensor(published), atol=1e-4, rtol=0)
+    torch.testing.assert_close(weights, torch.tensor([0.2627, 0.6780, 0.0593]), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("primaries", ["rec709", "p3", "rec2020"])
+def test_white_stays_white(primaries: str) -> None:
+    matrix, weights = from_rec709(primaries)  # type: ignore[arg-type]
+    torch.testing.assert_close(matrix.sum(dim=1), torch.ones(3), atol=1e-5, rtol=0)
+    assert float(weights.sum()) == pytest.approx(1, abs=1e-5)
+
+
+def test_light_does_not_depend_on_the_scale_of_radiance() -> None:
+    radiance = scene()
+    for factor in (1e-6, 3.0, 1e5):
+        torch.testing.assert_close(display_light(factor * radiance), display_light(radiance), rtol=1e-3, atol=1e-5)
+
+
+def test_the_average_is_middle_grey_and_brightness_is_in_stops() -> None:
+    light = display_light(scene(), peak=10_000)
+    luminance = 0.2126 * light[0] + 0.7152 * light[1] + 0.0722 * light[2]
+    assert float(luminance.log().mean().exp()) == pytest.approx(0.18, rel=1e-3)
+    torch.testing.assert_close(display_light(scene(), brightness=-2, peak=10_000), light / 4)
+
+
+def test_nothing_exceeds_the_peak_and_what_is_cut_off_keeps_its_colour() -> None:
+    radiance = scene()
+    radiance[:, 10:20, 10:20] = torch.tensor([1e4, 5e3, 1e3]).view(3, 1, 1)
+    light = display_light(radiance, peak=406)
+    assert float(light.max()) == pytest.approx(2.0, rel=1e-5)
+    torch.testing.assert_close(light[:, 15, 15], torch.tensor([2.0, 1.0, 0.2]), rtol=1e-4, atol=0)
+
+
+def test_black_is_black() -> None:
+    assert float(display_light(torch.zeros(3, 8, 8)).max()) == 0
+    assert float(encoded_signal(torch.zeros(3, 8, 8), DisplaySettings()).max()) == 0
+
+
+@pytest.mark.parametrize("size", [(64, 96), (33, 51)])
+def test_gain_map_gives_the_light_back_on_an_hdr_display(tmp_path: Path, size: tuple[int, int]) -> None:
+    radiance = scene(*size)
+    write_gain_map(tmp_path / "a.jpg", radiance, DisplaySettings(quality=100))
+    back = imagecodecs.ultrahdr_decode(
+        (tmp_path / "a.jpg").read_bytes(), dtype="float16", transfer=imagecodecs.ULTRAHDR.CT.LINEAR, boost=50.0
+    )
+    found = torch.from_numpy(back[: size[0], : size[1], :3].astype(np.float32)).permute(2, 0, 1)
+    expected = display_light(radiance)
+    # Eight bits of a tone-mapped picture times eight bits of gain.
+    relative = (found - expected).abs() / (expected + 0.05)
+    assert float(relative.mean()) < 0.05
+    assert float(expected.max()) > 2  # brighter than diffuse white, as only an HDR display shows it
+
+
+def test_gain_map_is_an_ordinary_jpeg_for_old_programs(tmp_path: Path) -> None:
+    write_gain_map(tmp_path / "a.jpg", scene())
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert image.size == (96, 64)
+        assert image.mode == "RGB"
+        shown = np.asarray(image)
+        assert image.n_frames == 2  # type: ignore[attr-defined]
+        image.seek(1)
+        assert image.size == (96, 64)
+    assert 60 < shown.mean() < 170
+    assert (shown == 255).mean() < 0.05
+    assert b"urn:iso:std:iso:ts:21496:-1" in (tmp_path / "a.jpg").read_bytes()
+
+
+def test_gain_map_survives_exif_in_front_of_it(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "Maker"
+    write_gain_map(tmp_path / "plain.jpg", scene())
+    write_gain_map(tmp_path / "carried.jpg", scene(), exif=b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0"))
+    decoded = [imagecodecs.ultrahdr_decode((tmp_path / name).read_bytes()) for name in ("plain.jpg", "carried.jpg")]
+    np.testing.assert_array_equal(*decoded)
+    with Image.open(tmp_path / "carried.jpg") as image:
+        assert image.getexif()[ExifTags.Base.Make] == "Maker"
+        entries = image.mpinfo[0xB002]  # type: ignore[attr-defined]
+        image.seek(1)
+        image.load()
+    whole = (tmp_path / "carried.jpg").stat().st_size
+    assert sum(entry["Size"] for entry in entries) == whole
+
+
+@pytest.mark.parametrize("transfer", ["pq", "hlg"])
+@pytest.mark.parametrize(("primaries", "code"), [("rec709", 1), ("rec2020", 9), ("p3", 12)])
+@pytest.mark.parametrize("bits", [10, 12])
+def test_avif_holds_the_signal_and_says_what_it_is(
+    tmp_path: Path, transfer: str, primaries: str, code: int, bits: int
+) -> None:
+    settings = DisplaySettings(transfer=transfer, primaries=primaries, bits=bits, quality=98)  # type: ignore[arg-type]
+    write_avif(tmp_path / "a.avif", scene(), settings)
+    data = (tmp_path / "a.avif").read_bytes()
+    nclx = data.index(b"colrnclx") + 8
+    assert struct.unpack(">HHH", data[nclx : nclx + 6]) == (code, {"pq": 16, "hlg": 18}[transfer], 9)
+    found = imagecodecs.avif_decode(data)
+    assert found.shape == (64, 96, 3)
+    signal = encoded_signal(scene(), settings).permute(1, 2, 0).numpy()
+    assert np.abs(found / (2**bits - 1) - signal).mean() < 0.01
+    with Image.open(io.BytesIO(data)) as image:  # another decoder's reading of the same file, in 8 bits
+        other = np.asarray(image.convert("RGB")) / 255
+    assert np.abs(other - signal).mean() < 0.015
+
+
+def test_previews_say_that_they_are_srgb(tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.png"):
+        write_picture(tmp_path / name, scene())
+        with Image.open(tmp_path / name) as image:
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+            assert "sRGB" in ImageCms.getProfileDescription(profile)
+
+
+def photograph(path: Path, orientation: int = 6) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make], exif[ExifTags.Base.Model], exif[ExifTags.Base.Copyright] = "Maker", "One", "(c) Someone"
+    exif[ExifTags.Base.Orientation] = orientation
+    exif.get_ifd(ExifTags.IFD.Exif).update(
+        {0x829A: 1 / 60, 0x8827: 200, 0x9003: "2024:05:06 07:08:09", 0x927C: b"own notes"}
+    )
+    exif.get_ifd(ExifTags.IFD.GPSInfo).update({1: "N", 2: (25.0, 2.0, 1.0)})
+    Image.new("RGB", (32, 24)).save(path, exif=exif)
+
+
+def test_camera_time_place_and_copyright_are_carried_and_the_picture_is_upright(tmp_path: Path) -> None:
+    photograph(tmp_path / "taken.jpg")
+    exif = carried_exif(tmp_path / "taken.jpg")
+    assert exif is not None
+    for name in ("a.jpg", "a.png"):
+        write_picture(tmp_path / name, scene(), exif=exif)
+        with Image.open(tmp_path / name) as image:
+            found = image.getexif()
+            details, place = found.get_ifd(ExifTags.IFD.Exif), found.get_ifd(ExifTags.IFD.GPSInfo)
+        assert found[ExifTags.Base.Make] == "Maker"
+        assert found[ExifTags.Base.Copyright] == "(c) Someone"
+        assert found[ExifTags.Base.Orientation] == 1
+        assert float(details[0x829A]) == pytest.approx(1 / 60, rel=1e-4)
+        assert details[0x9003] == "2024:05:06 07:08:09"
+        assert 0x927C not in details
+        assert place[1] == "N"
+        assert [float(part) for part in place[2]] == [25, 2, 1]
+
+
+def test_without_exif_nothing_is_carried(tmp_path: Path) -> None:
+    Image.new("RGB", (32, 24)).save(tmp_path / "bare.jpg")
+    (tmp_path / "damaged.jpg").write_bytes(b"\xff\xd8\xff\xe1")
+    assert carried_exif(tmp_path / "bare.jpg") is None
+    assert carried_exif(tmp_path / "damaged.jpg") is None
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.avif"])
+def test_only_a_jpeg_can_have_a_gain_map(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=r"only a \.jpg file can have a gain map"):
+        check_picture(tmp_path / name, gain_map=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"peak": 100}, {"peak": 2e4}, {"bits": 8}, {"transfer": "srgb"}, {"brightness": float("nan")}, {"quality": 0}],
+)
+def test_settings_out_of_range_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(change))):
+        DisplaySettings(**change)  # type: ignore[arg-type]
+
+
+def test_tonemap_writes_hdr_files_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_radiance(tmp_path / "a.exr", scene())
+    assert main(["tonemap", str(tmp_path / "a.exr"), "--out", str(tmp_path / "a.jpg"), "--gain-map"]) == 0
+    assert main(["tonemap", str(tmp_path / "a.exr"), "--out", str(tmp_path / "a.avif"), "--transfer", "hlg"]) == 0
+    assert main(["tonemap", str(tmp_path / "a.exr"), "--out", str(tmp_path / "a.png"), "--gain-map"]) == 1
+    assert "only a .jpg file can have a gain map" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.avif", "a.exr", "a.jpg"]

@@ -1,0 +1,178 @@
+"""Brackets found on a card: by camera, time and exposure, with all that a card holds besides."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from hdr.folder import Contents, find_brackets, read_shot
+
+BEGIN = datetime(2024, 5, 6, 7, 8, 9)
+TIMES = (1 / 100, 1 / 400, 1 / 25)  # as cameras take them: middle, short, long
+
+
+def shoot(
+    path: Path,
+    seconds: float | None = 0.0,
+    time: float | None = 1 / 100,
+    camera: str = "One",
+    size: tuple[int, int] = (32, 24),
+    serial: str | None = None,
+) -> Path:
+    """A photograph taken so many seconds after the first."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make], exif[ExifTags.Base.Model] = "Maker", camera
+    details = exif.get_ifd(ExifTags.IFD.Exif)
+    details[ExifTags.Base.ISOSpeedRatings] = 100
+    if time is not None:
+        details[ExifTags.Base.ExposureTime] = time
+    if seconds is not None:
+        moment = BEGIN + timedelta(seconds=seconds)
+        details[ExifTags.Base.DateTimeOriginal] = moment.strftime("%Y:%m:%d %H:%M:%S")
+    if serial is not None:
+        details[ExifTags.Base.BodySerialNumber] = serial
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(len(str(path))).integers(0, 255, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(pixels).save(path, exif=exif)
+    return path
+
+
+def found(contents: Contents) -> list[list[str]]:
+    return [[shot.path.name for shot in group.shots] for group in contents.groups]
+
+
+def test_brackets_are_split_where_time_passes(tmp_path: Path) -> None:
+    for number, seconds in enumerate([0, 0, 1, 20, 21, 21]):
+        shoot(tmp_path / f"IMG_{number}.JPG", seconds, TIMES[number % 3] * (1 if number < 3 else 2))
+    contents = find_brackets(tmp_path)
+    assert found(contents) == [["IMG_0.JPG", "IMG_1.JPG", "IMG_2.JPG"], ["IMG_3.JPG", "IMG_4.JPG", "IMG_5.JPG"]]
+    assert [group.name for group in contents.groups] == ["IMG_0-IMG_2", "IMG_3-IMG_5"]
+    assert [group.problem for group in contents.groups] == ["", ""]
+
+
+def test_brackets_without_a_gap_are_split_where_an_exposure_comes_again(tmp_path: Path) -> None:
+    for number in range(9):
+        shoot(tmp_path / f"IMG_{number}.jpg", number // 3, TIMES[number % 3])
+    assert [len(group) for group in found(find_brackets(tmp_path))] == [3, 3, 3]
+
+
+def test_a_long_exposure_is_no_gap(tmp_path: Path) -> None:
+    for number, (seconds, time) in enumerate([(0, 30.0), (31, 120.0), (152, 8.0)]):
+        shoot(tmp_path / f"IMG_{number}.jpg", seconds, time)
+    assert [len(group) for group in found(find_brackets(tmp_path))] == [3]
+
+
+@pytest.mark.parametrize("change", ["camera", "size", "serial"])
+def test_cameras_and_sizes_are_not_mixed(tmp_path: Path, change: str) -> None:
+    for number, time in enumerate(TIMES):
+        shoot(tmp_path / f"A{number}.jpg", number, time, **{"serial": "7"})
+        other = {"camera": "Two"} if change == "camera" else {"size": (48, 24)} if change == "size" else {"serial": "8"}
+        shoot(tmp_path / f"B{number}.jpg", number + (10 if change == "size" else 0), time, **{"serial": "7", **other})
+    groups = found(find_brackets(tmp_path))
+    assert sorted(groups) == [["A0.jpg", "A1.jpg", "A2.jpg"], ["B0.jpg", "B1.jpg", "B2.jpg"]]
+
+
+def test_a_portrait_beside_landscapes_has_the_size_of_the_sensor(tmp_path: Path) -> None:
+    for number, time in enumerate(TIMES):
+        shoot(tmp_path / f"A{number}.jpg", 0, time, size=(32, 24) if number else (24, 32))
+    assert [len(group) for group in found(find_brackets(tmp_path))] == [3]
+
+
+def test_single_pictures_and_repeated_exposures_are_no_brackets(tmp_path: Path) -> None:
+    for number, seconds in enumerate([0, 0, 50]):
+        shoot(tmp_path / f"IMG_{number}.jpg", seconds, 1 / 100)
+    contents = find_brackets(tmp_path)
+    assert [group.problem for group in contents.groups] == ["a single picture"] * 3
+
+
+def test_pictures_are_counted_off_where_that_is_asked_for(tmp_path: Path) -> None:
+    for number in range(7):
+        shoot(tmp_path / f"IMG_{number}.jpg", 100 * number, TIMES[number % 3])
+    contents = find_brackets(tmp_path, group=3)
+    assert [len(group) for group in found(contents)] == [3, 3, 1]
+    assert contents.groups[2].problem == "a single picture"
+    shoot(tmp_path / "IMG_7.jpg", 701, 1 / 9)
+    assert find_brackets(tmp_path, group=3).groups[2].problem == "2 of 3 pictures"
+
+
+def test_the_gap_can_be_chosen(tmp_path: Path) -> None:
+    for number, time in enumerate(TIMES):
+        shoot(tmp_path / f"IMG_{number}.jpg", 10 * number, time)
+    assert [len(group) for group in found(find_brackets(tmp_path))] == [1, 1, 1]
+    assert [len(group) for group in found(find_brackets(tmp_path, gap=10))] == [3]
+
+
+def test_without_a_clock_names_and_exposures_tell(tmp_path: Path) -> None:
+    for number in range(6):
+        shoot(tmp_path / f"IMG_{number}.jpg", None, TIMES[number % 3])
+    assert [len(group) for group in found(find_brackets(tmp_path))] == [3, 3]
+
+
+def test_a_bracket_without_times_says_so(tmp_path: Path) -> None:
+    for number in range(2):
+        shoot(tmp_path / f"IMG_{number}.jpg", 0, None)
+    assert "no exposure time in IMG_0.jpg, IMG_1.jpg" in find_brackets(tmp_path).groups[0].problem
+
+
+def test_folders_in_the_folder_are_searched_and_hidden_and_excluded_ones_are_not(tmp_path: Path) -> None:
+    for place in ("DCIM/100", ".Trashes", "out"):
+        for number, time in enumerate(TIMES):
+            shoot(tmp_path / place / f"IMG_{number}.jpg", 0, time)
+    shoot(tmp_path / "DCIM" / "100" / "._IMG_0.jpg")
+    (tmp_path / "notes.txt").write_text("nothing")
+    contents = find_brackets(tmp_path, exclude=tmp_path / "out")
+    assert [group.paths[0].parent.name for group in contents.groups] == ["100"]
+    assert [len(group) for group in found(contents)] == [3]
+
+
+def test_names_that_come_again_or_differ_in_case_only_are_told_apart(tmp_path: Path) -> None:
+    for folder, name, begin in (("100", "IMG", 0), ("101", "IMG", 100), ("102", "img", 200)):
+        for number, time in enumerate(TIMES):
+            shoot(tmp_path / folder / f"{name}_{number}.jpg", begin, time)
+    assert [group.name for group in find_brackets(tmp_path).groups] == ["IMG_0-IMG_2", "IMG_0-IMG_2-2", "img_0-img_2-3"]
+
+
+def test_damaged_files_are_named_and_the_others_are_grouped(tmp_path: Path) -> None:
+    for number in range(4):
+        shoot(tmp_path / f"IMG_{number}.jpg", 0, 1 / 100 * 2**number)
+    (tmp_path / "IMG_2.jpg").write_bytes(b"\xff\xd8\xff\xe1nothing")
+    (tmp_path / "IMG_9.jpg").write_bytes(b"")
+    contents = find_brackets(tmp_path)
+    assert found(contents) == [["IMG_0.jpg", "IMG_1.jpg", "IMG_3.jpg"]]
+    assert sorted(path.name for path in contents.unreadable) == ["IMG_2.jpg", "IMG_9.jpg"]
+    assert all("damaged" in reason for reason in contents.unreadable.values())
+
+
+def test_the_raw_file_stands_for_the_jpeg_beside_it(tmp_path: Path) -> None:
+    pytest.importorskip("rawpy")
+    from tests.hdr.raw_files import write_dng
+
+    for number, time in enumerate(TIMES):
+        shoot(tmp_path / f"IMG_{number}.JPG", 0, time)
+        write_dng(tmp_path / f"IMG_{number}.DNG", np.full((32, 48, 3), 0.2), time=time)
+    contents = find_brackets(tmp_path)
+    assert found(contents) == [["IMG_0.DNG", "IMG_1.DNG", "IMG_2.DNG"]]
+    assert [path.name for path in contents.left_out] == ["IMG_0.JPG", "IMG_1.JPG", "IMG_2.JPG"]
+
+
+def test_what_the_camera_wrote_down_is_read(tmp_path: Path) -> None:
+    shot = read_shot(shoot(tmp_path / "a.jpg", 5, 1 / 50, serial="7"))
+    assert shot.camera == "Maker One 7"
+    assert shot.taken == BEGIN + timedelta(seconds=5)
+    assert shot.exposure == pytest.approx(1 / 50, rel=1e-4)
+    assert shot.size == (32, 24)
+
+
+def test_what_is_no_folder_of_photographs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotADirectoryError, match="no such folder"):
+        find_brackets(tmp_path / "none")
+    with pytest.raises(ValueError, match="no photographs"):
+        find_brackets(tmp_path)
+    with pytest.raises(ValueError, match="two or more pictures, got --group 1"):
+        find_brackets(tmp_path, group=1)
+    with pytest.raises(ValueError, match="0 or more; got -1"):
+        find_brackets(tmp_path, gap=-1)
