@@ -15,9 +15,9 @@ from torch import Tensor
 
 from hdr.calibration import Calibration, calibrate, check_exposures, estimate_exposures
 from hdr.exposure import exposures_from_ev, exposures_from_exif, read_exposure_file, warn_if_camera_disagrees
-from hdr.io import is_raw, read_ldr
+from hdr.io import is_raw, read_photograph
 from hdr.radiometry import GAMMA, relative_exposures
-from hdr.raw import RawSettings, read_raw, white_balance_factors
+from hdr.raw import LEVELS, RawSettings, read_raw, white_balance_factors
 from hdr.response import Response
 
 SMALLEST_SIDE = 16
@@ -189,7 +189,7 @@ class Bracket:
         Parameters
         ----------
         paths
-            TIFF, PNG or JPEG files of 8 or 16 bits, or camera raw, in any order.
+            Files that :func:`hdr.io.read_ldr` reads, or camera raw, in any order.
         exposure_times
             Seconds, one for each file.
         exposure_values
@@ -197,8 +197,8 @@ class Bracket:
         exposure_file
             Text file with one EV a line, in the order of ``paths`` (the layout of Kalantari and Ramamoorthi).
         response
-            The camera's. ``"auto"`` estimates it from 8-bit files; deeper ones are taken to be gamma 2.2, and camera
-            raw is linear. What others developed from raw has ``Response.linear()``.
+            The camera's. ``"auto"`` estimates it from 8-bit files; 16-bit ones are taken to be gamma 2.2; camera raw
+            and floating-point files are linear. What others developed from raw has ``Response.linear()``.
         reference, check
             As in :meth:`from_images`.
         raw
@@ -230,13 +230,16 @@ class Bracket:
             else _stated_exposures(paths, exposure_times, exposure_values, exposure_file)
         )
         if raw_files:
-            images = _developed(paths, exposures, reference, raw or RawSettings())
-            response = Response.linear() if response == "auto" else response
+            images, levels, linear = _developed(paths, exposures, reference, raw or RawSettings()), LEVELS, True
         else:
-            images = [read_ldr(path) for path in paths]
-        levels = 255 if all(_is_of_eight_bits(image) for image in images) else 65535
+            photographs = [read_photograph(path) for path in paths]
+            images, linear = [one.image for one in photographs], photographs[0].linear
+            if any(one.linear != linear for one in photographs):
+                raise ValueError(f"{', '.join(names)}: linear files beside encoded ones; merge one kind")
+            levels = 255 if all(_is_of_eight_bits(image) for image in images) else photographs[0].levels
         if response == "auto":
-            response = None if levels == 255 else Response.gamma(GAMMA)  # type: ignore[assignment]
+            encoded = None if levels == 255 else Response.gamma(GAMMA)
+            response = Response.linear() if linear else encoded  # type: ignore[assignment]
         return cls.from_images(
             images,
             exposures,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from torch import Tensor
 from hdr._files import check_folder, check_writable, written_whole
 from hdr.baselines import BASELINES, reference_only, weighted_merge
 from hdr.bracket import Bracket
+from hdr.delivery import write_picture
 from hdr.evaluation import OURS, UNTRAINED, Case, Score, measure_against, score
-from hdr.io import write_preview, write_radiance
+from hdr.io import write_radiance
 from hdr.merge import Merger
 from hdr.metrics import METRICS, format_metric
 from hdr.photograph_scene import photograph_scene
@@ -23,13 +25,15 @@ from hdr.tonemap import tonemap
 FIGURE = "hdr-demo.png"
 MERGED = "hdr-demo.exr"
 PREVIEW = "hdr-demo.jpg"
+DISPLAYED = ("hdr-demo-gain-map.jpg", "hdr-demo.avif")
+"""Written if imagecodecs is installed: for displays that show HDR."""
 
 _LARGEST_ERROR = 0.2  # in the mu-law domain, white in the error maps
 _DPI = 150
 
 
 def run_demo(merger: Merger, folder: Path, *, overwrite: bool = False, seed: int = 0) -> list[Score]:
-    """Merge the photographed scene, and write radiance, a preview and a figure that compares it with the truth.
+    """Merge the photographed scene, and write radiance, previews and a figure that compares it with the truth.
 
     Parameters
     ----------
@@ -54,7 +58,8 @@ def run_demo(merger: Merger, folder: Path, *, overwrite: bool = False, seed: int
     """
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (FIGURE, MERGED, PREVIEW):
+    displayed = DISPLAYED if importlib.util.find_spec("imagecodecs") else ()
+    for name in (FIGURE, MERGED, PREVIEW, *displayed):
         check_writable(folder / name, overwrite=overwrite)
     scene = photograph_scene(seed)
     merged = merger(scene.bracket)
@@ -62,7 +67,8 @@ def run_demo(merger: Merger, folder: Path, *, overwrite: bool = False, seed: int
     case = Case("demo", scene.bracket, measure_against(scene.radiance))
     scores = score(case, {OURS: lambda _: merged, UNTRAINED: untrained, **BASELINES})
     write_radiance(folder / MERGED, merged, overwrite=overwrite)
-    write_preview(folder / PREVIEW, merged, overwrite=overwrite)
+    for name in (PREVIEW, *displayed):
+        write_picture(folder / name, merged, gain_map="gain-map" in name, overwrite=overwrite)
     figure = draw_comparison(scene, merged, scores)
     with written_whole(folder / FIGURE, overwrite=overwrite) as temporary:
         figure.savefig(temporary, dpi=_DPI)

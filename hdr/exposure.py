@@ -8,13 +8,12 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from PIL import ExifTags, Image
+from PIL import ExifTags
 
-from hdr.io import damage_reported, is_raw
+from hdr.io import RADIANCE_SUFFIXES, damage_reported, is_raw, opened_image
 
 _EXPOSURE_TIME = 0x829A
 _F_NUMBER = 0x829D
@@ -66,7 +65,9 @@ def read_camera_settings(path: str | os.PathLike[str]) -> CameraSettings:
 
         return read_raw_settings(path)
     data = Path(path).read_bytes()
-    with damage_reported(path), Image.open(BytesIO(data)) as image:
+    if Path(path).suffix.lower() in RADIANCE_SUFFIXES:
+        return CameraSettings(None, None, None)
+    with opened_image(Path(path), data) as image, damage_reported(path):
         tags = image.getexif().get_ifd(ExifTags.IFD.Exif)
     sensitivities = (_positive(tags.get(tag)) for tag in _ISO_TAGS)
     return CameraSettings(

@@ -6,16 +6,15 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from io import BytesIO
 from pathlib import Path
 
-from PIL import ExifTags, Image
+from PIL import ExifTags
 
 from hdr.bracket import SMALLEST_RATIO
 from hdr.exposure import CameraSettings, read_camera_settings
-from hdr.io import RAW_SUFFIXES, damage_reported, is_raw
+from hdr.io import HEIF_SUFFIXES, RAW_SUFFIXES, damage_reported, is_raw, opened_image
 
-PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", *RAW_SUFFIXES)
+PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".avif", *HEIF_SUFFIXES, *RAW_SUFFIXES)
 
 LARGEST_GAP = 3.0
 """Seconds from the end of one exposure to the next within a bracket, by default."""
@@ -170,7 +169,7 @@ def read_shot(path: str | os.PathLike[str]) -> Shot:
     path = Path(path)
     settings = read_camera_settings(path)
     try:
-        with damage_reported(path), Image.open(BytesIO(path.read_bytes())) as image:
+        with opened_image(path, path.read_bytes()) as image, damage_reported(path):
             tags, size = image.getexif(), image.size
             details = tags.get_ifd(ExifTags.IFD.Exif)
     except ValueError:

@@ -1,17 +1,18 @@
 """Reading photographs, reading and writing radiance, writing previews.
 
-Photographs are 8- and 16-bit TIFF, PNG and JPEG; radiance is .hdr (Radiance RGBE) and .exr (OpenEXR). Whatever is
-written is written whole or not at all.
+Photographs are 8- and 16-bit TIFF, PNG, JPEG, AVIF and HEIC, and linear light in floating-point TIFF; radiance is .hdr
+(Radiance RGBE) and .exr (OpenEXR). Whatever is written is written whole or not at all.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -33,6 +34,9 @@ RAW_SUFFIXES = (
 REC709 = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06, 0.3127, 0.329)
 """Chromaticities of red, green, blue and white."""
 
+HEIF_SUFFIXES = (".heic", ".heif", ".hif")
+
+_FLOAT_LEVELS = 2**24
 _JPEG_QUALITY = 95
 _PNG_BIT_DEPTH_OFFSET = 24  # the signature, the length and name of IHDR, width and height come first
 _TIFF_BITS_PER_SAMPLE = 258
@@ -43,7 +47,6 @@ _REFUSED_MODES = {
     "I;16": "a grey image",
     "I;16B": "a grey image",
     "F": "a grey image",
-    "RGBA": "an image with an alpha channel",
     "RGBX": "an image with a fourth channel",
     "LA": "a grey image with an alpha channel",
     "PA": "a palette image with an alpha channel",
@@ -58,8 +61,10 @@ def read_ldr(path: str | os.PathLike[str]) -> Tensor:
     Parameters
     ----------
     path
-        An RGB picture of 8 or 16 bits per channel: TIFF, PNG or JPEG. The orientation that the camera wrote down is
-        honoured; colour profiles are not.
+        An RGB picture of 8 or 16 bits per channel: TIFF, PNG, JPEG, AVIF or HEIC (``captum-ext[raw]``); or linear light
+        in [0, 1]: TIFF of 32-bit float, .exr and .hdr. The orientation that the camera wrote down is honoured; colour
+        profiles other than sRGB's are converted to it, in 8-bit files; an opaque alpha channel is dropped. What is
+        changed in this way is warned of.
 
     Returns
     -------
@@ -71,7 +76,8 @@ def read_ldr(path: str | os.PathLike[str]) -> Tensor:
     OSError
         If the file cannot be opened.
     ValueError
-        If it is truncated, camera raw, no picture of these kinds, or has channels other than RGB.
+        If it is truncated, camera raw, no picture of these kinds, transparent, has channels other than RGB, or linear
+        light outside of [0, 1].
 
     Examples
     --------
@@ -83,21 +89,48 @@ def read_ldr(path: str | os.PathLike[str]) -> Tensor:
     torch.Size([3, 20, 30])
     >>> folder.cleanup()
     """
+    return read_photograph(path).image
+
+
+class Photograph(NamedTuple):
+    """A photograph, and what its file says about the values."""
+
+    image: Tensor
+    """Shape (3, H, W), float32 in [0, 1]."""
+    levels: int
+    """Largest level of the file, 255 or 65535; of floating-point files that of float32's precision."""
+    linear: bool
+    """Whether the values are linear light by the kind of the file."""
+
+
+def read_photograph(path: str | os.PathLike[str]) -> Photograph:
+    """Read a photograph upright; files and errors are those of :func:`read_ldr`."""
     path = Path(path)
     if is_raw(path):
         raise ValueError(f"{path}: camera raw, which hdr.raw.read_raw reads")
+    if path.suffix.lower() in RADIANCE_SUFFIXES:
+        return _linear(path, read_radiance(path))
     data = path.read_bytes()
-    with damage_reported(path):
-        image = Image.open(BytesIO(data))
-    with image:
+    if data[:4] in (b"II*\0", b"MM\0*"):
+        light = _decode_float_tiff(data)
+        if light is not None:
+            return _linear(path, torch.from_numpy(light).permute(2, 0, 1).contiguous())
+    with opened_image(path, data) as image:
         _check_photograph(path, image)
         with damage_reported(path):
             sixteen_bits = _bits_per_channel(image, data) == 16
             # Loading it all finds truncation, which OpenCV passes over, also in 16-bit files that OpenCV decodes.
-            pixels = np.array(ImageOps.exif_transpose(image))
+            upright = ImageOps.exif_transpose(image)
+        opaque = _without_alpha(path, upright)
+        pixels: NDArray[Any] = np.array(opaque if sixteen_bits else _in_srgb(path, opaque))
+        profile = _foreign_profile(opaque)
     if sixteen_bits:
+        if profile:
+            warnings.warn(f"{path}: its colour profile ({profile}) is not applied to 16-bit files", stacklevel=3)
         pixels = _decode_with_opencv(path, data)
-    return torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).div_(np.iinfo(pixels.dtype).max).contiguous()
+    levels = int(np.iinfo(pixels.dtype).max)
+    scaled = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).div_(levels).contiguous()
+    return Photograph(scaled, levels, linear=False)
 
 
 def read_radiance(path: str | os.PathLike[str]) -> Tensor:
@@ -295,14 +328,91 @@ def is_raw(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() in RAW_SUFFIXES
 
 
+@contextmanager
+def opened_image(path: Path, data: bytes) -> Iterator[Image.Image]:
+    """Context of a picture opened by Pillow; what is damaged or unknown is a ValueError that names the file."""
+    if path.suffix.lower() in HEIF_SUFFIXES:
+        try:
+            import pillow_heif
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                "HEIC is read with pillow-heif; install the extra: pip install 'captum-ext[raw]'", name="pillow_heif"
+            ) from error
+        pillow_heif.register_heif_opener()
+    with damage_reported(path):
+        image = Image.open(BytesIO(data))
+    with image:
+        yield image
+
+
+def _linear(path: Path, light: Tensor) -> Photograph:
+    check_radiance(light, str(path))
+    brightest = float(light.max())
+    if brightest > 1:
+        raise ValueError(
+            f"{path}: linear light up to {brightest:g}; as an exposure of a bracket it has to lie in [0, 1], where 1 "
+            "is the camera's white: divide all exposures by that"
+        )
+    return Photograph(light, _FLOAT_LEVELS, linear=True)
+
+
+def _decode_float_tiff(data: bytes) -> NDArray[Any] | None:
+    """RGB (H, W, 3) of a TIFF of 32-bit float, which Pillow does not read; None if it is another."""
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+    if pixels is None or pixels.dtype != np.float32 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        return None
+    return np.ascontiguousarray(pixels[..., ::-1])
+
+
 def _check_photograph(path: Path, image: Image.Image) -> None:
-    if image.format not in ("TIFF", "PNG", "JPEG", "MPO"):
-        raise ValueError(f"{path}: a {image.format} file; photographs are read from TIFF, PNG and JPEG")
-    if image.mode != "RGB":
+    if image.format not in ("TIFF", "PNG", "JPEG", "MPO", "AVIF", "HEIF"):
+        raise ValueError(f"{path}: a {image.format} file; photographs are read from TIFF, PNG, JPEG, AVIF and HEIC")
+    if image.mode not in ("RGB", "RGBA"):
         kind = _REFUSED_MODES.get(image.mode, f"an image of mode {image.mode}")
         raise ValueError(f"{path}: {kind}; photographs must be RGB without alpha, convert it first")
     if "transparency" in image.info:
         raise ValueError(f"{path}: an image with a transparent colour; photographs must be RGB without alpha")
+
+
+def _without_alpha(path: Path, image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    least, _ = image.getchannel("A").getextrema()
+    if least != 255:
+        raise ValueError(f"{path}: an image with an alpha channel, transparent in parts; photographs must be opaque")
+    warnings.warn(f"{path}: its alpha channel, opaque all over, is dropped", stacklevel=4)
+    return image.convert("RGB")
+
+
+def _foreign_profile(image: Image.Image) -> str:
+    """Name of a colour profile that is not sRGB's; empty if there is none."""
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return ""
+    try:
+        name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(BytesIO(profile))).strip()
+    except (ImageCms.PyCMSError, OSError):
+        return "damaged"
+    return "" if "srgb" in name.lower() else name or "without a name"
+
+
+def _in_srgb(path: Path, image: Image.Image) -> Image.Image:
+    name = _foreign_profile(image)
+    if not name:
+        return image
+    try:
+        profile = ImageCms.ImageCmsProfile(BytesIO(image.info["icc_profile"]))
+        converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"))
+    except (ImageCms.PyCMSError, OSError) as error:
+        raise ValueError(
+            f"{path}: its colour profile ({name}) cannot be applied ({error}); convert it to sRGB"
+        ) from error
+    warnings.warn(f"{path}: converted from its colour profile ({name}) to sRGB", stacklevel=4)
+    assert converted is not None
+    return converted
 
 
 def _bits_per_channel(image: Image.Image, data: bytes) -> int:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-_EXTRAS = {"imagecodecs": "delivery", "lightning": "train", "rawpy": "raw", "tensorboard": "train"}
+_EXTRAS = {
+    "imagecodecs": "delivery",
+    "lightning": "train",
+    "pillow_heif": "raw",
+    "rawpy": "raw",
+    "tensorboard": "train",
+}
 _LACK_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 

@@ -4,6 +4,7 @@ import errno
 import os
 import struct
 import tempfile
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,11 +13,14 @@ import numpy as np
 import OpenEXR
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 from hdr._files import check_writable, written_whole
-from hdr.io import check_radiance, read_ldr, read_radiance, write_preview, write_radiance
+from hdr.bracket import Bracket
+from hdr.exposure import read_camera_settings
+from hdr.io import check_radiance, read_ldr, read_photograph, read_radiance, write_preview, write_radiance
 from hdr.tonemap import tonemap
+from tests.hdr.brackets import textured
 from tests.hdr.photographs import random_pixels, write_16_bit, write_16_bit_tiff, write_photograph
 
 # The eight orientations of EXIF 2.3 by what has to be done to the stored pixels, written out by hand.
@@ -78,8 +82,8 @@ def test_orientation_of_16_bit_tiff_is_honoured(tmp_path, orientation):
         ("L", ".png", "grey"),
         ("L", ".jpg", "grey"),
         ("I;16", ".tif", "grey"),
-        ("RGBA", ".png", "alpha"),
-        ("RGBA", ".tif", "alpha"),
+        ("RGBA", ".png", "alpha channel, transparent in parts"),
+        ("RGBA", ".tif", "alpha channel, transparent in parts"),
         ("LA", ".png", "alpha"),
         ("CMYK", ".jpg", "CMYK"),
         ("CMYK", ".tif", "CMYK"),
@@ -110,7 +114,7 @@ def test_16_bit_grey_and_alpha_are_refused(tmp_path, suffix, channels):
 
 def test_other_picture_formats_are_refused_by_name(tmp_path):
     Image.fromarray(random_pixels()).save(tmp_path / "a.bmp")
-    with pytest.raises(ValueError, match="BMP file; photographs are read from TIFF, PNG and JPEG"):
+    with pytest.raises(ValueError, match="BMP file; photographs are read from TIFF, PNG, JPEG, AVIF and HEIC"):
         read_ldr(tmp_path / "a.bmp")
 
 
@@ -356,3 +360,97 @@ def test_an_interrupted_write_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert list(tmp_path.iterdir()) == []
+
+
+def smooth_pixels(height: int = 24, width: int = 32) -> np.ndarray:
+    y, x = np.mgrid[0:height, 0:width]
+    return np.stack([60 + 4 * x, 40 + 5 * y, 200 - 3 * x], axis=-1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_an_opaque_alpha_channel_is_dropped_with_a_word(tmp_path, suffix):
+    alpha = np.full((24, 32, 1), 255, np.uint8)
+    Image.fromarray(np.concatenate([smooth_pixels(), alpha], axis=-1)).save(tmp_path / f"a{suffix}")
+    with pytest.warns(UserWarning, match="alpha channel, opaque all over, is dropped"):
+        found = read_ldr(tmp_path / f"a{suffix}")
+    torch.testing.assert_close(found, torch.from_numpy(smooth_pixels()).permute(2, 0, 1) / 255)
+
+
+def test_avif_is_read(tmp_path):
+    Image.fromarray(smooth_pixels()).save(tmp_path / "a.avif", quality=95)
+    expected = torch.from_numpy(smooth_pixels()).permute(2, 0, 1) / 255
+    torch.testing.assert_close(read_ldr(tmp_path / "a.avif"), expected, atol=0.03, rtol=0)
+
+
+def test_heic_is_read_with_its_orientation_and_settings(tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x829A] = 1 / 50
+    exif[0x010F] = "Maker"
+    heic = pillow_heif.from_pillow(Image.fromarray(smooth_pixels()))
+    heic.save(tmp_path / "a.heic", quality=95, exif=exif.tobytes())
+    expected = torch.from_numpy(smooth_pixels()).permute(2, 0, 1) / 255
+    torch.testing.assert_close(read_ldr(tmp_path / "a.heic"), expected, atol=0.03, rtol=0)
+    assert read_camera_settings(tmp_path / "a.heic").time == pytest.approx(1 / 50, rel=1e-4)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".exr", ".hdr"])
+def test_linear_light_is_read_as_it_is_and_known_as_linear(tmp_path, suffix):
+    light = torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0))
+    if suffix == ".tif":
+        pixels = np.ascontiguousarray(light.permute(1, 2, 0).numpy()[..., ::-1])
+        assert cv2.imwrite(str(tmp_path / "a.tif"), pixels)
+    else:
+        write_radiance(tmp_path / f"a{suffix}", light)
+    found = read_photograph(tmp_path / f"a{suffix}")
+    assert found.linear
+    torch.testing.assert_close(found.image, light, atol=0.005 if suffix == ".hdr" else 0, rtol=0)
+
+
+def test_a_bracket_of_linear_files_has_a_linear_response(tmp_path):
+    scene = textured(32, 48, darkest=0.002, brightest=0.06)
+    for t in (1.0, 4.0, 16.0):
+        write_radiance(tmp_path / f"{t:g}.exr", (t * scene).clamp(0, 1))
+    bracket = Bracket.from_files([tmp_path / f"{t:g}.exr" for t in (1.0, 4.0, 16.0)], [1.0, 4.0, 16.0])
+    assert bracket.calibration.response.name == "linear"
+    torch.testing.assert_close(bracket.radiance(1), scene, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(1.5, "linear light up to 1.5"), (float("nan"), "NaN"), (-0.1, "negative")]
+)
+def test_linear_light_that_is_no_exposure_is_refused(tmp_path, value, said):
+    pixels = np.full((20, 30, 3), 0.5, np.float32)
+    pixels[3, 4, 1] = value
+    assert cv2.imwrite(str(tmp_path / "a.tif"), pixels)
+    with pytest.raises(ValueError, match=said):
+        read_ldr(tmp_path / "a.tif")
+
+
+def profile_with_swapped_red_and_blue() -> bytes:
+    """sRGB's profile with the tags of red and blue exchanged: what it calls red is blue."""
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    count = int.from_bytes(data[128:132], "big")
+    entries = [132 + 12 * index for index in range(count)]
+    places = {bytes(data[entry : entry + 4]): entry for entry in entries}
+    red, blue = (slice(places[name] + 4, places[name] + 12) for name in (b"rXYZ", b"bXYZ"))
+    data[red], data[blue] = data[blue], data[red]
+    return bytes(
+        data.replace("sRGB".encode("utf-16-be"), "Swap".encode("utf-16-be")).replace(b"sRGB built", b"Swap built")
+    )
+
+
+def test_colour_profiles_are_applied_with_a_word(tmp_path):
+    Image.fromarray(smooth_pixels()).save(tmp_path / "a.png", icc_profile=profile_with_swapped_red_and_blue())
+    with pytest.warns(UserWarning, match="converted from its colour profile"):
+        found = read_ldr(tmp_path / "a.png")
+    expected = torch.from_numpy(smooth_pixels()[..., ::-1].copy()).permute(2, 0, 1) / 255
+    torch.testing.assert_close(found, expected, atol=0.012, rtol=0)
+
+
+def test_the_profile_of_srgb_changes_nothing(tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(smooth_pixels()).save(tmp_path / "a.png", icc_profile=profile)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(read_ldr(tmp_path / "a.png"), torch.from_numpy(smooth_pixels()).permute(2, 0, 1) / 255)
