@@ -23,7 +23,7 @@ define install
 endef
 
 $(DEMO): pyproject.toml
-	$(call install,cli$(COMMA)hdr,$(SIZE_DEMO))
+	$(call install,demo$(COMMA)hdr,$(SIZE_DEMO))
 	@touch $@
 
 $(DEV): pyproject.toml
@@ -33,6 +33,10 @@ $(DEV): pyproject.toml
 demo: $(DEMO)
 	$(BIN)/captum-ext demo --out demo-output --force
 	$(BIN)/hdr demo --out demo-output --force
+	@echo "All of it is in demo-output:"
+	@echo "  photographs.png  what five methods find in four photographs (photographs.csv: the numbers)"
+	@echo "  digits.png       what they find in ten scanned digits (digits.csv)"
+	@echo "  hdr-demo.png     a bracket of a scene that moves, merged (hdr-demo.exr: the radiance, hdr-demo.jpg: for the screen)"
 
 # One thread for each worker: with more, small models wait for each other.
 test: $(DEV)

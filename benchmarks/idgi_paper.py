@@ -15,21 +15,20 @@ from captum_ext.evaluation import METRICS, summarize
 from captum_ext.methods import method_named
 
 PAIRS = (("ig", "idgi"), ("guided-ig", "idgi:guided"), ("blur-ig", "idgi:blur"))
-PAPER = ("insertion", "aic", "sic")
+PAPER = ("insertion", "insertion-raw", "aic", "sic")
 """Yang, Wang and Bilgic, CVPR 2023: on these every IDGI variant is above its own base, for every model."""
 
 
-def direction(ours: Any) -> str:
-    """Say whether the difference has the paper's sign, and whether its interval leaves 0 out."""
+def verdict(ours: Any) -> str:
+    """Say whether IDGI is ahead, as the paper claims, by an interval that leaves 0 out."""
     sign = 1 if METRICS[ours.metric].higher_is_better else -1
-    same = sign * ours.difference > 0
     certain = ours.difference_low > 0 or ours.difference_high < 0
-    paper = "" if ours.metric in PAPER else " (not in the paper)"
-    return f"{'IDGI ahead' if same else 'IDGI behind'}{'' if certain else ', within chance'}{paper}"
+    found = "undecided" if not certain else "holds" if sign * ours.difference > 0 else "does not hold"
+    return found if ours.metric in PAPER else f"{found} (not claimed in the paper)"
 
 
 def print_pairs(table: pd.DataFrame) -> None:
-    print("| metric | base | IDGI variant | base's mean | IDGI's mean | difference (95 %) | better on | direction |")
+    print("| metric | base | IDGI variant | base's mean | IDGI's mean | difference (95 %) | better on | IDGI ahead |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for metric in table["metric"].unique():
         for pair in PAIRS:
@@ -40,7 +39,7 @@ def print_pairs(table: pd.DataFrame) -> None:
             cells = [METRICS[metric].title, *(method_named(name).title for name in pair)]
             cells += [f"{base.mean:.3f}", f"{ours.mean:.3f}"]
             cells += [f"{ours.difference:+.3f} ({ours.difference_low:+.3f} to {ours.difference_high:+.3f})"]
-            cells += [f"{ours.wins} of {ours.n_compared}", direction(ours)]
+            cells += [f"{ours.wins} of {ours.n_compared}", verdict(ours)]
             print(f"| {' | '.join(cells)} |")
 
 

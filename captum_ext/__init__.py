@@ -4,9 +4,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from captum_ext.attr import IDGI, BlurIG, FullGrad, GuidedIG, LayerIDGI, PathIG, SimpleFullGrad, SmoothFullGrad
+    from captum_ext.attr import (
+        IDGI,
+        BlurIG,
+        FullGrad,
+        GuidedIG,
+        LayerIDGI,
+        LLMGradientAttribution,
+        PathIG,
+        SimpleFullGrad,
+        SmoothFullGrad,
+    )
 
-__all__ = ["IDGI", "BlurIG", "FullGrad", "GuidedIG", "LayerIDGI", "PathIG", "SimpleFullGrad", "SmoothFullGrad"]
+__all__ = [
+    "IDGI",
+    "BlurIG",
+    "FullGrad",
+    "GuidedIG",
+    "LLMGradientAttribution",
+    "LayerIDGI",
+    "PathIG",
+    "SimpleFullGrad",
+    "SmoothFullGrad",
+]
 __version__ = "0.1.0"
 
 

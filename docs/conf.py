@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -53,7 +54,8 @@ napoleon_use_rtype = False
 
 html_theme = "furo"
 html_title = f"captum-ext {release}"
-html_static_path = ["_static"]
+# ziamath is there for its font, STIX Two Math, which is copied into the site: pages load nothing from elsewhere.
+html_static_path = ["_static", str(Path(importlib.util.find_spec("ziamath").origin).parent / "fonts")]
 html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_copy_source = False

@@ -8,10 +8,12 @@ from captum_ext.attr.full_gradient.decompose import decompose
 from captum_ext.attr.full_gradient.full_grad import FullGrad
 from captum_ext.attr.full_gradient.layer_totals import LayerContribution
 from captum_ext.attr.full_gradient.saliency import SimpleFullGrad, SmoothFullGrad
+from captum_ext.attr.llm import LLMGradientAttribution
 from captum_ext.attr.path.idgi import IDGI
 from captum_ext.attr.path.layer_idgi import LayerIDGI
 from captum_ext.attr.path.path_ig import BlurIG, GuidedIG, PathIG
 from captum_ext.attr.path.paths import AdaptivePath, BlurPath, GuidedPath, Path, StraightPath
+from captum_ext.attr.path.steps import StepsReport
 
 __all__ = [
     "IDGI",
@@ -22,6 +24,7 @@ __all__ = [
     "GuidedIG",
     "GuidedPath",
     "InvalidArgumentError",
+    "LLMGradientAttribution",
     "LayerContribution",
     "LayerIDGI",
     "NotDeterministicError",
@@ -29,6 +32,7 @@ __all__ = [
     "PathIG",
     "SimpleFullGrad",
     "SmoothFullGrad",
+    "StepsReport",
     "StraightPath",
     "TargetOutOfRangeError",
     "batch_norm_guard",

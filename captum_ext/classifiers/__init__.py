@@ -3,6 +3,7 @@
 from captum_ext.attr._common.blur import blur_within_borders
 from captum_ext.classifiers.baselines import ImageBaseline, image_baseline
 from captum_ext.classifiers.digits import Digits, scanned_digits, train_classifier
+from captum_ext.classifiers.efficientnets import efficientnet_lite
 from captum_ext.classifiers.images import ImageFileError, read_image
 from captum_ext.classifiers.models import (
     Classifier,
@@ -12,6 +13,7 @@ from captum_ext.classifiers.models import (
     load_classifier,
 )
 from captum_ext.classifiers.outputs import Logits, ModelError, Output, Probabilities
+from captum_ext.classifiers.photograph import Photograph, photographs
 from captum_ext.classifiers.seen_image import SeenImage, seen_image
 from captum_ext.classifiers.weights import WeightsFileError, load_weights
 
@@ -23,16 +25,19 @@ __all__ = [
     "Logits",
     "ModelError",
     "Output",
+    "Photograph",
     "Preprocessing",
     "Probabilities",
     "SeenImage",
     "WeightsFileError",
     "blur_within_borders",
+    "efficientnet_lite",
     "explained_model",
     "image_baseline",
     "imagenet_preprocessing",
     "load_classifier",
     "load_weights",
+    "photographs",
     "read_image",
     "scanned_digits",
     "seen_image",

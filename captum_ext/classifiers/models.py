@@ -24,6 +24,7 @@ from captum_ext.classifiers.weights import load_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+_LITE = re.compile(r"efficientnet-lite([0-4])")
 _INDEX = re.compile(r"-?[0-9]+")
 
 
@@ -123,7 +124,8 @@ def load_classifier(name: str, weights: Path | None = None, device: torch.device
     Parameters
     ----------
     name
-        A classification model of torchvision (``resnet50``), ``timm:NAME``, or ``package.module:function``, where
+        A classification model of torchvision (``resnet50``), ``timm:NAME``, ``efficientnet-lite0`` (whose weights come
+        with a Python package, see `captum_ext.classifiers.efficientnet_lite`), or ``package.module:function``, where
         the function takes no arguments and returns a `Classifier` or a module (which then gets
         `imagenet_preprocessing`).
     weights
@@ -139,6 +141,8 @@ def load_classifier(name: str, weights: Path | None = None, device: torch.device
     """
     if name.startswith("timm:"):
         classifier = _from_timm(name.removeprefix("timm:"), weights)
+    elif _LITE.fullmatch(name):
+        classifier = _from_package(name, weights)
     elif ":" in name:
         classifier = _from_function(name, weights)
     else:
@@ -157,7 +161,7 @@ def _from_torchvision(name: str, weights: Path | None) -> Classifier:
     if name not in known:
         raise ModelError(
             f"model {name!r} is not known: give a classification model of torchvision (similar are "
-            f"{_similar(known, name)}), timm:NAME, or package.module:function."
+            f"{_similar(known, name)}), timm:NAME, efficientnet-lite0 to 4, or package.module:function."
         )
     versions = torchvision.models.get_model_weights(name)
     # A file under torchvision's own name tells which of several versions it is, and so its preprocessing.
@@ -200,6 +204,15 @@ def _from_timm(name: str, weights: Path | None) -> Classifier:
     subset = timm_data.infer_imagenet_subset(model)
     names = [str(label) for label in timm_data.ImageNetInfo(subset).label_descriptions()] if subset else None
     return Classifier(model, Preprocessing(to_tensor, config["mean"], config["std"]), names)
+
+
+def _from_package(name: str, weights: Path | None) -> Classifier:
+    from captum_ext.classifiers.efficientnets import efficientnet_lite
+
+    classifier = efficientnet_lite(int(name[-1]))
+    if weights is not None:
+        load_weights(classifier.model, weights)
+    return classifier
 
 
 @contextmanager

@@ -10,6 +10,11 @@ from rich.table import Table
 
 from captum_ext._errors import printable
 
+WHAT_IDGI_SAYS = (
+    "IDGI says where the output changed, not for or against: all features of a step get the sign of its change, in "
+    "proportion to their squared gradients. For f = x0 - x1 at (3, 1), IG gives (3, -1) and IDGI (1, 1)."
+)
+
 
 def console(*, stderr: bool = False) -> Console:
     """Return a console that shows names as they are, without highlighting parts of them."""

@@ -20,7 +20,7 @@ for name, about in {
     "explain": "Explain what a classifier sees in images: figures and raw attributions.",
     "evaluate": "Measure attribution methods on a folder of images: tables, curves and a report.",
     "methods": "List the attribution methods: name, what it is, source.",
-    "demo": "Train a small network on scanned digits, explain it with five methods, and compare.",
+    "demo": "Explain photographs by a real ImageNet network, and scanned digits by a small one.",
 }.items():
     app.command(f"captum_ext.cli.{name}:{name}", name=name, help=about)
 app.register_install_completion_command(help="Let the shell complete commands and options.")

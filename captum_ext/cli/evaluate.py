@@ -58,7 +58,7 @@ def evaluate(
     if not is_first_process():
         return 0
     summary = pd.read_csv(out / SUMMARY)
-    for metric in settings.metrics:
+    for metric in found["metric"].unique():
         _print_summary(metric, summary[summary["metric"] == metric])
         if why := missing_values(found, metric):
             console().print(escape(f"{METRICS[metric].title}: {why}"))

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from captum_ext._errors import printable
-from captum_ext.cli._console import console, print_failures, print_table
+from captum_ext.cli._console import WHAT_IDGI_SAYS, console, print_failures, print_table
 from captum_ext.evaluation import explain as library
 from captum_ext.evaluation.settings import ExplanationSettings, Flag
 from captum_ext.methods import MethodResult, method_named
@@ -48,6 +48,8 @@ def explain(
         figure, arrays = (printable(path) for path in (found.files[0], found.files[0].with_suffix("")))
         console().print(escape(f"figure {figure}, attributions {arrays}.*.npy"))
     console().print(f"[dim]{_ABOUT_DELTA}[/]")
+    if any(name.startswith("idgi") for name in (settings or ExplanationSettings()).methods):
+        console().print(f"[dim]{WHAT_IDGI_SAYS}[/]")
     return print_failures(failures, len(images))
 
 

@@ -9,7 +9,15 @@ with extra("cli"):
     from captum_ext.evaluation.dataset import DatasetError
     from captum_ext.evaluation.measures import METRICS, Metric, MetricFunction
     from captum_ext.evaluation.run import evaluate
-    from captum_ext.evaluation.settings import ClassFrom, EvaluationSettings, ExplanationSettings, InformationMeasure
+    from captum_ext.evaluation.settings import (
+        ClassFrom,
+        EvaluationSettings,
+        ExplanationSettings,
+        Importance,
+        InformationMeasure,
+        Protocol,
+        StepPlacement,
+    )
     from captum_ext.evaluation.store import StoreError
     from captum_ext.evaluation.summary import summarize
     from captum_ext.evaluation.table import Row
@@ -20,10 +28,13 @@ __all__ = [
     "DatasetError",
     "EvaluationSettings",
     "ExplanationSettings",
+    "Importance",
     "InformationMeasure",
     "Metric",
     "MetricFunction",
+    "Protocol",
     "Row",
+    "StepPlacement",
     "StoreError",
     "evaluate",
     "summarize",

@@ -239,6 +239,7 @@ def explain_image(
             target.index,
             settings.n_steps,
             settings.internal_batch_size,
+            steps=settings.steps.value,
         )
         on_result(name, results[name])
     return Explanation(seen.image, target, top, results)

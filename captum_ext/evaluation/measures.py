@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from captum_ext._errors import InvalidArgumentError, described
 from captum_ext.classifiers import Classifier, ImageBaseline, Probabilities, SeenImage, image_baseline
-from captum_ext.evaluation.settings import EvaluationSettings
-from captum_ext.metrics import InformationCurve, ScoreCurves, deletion, information_curves, insertion
+from captum_ext.evaluation.settings import EvaluationSettings, Importance
+from captum_ext.metrics import InformationCurve, ScoreCurves, deletion, information_curves, insertion, perturbation
 from captum_ext.metrics.information_curves import CurveName
 
 Curve = npt.NDArray[np.float32]
@@ -72,7 +72,13 @@ class Metric:
 
 METRICS: dict[str, Metric] = {
     "insertion": Metric("Insertion", "area under the probability as pixels enter, by that of the whole image"),
+    "insertion-raw": Metric("Insertion, raw", "area under the probability as pixels enter"),
     "deletion": Metric("Deletion", "area under the probability as pixels leave, by that of the whole image", False),
+    "perturbation": Metric(
+        "Perturbation",
+        "change of the probability as the least important half of the pixels leaves, by that of the whole image",
+        False,
+    ),
     "aic": Metric("AIC", "area under the accuracy against the information in what is revealed", has_joint_area=True),
     "sic": Metric(
         "SIC", "area under the normalised probability against the information in what is revealed", has_joint_area=True
@@ -201,21 +207,29 @@ def measure(
             if metric.function is not None:
                 value = metric.function(classifier.model, seen.inputs, attributions, target)
                 found[name] = measurement(float(value))
-            elif metric is METRICS["insertion"]:
-                found[name] = _score(insertion, settings.insertion_baseline, *case)
+            elif name in found:
+                continue
+            elif metric in (METRICS["insertion"], METRICS["insertion-raw"]):
+                # One curve, whose area is taken in two ways.
+                curves = _score_curves(insertion, settings.insertion_baseline, *case)
+                for own, one in metrics.items():
+                    if one in (METRICS["insertion"], METRICS["insertion-raw"]):
+                        found[own] = _score(curves, raw=one is METRICS["insertion-raw"])
             elif metric is METRICS["deletion"]:
-                found[name] = _score(deletion, settings.deletion_baseline, *case)
-            elif name not in found:
+                found[name] = _score(_score_curves(deletion, settings.deletion_baseline, *case))
+            elif metric is METRICS["perturbation"]:
+                found[name] = _score(_score_curves(perturbation, settings.deletion_baseline, *case))
+            else:
                 # AIC and SIC are one piece of work.
                 both = _information(*case)
                 found |= {own: both[of] for own, one in metrics.items() for of in both if one is METRICS[of]}
         # Models raise anything, and one metric is no reason to lose the others.
-        except Exception as error:  # noqa: PERF203
+        except Exception as error:
             found[name] = Measurement(None, None, "failed", described(error))
     return {name: found[name] for name in metrics}
 
 
-def _score(
+def _score_curves(
     follow: Callable[..., ScoreCurves],
     kind: ImageBaseline,
     classifier: Classifier,
@@ -223,10 +237,10 @@ def _score(
     attributions: Tensor,
     target: int,
     settings: EvaluationSettings,
-) -> Measurement:
-    """Measure insertion or deletion."""
+) -> ScoreCurves:
+    """Follow the probability as pixels enter or leave."""
     preprocessing = classifier.preprocessing
-    curves = follow(
+    return follow(
         Probabilities(classifier.model),
         seen.inputs,
         attributions,
@@ -234,12 +248,17 @@ def _score(
         target=target,
         n_steps=settings.curve_steps,
         internal_batch_size=settings.internal_batch_size,
+        # What is least salient has no sign.
+        channel_reduction="sum" if settings.importance is Importance.SUM and follow is not perturbation else "abs_sum",
     )
-    value = curves.normalized_areas.item()
+
+
+def _score(curves: ScoreCurves, *, raw: bool = False) -> Measurement:
+    value = (curves.areas if raw else curves.normalized_areas).item()
     if math.isnan(value):
         return _refused("the whole image has the probability 0, or nearly, which nothing can be measured against")
     # Normalised, so that curves of images that the model is more or less sure of can be averaged.
-    return measurement(value, curves.normalized_curves()[0].float().cpu().numpy())
+    return measurement(value, (curves.curves if raw else curves.normalized_curves())[0].float().cpu().numpy())
 
 
 def _information(

@@ -21,7 +21,7 @@ from captum_ext._files import atomic_write
 from captum_ext.classifiers import ImageBaseline
 from captum_ext.evaluation.data_uri import data_uri, map_uri
 from captum_ext.evaluation.measures import METRICS, Metric
-from captum_ext.evaluation.settings import NOT_STORED, EvaluationSettings, InformationMeasure, shown
+from captum_ext.evaluation.settings import NOT_STORED, EvaluationSettings, Importance, InformationMeasure, shown
 from captum_ext.evaluation.store import Record, ResultStore
 from captum_ext.evaluation.summary import missing_values
 from captum_ext.methods import Method
@@ -211,13 +211,23 @@ def _detailed(row: Any, joint_areas: Mapping[str, float] | None) -> list[str]:
 
 
 def _definition(metric: Metric, settings: EvaluationSettings) -> str:
-    if metric in (METRICS["insertion"], METRICS["deletion"]):
-        enters = metric is METRICS["insertion"]
+    by = "signed sums" if settings.importance is Importance.SUM else "absolute sums"
+    if metric in (METRICS["insertion"], METRICS["insertion-raw"], METRICS["deletion"]):
+        enters = metric is not METRICS["deletion"]
         kind = settings.insertion_baseline if enters else settings.deletion_baseline
+        raw = metric is METRICS["insertion-raw"]
+        divided = "" if raw else ", divided by that of the whole image"
         return (
-            f"pixels {'enter' if enters else 'leave'} the image in the order of the map, in {settings.curve_steps} "
-            f"steps; those that are out are {_ABSENT[kind]}. The value is the area under the probability of the class, "
-            "divided by that of the whole image (Petsiuk et al., RISE, 2018; normalised as in Yang et al., IDGI, 2023)."
+            f"pixels {'enter' if enters else 'leave'} the image in the order of the map, by {by} over the channels, in "
+            f"{settings.curve_steps} steps; those that are out are {_ABSENT[kind]}. The value is the area under the "
+            f"probability of the class{divided} (Petsiuk et al., RISE, 2018; normalised as in Yang et al., IDGI, 2023)."
+        )
+    if metric is METRICS["perturbation"]:
+        return (
+            f"the half of the pixels that the map calls least important, by absolute sums over the channels, leaves in "
+            f"{settings.curve_steps} steps, the least important first; those that are out are "
+            f"{_ABSENT[settings.deletion_baseline]}. The value is the mean change of the probability of the class, "
+            "divided by that of the whole image (Srinivas and Fleuret, FullGrad, 2019)."
         )
     if metric not in METRICS.values():
         return f"{metric.about}." if metric.about else "a metric of your own."

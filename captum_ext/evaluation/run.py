@@ -32,6 +32,7 @@ from captum_ext.classifiers import (
 )
 from captum_ext.evaluation.data_uri import jpeg, png
 from captum_ext.evaluation.dataset import (
+    DatasetError,
     LabelledImage,
     class_of_label,
     find_images,
@@ -42,7 +43,14 @@ from captum_ext.evaluation.dataset import (
 from captum_ext.evaluation.measures import GivenMetrics, Metric, chosen_metrics, measure
 from captum_ext.evaluation.outcome import GrowingTable, files_of, write_outcome
 from captum_ext.evaluation.ranks import Rank, device_named, ranks
-from captum_ext.evaluation.settings import ClassFrom, EvaluationSettings, as_json, versions, with_options
+from captum_ext.evaluation.settings import (
+    ClassFrom,
+    EvaluationSettings,
+    as_json,
+    under_protocol,
+    versions,
+    with_options,
+)
 from captum_ext.evaluation.store import Record, ResultStore
 from captum_ext.evaluation.table import table
 from captum_ext.methods import GivenMethods, Method, check_layers, chosen_methods, run_method
@@ -120,7 +128,7 @@ def evaluate(
     >>> len(found), list(found["method"].unique()), list(found["status"].unique())
     (8, ['ig', 'idgi'], ['ok'])
     """
-    settings = with_options(settings or EvaluationSettings(), options)
+    settings = under_protocol(with_options(settings or EvaluationSettings(), options))
     chosen = chosen_methods(settings.methods if methods is None else methods)
     measured = chosen_metrics(settings.metrics if metrics is None else metrics)
     settings = with_options(settings, {"methods": tuple(chosen), "metrics": tuple(measured)})
@@ -139,6 +147,10 @@ def evaluate(
             settings = with_options(settings, {"model": type(getattr(model, "model", model)).__name__})
         check_layers(chosen, explained_model(classifier, settings.output))
         run = _Run(classifier, chosen, measured, settings, device)
+        if settings.correct_only:
+            labelled = [image for image in labelled if run.is_correct(image)]
+            if not labelled:
+                raise DatasetError("the model recognises none of the images: correct_only leaves nothing to measure.")
         made_with = versions(classifier.model)
         about = as_json(settings, data), made_with, files_of(settings) if folder is not None else []
         with _working_folder(folder) as directory, _evaluation_mode(classifier.model):
@@ -281,6 +293,15 @@ class _Run:
         store.save({"image": image.name, **found}, {"image": jpeg(pixels)})
         return seen, found["class_index"]
 
+    def is_correct(self, image: LabelledImage) -> bool:
+        """Whether an image's class is the predicted one, or the image fails, which is told when it is explained."""
+        try:
+            given, label = image.load()
+            found = self._classify(seen_image(self.classifier, given, self.settings.baseline, self.device), label)
+        except Exception:  # as in _see
+            return True
+        return bool(found["class_name"] == found["predicted"])
+
     def _classify(self, seen: SeenImage, label: str | int | None) -> Record:
         with torch.no_grad():
             probabilities = Probabilities(self.classifier.model)(seen.inputs)[0]
@@ -306,6 +327,7 @@ class _Run:
                 settings.n_steps,
                 settings.internal_batch_size,
                 settings.seed,
+                settings.steps.value,
             )
             strength = scaled_map(result.attributions[0]).values  # refuses maps that are not finite
             found = measure(self.metrics, self.classifier, seen, result.attributions, target, settings)

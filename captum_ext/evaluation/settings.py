@@ -39,6 +39,33 @@ class ClassFrom(str, Enum):
     """The most probable class."""
 
 
+class Importance(str, Enum):
+    """What orders the pixels of a map for insertion and deletion; for perturbation it is always the absolute sum."""
+
+    ABS_SUM = "abs-sum"
+    """The sum of absolute values over the channels."""
+    SUM = "sum"
+    """The signed sum, with which negative pixels come last."""
+
+
+class Protocol(str, Enum):
+    """Under which rules methods are compared."""
+
+    OWN = "own"
+    """The settings as they are."""
+    IDGI_PAPER = "idgi-paper"
+    """As Yang, Wang and Bilgic (CVPR 2023) compared them; the how-to on evaluation says what that fixes."""
+
+
+class StepPlacement(str, Enum):
+    """Where the steps of a path lie, see `captum_ext.IDGI.attribute`."""
+
+    EQUAL = "equal"
+    """All have one length."""
+    ADAPTIVE = "adaptive"
+    """Put where the output changes."""
+
+
 class InformationMeasure(str, Enum):
     """How the information in an image is measured, see `captum_ext.metrics.information_curves`."""
 
@@ -75,7 +102,7 @@ class AttributionSettings:
     Parameters
     ----------
     model
-        torchvision's NAME, timm:NAME, or package.module:function.
+        torchvision's NAME, timm:NAME, efficientnet-lite0 (offline), or package.module:function.
     weights
         State dict, .safetensors or .pth.
     methods
@@ -86,6 +113,8 @@ class AttributionSettings:
         Where paths start, for methods that take a baseline.
     n_steps
         Steps from baseline to image.
+    steps
+        Equal steps, or adaptive ones, put where the output changes; where methods let them be put.
     internal_batch_size
         Most images in one forward pass.
     device
@@ -98,6 +127,7 @@ class AttributionSettings:
     output: Output = Output.LOGIT
     baseline: ImageBaseline = ImageBaseline.BLACK
     n_steps: PositiveInt = 50
+    steps: StepPlacement = StepPlacement.EQUAL
     internal_batch_size: PositiveInt = 10
     device: str = "auto"
 
@@ -121,14 +151,17 @@ class ExplanationSettings(AttributionSettings):
 class EvaluationSettings(AttributionSettings):
     """How methods are measured.
 
-    Insertion and deletion follow the probability, whichever output is explained.
+    Insertion, deletion and perturbation follow the probability, whichever output is explained.
 
     Parameters
     ----------
+    protocol
+        own, or idgi-paper: the probability explained from black, insertion into black in 20 steps by signed sums, of
+        images that are recognised.
     methods
         Names, with commas; "captum-ext methods" lists them all. The others are compared with the first.
     metrics
-        Any of insertion, deletion, aic, sic, with commas.
+        Any of insertion, insertion-raw, deletion, perturbation, aic, sic, with commas.
     class_from
         auto: folders if there are, else predictions.
     labels
@@ -136,9 +169,13 @@ class EvaluationSettings(AttributionSettings):
     insertion_baseline
         What pixels are before they enter.
     deletion_baseline
-        What pixels are after they left.
+        What pixels are after they left, in deletion and perturbation.
+    importance
+        What orders the pixels of a map for insertion and deletion.
     curve_steps
-        Steps of insertion and deletion.
+        Steps of insertion, deletion and perturbation.
+    correct_only
+        Only images whose class is the predicted one.
     information
         What AIC and SIC measure information by.
     min_score
@@ -149,13 +186,16 @@ class EvaluationSettings(AttributionSettings):
         Only the first so many images.
     """
 
+    protocol: Protocol = Protocol.OWN
     methods: Annotated[Names, Parameter(alias="--method")] = ("ig", "idgi", "fullgrad", "gradcam")
     metrics: Annotated[Names, Parameter(alias="--metric")] = ("insertion", "deletion", "aic", "sic")
     class_from: ClassFrom = ClassFrom.AUTO
     labels: Path | None = None
     insertion_baseline: ImageBaseline = ImageBaseline.BLUR
     deletion_baseline: ImageBaseline = ImageBaseline.MEAN
+    importance: Importance = Importance.ABS_SUM
     curve_steps: PositiveInt = 50
+    correct_only: Flag = False
     information: InformationMeasure = InformationMeasure.WEBP
     min_score: Share = 0.8
     seed: NonNegativeInt = 0
@@ -177,9 +217,9 @@ def with_options(settings: Settings, options: Mapping[str, Any]) -> Settings:
     --------
     >>> with_options(EvaluationSettings(), {"n_steps": 20, "baseline": "blur"}).baseline
     <ImageBaseline.BLUR: 'blur'>
-    >>> with_options(EvaluationSettings(), {"steps": 20})
+    >>> with_options(EvaluationSettings(), {"stride": 20})
     Traceback (most recent call last):
-    captum_ext._errors.InvalidArgumentError: option 'steps' is unknown: known are model, weights, ..., limit.
+    captum_ext._errors.InvalidArgumentError: option 'stride' is unknown: known are model, weights, ..., limit.
     """
     defaults: dict[str, object] = {field.name: field.default for field in dataclasses.fields(settings)}
     changes = dict(options)
@@ -195,6 +235,58 @@ def with_options(settings: Settings, options: Mapping[str, Any]) -> Settings:
                 known = ", ".join(member.value for member in kind)
                 raise InvalidArgumentError(f"{name}={value!r} was given: known are {known}.") from None
     return dataclasses.replace(settings, **changes)
+
+
+_IDGI_PAPER: dict[str, object] = {
+    "output": Output.PROBABILITY,
+    "baseline": ImageBaseline.BLACK,
+    "insertion_baseline": ImageBaseline.BLACK,
+    "importance": Importance.SUM,
+    "curve_steps": 20,
+    "correct_only": True,
+    "min_score": 0.8,
+}
+_IDGI_PAPER_CHOICES: dict[str, object] = {
+    "methods": ("ig", "idgi", "guided-ig", "idgi:guided", "blur-ig", "idgi:blur", "random"),
+    "metrics": ("insertion", "insertion-raw", "aic", "sic"),
+}
+
+
+def under_protocol(settings: EvaluationSettings) -> EvaluationSettings:
+    """Return settings with what their protocol fixes.
+
+    ``idgi-paper`` is the comparison of Yang, Wang and Bilgic, IDGI, CVPR 2023, as its reproduction states it (TMLR,
+    arXiv:2409.09043): the softmax is explained from black; insertion begins with black and adds a twentieth of the
+    pixels in each step, by the signed sum of a map over its channels, and its area is taken raw and by the whole
+    image's probability; AIC and SIC are of images with a probability over 0.8; only images that are recognised count.
+    It fixes neither methods nor metrics, whose defaults are then those of the paper, nor the number of steps. AIC and
+    SIC are as `captum_ext.metrics.information_curves` defines them, with its thresholds and with pixels interpolated.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Something that the protocol fixes was set to something else.
+
+    Examples
+    --------
+    >>> under_protocol(EvaluationSettings(protocol=Protocol.IDGI_PAPER)).curve_steps
+    20
+    """
+    if settings.protocol is Protocol.OWN:
+        return settings
+    defaults = EvaluationSettings()
+    for name, fixed in _IDGI_PAPER.items():
+        given = getattr(settings, name)
+        if given not in (fixed, getattr(defaults, name)):
+            raise InvalidArgumentError(
+                f"{name}={shown(given)} was given with protocol=idgi-paper, which has {shown(fixed)}: leave one out."
+            )
+    chosen = {
+        name: choice
+        for name, choice in _IDGI_PAPER_CHOICES.items()
+        if getattr(settings, name) == getattr(defaults, name)
+    }
+    return with_options(settings, {**_IDGI_PAPER, **chosen})
 
 
 NOT_STORED = frozenset({"weights", "internal_batch_size", "device"})

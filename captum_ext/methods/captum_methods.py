@@ -118,6 +118,36 @@ class SpatialGuidedGradCam(_SpatialMethod):
         return attributions
 
 
+class RandomAttribution(GradientAttribution):
+    """Random numbers, uniform from 0 to 1: the control of every comparison, which does not look at the model.
+
+    Parameters
+    ----------
+    forward_func
+        Is not called.
+
+    Examples
+    --------
+    >>> RandomAttribution(lambda x: x).attribute(torch.rand(2, 3, 8, 8)).shape
+    torch.Size([2, 3, 8, 8])
+    """
+
+    def attribute(self, inputs: Tensor, target: TargetType = None, seed: int = 0) -> Tensor:
+        """Return random numbers of the shape of the inputs.
+
+        Parameters
+        ----------
+        inputs
+            Shape (N, ...).
+        target
+            Does not matter.
+        seed
+            Of the numbers, which depend on it and on the shape alone.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        return torch.rand(inputs.shape, generator=generator).to(inputs)
+
+
 class SeededGradientShap(GradientAttribution):
     """Gradient SHAP with random numbers of its own; PyTorch's and NumPy's global generators are left alone.
 

@@ -13,7 +13,12 @@ from torch import Tensor, nn
 
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr import IDGI, BlurIG, FullGrad, GuidedIG, SimpleFullGrad, SmoothFullGrad
-from captum_ext.methods.captum_methods import SeededGradientShap, SpatialGradCam, SpatialGuidedGradCam
+from captum_ext.methods.captum_methods import (
+    RandomAttribution,
+    SeededGradientShap,
+    SpatialGradCam,
+    SpatialGuidedGradCam,
+)
 from captum_ext.methods.spatial_layers import named_layer
 
 
@@ -114,6 +119,7 @@ METHODS: dict[str, Method] = {
     "guided-gradcam": _saliency(
         "Guided Grad-CAM", SpatialGuidedGradCam, "guided backpropagation times Grad-CAM", _SELVARAJU
     ),
+    "random": _saliency("Random", RandomAttribution, "random numbers, for comparison", "a control"),
 }
 TAKE_A_LAYER: dict[str, Callable[..., Attribution]] = {
     "gradcam": SpatialGradCam,

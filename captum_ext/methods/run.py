@@ -7,11 +7,12 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from captum_ext.attr import AdaptivePath
 from captum_ext.attr._common.batch_norm import batch_norm_guard
 from captum_ext.methods.names import Method
 from captum_ext.metrics.completeness import completeness
@@ -53,6 +54,7 @@ def run_method(
     n_steps: int = 50,
     internal_batch_size: int | None = None,
     seed: int = 0,
+    steps: Literal["equal", "adaptive"] = "equal",
 ) -> MethodResult:
     """Attribute with a method, passing on the arguments that it takes.
 
@@ -74,6 +76,8 @@ def run_method(
         The most rows that go through the model at once.
     seed
         Of methods that draw random numbers.
+    steps
+        Where the steps are put, where the method lets them be put.
 
     Examples
     --------
@@ -88,6 +92,7 @@ def run_method(
     accepted = inspect.signature(attribution.attribute).parameters
     offered: dict[str, Any] = {
         "n_steps": n_steps,
+        "steps": "equal" if isinstance(getattr(attribution, "path", None), AdaptivePath) else steps,
         "internal_batch_size": internal_batch_size,
         "seed": seed,
         "return_convergence_delta": True,

@@ -10,6 +10,7 @@ from captum_ext.metrics.information_curves import (
     softmax_information_curve,
 )
 from captum_ext.metrics.insertion_deletion import ScoreCurves, deletion, insertion
+from captum_ext.metrics.perturbation import perturbation
 
 __all__ = [
     "Completeness",
@@ -22,5 +23,6 @@ __all__ = [
     "deletion",
     "information_curves",
     "insertion",
+    "perturbation",
     "softmax_information_curve",
 ]

@@ -120,9 +120,9 @@ def insertion(
     >>> score.curves, score.normalized_areas
     (tensor([[0., 1., 1.]]), tensor([0.7500]))
     """
-    whole, absent, ranks = _start(inputs, attributions, baselines, channel_reduction)
+    whole, absent, ranks = whole_absent_and_ranks(inputs, attributions, baselines, channel_reduction)
     score = TargetFunction(forward_func, target, format_additional_forward_args(additional_forward_args), len(inputs))
-    curves = _follow(score, absent, whole, ranks, n_steps, internal_batch_size)
+    curves = follow_features(score, absent, whole, ranks, n_steps, internal_batch_size)
     return _measured(curves, whole=curves[:, -1])
 
 
@@ -154,13 +154,13 @@ def deletion(
     >>> score.curves, score.normalized_areas
     (tensor([[1., 0., 0.]]), tensor([0.2500]))
     """
-    whole, absent, ranks = _start(inputs, attributions, baselines, channel_reduction)
+    whole, absent, ranks = whole_absent_and_ranks(inputs, attributions, baselines, channel_reduction)
     score = TargetFunction(forward_func, target, format_additional_forward_args(additional_forward_args), len(inputs))
-    curves = _follow(score, whole, absent, ranks, n_steps, internal_batch_size)
+    curves = follow_features(score, whole, absent, ranks, n_steps, internal_batch_size)
     return _measured(curves, whole=curves[:, 0])
 
 
-def _start(
+def whole_absent_and_ranks(
     inputs: Tensor, attributions: Tensor, baselines: BaselineType, channel_reduction: ChannelReduction
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the whole inputs, the inputs without any feature, and the ranks of the features."""
@@ -198,13 +198,22 @@ def _check_token_baseline(inputs: Tensor, baselines: BaselineType) -> None:
         )
 
 
-def _follow(
-    score: TargetFunction, start: Tensor, end: Tensor, ranks: Tensor, n_steps: int, internal_batch_size: int | None
+def follow_features(
+    score: TargetFunction,
+    start: Tensor,
+    end: Tensor,
+    ranks: Tensor,
+    n_steps: int,
+    internal_batch_size: int | None,
+    most: float = 1.0,
 ) -> Tensor:
-    """Score inputs whose features change from ``start`` to ``end`` in the order of their ranks; (N, n_steps + 1)."""
+    """Score inputs whose features change from ``start`` to ``end`` in the order of their ranks; (N, n_steps + 1).
+
+    After the last step the share ``most`` of them has changed.
+    """
     n_steps = check_n_steps(n_steps)
     n_features = ranks[0].numel()
-    changed = [round(step * n_features / n_steps) for step in range(n_steps + 1)]
+    changed = [round(most * step * n_features / n_steps) for step in range(n_steps + 1)]
     distinct = sorted(set(changed))  # with more steps than features, steps repeat
     rows = score.n_examples if internal_batch_size is None else internal_batch_size
     at_once = points_per_pass(rows, score.n_examples, len(distinct))

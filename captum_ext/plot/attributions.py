@@ -182,6 +182,65 @@ def attribution_grid(
     return figure
 
 
+def attribution_rows(
+    images: Tensor | npt.NDArray[Any],
+    attributions: Mapping[str, Tensor | npt.NDArray[Any]],
+    labels: Sequence[str] = (),
+    overlay: str | None = None,
+    note: str = "",
+    percentile: float = 99.0,
+) -> Figure:
+    """Draw a row for each image: the image, each method's map, and one of the maps over the image.
+
+    Each map has a scale of its own.
+
+    Parameters
+    ----------
+    images
+        Shape (N, C, H, W) with 1 or 3 channels, values in [0, 1].
+    attributions
+        From a method's name to its attributions of shape (N, C, H, W).
+    labels
+        One for each image, to the left of it.
+    overlay
+        The method whose map is laid over the image in the last column; None leaves the column out.
+    note
+        Below everything, such as who took the photographs.
+    percentile
+        See `scaled_map`.
+
+    Raises
+    ------
+    InvalidArgumentError
+        ``overlay`` is none of the methods.
+
+    Examples
+    --------
+    >>> import torch
+    >>> figure = attribution_rows(torch.rand(2, 3, 8, 8), {"IG": torch.rand(2, 3, 8, 8)}, overlay="IG")
+    >>> len(figure.axes), figure.axes[0].get_title()
+    (6, 'input')
+    """
+    if overlay is not None and overlay not in attributions:
+        raise InvalidArgumentError(f"overlay={overlay!r} was given: it is one of {', '.join(attributions)}.")
+    columns = 1 + len(attributions) + (overlay is not None)
+    figure = _figure(rows=len(images), columns=columns, panel_inches=1.45, caption_inches=0.0)
+    grid = figure.subplots(len(images), columns, squeeze=False)
+    for row, image in enumerate(images):
+        pixels, is_first = as_pixels(image), row == 0
+        draw_image(grid[row, 0], pixels, "input" if is_first else "")
+        if labels:
+            grid[row, 0].set_ylabel(labels[row], fontsize=9)
+        for column, (name, attribution) in enumerate(attributions.items(), start=1):
+            scaled = scaled_map(attribution[row], percentile)
+            draw_map(grid[row, column], scaled, name if is_first else "")
+            if name == overlay:
+                draw_overlay(grid[row, -1], scaled, pixels, f"overlay of\n{name}" if is_first else "")
+    if note:
+        figure.supxlabel(note, fontsize=8)
+    return figure
+
+
 def draw_image(axes: Axes, pixels: Array, title: str = "") -> None:
     """Draw an image of shape (H, W, C), values in [0, 1]."""
     axes.imshow(pixels if pixels.shape[2] == 3 else pixels[..., 0], cmap="gray", vmin=0, vmax=1)

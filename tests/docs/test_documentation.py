@@ -81,6 +81,13 @@ def test_internal_links_lead_to_files_and_anchors_that_are_there(pages):
 
 
 @on_the_site
+def test_formulas_have_a_font_with_mathematical_tables(site):
+    styles = (site / "_static" / "site.css").read_text()
+    (font,) = re.findall(r'url\("([^"]+)"\)', styles)
+    assert b"MATH" in (site / "_static" / font).read_bytes()[:500]  # the font's directory of tables
+
+
+@on_the_site
 def test_pages_load_nothing_from_the_network(pages):
     for path in pages:
         loaded = re.findall(r"<(?:script|img|link|iframe)[^>]*(?:src|href)=\"(https?:[^\"]*)", path.read_text())
@@ -129,6 +136,31 @@ def expected_output(text: str, code_end: int, block: re.Match[str]) -> bool:
     return block[1] == "text" and not text[code_end : block.start()].strip()
 
 
+MEASURED = re.compile(r"-?\d+\.\d+(?:e[-+]\d+)?|\d+(?=\s?%)")
+
+
+def says_the_same(expected: str, printed: str) -> bool:
+    """Whether a page says what its code prints: words and whole numbers as they are, measured numbers by about a third.
+
+    A network that is trained on the spot is another one on another processor.
+    """
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    if doctest.OutputChecker().check_output(expected, printed, flags):
+        return True
+    words = [MEASURED.sub("<number>", text).split() for text in (expected, printed)]
+    numbers = [[float(number) for number in MEASURED.findall(text)] for text in (expected, printed)]
+    return words[0] == words[1] and all(
+        found == pytest.approx(said, rel=0.35, abs=0.05) for said, found in zip(*numbers, strict=True)
+    )
+
+
+def test_what_a_page_says_of_measured_numbers_may_differ_a_little_and_nothing_else():
+    assert says_the_same("4 steps: 0.51, 20 %", "4 steps: 0.48, 23 %")
+    assert not says_the_same("4 steps: 0.51", "5 steps: 0.51")
+    assert not says_the_same("4 steps: 0.51", "4 steps: 0.91")
+    assert not says_the_same("True", "False")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_blocks_run_in_order_and_print_what_the_page_says(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -144,8 +176,7 @@ def test_python_blocks_run_in_order_and_print_what_the_page_says(page, tmp_path,
                 exec(compile("\n" * line + block[2], str(page), "exec"), namespace)
             printed, code_end = output.getvalue(), block.end()
         elif code_end > 0 and expected_output(text, code_end, block):
-            flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-            assert doctest.OutputChecker().check_output(block[2], printed, flags), f"{page}: printed {printed!r}"
+            assert says_the_same(block[2], printed), f"{page}: printed {printed!r}"
 
 
 def shell_commands() -> list[Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -43,6 +43,17 @@ class TargetFunction:
     n_examples: int
     grad_kwargs: Mapping[str, Any] = field(default_factory=dict)
     points_are: str = "inputs"
+
+    def of_rows(self, examples: Sequence[int]) -> TargetFunction:
+        """Return the same function of rows of one's choice: with the targets and arguments of these examples.
+
+        Parameters
+        ----------
+        examples
+            Of each row, the index of its example; one may occur more than once.
+        """
+        target, arguments = take_rows(self.target, self.additional_forward_args or (), examples, self.n_examples)
+        return replace(self, target=target, additional_forward_args=arguments or None, n_examples=len(examples))
 
     def check_apart(self, point: Tensors) -> None:
         """Check that an argument which is not cut with the examples, such as the edges of a graph, does not tie them.
@@ -170,6 +181,25 @@ def select_rows(
     if (isinstance(target, list) and len(target) == n_examples) or _has_rows(target, n_examples):
         target = target[start:stop]  # type: ignore[index]
     return target, tuple(value[start:stop] if _has_rows(value, n_examples) else value for value in arguments)
+
+
+def take_rows(
+    target: TargetType, arguments: tuple[Any, ...], examples: Sequence[int], n_examples: int
+) -> tuple[TargetType, tuple[Any, ...]]:
+    """Return targets and rows of the additional arguments of some examples, in any order and as often as asked for.
+
+    Examples
+    --------
+    >>> import torch
+    >>> take_rows([5, 6, 7], (torch.tensor([0.5, 0.6, 0.7]), "as it is"), [2, 2, 0], 3)
+    ([7, 7, 5], (tensor([0.7000, 0.7000, 0.5000]), 'as it is'))
+    """
+    target = _as_captum_takes_it(target)
+    if isinstance(target, list) and len(target) == n_examples:
+        target = [target[example] for example in examples]  # type: ignore[assignment]
+    elif _has_rows(target, n_examples):
+        target = target[[*examples]]  # type: ignore[index]
+    return target, tuple(value[[*examples]] if _has_rows(value, n_examples) else value for value in arguments)
 
 
 def _leaves(points: Tensors) -> Tensors:

@@ -28,7 +28,7 @@ from captum_ext.attr.full_gradient.layer_totals import LayerContribution, LayerT
 from captum_ext.attr.full_gradient.projection import InputSpace, Projection
 from captum_ext.attr.full_gradient.saliency import check_image, paper_saliency
 
-PROJECTIONS = ("auto", "interpolate", "backflow")
+PROJECTIONS = ("auto", "interpolate", "backflow", "tokens")
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,10 @@ class FullGrad(CompleteMethod, GradientAttribution):
             weights that keep its sum and spreads what has no known place evenly. ``"backflow"``, for any input,
             sends it back through the network, all maps in one further backward pass. ``"auto"`` resizes maps with a
             known place (feature maps, and tokens of which it is known), spreads those of an image model that have no
-            place, such as a classifier's, and sends the others back.
+            place, such as a classifier's, and sends the others back. ``"tokens"``, for embedded text of shape
+            (N, T, E), leaves each map at the token in whose activation it is, shared out evenly over E, and spreads
+            what belongs to no token evenly. Only this keeps a language model's numbers small: normalised tokens send
+            back maps of many times their size, which cancel.
         conserve
             Whether backflow restores the sum that J^T c loses, evenly over all elements. False gives the plain
             J^T c, whose sum is not F(x).
@@ -233,6 +236,12 @@ def _check_options(
         raise InvalidArgumentError(f"postprocess={postprocess!r} was given: give 'paper' or None.")
     if projection == "interpolate" and postprocess is None:
         check_image(inputs, "projection='interpolate'")
+    if projection == "tokens" and (len(inputs) != 1 or inputs[0].dim() != 3):
+        shapes = [tuple(tensor.shape) for tensor in inputs]
+        raise InvalidArgumentError(
+            f"projection='tokens' was asked for inputs of shapes {shapes}: it is for one tensor of embedded tokens, "
+            "(N, T, E)."
+        )
     if postprocess is None:
         return
     check_image(inputs, "postprocess='paper'")

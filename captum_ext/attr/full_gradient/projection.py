@@ -16,7 +16,7 @@ from captum_ext.attr.full_gradient._trace.backpropagation import Backpropagated,
 from captum_ext.attr.full_gradient._trace.batch_axis import BatchAxis
 from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm
 
-Projection = Literal["auto", "interpolate", "backflow"]
+Projection = Literal["auto", "interpolate", "backflow", "tokens"]
 
 
 def interpolate(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -105,6 +105,38 @@ def restore_sums(pulled_back: Tensors, totals: Tensor) -> Tensors:
     return tuple(tensor + share for tensor, share in zip(pulled_back, shares, strict=True))
 
 
+def token_sums(contribution: Tensor, n_tokens: int) -> Tensor | None:
+    """Add up an activation by the token that it belongs to, as far as its shape tells.
+
+    The tokens are the first axis of their number behind the examples. Weights of attention have two such axes, and
+    belong to the token that asks, the first of these; heads stand before them.
+
+    Parameters
+    ----------
+    contribution
+        The examples first; shape (N, ...).
+    n_tokens
+        T.
+
+    Returns
+    -------
+    Tensor or None
+        Shape (N, T); None where no axis has as many entries as there are tokens.
+
+    Examples
+    --------
+    >>> import torch
+    >>> token_sums(torch.ones(1, 4, 3, 3), 3), token_sums(torch.ones(1, 3, 5), 3), token_sums(torch.ones(1, 5), 3)
+    (tensor([[12., 12., 12.]]), tensor([[5., 5., 5.]]), None)
+    """
+    axes = [axis for axis in range(1, contribution.dim()) if contribution.shape[axis] == n_tokens]
+    if not axes:
+        return None
+    # With as many heads as tokens, (N, heads, tokens, ...) is what attention computes with.
+    axis = 2 if contribution.dim() == 4 and 2 in axes else axes[0]
+    return contribution.movedim(axis, 1).flatten(2).sum(2) if contribution.dim() > 2 else contribution
+
+
 class InputSpace(Consumer):
     """Consumer of bias terms that adds them all up in input space.
 
@@ -116,7 +148,8 @@ class InputSpace(Consumer):
         Tensors of shape (N, ...).
     projection
         ``"interpolate"`` resizes maps with a known place and spreads all others evenly; ``"backflow"`` sends all maps
-        back through the network; ``"auto"`` resizes where the place is known, spreads what an image model has no
+        back through the network; ``"tokens"`` keeps each at its token, for inputs of shape (N, T, E), and spreads all
+        others evenly; ``"auto"`` resizes where the place is known, spreads what an image model has no
         place for (one number for each channel, as in a classifier) and sends the rest back.
     """
 
@@ -125,11 +158,12 @@ class InputSpace(Consumer):
     def __init__(self, inputs: Tensors, projection: Projection) -> None:
         self._inputs = inputs
         self._projection = projection
-        self.may_flow_back = projection != "interpolate"
+        self.may_flow_back = projection not in ("interpolate", "tokens")
         self._is_image = len(inputs) == 1 and inputs[0].dim() == 4
         self.batch = BatchAxis(inputs[0].shape[0])
         zero = in_accumulation_dtype(inputs[0].new_zeros(inputs[0].shape[0]))
         self._evenly, self._flowing_total = zero, zero
+        self._by_token: Tensor | None = None
         self._maps: dict[tuple[int, int], Tensor] = {}
         self._flowing: list[tuple[GradientEdge, Tensor]] = []
 
@@ -142,9 +176,15 @@ class InputSpace(Consumer):
             self._maps[size] = self._maps[size] + spatial if size in self._maps else spatial
             return
         contribution = term.contribution()
-        total = row_sum((self.batch.first(contribution),), self._evenly.device)
+        rows = self.batch.first(contribution)
+        if self._projection == "tokens":
+            by_token = token_sums(in_accumulation_dtype(rows), self._inputs[0].shape[1])
+            if by_token is not None:
+                self._by_token = by_token if self._by_token is None else self._by_token + by_token
+                return
+        total = row_sum((rows,), self._evenly.device)
         has_no_place = self._is_image and contribution.dim() <= 2
-        if self._projection == "interpolate" or (self._projection == "auto" and has_no_place):
+        if not self.may_flow_back or (self._projection == "auto" and has_no_place):
             self._evenly = self._evenly + total
         else:
             self._flowing_total = self._flowing_total + total
@@ -156,7 +196,8 @@ class InputSpace(Consumer):
 
     def total(self) -> Tensor:
         """Return the sum of all contributions; shape (N,)."""
-        return self._evenly + self._flowing_total + sum(spatial.sum((1, 2)) for spatial in self._maps.values())
+        placed = self._flowing_total if self._by_token is None else self._flowing_total + self._by_token.sum(1)
+        return self._evenly + placed + sum(spatial.sum((1, 2)) for spatial in self._maps.values())
 
     def contributions(self, passed: Backpropagated, *, conserve: bool) -> Tensors:
         """Return what all biases together contributed, in the shapes of the inputs and in accumulation precision."""
@@ -165,6 +206,8 @@ class InputSpace(Consumer):
             pulled_back = restore_sums(pulled_back, self._flowing_total)
         evenly = spread_evenly(self._evenly, self._inputs)
         placed = tuple(flow + share for flow, share in zip(pulled_back, evenly, strict=True))
+        if self._by_token is not None:
+            return (placed[0] + self._by_token.unsqueeze(2) / self._inputs[0].shape[2],)
         if not self._maps:
             return placed
         image = self._inputs[0]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from captum_ext._captum import (
     BaselineType,
     TargetType,
     TensorOrTupleOfTensorsGeneric,
 )
 from captum_ext.attr.path.rules import important_direction
+from captum_ext.attr.path.steps import Steps
 from captum_ext.attr.path.walk import PathMethod, Returned, logged
 
 
@@ -26,7 +29,13 @@ class IDGI(PathMethod):
     The attributions sum to :math:`f_n - f_0` for every path and every number of steps, because the sum telescopes.
     The convergence delta therefore does **not** say whether ``n_steps`` is enough. The path residual does:
     :math:`\sum_j \langle g_j, x_{j+1} - x_j \rangle - (f_n - f_0)`, the error that integrated gradients would make on
-    the same walk, comes from the same evaluations and shrinks as 1 / n.
+    the same walk, comes from the same evaluations and shrinks as 1 / n. Or let the steps look after themselves,
+    ``n_steps="auto"``.
+
+    What IDGI says is **where** the output changed, not what speaks for it and what against: all features get the sign
+    of a step's change, in proportion to their squared gradients, and so depend on the scale of the features. For
+    f = x0 - x1 at (3, 1) from zero, integrated gradients give (3, -1) and IDGI (1, 1). Where a signed answer is asked
+    for, take ``captum.attr.IntegratedGradients`` or `captum_ext.FullGrad`.
 
     Source: Yang, Wang and Bilgic, IDGI: A Framework to Eliminate Explanation Noise from Integrated Gradients,
     CVPR 2023, algorithm 1.
@@ -63,11 +72,14 @@ class IDGI(PathMethod):
         baselines: BaselineType = None,
         target: TargetType = None,
         additional_forward_args: object | None = None,
-        n_steps: int = 50,
+        n_steps: int | Literal["auto"] = 50,
         internal_batch_size: int | None = None,
         return_convergence_delta: bool = False,
         return_path_residual: bool = False,
         show_progress: bool = False,
+        steps: Steps = "equal",
+        tolerance: float | None = None,
+        return_steps_report: bool = False,
     ) -> Returned:
         """Attribute the change of the output along the path to the inputs.
 
@@ -89,7 +101,8 @@ class IDGI(PathMethod):
             each point of the path; everything else is passed as it is. A tensor that has N rows by chance is better
             bound to the function, ``lambda x: model(x, weights)``. They get no attribution.
         n_steps
-            Number of steps from start to input, 1 or more.
+            Number of steps from start to input, 1 or more; or ``"auto"``, as many adaptive steps as ``tolerance`` asks
+            for, at most 512.
         internal_batch_size
             The most rows that go through the model at once (at least N). None sends all points of the path in one
             pass; a guided path always takes one point at a time. The result does not depend on it.
@@ -99,6 +112,15 @@ class IDGI(PathMethod):
             Whether to return the path residual.
         show_progress
             Whether to show a progress bar.
+        steps
+            ``"equal"``, all of one length, or ``"adaptive"``: four equal ones first, then the steps in which the output
+            changes most are halved until ``n_steps`` are taken, each example's where it needs them. On photographs a
+            map came as near to its limit with 3 to 32 times fewer evaluations. Not for a path that chooses its points.
+        tolerance
+            With adaptive steps, an example for which no step holds more than this share of all that the output moves
+            takes no further one; above 0 and below 1, for ``n_steps="auto"`` 0.05 if not given.
+        return_steps_report
+            Whether to return where the steps were, and what remains.
 
         Returns
         -------
@@ -110,6 +132,8 @@ class IDGI(PathMethod):
         residual : Tensor
             Shape (N,), with ``return_path_residual``: the left Riemann sum less the same change. Raise ``n_steps``
             until it is small against the change of the output.
+        report : StepsReport
+            With ``return_steps_report``; see `captum_ext.attr.StepsReport`.
 
         Raises
         ------
@@ -130,5 +154,8 @@ class IDGI(PathMethod):
             internal_batch_size,
             show_progress=show_progress,
             with_delta=return_convergence_delta,
+            steps=steps,
+            tolerance=tolerance,
             with_residual=return_path_residual,
+            with_report=return_steps_report,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from captum.attr import GradientAttribution, LayerAttribution
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from captum_ext.attr._common.model_state import preserve_state
 from captum_ext.attr.path.layer_substitution import LayerSubstitution
 from captum_ext.attr.path.paths import AdaptivePath, Path, resolve_path
 from captum_ext.attr.path.rules import important_direction
+from captum_ext.attr.path.steps import Steps
 from captum_ext.attr.path.walk import attribute_along, logged, prepare_walk
 
 
@@ -32,7 +33,8 @@ class LayerIDGI(CompleteMethod, LayerAttribution, GradientAttribution):
     from there. The attributions sum to the change of the output when the activation is exchanged, which is
     F(inputs) - F(baselines) when all information passes through the layer.
 
-    The inputs themselves need no gradient, so they may be integers: for a text model take its embedding layer.
+    The inputs themselves need no gradient, so they may be integers: for a text model take its embedding layer. As for
+    `IDGI`, a number says how much of the change is credited to a token, not whether the token speaks for or against.
 
     Source: Yang, Wang and Bilgic, IDGI, CVPR 2023, on the activations that Captum's ``LayerIntegratedGradients`` walks
     between.
@@ -82,13 +84,16 @@ class LayerIDGI(CompleteMethod, LayerAttribution, GradientAttribution):
         baselines: BaselineType = None,
         target: TargetType = None,
         additional_forward_args: object | None = None,
-        n_steps: int = 50,
+        n_steps: int | Literal["auto"] = 50,
         internal_batch_size: int | None = None,
         return_convergence_delta: bool = False,
         attribute_to_layer_input: bool = False,
         grad_kwargs: Mapping[str, Any] | None = None,
         return_path_residual: bool = False,
         show_progress: bool = False,
+        steps: Steps = "equal",
+        tolerance: float | None = None,
+        return_steps_report: bool = False,
     ) -> Any:
         """Attribute the change of the output to the layer's activation.
 
@@ -113,6 +118,8 @@ class LayerIDGI(CompleteMethod, LayerAttribution, GradientAttribution):
             when the activation is exchanged.
         residual : Tensor
             Shape (N,), with ``return_path_residual``; see `IDGI`.
+        report : StepsReport
+            With ``return_steps_report``; see `captum_ext.attr.StepsReport`.
 
         Raises
         ------
@@ -139,10 +146,13 @@ class LayerIDGI(CompleteMethod, LayerAttribution, GradientAttribution):
                 (*tensors, *arguments),
                 n_steps,
                 internal_batch_size,
+                rule=important_direction,
                 progress_name=type(self).__name__ if show_progress else None,
+                steps=steps,
+                tolerance=tolerance,
                 grad_kwargs=grad_kwargs or {},
             )
-            found = attribute_along(walk, important_direction, with_residual=return_path_residual)
+            found = attribute_along(walk, with_residual=return_path_residual, with_report=return_steps_report)
         remaining = iter(found.attributions)
         by_layer = [tuple(next(remaining) for _ in range(count)) for count in counts]
         return found.returned(format_outputs(isinstance(self.layer, list), by_layer), return_convergence_delta)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from captum_ext._captum import (
 )
 from captum_ext.attr.path.paths import BlurPath, GuidedPath
 from captum_ext.attr.path.rules import riemann
+from captum_ext.attr.path.steps import Steps
 from captum_ext.attr.path.walk import PathMethod, Returned, logged
 
 
@@ -52,15 +54,20 @@ class PathIG(PathMethod):
         baselines: BaselineType = None,
         target: TargetType = None,
         additional_forward_args: object | None = None,
-        n_steps: int = 50,
+        n_steps: int | Literal["auto"] = 50,
         internal_batch_size: int | None = None,
         return_convergence_delta: bool = False,
         show_progress: bool = False,
+        steps: Steps = "equal",
+        tolerance: float | None = None,
+        return_steps_report: bool = False,
     ) -> Returned:
         """Attribute the change of the output along the path to the inputs.
 
         Arguments, errors and costs are those of `captum_ext.IDGI.attribute`. The convergence delta shrinks as 1 / n,
-        and says whether ``n_steps`` is enough.
+        and says whether ``n_steps`` is enough. Adaptive steps are halved where the gradients at a step's ends would
+        share it out most differently, or miss most of its change of the output. ``tolerance`` is the share of what the
+        output moves that the steps' linear estimates may miss, added up without signs.
 
         Returns
         -------
@@ -68,6 +75,8 @@ class PathIG(PathMethod):
             Of the shape, dtype and device of the inputs.
         delta : Tensor
             Shape (N,), with ``return_convergence_delta``: the sum of the attributions less f(x) - f(start of the path).
+        report : StepsReport
+            With ``return_steps_report``; see `captum_ext.attr.StepsReport`.
         """
         return self._follow(
             riemann,
@@ -79,6 +88,9 @@ class PathIG(PathMethod):
             internal_batch_size,
             show_progress=show_progress,
             with_delta=return_convergence_delta,
+            steps=steps,
+            tolerance=tolerance,
+            with_report=return_steps_report,
         )
 
 

@@ -1,7 +1,8 @@
 """One walk along a path: each point is evaluated once, each step is credited by a rule.
 
 The mechanism of `IDGI`, `LayerIDGI`, `PathIG`, `BlurIG` and `GuidedIG`: any path with any rule. A walk of n steps costs
-n + 1 forward and n backward evaluations of each example, however many points go through the model at once.
+n + 1 forward and n backward evaluations of each example, however many points go through the model at once, and wherever
+the steps are put.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeVar, Union
+from typing import Any, Literal, TypeVar, Union, cast
 
 import torch
 from captum.attr import GradientAttribution
@@ -29,20 +30,25 @@ from captum_ext._captum import (
 )
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common import Tensors
-from captum_ext.attr._common.checks import NO_QUADRATURE, check_inputs, check_n_steps, points_per_pass
+from captum_ext.attr._common.checks import NO_QUADRATURE, check_inputs, points_per_pass
 from captum_ext.attr._common.complete_method import CompleteMethod
 from captum_ext.attr._common.forward import TargetFunction
 from captum_ext.attr._common.model_state import preserve_state
 from captum_ext.attr._common.sums import in_accumulation_dtype, row_sum
 from captum_ext.attr.path.paths import AdaptivePath, Path, resolve_path
-from captum_ext.attr.path.rules import EvaluatedPoint, Rule, riemann
+from captum_ext.attr.path.refinement import Refinement
+from captum_ext.attr.path.rules import EvaluatedPoint, Rule, important_direction, missed, remaining, riemann
+from captum_ext.attr.path.steps import StepPlan, Steps, StepsReport, plan_steps
 
 Returned = Union[  # noqa: UP007
     TensorOrTupleOfTensorsGeneric,
     tuple[TensorOrTupleOfTensorsGeneric, Tensor],
     tuple[TensorOrTupleOfTensorsGeneric, Tensor, Tensor],
+    tuple[TensorOrTupleOfTensorsGeneric, StepsReport],
+    tuple[TensorOrTupleOfTensorsGeneric, Tensor, StepsReport],
+    tuple[TensorOrTupleOfTensorsGeneric, Tensor, Tensor, StepsReport],
 ]
-"""Attributions in the form of the inputs, and after them the delta, the residual or both."""
+"""Attributions in the form of the inputs, and after them what was asked for of the delta, the residual, the report."""
 
 
 @dataclass(frozen=True)
@@ -57,22 +63,24 @@ class PathAttributions:
         Sum of the attributions less the change of f from the start of the path to its end; shape (N,).
     residual
         Left Riemann sum of the gradient along the walk less the same change; shape (N,). None unless asked for.
+    report
+        Where the steps were. None unless asked for.
     """
 
     attributions: Tensors
     delta: Tensor
     residual: Tensor | None
+    report: StepsReport | None
 
     def returned(self, attributions: TensorOrTupleOfTensorsGeneric, with_delta: bool) -> Returned:
-        """Return the attributions as a user gets them, followed by the delta and the residual if asked for."""
-        if with_delta:
-            return (attributions, self.delta) if self.residual is None else (attributions, self.delta, self.residual)
-        return attributions if self.residual is None else (attributions, self.residual)
+        """Return the attributions as a user gets them, followed by what was asked for."""
+        further = [x for x in (self.delta if with_delta else None, self.residual, self.report) if x is not None]
+        return cast(Returned, (attributions, *further)) if further else attributions
 
 
 @dataclass(frozen=True)
 class Walk:
-    """A path from ``start`` to ``inputs`` in ``n_steps`` steps, ``points_per_pass`` points at once.
+    """A path from ``start`` to ``inputs`` in the steps of a plan, ``points_per_pass`` points at once.
 
     Parameters
     ----------
@@ -82,8 +90,10 @@ class Walk:
         What to evaluate.
     inputs, start
         The two ends; tensors of shape (N, ...).
-    n_steps
-        Number of steps.
+    rule
+        What a step is worth.
+    plan
+        How many steps, and where.
     points_per_pass
         How many points of every example go through the model at once; an adaptive path takes them one by one.
     progress_name
@@ -94,61 +104,140 @@ class Walk:
     function: TargetFunction
     inputs: Tensors
     start: Tensors
-    n_steps: int
+    rule: Rule
+    plan: StepPlan
     points_per_pass: int
     progress_name: str | None = None
 
     def points(self) -> Iterator[EvaluatedPoint]:
         """Yield the points 0 to n, each evaluated once."""
-        walked = self._adaptive(self.path) if isinstance(self.path, AdaptivePath) else self._known(self.path)
         with tqdm(
-            total=self.n_steps + 1, desc=self.progress_name, unit="point", disable=self.progress_name is None
+            total=self.plan.n_steps + 1, desc=self.progress_name, unit="point", disable=self.progress_name is None
         ) as bar:
-            for point in walked:
+            if isinstance(self.path, AdaptivePath):
+                walked = self._guided(self.path, bar)
+            elif self.plan.adaptive:
+                walked = self._refined(self.path, bar)
+            else:
+                walked = self._equal(self.path, bar)
+            yield from walked
+
+    def _equal(self, path: Path, bar: tqdm[Any]) -> Iterator[EvaluatedPoint]:
+        n_steps = self.plan.n_steps
+        for first in range(0, n_steps, self.points_per_pass):
+            fractions = [j / n_steps for j in range(first, min(first + self.points_per_pass, n_steps))]
+            # The start is known already, and a path need not give it a second time.
+            points = [path.point(self.inputs, self.start, at) if at else self.start for at in fractions]
+            for point in self._evaluate(self.function, points, fractions):
                 yield point
                 bar.update()
-            # The end is the input itself, evaluated without a backward pass.
-            yield EvaluatedPoint(self.inputs, self.function.value(self.inputs), None)
-            bar.update()
+        yield self._end()
+        bar.update()
 
-    def _known(self, path: Path) -> Iterator[EvaluatedPoint]:
-        for first in range(0, self.n_steps, self.points_per_pass):
-            indices = range(first, min(first + self.points_per_pass, self.n_steps))
-            # The start is known already, and a path need not give it a second time.
-            yield from self._evaluate(
-                [path.point(self.inputs, self.start, j / self.n_steps) if j else self.start for j in indices]
-            )
-
-    def _adaptive(self, path: AdaptivePath) -> Iterator[EvaluatedPoint]:
-        walk = path.walk(self.inputs, self.start, self.n_steps)
+    def _guided(self, path: AdaptivePath, bar: tqdm[Any]) -> Iterator[EvaluatedPoint]:
+        n_steps = self.plan.n_steps
+        walk = path.walk(self.inputs, self.start, n_steps)
         position = next(walk)
-        for step in range(self.n_steps):
-            (point,) = self._evaluate([position])
+        for step in range(n_steps):
+            (point,) = self._evaluate(self.function, [position], [step / n_steps])
             yield point
-            if step + 1 < self.n_steps:
+            bar.update()
+            if step + 1 < n_steps:
                 assert point.gradient is not None
                 position = walk.send(point.gradient)
         walk.close()
+        yield self._end()
+        bar.update()
 
-    def _evaluate(self, points: list[Tensors]) -> Iterator[EvaluatedPoint]:
-        wanted = [tuple(tensor.shape) for tensor in self.inputs]
-        for point in points:
-            shapes = [tuple(tensor.shape) for tensor in point]
-            if shapes != wanted:
-                raise InvalidArgumentError(f"the path gave a point of shapes {shapes} for inputs of shapes {wanted}.")
+    def _refined(self, path: Path, bar: tqdm[Any]) -> Iterator[EvaluatedPoint]:
+        """Halve steps, each example its own; when all points are known, yield the j-th of every example at once.
+
+        Where an example has fewer points than another, its end stands for those that it lacks: a step from there is
+        worth nothing.
+        """
+        end = self._end()
+        bar.update()
+        examples = [Refinement(self.rule, self.plan, point) for point in _by_example(end)]
+        while wanted := [(i, fraction) for i, example in enumerate(examples) for fraction in example.wanted()]:
+            rows_at_once = self.points_per_pass * len(examples)
+            for first in range(0, len(wanted), rows_at_once):
+                rows = wanted[first : first + rows_at_once]
+                for (i, _), point in zip(rows, self._evaluate_rows(path, rows), strict=True):
+                    examples[i].add(point)
+            # An example may need fewer than the most.
+            bar.update(round(max(len(example.points) for example in examples) - bar.n))
+        for place in range(max(len(example.points) for example in examples)):
+            yield _together([example.points[min(place, len(example.points) - 1)] for example in examples])
+
+    def _evaluate_rows(self, path: Path, rows: list[tuple[int, float]]) -> Iterator[EvaluatedPoint]:
+        """Evaluate points of single examples; ``rows`` are pairs of an example and a fraction."""
+        at: dict[float, list[int]] = {}
+        for example, fraction in rows:
+            at.setdefault(fraction, []).append(example)
+        points: dict[tuple[int, float], Tensors] = {}
+        # Examples that want the same point get it in one call.
+        for fraction, examples in at.items():
+            inputs, start = (tuple(x[examples] for x in tensors) for tensors in (self.inputs, self.start))
+            point = path.point(inputs, start, fraction) if fraction else start
+            _check_shapes(point, inputs)
+            for row, example in enumerate(examples):
+                points[example, fraction] = tuple(tensor[row : row + 1] for tensor in point)
+        function = self.function.of_rows([example for example, _ in rows])
+        yield from self._evaluate(
+            function, [points[row] for row in rows], [fraction for _, fraction in rows], rows=True
+        )
+
+    def _end(self) -> EvaluatedPoint:
+        """Return the end, which is the input itself, evaluated without a backward pass."""
+        return EvaluatedPoint(self.inputs, self.function.value(self.inputs), None, 1.0)
+
+    def _evaluate(
+        self, function: TargetFunction, points: list[Tensors], fractions: list[float], *, rows: bool = False
+    ) -> Iterator[EvaluatedPoint]:
+        """Evaluate points of every example in one pass, or with ``rows`` points of one example each."""
         n_points = len(points)
+        if not rows:
+            for point in points:
+                _check_shapes(point, self.inputs)
         batch = tuple(torch.cat(tensors) if n_points > 1 else tensors[0] for tensors in zip(*points, strict=True))
-        del points, point  # the batch holds them all
-        values, gradients = self.function.value_and_gradient(batch, n_points)
+        del points  # the batch holds them all
+        values, gradients = function.value_and_gradient(batch, 1 if rows else n_points)
         by_point = zip(
             values.chunk(n_points),
             zip(*(tensor.chunk(n_points) for tensor in batch), strict=True),
             zip(*(tensor.chunk(n_points) for tensor in gradients), strict=True),
+            fractions,
             strict=True,
         )
-        for value, position, gradient in by_point:
+        for value, position, gradient, fraction in by_point:
             # Copies, since the last point of a pass outlives it and a view would keep the whole pass in memory.
-            yield EvaluatedPoint(tuple(x.clone() for x in position), value, tuple(g.clone() for g in gradient))
+            copied = (tuple(tensor.clone() for tensor in tensors) for tensors in (position, gradient))
+            yield EvaluatedPoint(next(copied), value, next(copied), fraction)
+
+
+def _check_shapes(point: Tensors, inputs: Tensors) -> None:
+    shapes, wanted = ([tuple(tensor.shape) for tensor in tensors] for tensors in (point, inputs))
+    if shapes != wanted:
+        raise InvalidArgumentError(f"the path gave a point of shapes {shapes} for inputs of shapes {wanted}.")
+
+
+def _by_example(end: EvaluatedPoint) -> Iterator[EvaluatedPoint]:
+    """Yield the end of each example by itself, with a gradient of zero: a step from there would be worth nothing."""
+    for i in range(len(end.value)):
+        position = tuple(tensor[i : i + 1] for tensor in end.position)
+        nothing = tuple(torch.zeros_like(tensor) for tensor in position)
+        yield EvaluatedPoint(position, end.value[i : i + 1], nothing, end.fraction)
+
+
+def _together(points: list[EvaluatedPoint]) -> EvaluatedPoint:
+    """Put one point of each example together."""
+    gradients = [point.gradient or () for point in points]
+    return EvaluatedPoint(
+        tuple(torch.cat(tensors) for tensors in zip(*(point.position for point in points), strict=True)),
+        torch.cat([point.value for point in points]),
+        tuple(torch.cat(tensors) for tensors in zip(*gradients, strict=True)),
+        torch.tensor([float(point.fraction) for point in points], dtype=torch.float64),
+    )
 
 
 def prepare_walk(
@@ -158,16 +247,19 @@ def prepare_walk(
     baselines: BaselineType,
     target: TargetType,
     additional_forward_args: object | None,
-    n_steps: int,
+    n_steps: int | Literal["auto"],
     internal_batch_size: int | None,
     *,
+    rule: Rule = important_direction,
     progress_name: str | None,
+    steps: Steps = "equal",
+    tolerance: float | None = None,
     grad_kwargs: Mapping[str, Any] | None = None,
 ) -> Walk:
     """Check what a user gave to ``attribute`` and lay out the walk that it asks for."""
     n_examples = check_inputs(inputs)
-    n_steps = check_n_steps(n_steps)
-    at_once = points_per_pass(internal_batch_size, n_examples, n_steps)
+    plan = plan_steps(n_steps, steps, tolerance, path_is_known=not isinstance(path, AdaptivePath))
+    at_once = points_per_pass(internal_batch_size, n_examples, plan.n_steps)
     with torch.inference_mode(False), torch.no_grad():
         ends = tuple(tensor.detach() for tensor in inputs)
         start = path.start(ends, baselines)
@@ -175,20 +267,20 @@ def prepare_walk(
     arguments = format_additional_forward_args(additional_forward_args)
     function = TargetFunction(forward_func, target, arguments, n_examples, grad_kwargs or {}, points_are)
     function.check_apart(ends)
-    return Walk(path, function, ends, start, n_steps, at_once, progress_name)
+    return Walk(path, function, ends, start, rule, plan, at_once, progress_name)
 
 
-def attribute_along(walk: Walk, rule: Rule, *, with_residual: bool = False) -> PathAttributions:
+def attribute_along(walk: Walk, *, with_residual: bool = False, with_report: bool = False) -> PathAttributions:
     """Walk a path once and credit each of its steps.
 
     Parameters
     ----------
     walk
-        The path and what is evaluated on it.
-    rule
-        What a step is worth, `captum_ext.attr.path.rules.riemann` or `captum_ext.attr.path.rules.important_direction`.
+        The path, what is evaluated on it, and the rule.
     with_residual
         Whether to add up the left Riemann sum too; it takes no further evaluation.
+    with_report
+        Whether to say where the steps were and what remains; it takes none either.
 
     Raises
     ------
@@ -198,19 +290,33 @@ def attribute_along(walk: Walk, rule: Rule, *, with_residual: bool = False) -> P
     totals = tuple(torch.zeros_like(in_accumulation_dtype(tensor)) for tensor in walk.inputs)
     integral: Tensor | None = None
     values: list[Tensor] = []
+    fractions: list[float | Tensor] = []
+    missed_by_step: list[Tensor] = []
     for left, right in pairwise(walk.points()):
         values.append(left.value)
-        for total, contribution in zip(totals, rule(left, right), strict=True):
+        fractions.append(left.fraction)
+        for total, contribution in zip(totals, walk.rule(left, right), strict=True):
             total.add_(contribution)
+        if with_report:
+            missed_by_step.append(missed(walk.rule, left, right))
         if with_residual:
             step = row_sum(riemann(left, right), left.value.device)
             integral = step if integral is None else integral + step
     values.append(right.value)
     _check_finite(values)
+    report = _report(walk.rule, values, [*fractions, right.fraction], missed_by_step) if with_report else None
     change = in_accumulation_dtype(values[-1]) - in_accumulation_dtype(values[0])
     attributions = tuple(total.to(tensor.dtype).contiguous() for total, tensor in zip(totals, walk.inputs, strict=True))
     delta = row_sum(attributions, change.device) - change
-    return PathAttributions(attributions, delta, None if integral is None else integral - change)
+    return PathAttributions(attributions, delta, None if integral is None else integral - change, report)
+
+
+def _report(
+    rule: Rule, values: list[Tensor], fractions: list[float | Tensor], missed_by_step: list[Tensor]
+) -> StepsReport:
+    changes = in_accumulation_dtype(torch.stack(values)).diff(dim=0).abs()
+    places = torch.stack([torch.as_tensor(at, dtype=torch.float64).expand(len(values[0])) for at in fractions], dim=1)
+    return StepsReport((places < 1).sum(1), remaining(rule, torch.stack(missed_by_step), changes), places)
 
 
 def _check_finite(values: list[Tensor]) -> None:
@@ -241,11 +347,12 @@ def logged(attribute: Attribute) -> Attribute:
 
     @functools.wraps(attribute)
     def inside_of_a_wrapper(*args: Any, **keywords: Any) -> Any:
-        if keywords.get("return_path_residual"):
-            raise InvalidArgumentError(
-                "return_path_residual=True was given to a method that wraps this one, such as NoiseTunnel, which would "
-                "average the residual like an attribution: leave it out, and ask the method itself for the residual."
-            )
+        for name in ("return_path_residual", "return_steps_report"):
+            if keywords.get(name):
+                raise InvalidArgumentError(
+                    f"{name}=True was given to a method that wraps this one, such as NoiseTunnel, which would average "
+                    "it like an attribution: leave it out, and ask the method itself for it."
+                )
         return without_quadrature(*args, **keywords)
 
     decorated: Attribute = log_usage()(without_quadrature)
@@ -279,14 +386,26 @@ class PathMethod(CompleteMethod, GradientAttribution):
         inputs: TensorOrTupleOfTensorsGeneric,
         *arguments: Any,
         show_progress: bool,
+        steps: Steps,
+        tolerance: float | None,
         with_delta: bool,
         with_residual: bool = False,
+        with_report: bool = False,
     ) -> Returned:
         """Credit the steps of the path to the inputs; ``arguments`` as `prepare_walk` takes them after the inputs."""
         tensors = format_tensor_into_tuples(inputs)
         name = type(self).__name__ if show_progress else None
         with preserve_state(self.forward_func, *tensors):
-            walk = prepare_walk(self.path, self.forward_func, tensors, *arguments, progress_name=name)
-            found = attribute_along(walk, rule, with_residual=with_residual)
+            walk = prepare_walk(
+                self.path,
+                self.forward_func,
+                tensors,
+                *arguments,
+                rule=rule,
+                progress_name=name,
+                steps=steps,
+                tolerance=tolerance,
+            )
+            found = attribute_along(walk, with_residual=with_residual, with_report=with_report)
         formatted: TensorOrTupleOfTensorsGeneric = format_output(is_tuple(inputs), found.attributions)
         return found.returned(formatted, with_delta)

@@ -253,7 +253,7 @@ def test_number_of_classes_is_what_the_tests_assume():
 def test_noise_tunnel_does_not_average_the_residual(with_delta):
     model, x = smooth_cnn(), pictures()
     for method in (IDGI(model), LayerIDGI(model, model[1])):
-        with pytest.raises(ValueError, match="ask the method itself for the residual"):
+        with pytest.raises(ValueError, match="ask the method itself for it"):
             NoiseTunnel(method).attribute(x, target=1, return_path_residual=True, return_convergence_delta=with_delta)
 
 

@@ -1,0 +1,102 @@
+"""The protocol of the IDGI paper: what it fixes, what it refuses, and that its numbers are insertion's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from captum_ext import IDGI
+from captum_ext.evaluation import evaluate
+from captum_ext.metrics import insertion, perturbation
+from tests.captum_ext.small_models import smooth_cnn
+
+METHODS = ["ig", "idgi", "random"]
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    return smooth_cnn(torch.float32)
+
+
+def recognised(model, images):
+    return [(image, int(model(image[None]).argmax())) for image in images]
+
+
+def test_measures_signed_insertion_from_black_of_the_probability(model):
+    image, label = recognised(model, torch.rand(1, 3, 8, 8))[0]
+    found = evaluate(
+        model,
+        [(image, label)],
+        METHODS,
+        ["insertion", "insertion-raw", "perturbation"],
+        protocol="idgi-paper",
+        n_steps=6,
+    )
+
+    def probability(x):
+        return model(x).softmax(1)
+
+    attributions = IDGI(probability).attribute(image[None], 0.0, label, n_steps=6)
+    options = {"baselines": 0.0, "target": label, "n_steps": 20}
+    expected = insertion(probability, image[None], attributions, channel_reduction="sum", **options)
+    # A module's images are taken as they are, so the mean colour of its preprocessing is 0.
+    unimportant = perturbation(probability, image[None], attributions, **options)
+    values = found[found["method"] == "idgi"].set_index("metric")["value"]
+    assert values["insertion"] == pytest.approx(expected.normalized_areas.item(), abs=1e-5)
+    assert values["insertion-raw"] == pytest.approx(expected.areas.item(), abs=1e-5)
+    assert values["perturbation"] == pytest.approx(unimportant.areas.item(), abs=1e-5)
+
+
+def test_only_images_that_are_recognised_count(model):
+    images = recognised(model, torch.rand(3, 3, 8, 8))
+    wrong = (images[0][0], (images[0][1] + 1) % 5)
+    found = evaluate(model, [wrong, *images[1:]], ["random"], ["insertion"], protocol="idgi-paper", n_steps=2)
+    assert found["image"].nunique() == 2
+    assert set(found["status"]) == {"ok"}
+    with pytest.raises(ValueError, match="recognises none of the images"):
+        evaluate(model, [wrong], ["random"], ["insertion"], correct_only=True)
+
+
+def test_methods_and_metrics_are_those_of_the_paper_unless_given(model):
+    found = evaluate(model, recognised(model, torch.rand(1, 3, 8, 8)), protocol="idgi-paper", n_steps=2)
+    assert set(found["metric"]) == {"insertion", "insertion-raw", "aic", "sic"}
+    assert list(found["method"].unique()) == [
+        "ig",
+        "idgi",
+        "guided-ig",
+        "idgi:guided",
+        "blur-ig",
+        "idgi:blur",
+        "random",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (
+            {"insertion_baseline": "white"},
+            "insertion_baseline=white was given with protocol=idgi-paper, which has black",
+        ),
+        ({"curve_steps": 7}, "curve_steps=7"),
+        ({"min_score": 0.1}, "min_score=0.1"),
+    ],
+    ids=str,
+)
+def test_what_it_fixes_cannot_be_something_else(model, option, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(model, torch.rand(1, 3, 8, 8), protocol="idgi-paper", **option)
+
+
+def test_unknown_protocol_lists_the_known_ones(model):
+    with pytest.raises(ValueError, match="known are own, idgi-paper"):
+        evaluate(model, torch.rand(1, 3, 8, 8), protocol="paper")
+
+
+def test_random_maps_do_not_depend_on_the_model_and_repeat(model):
+    other = smooth_cnn(torch.float32)
+    images = torch.rand(1, 3, 8, 8)
+    first, again = (evaluate(m, images, ["random"], ["perturbation"], seed=3)["value"] for m in (model, model))
+    assert first.tolist() == again.tolist()
+    assert evaluate(other, images, ["random"], ["perturbation"], seed=3)["status"].tolist() == ["ok"]
