@@ -62,6 +62,8 @@ class Bracket:
         The exposure whose instant the merged image shows; by default the middle one, of two the shorter.
     paths
         The files that the exposures were read from, if they were.
+    to_rec709
+        Shape (3, 3): from the files' linear light to Rec. 709, where their colour profile is another.
 
     Raises
     ------
@@ -81,6 +83,7 @@ class Bracket:
     calibration: Calibration = field(default_factory=_kalantari)
     reference_index: int = -1
     paths: tuple[Path, ...] = ()
+    to_rec709: Tensor | None = None
 
     def __post_init__(self) -> None:
         _check_images(self.ldr)
@@ -231,16 +234,24 @@ class Bracket:
         )
         if raw_files:
             images, levels, linear = _developed(paths, exposures, reference, raw or RawSettings()), LEVELS, True
+            to_rec709 = None
         else:
             photographs = [read_photograph(path) for path in paths]
             images, linear = [one.image for one in photographs], photographs[0].linear
             if any(one.linear != linear for one in photographs):
                 raise ValueError(f"{', '.join(names)}: linear files beside encoded ones; merge one kind")
+            profiles = {one.profile for one in photographs}
+            if len(profiles) > 1:
+                told = ", ".join(
+                    f"{name} {one.profile or 'sRGB'}" for name, one in zip(names, photographs, strict=True)
+                )
+                raise ValueError(f"the images of a bracket must have one colour profile, got {told}")
+            to_rec709 = photographs[0].to_rec709
             levels = 255 if all(_is_of_eight_bits(image) for image in images) else photographs[0].levels
         if response == "auto":
             encoded = None if levels == 255 else Response.gamma(GAMMA)
             response = Response.linear() if linear else encoded  # type: ignore[assignment]
-        return cls.from_images(
+        bracket = cls.from_images(
             images,
             exposures,
             response=response,  # type: ignore[arg-type]
@@ -250,6 +261,7 @@ class Bracket:
             check=check,
             paths=paths,
         )
+        return dataclasses.replace(bracket, to_rec709=to_rec709)
 
     @property
     def count(self) -> int:
@@ -265,6 +277,15 @@ class Bracket:
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return int(self.ldr.shape[-2]), int(self.ldr.shape[-1])
+
+    def in_rec709(self, radiance: Tensor) -> Tensor:
+        """Radiance (3, H, W) in the colours of the files, in linear Rec. 709; what lies outside is clipped at 0."""
+        if self.to_rec709 is None:
+            return radiance
+        converted = torch.empty_like(radiance)
+        for rows, source in zip(converted.split(256, dim=1), radiance.split(256, dim=1), strict=True):
+            rows.copy_(torch.einsum("ij,jhw->ihw", self.to_rec709.to(source), source).clamp_min_(0))
+        return converted
 
     def radiance(self, index: int) -> Tensor:
         """Radiance of one of the exposures, 0 the shortest; shape (3, H, W), the short exposure saturates at 1."""

@@ -62,9 +62,9 @@ def read_ldr(path: str | os.PathLike[str]) -> Tensor:
     ----------
     path
         An RGB picture of 8 or 16 bits per channel: TIFF, PNG, JPEG, AVIF or HEIC (``captum-ext[raw]``); or linear light
-        in [0, 1]: TIFF of 32-bit float, .exr and .hdr. The orientation that the camera wrote down is honoured; colour
-        profiles other than sRGB's are converted to it, in 8-bit files; an opaque alpha channel is dropped. What is
-        changed in this way is warned of.
+        in [0, 1]: TIFF of 32-bit float, .exr and .hdr. The orientation that the camera wrote down is honoured; colours
+        stay those of the file's profile, for which :func:`read_photograph` has a matrix; an opaque alpha channel is
+        dropped with a warning.
 
     Returns
     -------
@@ -101,6 +101,10 @@ class Photograph(NamedTuple):
     """Largest level of the file, 255 or 65535; of floating-point files that of float32's precision."""
     linear: bool
     """Whether the values are linear light by the kind of the file."""
+    profile: str = ""
+    """Name of a colour profile that is not sRGB's; empty if there is none."""
+    to_rec709: Tensor | None = None
+    """Shape (3, 3): from linear light of that profile to linear Rec. 709; None if it is that, or has no such matrix."""
 
 
 def read_photograph(path: str | os.PathLike[str]) -> Photograph:
@@ -121,16 +125,15 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
             sixteen_bits = _bits_per_channel(image, data) == 16
             # Loading it all finds truncation, which OpenCV passes over, also in 16-bit files that OpenCV decodes.
             upright = ImageOps.exif_transpose(image)
-        opaque = _without_alpha(path, upright)
-        pixels: NDArray[Any] = np.array(opaque if sixteen_bits else _in_srgb(path, opaque))
-        profile = _foreign_profile(opaque)
+        pixels = np.array(_without_alpha(path, upright))
+        profile, to_rec709 = _profile(image)
+    if profile and to_rec709 is None:
+        warnings.warn(f"{path}: its colour profile ({profile}) is not applied, for it has no matrix", stacklevel=3)
     if sixteen_bits:
-        if profile:
-            warnings.warn(f"{path}: its colour profile ({profile}) is not applied to 16-bit files", stacklevel=3)
         pixels = _decode_with_opencv(path, data)
     levels = int(np.iinfo(pixels.dtype).max)
     scaled = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).div_(levels).contiguous()
-    return Photograph(scaled, levels, linear=False)
+    return Photograph(scaled, levels, False, profile, to_rec709)
 
 
 def read_radiance(path: str | os.PathLike[str]) -> Tensor:
@@ -387,32 +390,28 @@ def _without_alpha(path: Path, image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _foreign_profile(image: Image.Image) -> str:
-    """Name of a colour profile that is not sRGB's; empty if there is none."""
-    profile = image.info.get("icc_profile")
-    if not profile:
-        return ""
+def _profile(image: Image.Image) -> tuple[str, Tensor | None]:
+    """Name of a colour profile that is not sRGB's, and the matrix from its linear light to Rec. 709."""
+    data = image.info.get("icc_profile")
+    if not data:
+        return "", None
     try:
-        name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(BytesIO(profile))).strip()
+        profile = ImageCms.ImageCmsProfile(BytesIO(data))
+        name = ImageCms.getProfileDescription(profile).strip() or "without a name"
     except (ImageCms.PyCMSError, OSError):
-        return "damaged"
-    return "" if "srgb" in name.lower() else name or "without a name"
+        return "damaged", None
+    if "srgb" in name.lower():
+        return "", None
+    theirs, ours = (_colorants(one) for one in (profile, ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))))
+    if theirs is None or ours is None:
+        return name, None
+    return name, torch.from_numpy(np.linalg.inv(ours) @ theirs).float()
 
 
-def _in_srgb(path: Path, image: Image.Image) -> Image.Image:
-    name = _foreign_profile(image)
-    if not name:
-        return image
-    try:
-        profile = ImageCms.ImageCmsProfile(BytesIO(image.info["icc_profile"]))
-        converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"))
-    except (ImageCms.PyCMSError, OSError) as error:
-        raise ValueError(
-            f"{path}: its colour profile ({name}) cannot be applied ({error}); convert it to sRGB"
-        ) from error
-    warnings.warn(f"{path}: converted from its colour profile ({name}) to sRGB", stacklevel=4)
-    assert converted is not None
-    return converted
+def _colorants(profile: ImageCms.ImageCmsProfile) -> NDArray[Any] | None:
+    """XYZ of red, green and blue as columns, in the profiles' own white (D50); None if it is built otherwise."""
+    columns = [getattr(profile.profile, f"{colour}_colorant") for colour in ("red", "green", "blue")]
+    return None if None in columns else np.array([column[0] for column in columns]).T
 
 
 def _bits_per_channel(image: Image.Image, data: bytes) -> int:

@@ -191,6 +191,7 @@ def merge_bracket(
     else:  # without weights, which nobody asked for: six bytes a pixel for three exposures
         radiance = merger(bracket, output.align, progress=progress)
     seconds = time.monotonic() - begun
+    radiance = bracket.in_rec709(radiance)
     overwrite = output.force
     if output.preview is not None:
         exif = carried_exif(bracket.paths[bracket.reference_index])

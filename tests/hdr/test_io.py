@@ -4,7 +4,6 @@ import errno
 import os
 import struct
 import tempfile
-import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from hdr._files import check_writable, written_whole
 from hdr.bracket import Bracket
 from hdr.exposure import read_camera_settings
 from hdr.io import check_radiance, read_ldr, read_photograph, read_radiance, write_preview, write_radiance
+from hdr.response import Response
 from hdr.tonemap import tonemap
 from tests.hdr.brackets import textured
 from tests.hdr.photographs import random_pixels, write_16_bit, write_16_bit_tiff, write_photograph
@@ -440,17 +440,31 @@ def profile_with_swapped_red_and_blue() -> bytes:
     )
 
 
-def test_colour_profiles_are_applied_with_a_word(tmp_path):
-    Image.fromarray(smooth_pixels()).save(tmp_path / "a.png", icc_profile=profile_with_swapped_red_and_blue())
-    with pytest.warns(UserWarning, match="converted from its colour profile"):
-        found = read_ldr(tmp_path / "a.png")
-    expected = torch.from_numpy(smooth_pixels()[..., ::-1].copy()).permute(2, 0, 1) / 255
-    torch.testing.assert_close(found, expected, atol=0.012, rtol=0)
+def test_colours_of_another_profile_have_a_matrix_to_rec_709(tmp_path):
+    profile = profile_with_swapped_red_and_blue()
+    Image.fromarray(smooth_pixels()).save(tmp_path / "a.png", icc_profile=profile)
+    found = read_photograph(tmp_path / "a.png")
+    assert found.profile.startswith("Swap")
+    torch.testing.assert_close(found.to_rec709, torch.eye(3).flip(0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(found.image, torch.from_numpy(smooth_pixels()).permute(2, 0, 1) / 255)
+
+
+def test_the_matrix_is_applied_to_the_merged_radiance(tmp_path):
+    scene = textured(32, 48, darkest=0.002, brightest=0.06)
+    for t in (1.0, 4.0, 16.0):
+        pixels = ((t * scene).clamp(0, 1) ** (1 / 2.2) * 255).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(tmp_path / f"{t:g}.png", icc_profile=profile_with_swapped_red_and_blue())
+    paths = [tmp_path / f"{t:g}.png" for t in (1.0, 4.0, 16.0)]
+    bracket = Bracket.from_files(paths, [1.0, 4.0, 16.0], response=Response.gamma(2.2))
+    radiance = bracket.radiance(2)
+    torch.testing.assert_close(bracket.in_rec709(radiance), radiance.flip(0), atol=1e-4, rtol=2e-3)
+    Image.open(paths[1]).save(paths[1], icc_profile=None)  # without the profile
+    with pytest.raises(ValueError, match=r"one colour profile, got 1\.png Swap.*, 4\.png sRGB"):
+        Bracket.from_files(paths, [1.0, 4.0, 16.0])
 
 
 def test_the_profile_of_srgb_changes_nothing(tmp_path):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     Image.fromarray(smooth_pixels()).save(tmp_path / "a.png", icc_profile=profile)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert torch.equal(read_ldr(tmp_path / "a.png"), torch.from_numpy(smooth_pixels()).permute(2, 0, 1) / 255)
+    found = read_photograph(tmp_path / "a.png")
+    assert (found.profile, found.to_rec709) == ("", None)
