@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 
 @contextmanager
@@ -46,10 +49,40 @@ def written_whole(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
     # A folder rather than a file: what is created inside gets the permissions that the user's umask asks for.
     with _temporary_folder_beside(path) as folder:
         temporary = Path(folder, path.name)
-        yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
+        try:
+            yield temporary
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+            os.replace(temporary, path)
+        except OSError as error:
+            # A full disk names no file, or the temporary one, of which the user does not know.
+            if error.errno is not None and error.filename in (None, temporary, str(temporary)):
+                error.filename = str(path)
+            raise
+
+
+@contextmanager
+def unwound_when_terminated() -> Iterator[None]:
+    """Context in which SIGTERM ends the program as an exception does, so that no temporary file stays behind.
+
+    Where a handler is set already, or outside of the main thread, which alone can set one, nothing is changed.
+    """
+    is_default = threading.current_thread() is threading.main_thread() and (
+        signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
+    if not is_default:
+        yield
+        return
+
+    def leave(number: int, _: object) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not stop the cleaning up
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def check_writable(

@@ -51,6 +51,7 @@ _LOST_TRUST = 1e-2  # of shorter exposures where the reference is lost; above wh
 _UNSEEN_TRUST = 0.03  # of the edge of a frame that goes on outside, against what was seen; only where all is lost
 _REFERENCE_TRUST = 1e-5  # of a clipped reference; it wins where nothing shorter is bright enough to be believed
 _ALL_BUT_CLIPPED = 1e-3  # of saturation: what lies above is clipped
+_CLIPPED = 0.99  # of the reference's saturation: what noise and rounding leave of a clipped channel
 _PATCH = 13  # pixels; what moves is larger than a leaf and smaller than the image
 _PATCHES = 1000
 _LEAST_VARIANCE = 1e-10
@@ -211,6 +212,30 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
     weights = weights + torch.where(index < reference, _LOST_TRUST * lost * bright_enough * usable * trust * t, 0.0)
     log = torch.log(weights + torch.where(index == reference, _REFERENCE_TRUST, 1e-12))
     return (log - log.amax(dim=1, keepdim=True)).clamp_min(-_WIDEST)
+
+
+def physical_merge(
+    observations: Tensor, exposures: Tensor, displacement: Tensor, reference: int, corner: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Radiance (B, 3, H, W) in the mu-law domain and weights (B, N, 1, H, W), by physics alone.
+
+    Arguments are those of :meth:`hdr.nn.Generator.forward`; an untrained generator gives the same.
+    """
+    aligned = bring_to_reference(observations, displacement, reference, corner)
+    weights = torch.softmax(prior(aligned, exposures, reference), dim=1)
+    radiance = blended(aligned, weights)
+    return not_below_saturation(radiance, aligned.tone_mapped[:, reference], exposures[:, reference]), weights
+
+
+def blended(aligned: Aligned, weights: Tensor) -> Tensor:
+    """Weighted mean (B, 3, H, W) in linear light, where noise averages out without a bias; in the mu-law domain."""
+    return mu_law((weights * inverse_mu_law(aligned.tone_mapped)).sum(dim=1))
+
+
+def not_below_saturation(radiance: Tensor, reference: Tensor, exposure: Tensor) -> Tensor:
+    """Where a channel of the reference is clipped there was light enough for that, whatever the others say."""
+    clipped = reference >= mu_law(_CLIPPED / exposure).view(-1, 1, 1, 1)
+    return torch.where(clipped, torch.maximum(radiance, reference), radiance)
 
 
 def unexplained_variance(

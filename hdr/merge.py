@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from hdr.alignment import Alignment, Mode, align
 from hdr.bracket import Bracket
-from hdr.fusion import observe, unexplained_variance
+from hdr.fusion import observe, physical_merge, unexplained_variance
 from hdr.nn.generator import SMALLEST_SIDE, Generator
 from hdr.radiometry import inverse_mu_law
 from hdr.weights import load_generator
@@ -48,6 +48,9 @@ class Merger:
     The exposures are aligned as a whole (:func:`hdr.alignment.align`), and the generator merges them in squares of
     ``tile + overlap`` pixels. Neighbouring squares share ``overlap`` pixels, of which the middle 32 are blended and the
     others are context. Where the reference is saturated, the result is at least as bright as its saturation.
+
+    A bracket in which nothing moves (:attr:`hdr.alignment.Alignment.still`) is merged by physics alone: the network has
+    nothing to judge there, and what it knows of motion can only disturb.
 
     Parameters
     ----------
@@ -184,16 +187,20 @@ class Merger:
         observations = observe(
             ldr.to(self.device, torch.float32), exposures, bracket.calibration, unexplained, alignment.still
         )
-        half = self.precision != "float32"
-        with torch.autocast(self.device.type, dtype=getattr(torch, self.precision), enabled=half):
-            merged = self.generator(
-                observations.unsqueeze(0),
-                exposures.unsqueeze(0),
-                displacement.to(self.device, torch.float32).unsqueeze(0),
-                bracket.reference_index,
-                torch.tensor([[top - above, left - before]]),
-            )
-        return merged.radiance[0].float().cpu(), merged.weights[0, :, 0].float().cpu()
+        inputs = (
+            observations.unsqueeze(0),
+            exposures.unsqueeze(0),
+            displacement.to(self.device, torch.float32).unsqueeze(0),
+            bracket.reference_index,
+            torch.tensor([[top - above, left - before]]),
+        )
+        if sum(alignment.still) == bracket.count - 1:
+            radiance, weights = physical_merge(*inputs)
+        else:
+            half = self.precision != "float32"
+            with torch.autocast(self.device.type, dtype=getattr(torch, self.precision), enabled=half):
+                radiance, weights = self.generator(*inputs)[:2]
+        return radiance[0].float().cpu(), weights[0, :, 0].float().cpu()
 
     def _spans(self, length: int) -> Iterator[tuple[int, int]]:
         """Where squares begin and end along one axis of the picture; the last may be shorter, but not than overlap."""

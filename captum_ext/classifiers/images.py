@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +59,9 @@ def read_image(path: Path) -> Image.Image:
         raise ImageFileError(
             f"{path}: has more than {Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller first."
         ) from None
-    except (OSError, SyntaxError, EOFError) as error:
+    except ImageFileError:
+        raise
+    except (OSError, SyntaxError, EOFError, ValueError, struct.error, zlib.error) as error:  # all of Pillow's own
         raise ImageFileError(f"{path}: cannot be read: {error}.") from error
 
 

@@ -40,7 +40,16 @@ class Logits(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return scores of shape (N, classes)."""
-        output = self.model(inputs)
+        try:
+            output = self.model(inputs)
+        except RuntimeError as error:
+            # PyTorch's own word for shapes that do not fit, and not for a want of memory.
+            if type(error) is not RuntimeError or "allocate" in str(error):
+                raise
+            raise ModelError(
+                f"the model does not take inputs of shape {tuple(inputs.shape)}: {error}. Give a Classifier with the "
+                "preprocessing that the model was made for, or a model for images of this size."
+            ) from error
         scores = output
         if not isinstance(output, Tensor):
             scores = output.get("logits") if isinstance(output, dict) else getattr(output, "logits", None)

@@ -44,6 +44,12 @@ def load_weights(model: nn.Module, path: Path) -> None:
     captum_ext.classifiers.weights.WeightsFileError: none.pth: there is no such file.
     """
     state = _read(path)
+    broken = [name for name, value in state.items() if bool(value.isnan().any())]
+    if broken:
+        others = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+        raise WeightsFileError(
+            f"{path}: {broken[0]}{others} holds NaN, as after a training that diverged: give weights of before."
+        )
     # Data parallel training puts its own name before every other.
     if all(name.startswith("module.") for name in state):
         state = {name.removeprefix("module."): value for name, value in state.items()}
@@ -80,7 +86,13 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
             if isinstance(content.get(key), dict):
                 return _state_dict(path, content[key])
         if content and all(isinstance(value, Tensor) for value in content.values()):
-            return content
+            if all(isinstance(name, str) for name in content):
+                return content
+            numbers = [name for name in content if not isinstance(name, str)]
+            raise WeightsFileError(
+                f"{path}: its tensors are named {', '.join(map(repr, numbers[:3]))}: give a state dict, whose names "
+                "are texts such as 'conv1.weight'."
+            )
     raise WeightsFileError(f"{path}: holds no state dict: give what torch.save(model.state_dict(), FILE) writes.")
 
 

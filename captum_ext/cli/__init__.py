@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from captum_ext._errors import MissingExtraError, RefusedError, described, extra
+from captum_ext._files import unwound_when_terminated
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MissingExtraError as error:
         return _refuse(str(error))
     try:
-        return app(arguments) or 0
+        with unwound_when_terminated():
+            return app(arguments) or 0
     # A usage that the command line does not have, a request that cannot be met, a file that cannot be written. All else
     # is a mistake of ours, which a traceback helps to mend.
     except CycloptsError as error:

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -142,6 +142,12 @@ class CurvesFile:
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a frame as CSV; missing values are empty."""
+    """Write a frame as CSV: missing values are empty, texts that look like formulas begin with an apostrophe."""
+    texts = {name: column.map(_harmless) for name, column in frame.select_dtypes(exclude="number").items()}
     with atomic_write(path) as file:
-        frame.to_csv(file, index=False, lineterminator="\n")
+        frame.assign(**texts).to_csv(file, index=False, lineterminator="\n")
+
+
+def _harmless(cell: Any) -> Any:
+    """Put an apostrophe before a text that a spreadsheet takes for a formula, such as ``=cmd()`` or ``@SUM(1)``."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

@@ -202,12 +202,13 @@ class SeededGradientShap(GradientAttribution):
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Context with seeded global generators; the caller puts PyTorch's back."""
+    """Context with seeded global generators, which are put back."""
     # Captum draws from NumPy's global generator, so a generator object cannot be handed to it.
     state = np.random.get_state()  # noqa: NPY002
     try:
         np.random.seed(seed)  # noqa: NPY002
-        torch.manual_seed(seed)
-        yield
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            yield
     finally:
         np.random.set_state(state)  # noqa: NPY002

@@ -104,7 +104,9 @@ def _check_attributions(parts: tuple[Tensor, ...], inputs: tuple[Tensor, ...], n
             "the attributions alone."
         )
     if not all(bool(torch.isfinite(part).all()) for part in parts):
-        raise InvalidArgumentError("attributions holds NaN or infinite values, which have no sum.")
+        raise InvalidArgumentError(
+            "attributions holds NaN or infinite values, which have no sum: leave these examples out."
+        )
 
 
 def _shapes(tensors: tuple[Tensor, ...]) -> list[tuple[int, ...]]:

@@ -101,4 +101,6 @@ def _importance(by_feature: Tensor, channel_reduction: ChannelReduction) -> Tens
 def check_has_rank(importance: Tensor) -> None:
     """Raise `InvalidArgumentError` if a feature's importance is not finite."""
     if not bool(torch.isfinite(importance).all()):
-        raise InvalidArgumentError("attributions holds NaN or infinite values, which have no rank.")
+        raise InvalidArgumentError(
+            "attributions holds NaN or infinite values, which have no rank: leave these examples out."
+        )

@@ -282,9 +282,10 @@ class _Classifier:
             raise InvalidArgumentError(f"forward_func returned shape {tuple(logits.shape)}: give logits, (N, classes).")
         if not -logits.shape[1] <= target < logits.shape[1]:
             raise InvalidArgumentError(f"target {target} is out of range for {logits.shape[1]} classes.")
+        logits = logits.cpu()  # first: not every device has float64
         probabilities = logits.double().softmax(1)[:, target]
         correct = logits.argmax(1) == target % logits.shape[1]
-        return {"softmax": probabilities.cpu().numpy(), "accuracy": correct.double().cpu().numpy()}
+        return {"softmax": probabilities.numpy(), "accuracy": correct.double().numpy()}
 
     def _logits(self, batch: Tensor) -> Tensor:
         logits = self.forward_func(batch)

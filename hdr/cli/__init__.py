@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from hdr._files import unwound_when_terminated
+
 _EXTRAS = {
     "imagecodecs": "delivery",
     "lightning": "train",
@@ -31,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         return _refuse(_missing(error))
     try:
-        with noted_warnings():
+        with noted_warnings(), unwound_when_terminated():
             return app(arguments) or 0
     # A usage that the command line does not have, a request that cannot be met, a file that cannot be written, memory
     # that does not suffice. All else is a mistake of ours, which a traceback helps to mend.

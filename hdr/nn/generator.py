@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from hdr.fusion import (
     OBSERVATION_CHANNELS,
     Aligned,
+    blended,
     bring_to_reference,
     clipping_value,
+    not_below_saturation,
     prior,
 )
 from hdr.nn.alignment import CORRECTION_BOUND, DeformableAlignment, upsample_displacement
@@ -24,7 +26,6 @@ SMALLEST_SIDE = 16
 INPUT_CHANNELS = 11
 """Radiance (3), its difference to the reference (3), saturation, deviation, seen, the prior's weight, exposure."""
 
-_CLIPPED = 0.99  # of the reference's saturation: what noise and rounding leave of a clipped channel
 
 Alignment = Literal["deformable", "none"]
 
@@ -218,10 +219,9 @@ class Generator(nn.Module):
         logits = self._judge(0, decoded[0], others[0])
         logits = F.pixel_shuffle(logits.flatten(0, 1), 2).unflatten(0, logits.shape[:2])[..., :height, :width]
         weights = torch.softmax(belief_moved + logits.to(belief_moved), dim=1)
-        # In linear light, where noise averages out without a bias.
-        blend = mu_law((weights * inverse_mu_law(moved.tone_mapped)).sum(dim=1))
+        blend = blended(moved, weights)
         radiance = blend + self._residual(blend, moved, weights, decoded[0], reference)
-        radiance = _not_below_saturation(radiance, moved.tone_mapped[:, reference], exposures[:, reference])
+        radiance = not_below_saturation(radiance, moved.tone_mapped[:, reference], exposures[:, reference])
         coarser = self._coarser(decoded, others, aligned, belief) if self.training else ()
         return Merged(radiance, weights, moved, coarser)
 
@@ -336,12 +336,6 @@ def _mean(features: Tensor, like: Tensor) -> Tensor:
 def _pooled(maps: Tensor, size: torch.Size) -> Tensor:
     pooled: Tensor = F.adaptive_avg_pool2d(maps.flatten(0, 1), (size[0], size[1])).unflatten(0, maps.shape[:2])
     return pooled
-
-
-def _not_below_saturation(radiance: Tensor, reference: Tensor, exposure: Tensor) -> Tensor:
-    """Where a channel of the reference is clipped there was light enough for that, whatever the others say."""
-    clipped = reference >= mu_law(_CLIPPED / exposure).view(-1, 1, 1, 1)
-    return torch.where(clipped, torch.maximum(radiance, reference), radiance)
 
 
 def _check_architecture(base_channels: int, scales: int, blocks: int, alignment: str) -> None:

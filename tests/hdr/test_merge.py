@@ -13,11 +13,12 @@ import hdr.alignment
 from hdr.alignment import Alignment, align
 from hdr.bracket import Bracket
 from hdr.calibration import Calibration
-from hdr.fusion import bring_to_reference, observe, unexplained_variance
+from hdr.fusion import bring_to_reference, observe, physical_merge, unexplained_variance
 from hdr.merge import BLEND, CONTEXT, Merger
 from hdr.nn.generator import Generator, Merged
 from hdr.radiometry import mu_law
 from hdr.response import Response
+from hdr.weights import load_generator
 from tests.hdr.brackets import EXPOSURES, ldr_of, photographed, textured
 from tests.hdr.generators import random_generator
 
@@ -338,3 +339,24 @@ def test_gpu_merges_like_the_cpu(precision):
     on_gpu = Merger(generator, device="cuda", tile=64, precision=precision)(scene)
     assert on_gpu.device.type == "cpu"
     assert float((mu_law(on_gpu) - on_cpu).abs().max()) < tolerance
+
+
+def test_what_stands_still_is_merged_by_physics_alone():
+    scene = photographed(textured(64, 96, darkest=0.01, brightest=0.3), noise=2e-3)
+    alignment = align(scene)
+    assert alignment.still == (True, False, True)
+    network, physics = Merger(trained(), "cpu"), Merger("none", "cpu")
+    torch.testing.assert_close(network(scene, alignment), physics(scene, alignment), atol=1e-6, rtol=1e-5)
+    moving = dataclasses.replace(alignment, still=(False, False, True))
+    assert (network(scene, moving) - physics(scene, moving)).abs().max() > 1e-3
+
+
+def test_physical_merge_is_that_of_an_untrained_generator():
+    scene = photographed(textured(48, 64), noise=1e-3)
+    observations = observe(scene.ldr, scene.exposures, scene.calibration)[None]
+    inputs = (observations, scene.exposures[None], 0.7 * torch.ones(1, 3, 2, 48, 64), 1)
+    inputs[2][:, 1] = 0
+    radiance, weights = physical_merge(*inputs)
+    merged = load_generator("none")(*inputs)
+    torch.testing.assert_close(radiance, merged.radiance, atol=1e-6, rtol=0)
+    torch.testing.assert_close(weights, merged.weights, atol=1e-6, rtol=0)

@@ -131,6 +131,12 @@ def _baseline_shape_error(name: str, baseline: Tensor, wanted: tuple[int, ...]) 
     )
 
 
+NO_QUADRATURE = (
+    "walks have equal steps and each step is credited by itself, so that there is no quadrature to choose, as "
+    "captum.attr.IntegratedGradients has one. Leave it out; what follows n_steps here is internal_batch_size."
+)
+
+
 def check_n_steps(n_steps: int) -> int:
     """Return the number of steps as an ``int``, or raise `InvalidArgumentError` if it is not 1 or more."""
     return positive_integer("n_steps", n_steps, "the number of steps from baseline to input")
@@ -143,6 +149,8 @@ def points_per_pass(internal_batch_size: int | None, n_examples: int, n_steps: i
     """
     if internal_batch_size is None:
         return n_steps
+    if isinstance(internal_batch_size, str):  # by position, where Captum has its quadrature
+        raise InvalidArgumentError(f"internal_batch_size={internal_batch_size!r} was given: {NO_QUADRATURE}")
     size = positive_integer("internal_batch_size", internal_batch_size, "the most rows in one forward pass, or None")
     if size < n_examples:
         warnings.warn(

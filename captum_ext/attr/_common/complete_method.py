@@ -1,10 +1,23 @@
 """What methods have in common whose attributions sum to a change of the output."""
 
 import re
+from typing import Any
+
+from captum_ext._errors import InvalidArgumentError
 
 
 class CompleteMethod:
     """Mixin for subclasses of ``captum.attr.GradientAttribution``; stands before it among the bases."""
+
+    def __new__(cls, *args: Any, **keywords: Any) -> Any:
+        """Make the method; raise `InvalidArgumentError` for what Captum's methods take and these have no use for."""
+        if "multiply_by_inputs" in keywords:
+            raise InvalidArgumentError(
+                f"multiply_by_inputs={keywords['multiply_by_inputs']!r} was given: {cls.__name__} credits features "
+                "with changes of the output, in its units, and has no form without the inputs. Leave it out; for plain "
+                "gradients take captum.attr.Saliency."
+            )
+        return super().__new__(cls)
 
     @classmethod
     def get_name(cls) -> str:

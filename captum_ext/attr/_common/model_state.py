@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import sys
+import re
 import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -17,10 +17,17 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _global_forward_pre_hooks
 from torch.utils.hooks import RemovableHandle
 
+from captum_ext.attr._common.random_draws import RandomDraws
+
 
 @contextmanager
-def preserve_state(forward_func: Callable[..., Any], *tensors: Tensor) -> Iterator[None]:
+def preserve_state(
+    forward_func: Callable[..., Any], *tensors: Tensor, watch_draws: bool = True
+) -> Iterator[RandomDraws]:
     """Context after which the model's buffers and PyTorch's global generators are as before, also after an exception.
+
+    It gives the account of what the thread draws in it. The generators stay where they are while other threads draw
+    from them, see `RandomDraws`.
 
     A model in training mode draws random numbers (dropout) and changes its buffers (running statistics, the vectors
     of spectral normalisation) in every forward pass. Buffers of modules in training mode are put back in place,
@@ -32,23 +39,33 @@ def preserve_state(forward_func: Callable[..., Any], *tensors: Tensor) -> Iterat
         The model, or any callable that runs one.
     *tensors
         The model's inputs, whose CUDA devices' generators are restored too.
+    watch_draws
+        Whether every operation is looked at for what it draws. False where the caller sees them all anyway.
     """
-    saved = _SavedBuffers()
+    devices = sorted({x.device.index for x in tensors if isinstance(x, Tensor) and x.device.type == "cuda"})
+    account = RandomDraws(devices)
+    saved = _SavedBuffers(account)
     # A module is not watched where its forward method is called by itself, or where it was compiled in place.
     for module in _modules_behind(forward_func):
         saved.add(module)
-    devices = sorted({x.device.index for x in tensors if isinstance(x, Tensor) and x.device.type == "cuda"})
     try:
-        with torch.random.fork_rng(devices=devices), _watched_by(saved):
-            yield
+        with account, _watched_by(saved), account.watching() if watch_draws else nullcontext():
+            yield account
     finally:
         saved.put_back()
 
 
 class _SavedBuffers:
-    """Buffers of modules in training mode: which tensors they are, and their values."""
+    """Buffers of modules in training mode: which tensors they are, and their values.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    account
+        Told of modules that may draw random numbers without being seen.
+    """
+
+    def __init__(self, account: RandomDraws) -> None:
+        self._account = account
         self._modules: dict[int, nn.Module] = {}
         self._buffers: list[tuple[nn.Module, str, Tensor | None]] = []
         self._values: dict[int, tuple[Tensor, Tensor]] = {}
@@ -60,6 +77,8 @@ class _SavedBuffers:
         for module in root.modules():
             if module.training and id(module) not in self._modules:
                 self._modules[id(module)] = module
+                if isinstance(module, torch.jit.ScriptModule) or _is_compiled(module):
+                    self._account.hidden()
                 for name, buffer in module._buffers.items():
                     self._buffers.append((module, name, buffer))
                     if buffer is not None and id(buffer) not in self._values:
@@ -76,47 +95,60 @@ class _SavedBuffers:
                 module._buffers[name] = buffer
 
 
-_WATCHING: list[tuple[int, _SavedBuffers]] = []
-_WATCHING_LOCK = threading.Lock()
+def _is_compiled(module: nn.Module) -> bool:
+    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
+
+
+class _Watching(threading.local):
+    """What is saved in this thread before its modules run."""
+
+    saved: tuple[_SavedBuffers, ...] = ()
+
+
+_WATCHING = _Watching()
+_LOCK = threading.Lock()
+_watching_threads = 0
 # Compiled graphs depend on the numbers of the hooks: with one of its own for all calls, a model is compiled once.
 _HOOK_NUMBER = RemovableHandle(OrderedDict()).id
+# Compiled modules warn that they meet hooks twice. The list of filters is one for all threads, so that a context which
+# puts the whole list back would take away what another thread has added.
+_NO_WARNING = (
+    "ignore",
+    re.compile("Using `torch.compile\\(module\\)` when there are global hooks"),
+    UserWarning,
+    None,
+    0,
+)
 
 
 def _save_before_running(module: nn.Module, _: Any) -> None:
     # While a model is compiled this must leave no trace in the graph; the compiled module itself was met before.
     if torch.compiler.is_compiling() or not module.training:
         return
-    for thread, saved in tuple(_WATCHING):
-        if thread == threading.get_ident():
-            saved.add(module)
+    for saved in _WATCHING.saved:
+        saved.add(module)
 
 
 @contextmanager
 def _watched_by(saved: _SavedBuffers) -> Iterator[None]:
     """Context in which modules in training mode that this thread is about to run are saved first."""
-    entry = (threading.get_ident(), saved)
-    with _WATCHING_LOCK:
-        _WATCHING.append(entry)
-        _global_forward_pre_hooks[_HOOK_NUMBER] = _save_before_running
+    global _watching_threads
+    with _LOCK:
+        _watching_threads += 1
+        if _watching_threads == 1:
+            _global_forward_pre_hooks[_HOOK_NUMBER] = _save_before_running
+            warnings.filters.insert(0, _NO_WARNING)  # type: ignore[attr-defined]
+    _WATCHING.saved = (*_WATCHING.saved, saved)
     try:
-        with _no_warning_of_compiled_modules():
-            yield
+        yield
     finally:
-        with _WATCHING_LOCK:
-            _WATCHING.remove(entry)
-            if not _WATCHING:
+        _WATCHING.saved = tuple(other for other in _WATCHING.saved if other is not saved)
+        with _LOCK:
+            _watching_threads -= 1
+            if _watching_threads == 0:
                 del _global_forward_pre_hooks[_HOOK_NUMBER]
-
-
-@contextmanager
-def _no_warning_of_compiled_modules() -> Iterator[None]:
-    """Compiled modules warn that they meet hooks twice; without an import of the compiler there are none."""
-    if "torch._dynamo" not in sys.modules:
-        yield
-        return
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Using `torch.compile\\(module\\)` when there are global hooks")
-        yield
+                if _NO_WARNING in warnings.filters:  # it is not where a context of warnings ended meanwhile
+                    warnings.filters.remove(_NO_WARNING)  # type: ignore[attr-defined]
 
 
 def _modules_behind(forward_func: Any) -> Iterator[nn.Module]:

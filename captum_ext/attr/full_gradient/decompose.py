@@ -14,7 +14,7 @@ from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.sums import concatenate, in_accumulation_dtype, products, row_sum
 from captum_ext.attr.full_gradient._trace.backpropagation import Consumer
-from captum_ext.attr.full_gradient._trace.batch_axis import by_example
+from captum_ext.attr.full_gradient._trace.batch_axis import BatchAxis
 from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm
 from captum_ext.attr.full_gradient._trace.examples import Examples, explain_in_parts
 
@@ -76,9 +76,11 @@ class FullGradients:
 class _Collector(Consumer):
     """Keeps the contribution of every bias, reduced to what was asked for."""
 
+    batch: BatchAxis
+
     def __init__(self, maps: Maps, n_examples: int) -> None:
         self._maps = maps
-        self._n_examples = n_examples
+        self.batch = BatchAxis(n_examples)
         self._terms: dict[int, list[BiasContribution]] = {}
 
     def __call__(self, term: BiasTerm) -> None:
@@ -89,13 +91,13 @@ class _Collector(Consumer):
     def _reduced(self, term: BiasTerm) -> Tensor:
         product = term.contribution()
         if self._maps == "sum":
-            rows = by_example(product, self._n_examples)
+            rows = self.batch.first(product)
             return row_sum((rows,), rows.device)
         if self._maps == "full":
-            return by_example(product, self._n_examples)
+            return self.batch.first(product)
         if term.grid is not None:
             return term.grid.without_channels(product)
-        rows = by_example(product, self._n_examples)
+        rows = self.batch.first(product)
         return rows.sum(-1) if rows.dim() > 1 else rows
 
     def contributions(self) -> tuple[BiasContribution, ...]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.sums import concatenate, products, row_sum
 from captum_ext.attr.full_gradient._trace.backpropagation import Backpropagated, Consumer
-from captum_ext.attr.full_gradient._trace.batch_axis import by_example
+from captum_ext.attr.full_gradient._trace.batch_axis import BatchAxis
 from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm
 from captum_ext.attr.full_gradient.projection import interpolate
 
@@ -43,9 +43,11 @@ class LayerTotals(Consumer):
         Tensors of shape (N, ...).
     """
 
+    batch: BatchAxis
+
     def __init__(self, inputs: Tensors) -> None:
         self._inputs = inputs
-        self._n_examples = inputs[0].shape[0]
+        self.batch = BatchAxis(inputs[0].shape[0])
         self._is_image = len(inputs) == 1 and inputs[0].dim() == 4
         self._found: dict[str, LayerContribution] = {}
         self._first_index: dict[str, int] = {INPUT: -1}
@@ -54,7 +56,7 @@ class LayerTotals(Consumer):
         """Take one bias term."""
         layer = term.operation.module or OUTERMOST
         self._first_index[layer] = min(term.operation.index, self._first_index.get(layer, term.operation.index))
-        total = by_example(term.contribution(), self._n_examples)
+        total = self.batch.first(term.contribution())
         placed = None
         if self._is_image and term.grid is not None:
             spatial, elsewhere = term.map_and_rest()

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate as resample
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.sums import in_accumulation_dtype, like_rows, row_sum
 from captum_ext.attr.full_gradient._trace.backpropagation import Backpropagated, Consumer
-from captum_ext.attr.full_gradient._trace.batch_axis import by_example
+from captum_ext.attr.full_gradient._trace.batch_axis import BatchAxis
 from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm
 
 Projection = Literal["auto", "interpolate", "backflow", "tokens"]
@@ -153,13 +153,15 @@ class InputSpace(Consumer):
         place for (one number for each channel, as in a classifier) and sends the rest back.
     """
 
+    batch: BatchAxis
+
     def __init__(self, inputs: Tensors, projection: Projection) -> None:
         self._inputs = inputs
         self._projection = projection
         self.may_flow_back = projection not in ("interpolate", "tokens")
         self._is_image = len(inputs) == 1 and inputs[0].dim() == 4
-        self._n_examples = inputs[0].shape[0]
-        zero = in_accumulation_dtype(inputs[0].new_zeros(self._n_examples))
+        self.batch = BatchAxis(inputs[0].shape[0])
+        zero = in_accumulation_dtype(inputs[0].new_zeros(inputs[0].shape[0]))
         self._evenly, self._flowing_total = zero, zero
         self._by_token: Tensor | None = None
         self._maps: dict[tuple[int, int], Tensor] = {}
@@ -174,7 +176,7 @@ class InputSpace(Consumer):
             self._maps[size] = self._maps[size] + spatial if size in self._maps else spatial
             return
         contribution = term.contribution()
-        rows = by_example(contribution, self._n_examples)
+        rows = self.batch.first(contribution)
         if self._projection == "tokens":
             by_token = token_sums(in_accumulation_dtype(rows), self._inputs[0].shape[1])
             if by_token is not None:

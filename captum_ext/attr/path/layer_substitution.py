@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -101,6 +102,7 @@ class LayerSubstitution:
 
     @contextmanager
     def _hooks(self, visit: Visitor) -> Iterator[None]:
+        """Context in which calls of the layers in this thread, and of their data-parallel replicas, are visited."""
         handles = []
         try:
             for index, layer in enumerate(self.layers):
@@ -117,7 +119,10 @@ class LayerSubstitution:
     def _check_activation(self, index: int, activation: Activation, seen: dict[torch.device, Activation]) -> None:
         side = "input" if self.at_input else "output"
         if not activation:
-            raise InvalidArgumentError(f"the {side} of {self._name(index)} holds no floating point tensor.")
+            raise InvalidArgumentError(
+                f"the {side} of {self._name(index)} holds no floating point tensor: give "
+                "a layer after the integers have become numbers, such as the embedding."
+            )
         if activation[0].device in seen:
             raise InvalidArgumentError(
                 f"{self._name(index)} is called more than once in a forward pass, so its {side} is not one activation: "
@@ -129,14 +134,20 @@ class LayerSubstitution:
 
 
 def _output_hook(index: int, visit: Visitor) -> Callable[..., Any]:
+    is_own = _own_calls()
+
     def hook(module: nn.Module, args: Any, output: Any) -> Any:
-        return _visited(output, lambda activation: visit(index, activation))
+        return _visited(output, lambda activation: visit(index, activation)) if is_own(module) else None
 
     return hook
 
 
 def _input_hook(index: int, visit: Visitor) -> Callable[..., Any]:
+    is_own = _own_calls()
+
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not is_own(module):
+            return None
         positional = any(_is_explained(leaf) for leaf in tree_flatten(args)[0])
         given = args if positional else kwargs
         replaced = _visited(given, lambda activation: visit(index, activation))
@@ -145,6 +156,13 @@ def _input_hook(index: int, visit: Visitor) -> Callable[..., Any]:
         return (replaced, kwargs) if positional else (args, replaced)
 
     return hook
+
+
+def _own_calls() -> Callable[[nn.Module], bool]:
+    """Return whether a call of a module belongs to this thread, as a function for hooks, which all threads meet."""
+    thread = threading.get_ident()
+    # Replicas of a data-parallel model run in threads of their own.
+    return lambda module: threading.get_ident() == thread or getattr(module, "_is_replica", False)
 
 
 def _is_explained(leaf: Any) -> bool:

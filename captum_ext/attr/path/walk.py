@@ -30,7 +30,7 @@ from captum_ext._captum import (
 )
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common import Tensors
-from captum_ext.attr._common.checks import check_inputs, points_per_pass
+from captum_ext.attr._common.checks import NO_QUADRATURE, check_inputs, points_per_pass
 from captum_ext.attr._common.complete_method import CompleteMethod
 from captum_ext.attr._common.forward import TargetFunction
 from captum_ext.attr._common.model_state import preserve_state
@@ -335,8 +335,15 @@ Attribute = TypeVar("Attribute", bound=Callable[..., Any])
 def logged(attribute: Attribute) -> Attribute:
     """Decorate ``attribute`` as Captum's own are, and let what wraps a method not take a residual for attributions.
 
-    ``captum.attr.NoiseTunnel`` calls the function inside of the decorator, and averages all that it returns.
+    ``captum.attr.NoiseTunnel`` calls the function inside of the decorator, and averages all that it returns. Captum's
+    ``method`` is told from other unknown arguments.
     """
+
+    @functools.wraps(attribute)
+    def without_quadrature(*args: Any, **keywords: Any) -> Any:
+        if "method" in keywords:
+            raise InvalidArgumentError(f"method={keywords['method']!r} was given: {NO_QUADRATURE}")
+        return attribute(*args, **keywords)
 
     @functools.wraps(attribute)
     def inside_of_a_wrapper(*args: Any, **keywords: Any) -> Any:
@@ -346,9 +353,9 @@ def logged(attribute: Attribute) -> Attribute:
                     f"{name}=True was given to a method that wraps this one, such as NoiseTunnel, which would average "
                     "it like an attribution: leave it out, and ask the method itself for it."
                 )
-        return attribute(*args, **keywords)
+        return without_quadrature(*args, **keywords)
 
-    decorated: Attribute = log_usage()(attribute)
+    decorated: Attribute = log_usage()(without_quadrature)
     decorated.__wrapped__ = inside_of_a_wrapper  # type: ignore[attr-defined]
     return decorated
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -79,3 +82,29 @@ def test_floating_point_picture_is_refused(tmp_path: Path):
     Image.fromarray(np.zeros((4, 4), dtype=np.float32)).save(tmp_path / "float.tif")
     with pytest.raises(ImageFileError, match="unknown range"):
         read_image(tmp_path / "float.tif")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP"])
+def test_damaged_pictures_are_read_or_refused_with_their_name(tmp_path: Path, kind):
+    path, chance = tmp_path / "picture", random.Random(5)
+    noise = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path, kind)
+    content, refusals = path.read_bytes(), []
+    for _ in range(200):
+        start, length = chance.randrange(len(content)), chance.randrange(1, 20)
+        changed = chance.choice([b"", chance.randbytes(length)])
+        path.write_bytes(content[:start] + changed + content[start + length :])
+        try:
+            read_image(path)
+        except ImageFileError as error:
+            refusals.append(str(error))
+    assert refusals
+    assert all(message.startswith(f"{path}: ") for message in refusals)
+
+
+def test_a_png_with_a_short_header_is_named(tmp_path: Path):
+    path = tmp_path / "short.png"
+    header = struct.pack(">I", 4) + b"IHDR" + b"\0\0\0\1"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + struct.pack(">I", zlib.crc32(header[4:])))
+    with pytest.raises(ImageFileError, match=r"short\.png: "):
+        read_image(path)

@@ -99,3 +99,16 @@ def test_refuses_attributions_that_are_no_tensor():
 def test_refuses_attributions_of_another_shape():
     with pytest.raises(ValueError, match="one row for each of the 3 examples"):
         completeness(smooth_cnn(), pictures(3), pictures(2), target=1)
+
+
+def test_a_second_input_of_one_number_for_each_example_is_no_delta():
+    x, y = torch.rand(3, 2), torch.rand(3)
+    attributions = (2 * x, 3 * y)
+    found = completeness(lambda x, y: 2 * x.sum(1) + 3 * y, (x, y), attributions)
+    torch.testing.assert_close(found.delta, torch.zeros(3))
+
+
+def test_a_delta_in_the_place_of_the_last_input_is_told():
+    x, z = torch.rand(3, 2), torch.rand(3, 2)
+    with pytest.raises(ValueError, match="the last looks like the convergence delta"):
+        completeness(lambda x, z: (x + z).sum(1), (x, z), (x, torch.zeros(3)))

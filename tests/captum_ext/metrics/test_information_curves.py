@@ -18,7 +18,7 @@ from captum_ext.metrics import (
     information_curves,
     softmax_information_curve,
 )
-from captum_ext.metrics.information_curves import THRESHOLDS
+from captum_ext.metrics.information_curves import THRESHOLDS, _curve, _refusals
 from captum_ext.metrics.revealed_pixels import interpolate_hidden, random_mask
 from tests.captum_ext.small_models import EvaluationCounter
 
@@ -341,3 +341,29 @@ def test_refusals(changes, message):
     arguments = {"forward_func": spot_finder(), "inputs": landscape(), "attributions": torch.rand(3, 1, 24, 24)}
     with pytest.raises(ValueError, match=message):
         information_curves(**{**arguments, "target": 0, **changes})
+
+
+def test_negative_targets_count_from_the_end():
+    images = landscape()
+    found, same = (information_curves(spot_finder(), images, images, target=t) for t in (-2, 0))
+    assert not found.accuracy.isnan().all()
+    torch.testing.assert_close(found.accuracy, same.accuracy, equal_nan=True)
+    torch.testing.assert_close(found.softmax, same.softmax, equal_nan=True)
+
+
+def test_random_pixels_that_score_or_tell_no_less_disqualify():
+    ends = {"softmax": np.array([0.7, 0.7]), "accuracy": np.array([0.0, 1.0])}
+    assert list(_refusals(ends, np.array([0.1, 0.5, 1.0]))) == ["softmax"]
+    assert list(_refusals({**ends, "softmax": np.array([0.6, 0.7])}, np.array([1.0, 0.5, 1.0]))) == [
+        "softmax",
+        "accuracy",
+    ]
+
+
+def test_without_information_there_is_no_score_however_many_points_lie_there():
+    # So many points at no information that a sort which is not stable puts the corner among them.
+    shares, scores = np.zeros(1000), np.linspace(0.1, 0.9, 1000)
+    curve = _curve(np.concatenate([shares, [0.5]]), np.concatenate([scores, [0.9]]))
+    assert curve[0] == 0.0
+    corner = _curve(np.concatenate([[0.5], np.ones(1000)]), np.concatenate([[0.1], scores]))
+    assert corner[-1] == 1.0

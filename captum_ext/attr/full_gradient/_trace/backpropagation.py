@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,8 +18,10 @@ from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.forward import select_output
 from captum_ext.attr._common.model_state import preserve_state
+from captum_ext.attr._common.random_draws import RandomDraws
+from captum_ext.attr.full_gradient._trace.batch_axis import BatchAxis
 from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm
-from captum_ext.attr.full_gradient._trace.determinism import refuse_random_numbers
+from captum_ext.attr.full_gradient._trace.determinism import check_repeated
 from captum_ext.attr.full_gradient._trace.operation_trace import LostValueError, OperationTrace
 
 
@@ -27,6 +29,8 @@ class Consumer(ABC):
     """Receives the bias terms of one backward pass and keeps what it needs of them."""
 
     may_flow_back = False
+    batch: BatchAxis | None = None
+    """Is shown every activation of the forward pass, if there is one."""
 
     @abstractmethod
     def __call__(self, term: BiasTerm) -> None:
@@ -88,12 +92,16 @@ def backpropagate(
     RuntimeError
         The output does not depend on the inputs.
     """
-    with torch.inference_mode(False), torch.enable_grad(), preserve_state(forward_func, *inputs):
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        preserve_state(forward_func, *inputs, watch_draws=False) as account,
+    ):
         for keep_values in (False, True):
             consumer = make_consumer()
-            trace = OperationTrace(consumer, keep_values=keep_values)
+            trace = OperationTrace(consumer, account, consumer.batch, keep_values=keep_values)
             try:
-                return _run(trace, consumer, forward_func, inputs, target, additional_forward_args), consumer
+                return _run(trace, consumer, account, forward_func, inputs, target, additional_forward_args), consumer
             except LostValueError:
                 continue
             finally:
@@ -104,6 +112,7 @@ def backpropagate(
 def _run(
     trace: OperationTrace,
     consumer: Consumer,
+    account: RandomDraws,
     forward_func: Callable[..., Any],
     inputs: Tensors,
     target: TargetType,
@@ -112,17 +121,21 @@ def _run(
     leaves, copies = _leaves_and_copies(inputs)
     for copy in copies:
         trace.add_input(copy)
-    # Compiled functions hide what they compute. Without an import of the compiler, which is slow, there are none.
-    eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
-    with trace, refuse_random_numbers(inputs), eager:
+    with trace, _eager():
         raw = run_forward(forward_func, copies, None, additional_forward_args)
         output = select_output(raw, target, inputs[0].shape[0])
         if not bool(torch.isfinite(output).all()):
             raise InvalidArgumentError(
-                f"the model's output is {output.tolist()}: only a finite number can be explained."
+                f"the model's output is {output.tolist()}: only a finite number can be explained. Give other inputs, "
+                "or look for an overflow, a logarithm or a division in the model."
             )
         if not trace.depends_on_input(output):
             raise RuntimeError(NOT_DEPENDENT)
+    if account.may_have_happened:
+        # Some models draw numbers that they do not use, and other threads draw too: what counts is the output.
+        with _eager(), account.watching():
+            raw = run_forward(forward_func, _leaves_and_copies(inputs)[1], None, additional_forward_args)
+            check_repeated(output, select_output(raw, target, inputs[0].shape[0]))
     total = output.sum()
     with trace.listening():
         gradients = torch.autograd.grad(total, leaves, allow_unused=True, retain_graph=consumer.may_flow_back)
@@ -133,6 +146,12 @@ def _run(
         edges, maps = zip(*flowing, strict=True)
         pulled_back = torch.autograd.grad(edges, leaves, maps, allow_unused=True)
     return Backpropagated(output.detach(), _or_zeros(gradients, inputs), _or_zeros(pulled_back, inputs))
+
+
+def _eager() -> AbstractContextManager[Any]:
+    """Context in which compiled functions, which hide what they compute, run as they were written."""
+    # Without an import of the compiler, which is slow, there are none.
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 def first_not_finite(

@@ -14,19 +14,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_ext.attr._common.random_draws import Function, argument
 from captum_ext.attr.full_gradient._trace.implicit_bias import (
     AffineBias,
+    AttentionBias,
     Call,
     ConstantBias,
-    Function,
+    ElementwiseBias,
+    ElementwiseInPlaceBias,
     ImplicitBias,
     JacobianBias,
+    NormalisationBias,
     OutputBias,
     ScaledOutput,
-    argument,
+    Slope,
     finite,
     tensors_in,
 )
+from captum_ext.attr.full_gradient._trace.recurrent_bias import CELLS, Cell, CellBias
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,7 @@ def _homogeneous(seen: Observation) -> ImplicitBias | None:
 
 def _reduction(seen: Observation) -> ImplicitBias | None:
     """Max and min: over axes homogeneous, against a second tensor not."""
-    if sum(1 for _ in tensors_in((seen.args, seen.kwargs))) == 1:
+    if len(tensors_in((seen.args, seen.kwargs))) == 1:
         return None
     return JacobianBias(seen.call())
 
@@ -104,7 +109,7 @@ def _constant_padding(seen: Observation) -> ImplicitBias | None:
 
 def _concatenation(seen: Observation) -> ImplicitBias | None:
     """Linear in all tensors together: the constant ones are the bias."""
-    is_complete = sum(1 for _ in tensors_in((seen.args, seen.kwargs))) == len(seen.dependents)
+    is_complete = len(tensors_in((seen.args, seen.kwargs))) == len(seen.dependents)
     return None if is_complete else AffineBias(seen.call())
 
 
@@ -181,6 +186,123 @@ def _quotient(seen: Observation) -> ImplicitBias | None:
     return None if seen.only_first_depends else ScaledOutput(seen.call(), 2.0)
 
 
+def _elementwise(slope: Callable[[Observation], Slope]) -> BiasRule:
+    """Operations on each element, by the kernel of their own backward pass."""
+
+    def rule(seen: Observation) -> ImplicitBias | None:
+        if not seen.only_first_depends:
+            return JacobianBias(seen.call())
+        if seen.output is None:
+            return ElementwiseInPlaceBias(seen.call(), slope(seen))
+        return ElementwiseBias(seen.dependents[0], seen.output, slope(seen))
+
+    return rule
+
+
+_aten = torch.ops.aten
+
+
+def _gelu_slope(seen: Observation) -> Slope:
+    approximate = seen.argument(1, "approximate", "none")
+    return lambda t, x, _: _aten.gelu_backward(t, x, approximate=approximate)
+
+
+_SLOPES: dict[BiasRule, str] = {
+    _elementwise(_gelu_slope): "gelu",
+    _elementwise(lambda _: lambda t, x, y: _aten.silu_backward(t, x)): "silu silu_",
+    _elementwise(lambda _: lambda t, x, y: _aten.mish_backward(t, x)): "mish mish_",
+    _elementwise(lambda _: lambda t, x, y: _aten.sigmoid_backward(t, y)): "sigmoid sigmoid_",
+    _elementwise(lambda _: lambda t, x, y: _aten.tanh_backward(t, y)): "tanh tanh_",
+    _elementwise(lambda _: lambda t, x, y: _aten.hardswish_backward(t, x)): "hardswish hardswish_",
+    _elementwise(lambda _: lambda t, x, y: _aten.hardsigmoid_backward(t, x)): "hardsigmoid hardsigmoid_",
+    _elementwise(lambda _: lambda t, x, y: _aten.hardtanh_backward(t, x, 0.0, 6.0)): "relu6",
+    _elementwise(lambda _: lambda t, x, y: t * y): "exp exp_",
+}
+
+
+def _power(degree: float | None = None) -> BiasRule:
+    """Powers, of this degree or of the one that the second argument is: homogeneous."""
+
+    def rule(seen: Observation) -> ImplicitBias | None:
+        exponent = seen.argument(1, "exponent") if degree is None else degree
+        if not seen.only_first_depends or not isinstance(exponent, int | float):
+            return JacobianBias(seen.call())
+        return ScaledOutput(seen.call(), 1.0 - exponent) if exponent != 1 else None
+
+    return rule
+
+
+def _layer_norm(seen: Observation) -> ImplicitBias | None:
+    x, shape, weight, shift = seen.dependents[0], *(seen.argument(i, name) for i, name in _LAYER_NORM)
+    if not seen.only_first_depends or not _are_alike(x, seen.output, weight):
+        return JacobianBias(seen.call())
+    eps = seen.argument(4, "eps", 1e-5)
+
+    def normalise(x: Tensor) -> tuple[Tensor, Tensor]:
+        scaled, _, inverse_root = torch.native_layer_norm(x, shape, weight, None, eps)
+        return scaled, inverse_root
+
+    return NormalisationBias(x, shift, eps, normalise)
+
+
+_LAYER_NORM = ((1, "normalized_shape"), (2, "weight"), (3, "bias"))
+
+
+def _group_norm(seen: Observation) -> ImplicitBias | None:
+    x, weight, shift = seen.dependents[0], seen.argument(2, "weight"), seen.argument(3, "bias")
+    if not seen.only_first_depends or not _are_alike(x, seen.output, weight):
+        return JacobianBias(seen.call())
+    groups, eps = seen.argument(1, "num_groups"), seen.argument(4, "eps", 1e-5)
+    by_channel = (-1, *[1] * (x.dim() - 2))
+
+    def normalise(x: Tensor) -> tuple[Tensor, Tensor]:
+        n, channels = x.shape[:2]
+        cells = x.numel() // (n * channels)
+        scaled, _, inverse_root = torch.native_group_norm(x.contiguous(), weight, None, n, channels, cells, groups, eps)
+        return scaled, inverse_root.repeat_interleave(channels // groups, 1).reshape(n, *by_channel)
+
+    return NormalisationBias(x, None if shift is None else shift.reshape(by_channel), eps, normalise)
+
+
+def _are_alike(*tensors: Tensor | None) -> bool:
+    """Whether tensors have one precision, which autocast may change on the way."""
+    return len({tensor.dtype for tensor in tensors if tensor is not None}) == 1
+
+
+def _attention(seen: Observation) -> ImplicitBias | None:
+    """Fused attention, with a mask that is a constant."""
+    names = ("query", "key", "value", "attn_mask")
+    *arguments, mask = (seen.argument(i, name) for i, name in enumerate(names))
+    depends = [any(tensor is dependent for dependent in seen.dependents) for tensor in arguments]
+    if seen.argument(5, "is_causal", False):
+        sizes = (arguments[0].shape[-2], arguments[1].shape[-2])
+        mask = torch.ones(sizes, dtype=torch.bool, device=arguments[0].device).tril()
+    if (
+        seen.kwargs.get("enable_gqa")
+        or seen.argument(4, "dropout_p")
+        or len(seen.dependents) > sum(depends)
+        or not _are_alike(*arguments, seen.output)
+    ):
+        return JacobianBias(seen.call())
+    scale = seen.kwargs.get("scale")
+    return AttentionBias(arguments, depends, mask, arguments[0].shape[-1] ** -0.5 if scale is None else scale)
+
+
+def _recurrent(cell: Cell) -> BiasRule:
+    """A step of a recurrent network, whose weights and biases are constants."""
+
+    def rule(seen: Observation) -> ImplicitBias | None:
+        x, state = seen.argument(0, "input"), seen.argument(1, "hx")
+        states = [state] if isinstance(state, Tensor) else list(state)
+        depends = [any(tensor is dependent for dependent in seen.dependents) for tensor in (x, *states)]
+        weights = [seen.argument(2 + i, name) for i, name in enumerate(("w_ih", "w_hh", "b_ih", "b_hh"))]
+        if len(seen.dependents) > sum(depends) or not _are_alike(x, *states, *weights, *tensors_in(seen.output)):
+            return JacobianBias(seen.call())
+        return CellBias(cell, x, states, depends, weights)
+
+    return rule
+
+
 def _channel_bias(spatial_dims: int, bias_position: int = 2) -> BiasRule:
     """Convolution or linear layer whose weight and bias are constants: its bias parameter, shaped for its output."""
 
@@ -247,6 +369,11 @@ RULES: dict[Function, BiasRule] = {
     **_table(
         [
             (_homogeneous, _HOMOGENEOUS),
+            (_power(), "pow __pow__ float_power"),
+            (_power(2), "square"),
+            (_power(0.5), "sqrt"),
+            (_power(-0.5), "rsqrt"),
+            (_power(-1), "reciprocal"),
             (_reduction, "max min"),
             (_constant_padding, "pad"),
             (_concatenation, "cat concat concatenate stack hstack vstack dstack"),
@@ -259,6 +386,11 @@ RULES: dict[Function, BiasRule] = {
             (_sum(1, -1), _MINUS),
             (_sum(-1, 1), "rsub __rsub__"),
             (_quotient, "div div_ divide true_divide __truediv__ __itruediv__"),
+            (_layer_norm, "layer_norm"),
+            (_attention, "scaled_dot_product_attention"),
+            (_group_norm, "group_norm"),
+            *_SLOPES.items(),
+            *((_recurrent(cell), function.__name__) for function, cell in CELLS.items()),
             *_LAYER_RULES.items(),
         ]
     ),
@@ -266,6 +398,27 @@ RULES: dict[Function, BiasRule] = {
     torch.nn.functional.batch_norm: _batch_norm,
     **{getattr(torch.Tensor, name).__get__: _homogeneous for name in ("T", "mT", "H", "mH", "real", "imag")},
 }
+
+# They ask a tensor about itself, and get no tensor. Models do it at every turn, and it has to cost nothing.
+QUERIES: frozenset[Function] = frozenset(
+    [
+        *_functions("dim size numel is_floating_point is_complex is_contiguous stride is_signed get_device __len__"),
+        *(
+            getattr(torch.Tensor, name).__get__
+            for name in (
+                "shape",
+                "ndim",
+                "dtype",
+                "device",
+                "layout",
+                "requires_grad",
+                "is_leaf",
+                "is_cuda",
+                "is_sparse",
+            )
+        ),
+    ]
+)
 
 # Layers, whose bias in closed form is made of parameters and running statistics that no forward pass overwrites.
 LAYERS = frozenset(function for function, rule in RULES.items() if rule in {*_LAYER_RULES, _batch_norm})

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from captum_ext.attr.full_gradient._trace.implicit_bias import Function, argument
+from captum_ext.attr._common.random_draws import SOMETIMES_RANDOM, Function, argument, what_draws
+from captum_ext.attr.full_gradient._trace.module_path import ModulePath
 
-_DROPOUT_NAMES = (
-    *("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "feature_dropout"),
-    *("dropout_", "alpha_dropout_", "feature_alpha_dropout_", "feature_dropout_"),
-)
-_DROPOUTS = frozenset(
-    getattr(namespace, name)
-    for name in _DROPOUT_NAMES
-    for namespace in (torch, torch.nn.functional)
-    if hasattr(namespace, name)
-)
 _BATCH_STATISTICS = frozenset({torch.nn.functional.batch_norm, torch.batch_norm, torch.native_batch_norm})
-_DROPOUT_ARGUMENT = {
-    torch.nn.functional.multi_head_attention_forward: "dropout_p",
-    torch.nn.functional.scaled_dot_product_attention: "dropout_p",
-}
-SUSPECTS = _DROPOUTS | _BATCH_STATISTICS | _DROPOUT_ARGUMENT.keys() | {torch.nn.functional.rrelu, torch.lstm, torch.gru}
+SUSPECTS = SOMETIMES_RANDOM | _BATCH_STATISTICS
 _SCRIPTED_DROPOUTS = frozenset(
     {"Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout"}
 )
@@ -37,16 +22,30 @@ _SCRIPTED_NORMS = frozenset({"BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncB
 class NotDeterministicError(RuntimeError):
     """The forward pass is random or depends on the rest of the batch, so that it has no decomposition."""
 
-    def __init__(self, what: str, path: str | None) -> None:
+    def __init__(self, what: str, path: str | None, advice: str = "Call model.eval() first.") -> None:
         where = f"module '{path}'" if path else "the model" if path == "" else "the forward function"
         super().__init__(
             f"{where} runs {what}: one forward pass then says nothing about the next, and its output has no "
-            f"decomposition into full gradients. Call model.eval() first."
+            f"decomposition into full gradients. {advice}"
         )
 
 
+_IN_EVAL_MODE = (
+    "model.eval() does not change that, since the function is called with training=True whatever the mode is: give it "
+    "training=self.training."
+)
+_WITHOUT_STATISTICS = (
+    "model.eval() does not change that, since the layer keeps no running statistics (track_running_stats=False): give "
+    "it some, or use a normalisation that keeps the examples apart, such as GroupNorm."
+)
+_UNKNOWN_DRAW = (
+    "Call model.eval() if it is in training mode; else look for torch.rand, torch.bernoulli, fractional pooling or "
+    "functional dropout in it, and give these random numbers as additional_forward_args."
+)
+
+
 def check_operation(
-    function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], path: str | None, depends_on_input: bool
+    function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], modules: ModulePath, depends_on_input: bool
 ) -> None:
     """Raise if the operation, one of ``SUSPECTS``, is about to draw random numbers or to use batch statistics.
 
@@ -57,28 +56,16 @@ def check_operation(
     NotDeterministicError
         For active dropout and for batch normalisation by the batch's own statistics; it names the module.
     """
-    if function in _DROPOUTS:
-        is_functional = getattr(function, "__module__", "") == "torch.nn.functional"
-        training = argument(args, kwargs, 2, "training" if is_functional else "train", True)
-        if training and argument(args, kwargs, 1, "p", 0.5) > 0:
-            raise NotDeterministicError("active dropout", path)
-    elif function in _BATCH_STATISTICS:
+    if function in _BATCH_STATISTICS:
         updates = argument(args, kwargs, 1, "running_mean", None) is not None
         if argument(args, kwargs, 5, "training", False) and (depends_on_input or updates):
-            raise NotDeterministicError("batch normalisation with the statistics of the batch (train mode)", path)
-    elif function in _DROPOUT_ARGUMENT:
-        position = 10 if function is torch.nn.functional.multi_head_attention_forward else 4
-        probability = argument(args, kwargs, position, "dropout_p", 0.0)
-        if probability > 0 and kwargs.get("training", True):
-            raise NotDeterministicError("attention with active dropout", path)
-    elif function is torch.nn.functional.rrelu:
-        if kwargs.get("training", False):
-            raise NotDeterministicError("randomised leaky ReLU in train mode", path)
-    else:
-        weights = next(i for i, value in enumerate(args) if isinstance(value, list))
-        dropout, training = args[weights + 3], args[weights + 4]
-        if training and dropout > 0:
-            raise NotDeterministicError("a recurrent network with active dropout", path)
+            raise NotDeterministicError(
+                "batch normalisation with the statistics of the batch",
+                modules.current,
+                *(() if modules.is_training else (_WITHOUT_STATISTICS,)),
+            )
+    elif what := what_draws(function, args, kwargs):
+        raise NotDeterministicError(what, modules.current, *(() if modules.is_training else (_IN_EVAL_MODE,)))
 
 
 def check_module(module: nn.Module, path: str) -> None:
@@ -102,21 +89,16 @@ def check_module(module: nn.Module, path: str) -> None:
             raise NotDeterministicError("normalisation in train mode", hidden_path)
 
 
-@contextmanager
-def refuse_random_numbers(inputs: tuple[Tensor, ...]) -> Iterator[None]:
-    """Context that raises at its end if random numbers were drawn in it, by whatever means.
+def check_repeated(first: Tensor, second: Tensor) -> None:
+    """Raise if a forward pass that may have drawn random numbers gives another output when it is run again.
 
     Raises
     ------
     NotDeterministicError
-        The state of a global generator, the CPU's or that of an input's CUDA device, has changed.
+        The outputs differ.
     """
-    devices = {x.device for x in inputs if x.device.type == "cuda"}
-
-    def state() -> list[Tensor]:
-        return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in devices)]
-
-    before = state()
-    yield
-    if not all(torch.equal(old, new) for old, new in zip(before, state(), strict=True)):
-        raise NotDeterministicError("an operation that draws random numbers", None)
+    # What the order of additions may change, which on CUDA is not always the same.
+    eps = torch.finfo(first.dtype).eps
+    rounding = 100 * eps if eps < 1e-6 else 4 * eps
+    if first.shape != second.shape or not torch.allclose(first, second, rtol=rounding, atol=rounding):
+        raise NotDeterministicError("an operation that draws random numbers", None, _UNKNOWN_DRAW)

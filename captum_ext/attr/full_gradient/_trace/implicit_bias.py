@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import Parameter
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-Function = Callable[..., Any]
+from captum_ext.attr._common.random_draws import Function
+
 _HUGE = 1e38
 
 
@@ -63,26 +63,23 @@ class Kept:
         """Raise RuntimeError if a tensor was overwritten without being seen."""
         if any(tensor._version != version for tensor, version in zip(self.tensors, self._versions, strict=True)):
             raise RuntimeError(
-                "An activation was overwritten by an operation that cannot be seen (inside TorchScript or a custom "
-                "autograd function) before its bias was computed. Make that operation out of place."
+                "An activation was overwritten by an operation that cannot be seen (inside TorchScript, a custom "
+                "autograd function or a tensor subclass) before its bias was computed. Make it out of place."
             )
 
 
-def argument(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name: str, default: Any = None) -> Any:
-    """Return an argument of a call that may be given by position or by name."""
-    return args[position] if len(args) > position else kwargs.get(name, default)
-
-
-def tensors_in(tree: Any) -> Iterator[Tensor]:
-    """Yield the tensors in nested tuples, lists and dictionaries, from left to right."""
+def tensors_in(tree: Any) -> list[Tensor]:
+    """Return the tensors in nested tuples, lists and dictionaries, from left to right."""
     if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, tuple | list):
-        for branch in tree:
-            yield from tensors_in(branch)
-    elif isinstance(tree, dict):
-        for branch in tree.values():
-            yield from tensors_in(branch)
+        return [tree]
+    branches = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, tuple | list) else ()
+    found: list[Tensor] = []
+    for branch in branches:  # this runs for every operation, and nearly all trees are flat
+        if isinstance(branch, Tensor):
+            found.append(branch)
+        elif isinstance(branch, tuple | list | dict):
+            found += tensors_in(branch)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +104,46 @@ def _to_places(tree: Any, places: dict[int, int]) -> Any:
 
 def _fill(tree: Any, tensors: Sequence[Tensor]) -> Any:
     return _map(tree, lambda leaf: tensors[leaf.number] if isinstance(leaf, _Place) else leaf)
+
+
+def _with_forward_mode(
+    function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Function, tuple[Any, ...], dict[str, Any]]:
+    """Return a call of the same value that has a forward-mode derivative, which fused attention has not.
+
+    PyTorch's choice of a kernel is one for all threads, so it is not touched.
+    """
+    if function is torch.nn.functional.scaled_dot_product_attention:
+        return _attention, args, kwargs
+    if function is torch.nn.functional.multi_head_attention_forward:
+        # Asked for its weights, it computes them one by one; they come second, and nobody looks at them.
+        if len(args) > _NEED_WEIGHTS:
+            args = (*args[:_NEED_WEIGHTS], True, *args[_NEED_WEIGHTS + 1 :])
+        else:
+            kwargs = {**kwargs, "need_weights": True}
+    return function, args, kwargs
+
+
+_NEED_WEIGHTS = 15
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Compute what `torch.nn.functional.scaled_dot_product_attention` does, by plain operations."""
+    if attn_mask is not None and attn_mask.dtype is torch.bool:
+        attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill_(~attn_mask, -torch.inf)
+    output: Tensor = torch.ops.aten._scaled_dot_product_attention_math(
+        query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+    )[0]
+    return output
 
 
 class Call:
@@ -142,7 +179,9 @@ class Call:
             self.kept.own()
         places = {id(tensor): place for place, tensor in enumerate(originals)}
         self._number_of_values = len(dependents)
-        self._function, self._overwrites = function, overwrites
+        self._overwrites = overwrites
+        function, args, kwargs = _with_forward_mode(function, args, kwargs)
+        self._function = function
         device = originals[0].device.type
         self._autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
         self._args: tuple[Any, ...] = _to_places(args, places)
@@ -162,10 +201,9 @@ class Call:
             args = (args[0].clone(), *args[1:])
         device, dtype, is_enabled = self._autocast
         autocast = torch.autocast(device, dtype, is_enabled, cache_enabled=False) if is_enabled else nullcontext()
-        # Fused attention has no forward-mode derivative; the kernel made of plain operations has.
-        with autocast, sdpa_kernel(SDPBackend.MATH):
+        with autocast:
             output = self._function(*args, **kwargs)
-        return [args[0]] if output is None else list(tensors_in(output))
+        return [args[0]] if output is None else tensors_in(output)
 
 
 class ConstantBias:
@@ -294,6 +332,138 @@ class JacobianBias(_CallBias):
             output = self.call.at(leaves)[output_index]
             gradients = torch.autograd.grad(output, leaves, adjoint, allow_unused=True)
         return output.detach(), list(gradients)
+
+
+Slope = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class ElementwiseBias:
+    """The bias of an operation on each element alone, x -> g(x): g(x) - g'(x) x.
+
+    Parameters
+    ----------
+    x, output
+        What went in and came out; kept for the backward pass.
+    slope
+        From a tensor t, the input x and the output to g'(x) t: the kernel of the operation's own backward pass, since
+        the Jacobian is diagonal.
+    """
+
+    __slots__ = ("_slope", "kept")
+
+    def __init__(self, x: Tensor, output: Tensor, slope: Slope) -> None:
+        self.kept = Kept([x.detach(), output.detach()])
+        self._slope = slope
+
+    def value(self, output_index: int) -> Tensor:
+        """Return the bias of the only output."""
+        self.kept.check()
+        x, output = self.kept.tensors
+        return _elementwise_bias(x, output, self._slope)
+
+
+class ElementwiseInPlaceBias(_CallBias):
+    """As `ElementwiseBias`, of an operation that overwrites its argument, so that its output may be overwritten too."""
+
+    __slots__ = ("_slope",)
+
+    def __init__(self, call: Call, slope: Slope) -> None:
+        super().__init__(call)
+        self._slope = slope
+
+    def value(self, output_index: int) -> Tensor:
+        """Return the bias of the only output, which is computed anew."""
+        (x,) = self.call.values
+        (output,) = self.call.at([x])
+        return _elementwise_bias(x, output, self._slope)
+
+
+def _elementwise_bias(x: Tensor, output: Tensor, slope: Slope) -> Tensor:
+    bias = output - slope(x, x, output)
+    if bool(torch.isfinite(bias.sum())):
+        return bias
+    return finite(output - slope(finite(x), x, output))  # what a mask has left, see `JacobianBias.value`
+
+
+class NormalisationBias:
+    """The bias of y = gamma (x - mean) / sqrt(variance + eps) + beta, where the statistics are those of x itself.
+
+    The mean and the root are homogeneous of degree 1 but for eps, so that J x = (y - beta) eps / (variance + eps).
+
+    Parameters
+    ----------
+    x
+        What is normalised; kept for the backward pass.
+    shift
+        beta, in a shape that broadcasts to the output; None where there is none.
+    eps
+        What is added to the variance.
+    normalise
+        From x to y - beta and to 1 / sqrt(variance + eps), in a shape that broadcasts to the output.
+    """
+
+    __slots__ = ("_eps", "_normalise", "_shift", "kept")
+
+    def __init__(
+        self, x: Tensor, shift: Tensor | None, eps: float, normalise: Callable[[Tensor], tuple[Tensor, Tensor]]
+    ) -> None:
+        self.kept = Kept([x.detach()])
+        self._shift = None if shift is None else shift.detach()
+        self._eps = eps
+        self._normalise = normalise
+
+    def value(self, output_index: int) -> Tensor:
+        """Return the bias of the only output."""
+        self.kept.check()
+        with torch.no_grad():
+            scaled, inverse_root = self._normalise(self.kept.tensors[0])
+            bias = scaled * (1 - self._eps * inverse_root.square()).to(scaled.dtype)
+            return bias if self._shift is None else bias + self._shift
+
+
+class AttentionBias:
+    """The bias of softmax(s q k^T + mask) v, by the product rule: all of it is bilinear but for the softmax.
+
+    With l = s q k^T, shares p = softmax(l + mask) and d, how many of q and k depend on the input, the linear part of l
+    is d l, that of p is d p (l - <p, l>), and that of the output is this times v, and the output itself if v depends.
+
+    Parameters
+    ----------
+    arguments
+        Query, key and value; kept for the backward pass.
+    depends
+        Whether each of them depends on the input.
+    mask
+        What is added to the products, or which of them count; None for all.
+    scale
+        s.
+    """
+
+    __slots__ = ("_depends", "_scale", "kept")
+
+    def __init__(self, arguments: Sequence[Tensor], depends: Sequence[bool], mask: Tensor | None, scale: float) -> None:
+        self.kept = Kept([tensor.detach() for tensor in (*arguments, *(() if mask is None else (mask,)))])
+        self._depends, self._scale = depends, scale
+
+    def value(self, output_index: int) -> Tensor:
+        """Return the bias of the only output."""
+        self.kept.check()
+        query, key, value, *mask = self.kept.tensors
+        with torch.no_grad():
+            products = query @ key.mT * self._scale
+            shares = _masked(products, *mask).softmax(-1)
+            if mask:  # where a mask leaves nothing, attention gives zeros
+                shares = shares.nan_to_num_(nan=0.0)
+            weighted = shares * products
+            attended = shares @ value
+            bias = (weighted.sum(-1, keepdim=True) * attended - weighted @ value) * sum(self._depends[:2])
+            return bias if self._depends[2] else bias + attended
+
+
+def _masked(products: Tensor, mask: Tensor | None = None) -> Tensor:
+    if mask is None:
+        return products
+    return products.masked_fill(~mask, -torch.inf) if mask.dtype is torch.bool else products + mask
 
 
 @functools.cache

@@ -46,6 +46,11 @@ class ModulePath:
         """The path of the innermost running module; None outside of modules."""
         return self._names.get(id(self._stack[-1])) if self._stack else None
 
+    @property
+    def is_training(self) -> bool:
+        """Whether the innermost running module is in training mode; False outside of modules."""
+        return bool(self._stack) and self._stack[-1].training
+
     def __enter__(self) -> ModulePath:
         self._handles = [
             module_hooks.register_module_forward_pre_hook(self._enter),

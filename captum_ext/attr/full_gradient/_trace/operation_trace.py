@@ -14,8 +14,11 @@ from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from captum_ext.attr._common.batch_norm import guard_output
+from captum_ext.attr._common.random_draws import Function, RandomDraws, draws
+from captum_ext.attr.full_gradient._trace.batch_axis import BatchAxis
 from captum_ext.attr.full_gradient._trace.bias_rules import (
     LAYERS,
+    QUERIES,
     RESHAPED_IN_PLACE,
     RULES,
     Observation,
@@ -30,7 +33,6 @@ from captum_ext.attr.full_gradient._trace.implicit_bias import (
     Call,
     ConstantBias,
     ForwardModeMissingError,
-    Function,
     ImplicitBias,
     JacobianBias,
     Kept,
@@ -73,6 +75,11 @@ class _Output:
         self.made_from: list[_Output] = []
         self._through_others: Tensor | None = None
 
+    @property
+    def shares(self) -> bool:
+        """Whether other outputs are behind this one, or it behind others that have been met."""
+        return bool(self.made_from) or self._through_others is not None
+
     def own(self, adjoint: Tensor) -> Tensor:
         """Return the part of the adjoint that did not come through other outputs, and tell the outputs behind."""
         if self._through_others is not None:
@@ -98,16 +105,29 @@ class OperationTrace(TorchFunctionMode):
     ----------
     consumer
         Receives each term once, in the order of the backward pass. Terms hold the full adjoint: keep less.
+    account
+        Of what is drawn from the global generators.
+    batch
+        Is shown every activation; None for none.
     keep_values
         Keep all activations, so that the inputs of hidden operations (TorchScript, custom autograd functions)
         cannot be lost.
     """
 
-    def __init__(self, consumer: Callable[[BiasTerm], None], *, keep_values: bool = False) -> None:
+    def __init__(
+        self,
+        consumer: Callable[[BiasTerm], None],
+        account: RandomDraws,
+        batch: BatchAxis | None = None,
+        *,
+        keep_values: bool = False,
+    ) -> None:
         super().__init__()
         self._active = False
         self.modules = ModulePath(check_module)
         self._consumer = consumer
+        self._account = account
+        self._batch = batch
         self._keep_values = keep_values
         self._known: dict[Key, Callable[[], Tensor | None]] = {}
         self._grids: dict[Key, Grid] = {}
@@ -128,7 +148,7 @@ class OperationTrace(TorchFunctionMode):
 
         Tensors inside of ``torch.func`` transforms are not looked at: the whole transform is one hidden operation.
         """
-        if is_functorch_wrapped_tensor(tensor) or not tensor.requires_grad or (node := tensor.grad_fn) is None:
+        if not tensor.requires_grad or is_functorch_wrapped_tensor(tensor) or (node := tensor.grad_fn) is None:
             return False
         return (node, tensor.output_nr) in self._known or self._resolve(tensor, node)
 
@@ -165,8 +185,13 @@ class OperationTrace(TorchFunctionMode):
         self, func: Function, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        # Attributes are set inside of C++ too, by custom autograd functions, where nothing may be raised.
+        if func in QUERIES or getattr(func, "__name__", "") == "__set__":
+            return func(*args, **kwargs)
         if func in SUSPECTS:
-            check_operation(func, args, kwargs, self.modules.current, bool(self._dependents(args, kwargs)))
+            check_operation(func, args, kwargs, self.modules, bool(self._dependents(args, kwargs)))
+        elif draws(func, args, kwargs):
+            return self._account.run(func, args, kwargs)
         if not torch.is_grad_enabled() or not (dependents := self._dependents(args, kwargs)):
             return func(*args, **kwargs)
         if func in _DIFFERENTIATION:
@@ -176,8 +201,9 @@ class OperationTrace(TorchFunctionMode):
         output = func(*args, **kwargs)
         if output is None or isinstance(output, int | float | str | torch.Size):
             return output
-        results = [tensor for tensor in tensors_in(output) if tensor.requires_grad]
-        if not results or any(result is dependent for result in results for dependent in dependents):
+        made = tensors_in(output)
+        results = [tensor for tensor in made if tensor.requires_grad and self._is_connected(tensor)]
+        if not results or not {*map(id, results)}.isdisjoint(map(id, dependents)):
             return output
         guard_output(func, output)
         seen = Observation(args, kwargs, dependents, lambda: Call(func, args, kwargs, dependents), output)
@@ -187,22 +213,27 @@ class OperationTrace(TorchFunctionMode):
             parents = [get_gradient_edge(dependent) for dependent in dependents]
         if bias is not None and func not in LAYERS:
             self._watch(bias.kept)
-        outputs = self._outputs(results)
-        for index, tensor in enumerate(tensors_in(output)):
-            if tensor.requires_grad:
-                self._learn(tensor, self._grid_of_output(func, args, kwargs, dependents, tensor))
-                if bias is not None:
+        # Before they are known: what lies between them is looked for among what is not.
+        outputs = {} if bias is None else self._outputs(results)
+        for tensor in results:
+            self._learn(tensor, self._grid_of_output(func, args, kwargs, dependents, tensor))
+        if bias is not None:
+            for index, tensor in enumerate(made):
+                if id(tensor) in outputs:
                     self._hook(tensor, outputs[id(tensor)], index, func, bias, parents)
         return output
 
     # ---- what depends on the input ----
 
     def _dependents(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
-        return [tensor for tensor in tensors_in((args, kwargs)) if self.depends_on_input(tensor)]
+        tensors = tensors_in(args) + tensors_in(kwargs) if kwargs else tensors_in(args)
+        return [tensor for tensor in tensors if self.depends_on_input(tensor)]
 
     def _learn(self, tensor: Tensor, grid: Grid | None) -> None:
         node = tensor.grad_fn
         assert node is not None
+        if self._batch is not None:
+            self._batch.see(tensor)
         if grid is not None:
             self._grids[node, tensor.output_nr] = grid
         if not self._keep_values:
@@ -229,6 +260,19 @@ class OperationTrace(TorchFunctionMode):
             self._remember_inside(output, nodes)
             self._hook_hidden(tensor, output, node, boundary)
         return True
+
+    def _is_connected(self, tensor: Tensor) -> bool:
+        """Whether a gradient leads from what an operation gave to the input.
+
+        It does not where the operation takes only a shape or a type from what depends on the input, as in
+        ``bias.expand_as(x)``: the result is a constant, whose hook no backward pass would call.
+        """
+        node = tensor.grad_fn
+        if node is None:
+            return False
+        if any(parent in self._known for parent in node.next_functions):
+            return True
+        return bool(self._walk_back(node)[1])
 
     def _walk_back(self, start: Node) -> tuple[set[Node], list[Key]]:
         """Return the unseen nodes above a node, and the seen values that they start from."""
@@ -314,7 +358,7 @@ class OperationTrace(TorchFunctionMode):
         bias: ImplicitBias,
         parents: list[GradientEdge],
     ) -> None:
-        name = getattr(func, "__name__", repr(func)).strip("_")
+        name = (getattr(func, "__name__", None) or repr(func)).strip("_")
         operation = self._new_operation(name, is_layer=func in LAYERS)
         edge = output.edge
         waiting: list[ImplicitBias] = [bias]
@@ -323,8 +367,9 @@ class OperationTrace(TorchFunctionMode):
             if not self._active or adjoint is None:
                 return
             bias = waiting.pop()  # Nothing is held longer than it is needed.
-            with self._hooks_at_rest():
-                adjoint = output.own(adjoint)
+            if output.shares:
+                with self._hooks_at_rest():
+                    adjoint = output.own(adjoint)
             try:
                 self._consumer(BiasTerm(operation, adjoint, bias.value(index), edge, self._grid(edge)))
             except ForwardModeMissingError:

@@ -83,3 +83,23 @@ def test_guard_leaves_no_mode_and_no_hook_behind(stem):
 
 def test_guard_is_used_in_one_place():
     assert target_function.batch_norm_guard is batch_norm_guard
+
+
+@pytest.mark.parametrize(
+    "normalise",
+    [
+        lambda x, *args: torch.native_batch_norm(x, *args, False, 0.1, 1e-5)[0],
+        lambda x, *args: torch.ops.aten._native_batch_norm_legit_no_training(x, *args, 0.1, 1e-5)[0],
+        lambda x, *args: torch.batch_norm(x, *args, False, 0.1, 1e-5, False),
+    ],
+    ids=["native", "no training", "batch_norm"],
+)
+def test_every_name_of_batch_normalisation_is_guarded(normalise):
+    weight, shift, mean, variance = torch.rand(4, 4, dtype=torch.float64) + 0.5
+    x = torch.randn(1, 4, 2, 3, dtype=torch.float64, requires_grad=True)
+    gradient = torch.randn(1, 6, 4, dtype=torch.float64)
+    with batch_norm_guard(x):
+        tokens = normalise(x, weight, shift, mean, variance).flatten(2).transpose(1, 2)
+        (found,) = torch.autograd.grad(tokens, x, gradient)
+    slope = (weight / (variance + 1e-5).sqrt()).reshape(1, 4, 1, 1)
+    torch.testing.assert_close(found, slope * gradient.transpose(1, 2).reshape(1, 4, 2, 3))

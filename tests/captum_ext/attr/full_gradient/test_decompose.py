@@ -533,6 +533,35 @@ def test_batch_statistics_of_weights_are_constants():
     assert_exact(standardised, SEQUENCES)
 
 
+def test_a_module_that_standardises_weights_is_a_constant_in_training_mode_too():
+    standardise = nn.BatchNorm1d(6, affine=False, track_running_stats=False, dtype=torch.float64).train()
+    assert_exact(lambda x: per_example((x @ standardise(LINEAR.weight).T).tanh()), SEQUENCES)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_scripts_tell_normalisation_in_training_mode_and_take_dropout_of_nothing():
+    script = torch.jit.script(nn.Sequential(nn.BatchNorm2d(3), nn.Tanh()).double())
+    before = {name: value.clone() for name, value in script.state_dict().items()}
+    model = nn.Sequential(nn.Identity(), script)
+    with pytest.raises(NotDeterministicError, match=r"module '1\.0' runs normalisation in train mode"):
+        decompose(lambda x: per_example(model(x)), MAPS)
+    assert all(torch.equal(before[name], value) for name, value in script.state_dict().items())
+    nothing = torch.jit.script(nn.Dropout(0.0)).train()
+    assert_exact(lambda x: per_example(nothing(x).tanh()), MAPS)
+
+
+def test_running_statistics_of_weights_are_not_updated_by_asking():
+    mean, variance = torch.zeros(6).double(), torch.ones(6).double()
+
+    def standardised(x):
+        return per_example((x @ F.batch_norm(LINEAR.weight, mean, variance, training=True).T).tanh())
+
+    with pytest.raises(NotDeterministicError, match="statistics of the batch"):
+        decompose(standardised, SEQUENCES)
+    assert not mean.any()
+    assert torch.equal(variance, torch.ones(6).double())
+
+
 def test_model_and_memory_are_as_before_also_after_an_error():
     model = randomise(nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Flatten(), nn.Linear(144, 2)))
     calls = []

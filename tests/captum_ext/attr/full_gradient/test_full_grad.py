@@ -352,3 +352,35 @@ def test_what_is_returned_is_complete_or_warned_of(scale):
     output = model(x)[:, 0]
     is_complete = bool((delta.abs() <= 1e-4 * output.abs().clamp(min=1)).all())
     assert is_complete or any("sum to" in str(warning.message) for warning in caught)
+
+
+def rounding(x):
+    """Half precision inside, which is exact in the first of the examples."""
+    return x.to(torch.float16).double().flatten(1).sum(1)
+
+
+def test_the_warning_is_of_the_worst_example_with_its_numbers():
+    x = torch.tensor([[1.0, 2.0], [1.0005, 2.0], [0.1, 0.3]], dtype=torch.float64)
+    with pytest.warns(UserWarning, match=r"of example 1 sum to 3\.0005, the model's output is 3\."):
+        FullGrad(rounding).attribute(x)
+
+
+def test_small_outputs_are_not_warned_of_for_rounding_alone():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        FullGrad(lambda x: (1e3 * x - 1e3 * x.detach() * (1 - 1e-12)).sum(1) * 1.0).attribute(torch.ones(1, 3) * 0.7)
+
+
+def test_with_baselines_the_warning_is_of_the_difference():
+    x, baselines = torch.tensor([[1.0005]], dtype=torch.float64), torch.tensor([[1.0005]], dtype=torch.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the same rounding twice, which the difference does not have
+        attributions, delta = FullGrad(rounding).attribute(x, baselines, return_convergence_delta=True)
+    assert not attributions.any()
+    assert not delta.any()
+
+
+def test_plain_backflow_is_not_warned_of():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        FullGrad(smooth_cnn()).attribute(pictures(2), target=1, projection="backflow", conserve=False)

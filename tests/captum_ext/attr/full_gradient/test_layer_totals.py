@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from captum_ext.attr.full_gradient.full_grad import FullGrad
 from tests.captum_ext.randomised_models import torchvision_images, torchvision_model
@@ -32,3 +33,66 @@ def test_layers_of_parts_of_a_batch_equal_those_of_the_batch():
     assert list(whole) == list(parts) == ["(input)", "0", "1", "2", "3", "5"]
     for layer, found in whole.items():
         torch.testing.assert_close(found.total, parts[layer].total)
+
+
+def test_operations_of_no_module_are_the_models_own_and_a_module_stands_where_it_ran_first():
+    first, second = nn.Linear(3, 3).double(), nn.Linear(3, 3).double()
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.second, self.first = second, first
+
+        def forward(self, x):
+            return self.first(self.second(self.first(x)).exp()).sum(1) + 1
+
+    x = torch.randn(2, 3, dtype=torch.float64)
+    found = FullGrad(Twice()).layer_attributions(x)
+    assert list(found) == ["(input)", "first", "second", "(model)"]
+    torch.testing.assert_close(sum(layer.total for layer in found.values()), Twice()(x).detach())
+    outside = FullGrad(lambda x: x.sum(1) + 1).layer_attributions(x)
+    torch.testing.assert_close(outside["(model)"].total, torch.ones(2, dtype=torch.float64))
+
+
+def test_a_module_that_did_not_run_for_an_example_gave_it_nothing():
+    extra = nn.Linear(3, 3).double()
+    x = torch.tensor([[1.0, 2.0, 3.0], [-1.0, -2.0, -3.0]], dtype=torch.float64)
+
+    class Sometimes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.extra = extra
+
+        def forward(self, x):
+            return (self.extra(x) if x.sum() > 0 else x).sum(1)
+
+    found = FullGrad(Sometimes()).layer_attributions(x, internal_batch_size=1)
+    torch.testing.assert_close(found["extra"].total, torch.stack([extra.bias.sum().detach(), x.new_zeros(())]))
+
+
+def test_a_module_has_a_map_only_if_all_of_its_biases_have_a_place():
+    conv = nn.Conv2d(3, 2, 3).double()
+
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = conv
+
+        def forward(self, x):
+            maps = self.conv(x) + 1
+            return (maps.mean((2, 3)) + 2).sum(1) if self.lose else maps.sum((1, 2, 3))
+
+    x = torch.randn(1, 3, 6, 6, dtype=torch.float64)
+    for lose in (False, True):
+        model = Mixed()
+        model.lose = lose
+        found = FullGrad(model).layer_attributions(x)
+        assert found["conv"].map is not None
+        assert (found["(model)"].map is None) == lose
+
+
+def test_several_inputs_are_no_image_though_the_first_looks_like_one():
+    images, numbers = torch.randn(2, 3, 4, 4).double(), torch.randn(2, 3).double()
+    conv = nn.Conv2d(3, 2, 3).double()
+    found = FullGrad(lambda x, y: conv(x).sum((1, 2, 3)) + y.exp().sum(1)).layer_attributions((images, numbers))
+    assert all(layer.map is None for layer in found.values())

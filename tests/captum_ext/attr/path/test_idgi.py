@@ -359,3 +359,9 @@ def test_properties_that_captum_asks_for():
     assert method.has_convergence_delta()
     assert method.multiplies_by_inputs
     assert hasattr(method.attribute, "__wrapped__")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [3, 4])
+def test_internal_batch_of_all_examples_or_more_does_not_warn(size):
+    IDGI(smooth_cnn()).attribute(pictures(3), target=1, n_steps=2, internal_batch_size=size)

@@ -226,3 +226,13 @@ def test_path_objects_say_what_they_are():
     assert BlurIG(nn.Identity(), 7.0).path == BlurPath(max_sigma=7.0)
     assert BlurIG(nn.Identity(), power=2.0).path == BlurPath(power=2.0)
     assert repr(GuidedIG(nn.Identity()).path) == "GuidedPath(fraction=0.25, max_dist=0.02)"
+
+
+def test_features_whose_gradient_is_not_a_number_go_last():
+    path = GuidedPath(fraction=0.5, max_dist=1.0)
+    inputs, start = (torch.ones(1, 4),), (torch.zeros(1, 4),)
+    walk = path.walk(inputs, start, n_steps=2)
+    next(walk)
+    (point,) = walk.send((torch.tensor([[torch.nan, 3.0, 2.0, torch.inf]]),))
+    # Half of the way: the two with finite gradients go first, and all of theirs.
+    assert point.tolist() == [[0.0, 1.0, 1.0, 0.0]]

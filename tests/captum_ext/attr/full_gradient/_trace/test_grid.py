@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from captum_ext.attr.full_gradient._trace.backpropagation import backpropagate
-from captum_ext.attr.full_gradient._trace.grid import Grid
+from captum_ext.attr.full_gradient._trace.grid import Grid, follow
 from captum_ext.attr.full_gradient.full_grad import FullGrad
 from captum_ext.attr.full_gradient.projection import InputSpace
 from tests.captum_ext.randomised_models import torchvision_images, torchvision_model
@@ -83,3 +83,29 @@ def test_what_is_moved_about_has_no_known_place_and_is_spread_evenly(lose):
     )
     shares = found - x
     torch.testing.assert_close(shares, torch.full_like(x, constant.sum().item() / 48), rtol=0, atol=1e-12)
+
+
+GRID = Grid("NLC", 4, 4, prefix=2)
+
+
+def followed(function, args, shape, grid=GRID):
+    source = torch.zeros([{"N": 1, "L": grid.prefix + 16, "C": 3, "H": 4, "W": 4}[axis] for axis in grid.axes])
+    return follow(function, (source, *args), {}, [(source, grid)], torch.zeros(shape), 1)
+
+
+def test_tokens_lose_their_place_if_the_end_is_cut_too():
+    everything = slice(None)
+    cut = torch.Tensor.__getitem__
+    assert followed(cut, [(everything, slice(2, None))], (1, 16, 3)) == Grid("NLC", 4, 4)
+    assert followed(cut, [(everything, slice(1, None))], (1, 17, 3)) == Grid("NLC", 4, 4, prefix=1)
+    # As many tokens are left, and they are others.
+    assert followed(cut, [(everything, slice(1, 17))], (1, 16, 3)) is None
+    assert followed(cut, [(everything, slice(2, 18))], (1, 16, 3)) is None
+    assert followed(cut, [(everything, slice(0, 16))], (1, 16, 3)) is None
+
+
+def test_a_linear_layer_on_an_axis_of_places_mixes_them():
+    linear = torch.nn.functional.linear
+    assert followed(linear, [], (1, 18, 3)) == GRID
+    assert followed(linear, [], (1, 3, 18), Grid("NCL", 4, 4, prefix=2)) is None
+    assert followed(linear, [], (1, 3, 4, 4), Grid("NCHW", 4, 4)) is None

@@ -6,6 +6,7 @@ import types
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from captum_ext import FullGrad
@@ -160,3 +161,66 @@ def test_gradients_inside_of_the_model_are_operations_like_others(forward):
         attributions, delta = FullGrad(forward).attribute(ROWS, projection=projection, return_convergence_delta=True)
         assert attributions.shape == ROWS.shape
         assert delta.abs().max() < 1e-12
+
+
+# Of a tensor that depends on the input, these take its shape or its type, and its values for a constant at most.
+SHAPE_ONLY = {
+    "expand_as": lambda w, x: w[:1].expand_as(x),
+    "view_as": lambda w, x: w.reshape(-1).view_as(x),
+    "reshape_as": lambda w, x: w.T.reshape_as(x),
+    "type_as": lambda w, x: w.float().type_as(x),
+    "to": lambda w, x: w.float().to(x),
+    "broadcast_tensors": lambda w, x: torch.broadcast_tensors(w[:1], x)[0],
+    "where": lambda w, x: torch.where(x > 0, w, -w),
+    "masked_fill": lambda w, x: w.masked_fill(x > 0, 1.0),
+    "masked_fill_": lambda w, x: w.clone().masked_fill_(x > 0, 1.0),
+    "gather": lambda w, x: w.gather(1, x.argsort(1)),
+    "interpolate": lambda w, x: F.interpolate(w[None, :, :3], size=x.shape[1:])[0],
+    "expand": lambda w, x: w[:1].expand(x.size(0), -1),
+    "new_zeros": lambda w, x: x.new_zeros(x.shape) + w,
+    "sign": lambda w, x: x.sign() * w,
+}
+
+
+@pytest.mark.parametrize("function", SHAPE_ONLY.values(), ids=SHAPE_ONLY)
+def test_constants_that_take_the_shape_of_an_activation_are_constants(function):
+    layer = torch.nn.Linear(5, 5, dtype=torch.float64)
+    weight = torch.nn.Parameter(torch.randn(2, 5, dtype=torch.float64))
+    x = torch.randn(2, 5, dtype=torch.float64)
+    assert_exact(lambda x: ((y := layer(x)).tanh() * 2 + function(weight, y)).square().sum(1), x)
+
+
+class DoublesInPlace(torch.autograd.Function):
+    """Overwrites its argument, which no function mode sees."""
+
+    @staticmethod
+    def forward(context, x):
+        x.mul_(2)
+        context.mark_dirty(x)
+        return x
+
+    @staticmethod
+    def backward(context, gradient):
+        return 2 * gradient
+
+
+def test_an_activation_that_is_overwritten_without_being_seen_is_told():
+    def forward(x):
+        y = x * 1.5
+        squares = y.reciprocal()  # keeps its output, and its bias needs the argument
+        return (squares + DoublesInPlace.apply(y)).sum(1)
+
+    with pytest.raises(RuntimeError, match=r"overwritten by an operation that cannot be seen.*Make it out of place"):
+        FullGrad(forward).attribute(torch.rand(2, 3, dtype=torch.float64) + 1)
+
+
+def test_tensors_inside_of_function_transforms_are_not_looked_at():
+    weight = torch.nn.Parameter(torch.randn(3, dtype=torch.float64))
+    layer = torch.nn.Linear(3, 3, dtype=torch.float64)
+
+    def forward(x):
+        slopes = torch.func.vmap(torch.func.grad(lambda row: (layer(row).tanh() * weight).square().sum()))(layer(x))
+        hessians = torch.func.vmap(torch.func.hessian(lambda row: row.sin().prod()))(layer(x))
+        return (slopes * 2).sum(1) + hessians.sum((1, 2))
+
+    assert_exact(forward, torch.randn(2, 3, dtype=torch.float64))

@@ -1,0 +1,257 @@
+"""While one thread attributes, other threads notice nothing."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from captum_ext import IDGI, FullGrad, GuidedIG, LayerIDGI
+from captum_ext.attr import NotDeterministicError
+from captum_ext.attr._common.random_draws import RandomDraws
+
+X = torch.rand(2, 6, generator=torch.Generator().manual_seed(3))
+
+
+def model(p: float = 0.0) -> nn.Sequential:
+    torch.manual_seed(5)
+    layers = (nn.Linear(6, 8), nn.GELU(), nn.Dropout(p), nn.Linear(8, 3))
+    return nn.Sequential(*layers).train(p > 0)
+
+
+def in_another_thread(function: Callable[[], Any]) -> Any:
+    """Run a function in a thread of its own, to the end."""
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(function()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+class Beside(nn.Module):
+    """A model, in each of whose forward passes another thread does something too, after the first layer."""
+
+    def __init__(self, inner: nn.Sequential, other: Callable[[], Any]) -> None:
+        super().__init__()
+        self.inner = inner
+        self.other = other
+        self.found: list[Any] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.inner[0](x)
+        self.found.append(in_another_thread(self.other))
+        return self.inner[1:](x)
+
+
+METHODS = {
+    "idgi": lambda f: IDGI(f).attribute(X, target=1, n_steps=5, internal_batch_size=2),
+    "guided-ig": lambda f: GuidedIG(f).attribute(X, target=1, n_steps=5),
+    "layer-idgi": lambda f: LayerIDGI(f, f.inner[0]).attribute(X, target=1, n_steps=5, internal_batch_size=2),
+    "full-grad": lambda f: FullGrad(f).attribute(X, target=1),
+}
+
+
+@pytest.fixture
+def idle_thread():
+    """A thread that does nothing, so that this one is not alone, as in a notebook."""
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    yield
+    end.set()
+    thread.join()
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_another_thread_draws_what_it_would_draw_alone(method, idle_thread):
+    beside = Beside(model(), lambda: torch.rand(4))
+    torch.manual_seed(11)
+    method(beside)
+    drawn = torch.cat([*beside.found, torch.rand(4)])
+    torch.manual_seed(11)
+    assert torch.equal(drawn, torch.rand(len(drawn)))
+
+
+@pytest.mark.parametrize("method", [METHODS["idgi"], METHODS["layer-idgi"]], ids=["idgi", "layer-idgi"])
+def test_another_thread_draws_no_number_twice_while_a_model_draws_too(method, idle_thread):
+    beside = Beside(model(p=0.5), lambda: torch.rand(4))
+    for _ in range(3):
+        method(beside)
+    drawn = torch.cat([*beside.found, torch.rand(4)]).tolist()
+    assert len(set(drawn)) == len(drawn)
+
+
+@pytest.mark.parametrize("other_threads", [True, False], ids=["with others", "alone"])
+def test_what_only_the_model_drew_is_put_back(other_threads, request):
+    if other_threads:
+        request.getfixturevalue("idle_thread")
+    drawing, before = model(p=0.5), torch.get_rng_state()
+    IDGI(drawing).attribute(X, target=1, n_steps=5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+DRAWS = {
+    "function": lambda: torch.rand(2),
+    "tensor": lambda: torch.empty(2).uniform_(),
+    "Python function": lambda: nn.functional.gumbel_softmax(torch.zeros(2)),
+    "initialiser": lambda: nn.init.trunc_normal_(torch.empty(2)),
+    "operator": lambda: torch.ops.aten.rand([2]),
+    "overload": lambda: torch.ops.aten.rand.default([2]),
+    "fractional pooling": lambda: nn.FractionalMaxPool2d(2, output_size=2)(torch.rand(1, 1, 4, 4)),
+    "lstm": lambda: nn.LSTM(2, 2, 2, dropout=0.5)(torch.zeros(1, 2)),
+    "attention": lambda: nn.MultiheadAttention(2, 1, dropout=0.5)(*[torch.zeros(1, 2)] * 3, need_weights=False),
+    "scripted": lambda: torch.jit.script(nn.Dropout())(torch.ones(2)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_every_way_of_drawing_is_known(draw, idle_thread):
+    head, before = nn.Linear(6, 1), torch.get_rng_state()
+    IDGI(lambda x: (draw(), head(x)[:, 0])[1]).attribute(X, n_steps=2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+UNRELATED = {
+    "own generator": lambda: torch.rand(2, generator=torch.Generator()),
+    "evaluation": lambda: nn.functional.dropout(torch.ones(2), training=False),
+    "nothing": lambda: torch.ones(2).square(),
+}
+
+
+@pytest.mark.parametrize("act", UNRELATED.values(), ids=UNRELATED)
+def test_what_does_not_draw_is_not_taken_for_a_draw(act):
+    with RandomDraws() as account, account.watching():
+        act()
+        assert not account.may_have_happened
+
+
+def test_draws_of_a_context_inside_do_not_look_like_those_of_another_thread(idle_thread):
+    before = torch.get_rng_state()
+    with RandomDraws() as account, account.watching():
+        torch.rand(1)
+        with RandomDraws() as inner, inner.watching():
+            torch.rand(1)
+        torch.rand(1)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_full_grad_takes_a_model_in_eval_mode_while_another_thread_draws():
+    beside = Beside(model(), lambda: torch.rand(4))
+    torch.testing.assert_close(METHODS["full-grad"](beside), FullGrad(beside.inner).attribute(X, target=1))
+
+
+def test_full_grad_takes_a_model_that_does_not_use_what_it_draws():
+    inner = model()
+    found = FullGrad(lambda x: (torch.rand(1), inner(x))[1]).attribute(X, target=1)
+    torch.testing.assert_close(found, FullGrad(inner).attribute(X, target=1))
+
+
+@pytest.mark.parametrize(("dtype", "noise"), [(torch.float64, 1e-7), (torch.float32, 1e-2), (torch.bfloat16, 2.0)])
+def test_full_grad_refuses_a_little_noise_too(dtype, noise):
+    inner = model().to(dtype)
+    with pytest.raises(NotDeterministicError, match="random numbers"):
+        FullGrad(lambda x: inner(x) + noise * torch.rand(1, dtype=dtype)).attribute(X.to(dtype), target=1)
+
+
+def test_full_grad_refuses_hidden_draws_where_other_threads_could_have_drawn(idle_thread):
+    script = torch.jit.trace(lambda x: x * torch.rand(8), torch.ones(2, 8), check_trace=False)
+    inner = model()
+    with pytest.raises(NotDeterministicError, match="random numbers"):
+        FullGrad(lambda x: inner[3](script(inner[0](x)))).attribute(X, target=1)
+
+
+@pytest.mark.parametrize("at_input", [False, True], ids=["output", "input"])
+def test_layer_method_does_not_change_plain_calls_in_another_thread(at_input):
+    inner = model()
+    expected = inner(X)
+    beside = Beside(inner, lambda: inner(X))
+    with torch.no_grad():
+        alone = LayerIDGI(inner, inner[3]).attribute(X, target=1, n_steps=5, attribute_to_layer_input=at_input)
+        found = LayerIDGI(beside, inner[3]).attribute(X, target=1, n_steps=5, attribute_to_layer_input=at_input)
+    assert torch.equal(found, alone)
+    assert beside.found
+    assert all(torch.equal(output, expected) for output in beside.found)
+
+
+def test_layer_methods_of_two_threads_do_not_meet():
+    inner, y = model(), X.flip(0) * 2
+    layer = LayerIDGI(inner, inner[0])
+    explain = {name: partial(layer.attribute, x, target=1, n_steps=20) for name, x in (("x", X), ("y", y))}
+    alone = {name: function() for name, function in explain.items()}
+    found: dict[str, list[Tensor]] = {"x": [], "y": []}
+    threads = [
+        threading.Thread(target=lambda name=name: found[name].extend(explain[name]() for _ in range(10)))
+        for name in explain
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name, results in found.items():
+        assert len(results) == 10
+        assert all(torch.equal(result, alone[name]) for result in results)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_padded_places_of_an_encoder_stay_zeros_in_another_thread():
+    layer = nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)
+    encoder = nn.TransformerEncoder(layer, 1).eval()
+    tokens, padding = torch.rand(1, 3, 6), torch.tensor([[False, False, True]])
+
+    def evaluate() -> Tensor:
+        with torch.no_grad():
+            return encoder(tokens, src_key_padding_mask=padding)
+
+    assert not evaluate()[0, -1].any()
+    beside = Beside(model(), evaluate)
+    for method in METHODS.values():
+        method(beside)
+    assert not torch.cat(beside.found)[:, 2:].any()
+
+
+class SeesBackward(torch.autograd.Function):
+    """The identity, in whose backward pass something is looked at."""
+
+    @staticmethod
+    def forward(context, x, look):
+        context.look = look
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(context, gradient):
+        context.look()
+        return gradient, None
+
+
+def switches() -> tuple[bool, ...]:
+    return (
+        torch.backends.mha.get_fastpath_enabled(),
+        torch.backends.cuda.flash_sdp_enabled(),
+        torch.backends.cuda.mem_efficient_sdp_enabled(),
+        torch.backends.cuda.math_sdp_enabled(),
+    )
+
+
+def test_switches_of_the_whole_process_are_not_touched():
+    attention = nn.MultiheadAttention(6, 2, batch_first=True).eval()
+    seen, before, filters = [], switches(), list(warnings.filters)
+
+    def forward(x: Tensor) -> Tensor:
+        seen.append(switches())
+        x = attention(x, x, x, need_weights=False)[0]
+        # Looked at while the biases after it have been computed, and those before it have not.
+        x = SeesBackward.apply(x, lambda: seen.append(switches()))
+        return nn.functional.scaled_dot_product_attention(x, x, x).sum((1, 2))
+
+    FullGrad(forward).attribute(X[:, None].repeat(1, 3, 1))
+    IDGI(forward).attribute(X[:, None].repeat(1, 3, 1), n_steps=2)
+    assert len(seen) > 4
+    assert set(seen) == {before}
+    assert warnings.filters == filters

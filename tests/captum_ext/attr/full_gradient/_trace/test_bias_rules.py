@@ -1,0 +1,141 @@
+"""Biases in closed form are what forward mode gives: v less the derivative along the operation's own arguments."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from captum_ext.attr.full_gradient._trace.bias_rules import RULES, Observation, overwrites_first_argument
+from captum_ext.attr.full_gradient._trace.implicit_bias import Call, JacobianBias
+from tests.captum_ext.exactness import assert_exact
+
+GENERATOR = torch.Generator().manual_seed(7)
+
+
+def normal(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=GENERATOR, dtype=torch.float64)
+
+
+X = 3 * normal(2, 6, 4)
+POSITIVE = X.abs() + 0.1
+WEIGHT, SHIFT = normal(4), normal(4)
+OF_CHANNELS = normal(6), normal(6)
+QUERY, KEY, VALUE = normal(2, 3, 5, 4), normal(2, 3, 7, 4), normal(2, 3, 7, 6)
+SOME = torch.rand(5, 7, generator=GENERATOR) > 0.4
+
+ELEMENTWISE = {
+    "gelu": (F.gelu, (X,), {}),
+    "gelu by tanh": (F.gelu, (X,), {"approximate": "tanh"}),
+    "silu": (F.silu, (X,), {}),
+    "silu in place": (torch._C._nn.silu_, (X,), {}),
+    "mish": (F.mish, (X,), {}),
+    "sigmoid": (torch.sigmoid, (X,), {}),
+    "sigmoid in place": (Tensor.sigmoid_, (X,), {}),
+    "tanh": (torch.tanh, (X,), {}),
+    "exp": (torch.exp, (X,), {}),
+    "hardswish": (F.hardswish, (X,), {}),
+    "hardswish in place": (F.hardswish, (X,), {"inplace": True}),
+    "hardsigmoid": (F.hardsigmoid, (X,), {}),
+    "relu6": (F.relu6, (2 * X,), {}),
+    "square": (torch.square, (X,), {}),
+    "power": (Tensor.__pow__, (POSITIVE, 1.7), {}),
+    "first power": (torch.pow, (X, 1), {}),
+    "square root": (torch.sqrt, (POSITIVE,), {}),
+    "inverse root": (torch.rsqrt, (POSITIVE,), {}),
+    "reciprocal": (torch.reciprocal, (X,), {}),
+}
+NORMALISATIONS = {
+    "layer": (F.layer_norm, (X, (4,)), {"weight": WEIGHT, "bias": SHIFT}),
+    "layer, large eps": (F.layer_norm, (X, (4,), WEIGHT, SHIFT, 0.7), {}),
+    "layer of two axes": (F.layer_norm, (X, (6, 4)), {}),
+    "layer without shift": (F.layer_norm, (X, (4,), WEIGHT), {"eps": 0.1}),
+    "group": (F.group_norm, (X, 3, *OF_CHANNELS), {}),
+    "group, large eps": (F.group_norm, (X[..., None], 2, *OF_CHANNELS, 0.7), {}),
+    "group without weights": (F.group_norm, (X, 1), {}),
+    "group of rows": (F.group_norm, (X[:, :, 0], 2, *OF_CHANNELS), {}),
+}
+ATTENTION = {
+    "attention": (F.scaled_dot_product_attention, (QUERY, KEY, VALUE), {}),
+    "added mask": (F.scaled_dot_product_attention, (QUERY, KEY, VALUE, normal(5, 7)), {}),
+    "mask of places": (F.scaled_dot_product_attention, (QUERY, KEY, VALUE, SOME), {}),
+    "causal": (F.scaled_dot_product_attention, (QUERY, KEY, VALUE), {"is_causal": True, "scale": 0.3}),
+}
+
+
+def bias_and_reference(function, args, kwargs, dependents) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the biases by the rule of an operation, and by forward mode."""
+    overwrites = overwrites_first_argument(function, kwargs)
+
+    def call() -> Call:
+        return Call(function, args, kwargs, dependents, overwrites=overwrites)
+
+    output = None if overwrites else function(*args, **kwargs)
+    n_outputs = len(output) if isinstance(output, tuple) else 1
+    bias = RULES[function](Observation(args, kwargs, dependents, call, output))
+    assert not isinstance(bias, JacobianBias)
+    reference = JacobianBias(call())
+    found = [torch.zeros(()) if bias is None else bias.value(i) for i in range(n_outputs)]
+    return found, [reference.value(i) for i in range(n_outputs)]
+
+
+def assert_equal(found: list[Tensor], expected: list[Tensor]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.double().expand(other.shape), other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", [*ELEMENTWISE, *NORMALISATIONS])
+def test_closed_forms_are_what_forward_mode_gives(case):
+    function, args, kwargs = {**ELEMENTWISE, **NORMALISATIONS}[case]
+    assert_equal(*bias_and_reference(function, args, kwargs, [args[0]]))
+
+
+@pytest.mark.parametrize("depends", [(0, 1, 2), (0,), (1, 2), (2,), (0, 1)])
+@pytest.mark.parametrize("case", ATTENTION)
+def test_attention_in_closed_form_is_what_forward_mode_gives(case, depends):
+    function, args, kwargs = ATTENTION[case]
+    assert_equal(*bias_and_reference(function, args, kwargs, [args[i] for i in depends]))
+
+
+def test_attention_to_nothing_is_zero():
+    nothing = torch.zeros(2, 2, dtype=torch.bool)
+    assert_exact(
+        lambda x: (
+            F.scaled_dot_product_attention(x, x, x, nothing.logical_or(torch.eye(2) > 2)).sum((1, 2)) + x.sum((1, 2))
+        ),
+        normal(3, 2, 4),
+    )
+
+
+CELLS = {
+    "gru": nn.GRUCell(4, 6),
+    "lstm": nn.LSTMCell(4, 6),
+    "rnn": nn.RNNCell(4, 6),
+    "rnn with relu": nn.RNNCell(4, 6, nonlinearity="relu"),
+    "gru without biases": nn.GRUCell(4, 6, bias=False),
+}
+FUNCTIONS = {nn.GRUCell: torch.gru_cell, nn.LSTMCell: torch.lstm_cell}
+
+
+@pytest.mark.parametrize("which", ["input and states", "input", "states"])
+@pytest.mark.parametrize("name", CELLS)
+def test_recurrent_cells_in_closed_form_are_what_forward_mode_gives(name, which):
+    cell = CELLS[name].double()
+    for parameter in cell.parameters():
+        parameter.data = normal(*parameter.shape)
+    function = FUNCTIONS.get(type(cell), torch.rnn_relu_cell if name.endswith("relu") else torch.rnn_tanh_cell)
+    x, states = normal(3, 4), [normal(3, 6) for _ in range(2 if name == "lstm" else 1)]
+    weights = (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
+    args = (x, states if name == "lstm" else states[0], *[w if w is None else w.detach() for w in weights])
+    dependents = {"input and states": [x, *states], "input": [x], "states": states}[which]
+    assert_equal(*bias_and_reference(function, args, {}, dependents))
+
+
+def test_an_lstm_cell_of_which_only_one_state_depends():
+    cell = CELLS["lstm"].double()
+    h, c = normal(2, 6), normal(2, 6)
+    for state in (lambda x: (x, c), lambda x: (h, x)):
+        assert_exact(
+            lambda x, state=state: (cell(x[:, :4], state(x))[0] * cell(x[:, 2:], state(x))[1]).sum(1), normal(2, 6)
+        )
