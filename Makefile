@@ -23,7 +23,7 @@ define install
 endef
 
 $(DEMO): pyproject.toml
-	$(call install,demo$(COMMA)hdr,$(SIZE_DEMO))
+	$(call install,demo$(COMMA)delivery,$(SIZE_DEMO))
 	@touch $@
 
 $(DEV): pyproject.toml
@@ -36,7 +36,8 @@ demo: $(DEMO)
 	@echo "All of it is in demo-output:"
 	@echo "  photographs.png  what five methods find in four photographs (photographs.csv: the numbers)"
 	@echo "  digits.png       what they find in ten scanned digits (digits.csv)"
-	@echo "  hdr-demo.png     a bracket of a scene that moves, merged (hdr-demo.exr: the radiance, hdr-demo.jpg: for the screen)"
+	@echo "  hdr-demo.png     a bracket of a scene that moves, merged (hdr-demo.exr: the radiance, hdr-demo.jpg: for the screen,"
+	@echo "                   hdr-demo-gain-map.jpg and hdr-demo.avif: for displays that show HDR)"
 
 # One thread for each worker: with more, small models wait for each other.
 test: $(DEV)
