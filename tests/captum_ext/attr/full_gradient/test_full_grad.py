@@ -12,6 +12,7 @@ from captum.metrics import infidelity, sensitivity_max
 from torch import nn
 
 from captum_ext._errors import InvalidArgumentError, TargetOutOfRangeError
+from captum_ext.attr.full_gradient.decompose import decompose
 from captum_ext.attr.full_gradient.full_grad import FullGrad
 from captum_ext.attr.full_gradient.saliency import SmoothFullGrad
 from tests.captum_ext.randomised_models import randomise, torchvision_images, torchvision_model
@@ -366,9 +367,15 @@ def test_the_warning_is_of_the_worst_example_with_its_numbers():
 
 
 def test_small_outputs_are_not_warned_of_for_rounding_alone():
+    def cancelling(x):
+        large = ((x * 1e4).sum(1) - (x * 9999.3).sum(1)) - (x * 0.7).sum(1)
+        return large + 1e-6 * x.exp().sum(1)
+
+    x = torch.rand(4, 50, dtype=torch.float64)
+    assert decompose(cancelling, x).delta().abs().max() > 1e-13  # far above 1e-9 of an output of 1e-4
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        FullGrad(lambda x: (1e3 * x - 1e3 * x.detach() * (1 - 1e-12)).sum(1) * 1.0).attribute(torch.ones(1, 3) * 0.7)
+        FullGrad(cancelling).attribute(x)
 
 
 def test_with_baselines_the_warning_is_of_the_difference():

@@ -83,7 +83,7 @@ def test_a_module_has_a_map_only_if_all_of_its_biases_have_a_place():
             maps = self.conv(x) + 1
             if self.lose == "last":
                 means = (maps.mean((2, 3)) + 2) * 1
-            return maps.sum((1, 2, 3)) + (means.sum(1) if self.lose else 0)
+            return maps.sum((1, 2, 3)) + means.sum(1) if self.lose else maps.sum((1, 2, 3))
 
     x = torch.randn(1, 3, 6, 6, dtype=torch.float64)
     for lose in (None, "first", "last"):
