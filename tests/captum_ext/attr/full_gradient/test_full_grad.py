@@ -12,6 +12,7 @@ from captum.metrics import infidelity, sensitivity_max
 from torch import nn
 
 from captum_ext._errors import InvalidArgumentError, TargetOutOfRangeError
+from captum_ext.attr.full_gradient.decompose import decompose
 from captum_ext.attr.full_gradient.full_grad import FullGrad
 from captum_ext.attr.full_gradient.saliency import SmoothFullGrad
 from tests.captum_ext.randomised_models import randomise, torchvision_images, torchvision_model
@@ -366,9 +367,15 @@ def test_the_warning_is_of_the_worst_example_with_its_numbers():
 
 
 def test_small_outputs_are_not_warned_of_for_rounding_alone():
+    def cancelling(x):
+        large = ((x * 1e4).sum(1) - (x * 9999.3).sum(1)) - (x * 0.7).sum(1)
+        return large + 1e-6 * x.exp().sum(1)
+
+    x = torch.rand(4, 50, dtype=torch.float64)
+    assert decompose(cancelling, x).delta().abs().max() > 1e-13  # far above 1e-9 of an output of 1e-4
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        FullGrad(lambda x: (1e3 * x - 1e3 * x.detach() * (1 - 1e-12)).sum(1) * 1.0).attribute(torch.ones(1, 3) * 0.7)
+        FullGrad(cancelling).attribute(x)
 
 
 def test_with_baselines_the_warning_is_of_the_difference():
@@ -384,3 +391,39 @@ def test_plain_backflow_is_not_warned_of():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         FullGrad(smooth_cnn()).attribute(pictures(2), target=1, projection="backflow", conserve=False)
+
+
+BIASED = nn.Conv2d(3, 2, 3, dtype=torch.float64)
+
+
+def test_backflow_sends_maps_with_a_place_back_too():
+    x = pictures(2)
+    found = FullGrad(lambda x: BIASED(x).sum((1, 2, 3))).attribute(x, projection="backflow")
+    maps = BIASED.bias.detach().reshape(1, 2, 1, 1).expand(2, 2, 6, 6)
+    back = torch.nn.functional.conv_transpose2d(maps, BIASED.weight.detach())
+    missing = (maps.sum((1, 2, 3)) - back.sum((1, 2, 3))) / x[0].numel()
+    slope = torch.nn.functional.conv_transpose2d(torch.ones_like(maps), BIASED.weight.detach())
+    torch.testing.assert_close(found, slope * x + back + missing.reshape(2, 1, 1, 1))
+
+
+def test_a_classifiers_bias_is_spread_evenly_over_an_image():
+    x, weight = pictures(2), torch.randn(2, dtype=torch.float64)
+
+    def classifier(x, bias):
+        return (BIASED(x).mean((2, 3)).tanh() + bias) @ weight
+
+    attribute = FullGrad(lambda x: classifier(x, torch.tensor([0.5, -2.0]).double())).attribute
+    without = FullGrad(lambda x: classifier(x, torch.zeros(2).double())).attribute(x)
+    share = (0.5 * weight[0] - 2.0 * weight[1]) / x[0].numel()
+    torch.testing.assert_close(attribute(x) - without, share.expand(x.shape))
+
+
+def test_what_lies_on_a_class_token_is_spread_evenly():
+    x, token = pictures(2), torch.randn(1, 1, 2, dtype=torch.float64)
+
+    def tokens(x):
+        return torch.cat([token.expand(len(x), -1, -1), BIASED(x).flatten(2).mT], 1).sum((1, 2))
+
+    found = FullGrad(tokens).attribute(x, projection="interpolate")
+    without = FullGrad(lambda x: BIASED(x).sum((1, 2, 3))).attribute(x, projection="interpolate")
+    torch.testing.assert_close(found - without, (token.sum() / x[0].numel()).expand(x.shape))

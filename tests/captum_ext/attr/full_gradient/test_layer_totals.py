@@ -79,16 +79,19 @@ def test_a_module_has_a_map_only_if_all_of_its_biases_have_a_place():
             self.conv = conv
 
         def forward(self, x):
+            means = self.conv(x).mean((2, 3)) + 2
             maps = self.conv(x) + 1
-            return (maps.mean((2, 3)) + 2).sum(1) if self.lose else maps.sum((1, 2, 3))
+            if self.lose == "last":
+                means = (maps.mean((2, 3)) + 2) * 1
+            return maps.sum((1, 2, 3)) + means.sum(1) if self.lose else maps.sum((1, 2, 3))
 
     x = torch.randn(1, 3, 6, 6, dtype=torch.float64)
-    for lose in (False, True):
+    for lose in (None, "first", "last"):
         model = Mixed()
         model.lose = lose
         found = FullGrad(model).layer_attributions(x)
         assert found["conv"].map is not None
-        assert (found["(model)"].map is None) == lose
+        assert (found["(model)"].map is None) == bool(lose)
 
 
 def test_several_inputs_are_no_image_though_the_first_looks_like_one():
@@ -96,3 +99,23 @@ def test_several_inputs_are_no_image_though_the_first_looks_like_one():
     conv = nn.Conv2d(3, 2, 3).double()
     found = FullGrad(lambda x, y: conv(x).sum((1, 2, 3)) + y.exp().sum(1)).layer_attributions((images, numbers))
     assert all(layer.map is None for layer in found.values())
+
+
+def test_a_map_of_tokens_keeps_what_lies_on_the_class_token():
+    conv, norm = nn.Conv2d(3, 4, 2, 2).double(), nn.LayerNorm(4).double()
+    norm.bias.data = torch.randn(4).double()
+    token, weight = torch.randn(1, 1, 4).double(), torch.randn(10, 4).double()
+
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = conv, norm
+
+        def forward(self, x):
+            tokens = self.conv(x).flatten(2).transpose(1, 2)
+            return (self.norm(torch.cat([token.expand(len(x), -1, -1), tokens], 1)) * weight).sum((1, 2))
+
+    found = FullGrad(Tokens()).layer_attributions(torch.randn(2, 3, 6, 6).double())["norm"]
+    on_token = (norm(token)[0, 0] * weight[0]).sum().detach()
+    assert on_token.abs() > 0.01
+    torch.testing.assert_close(found.map.sum((1, 2, 3)), found.total)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from captum_ext._errors import InvalidArgumentError
+from captum_ext.attr.full_gradient.decompose import decompose
 from captum_ext.attr.full_gradient.full_grad import FullGrad
 from captum_ext.attr.full_gradient.paper_map import _Overlay, _rescaled_channel_product, rescaled_sum
 from captum_ext.attr.full_gradient.saliency import SimpleFullGrad, SmoothFullGrad
@@ -92,3 +93,54 @@ def test_maps_of_one_resolution_are_added_and_the_full_one_stays_as_it_is():
         overlay.add(found)
     enlarged = torch.nn.functional.interpolate(4 * half, size=(4, 4), mode="bilinear", align_corners=True)
     torch.testing.assert_close(overlay.at((4, 4)), 3 * whole + enlarged)
+
+
+class Identity(torch.autograd.Function):
+    """Whose bias is known in sum only, since it has no forward mode."""
+
+    @staticmethod
+    def forward(context, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient
+
+
+CONV = torch.nn.Conv2d(3, 4, 3, dtype=torch.float64)
+HEAD = torch.nn.Linear(144, 2, dtype=torch.float64)
+
+
+def activated(x):
+    return HEAD(torch.nn.functional.gelu(CONV(x)).flatten(1))[:, 0]
+
+
+def test_biases_that_are_known_in_sum_only_are_not_drawn():
+    x = pictures(2)
+    found = FullGrad(lambda x: HEAD(Identity.apply(CONV(x)).flatten(1))).attribute(x, target=0, postprocess="paper")
+    expected = FullGrad(lambda x: HEAD(CONV(x).flatten(1))).attribute(x, target=0, postprocess="paper")
+    torch.testing.assert_close(found, expected)
+
+
+def at_full_size(maps):
+    return torch.nn.functional.interpolate(rescaled_sum(maps.abs()), size=(8, 8), mode="bilinear", align_corners=True)
+
+
+def test_simple_full_grad_takes_layers_and_no_activation_functions():
+    x = pictures(2).requires_grad_()
+    maps = CONV(x)
+    output = HEAD(torch.nn.functional.gelu(maps).flatten(1))[:, 0].sum()
+    of_input, of_maps = torch.autograd.grad(output, (x, maps))
+    expected = rescaled_sum((of_input * x).abs()) + at_full_size(of_maps)
+    torch.testing.assert_close(SimpleFullGrad(activated).attribute(x.detach()), expected.detach())
+
+
+def test_smooth_full_grad_without_noise_has_the_maps_of_all_operations():
+    x = pictures(2)
+    found = decompose(activated, x, maps="full")
+    expected = rescaled_sum((found.input_gradients * x).sum(1, keepdim=True).abs())
+    for part in found.contributions:
+        if part.values.dim() == 4:
+            expected = expected + at_full_size(part.values)
+    assert [part.name for part in found.contributions] == ["conv2d", "gelu", "linear"]
+    torch.testing.assert_close(SmoothFullGrad(activated).attribute(x, n_samples=1, noise_level=0.0), expected)
