@@ -15,14 +15,15 @@ from cyclopts import Parameter
 from hdr._files import check_writable
 from hdr.alignment import Mode
 from hdr.bracket import Bracket
-from hdr.cli._console import Flag, Operator, Precision
+from hdr.cli._console import Flag, Operator, Precision, remembered_warnings
 from hdr.delivery import DisplaySettings, check_picture, write_picture
 from hdr.exif import carried_exif
 from hdr.exposure import parse_numbers, read_camera_settings
 from hdr.exposure_map import draw_exposure_map
 from hdr.io import PREVIEW_SUFFIXES, RADIANCE_SUFFIXES, write_image, write_radiance
-from hdr.merge import Merger
+from hdr.merge import MergedBracket, Merger
 from hdr.raw import RawSettings
+from hdr.report import REPORT_SUFFIXES, write_report
 from hdr.response import Response
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
@@ -128,6 +129,8 @@ class OutputSettings:
         Make the preview, a .jpg, one that new displays show as HDR and old ones as it is (Ultra HDR).
     exposure_map
         Picture of which exposure made which pixel: .jpg, .png or .tif.
+    report
+        Page about the bracket, .html: exposures, the result under an exposure slider, what was estimated, all notes.
     save_response
         File for the camera's response, to be given as --response another time.
     force
@@ -141,6 +144,7 @@ class OutputSettings:
     operator: Operator = "reinhard"
     gain_map: Flag = False
     exposure_map: Path | None = None
+    report: Path | None = None
     save_response: Path | None = None
     force: Flag = False
 
@@ -155,6 +159,8 @@ class OutputSettings:
             check_picture(self.preview, self.gain_map, overwrite=self.force)
         if self.exposure_map is not None:
             check_writable(self.exposure_map, overwrite=self.force, suffixes=PREVIEW_SUFFIXES)
+        if self.report is not None:
+            check_writable(self.report, overwrite=self.force, suffixes=REPORT_SUFFIXES)
         if self.save_response is not None:
             check_writable(self.save_response, overwrite=self.force, suffixes=(".json",))
         read = {image.resolve() for image in images}
@@ -167,7 +173,8 @@ class OutputSettings:
 
     def written(self, out: Path) -> list[Path]:
         """All files that are written."""
-        return [path for path in (out, self.preview, self.exposure_map, self.save_response) if path is not None]
+        named = (out, self.preview, self.exposure_map, self.report, self.save_response)
+        return [path for path in named if path is not None]
 
 
 def merge_bracket(
@@ -181,15 +188,16 @@ def merge_bracket(
     progress: bool = True,
 ) -> str:
     """Merge one bracket, write all that is asked for, the radiance last, and return what is to be told."""
-    # Images of different scenes are merged where alignment and estimation are both left out: someone knows better.
-    bracket = reading.bracket(images, check=not (output.align == "off" and reading.response != "auto"))
-    begun = time.monotonic()
-    if output.crop or output.exposure_map is not None:
-        merged = merger.with_weights(bracket, output.align, progress=progress)
-        rows, columns = merged.alignment.seen_by_all() if output.crop else (slice(None), slice(None))
-        radiance, weights = merged.radiance[:, rows, columns].contiguous(), merged.weights[:, rows, columns]
-    else:  # without weights, which nobody asked for: six bytes a pixel for three exposures
-        radiance = merger(bracket, output.align, progress=progress)
+    with remembered_warnings() as notes:
+        # Images of different scenes are merged where alignment and estimation are both left out: someone knows better.
+        bracket = reading.bracket(images, check=not (output.align == "off" and reading.response != "auto"))
+        begun = time.monotonic()
+        if output.crop or output.exposure_map is not None or output.report is not None:
+            radiance, weights, alignment = merger.with_weights(bracket, output.align, progress=progress)
+            rows, columns = alignment.seen_by_all() if output.crop else (slice(None), slice(None))
+            radiance, weights = radiance[:, rows, columns].contiguous(), weights[:, rows, columns]
+        else:  # without weights, which nobody asked for: six bytes a pixel for three exposures
+            radiance = merger(bracket, output.align, progress=progress)
     seconds = time.monotonic() - begun
     radiance = bracket.in_rec709(radiance)
     overwrite = output.force
@@ -199,6 +207,9 @@ def merge_bracket(
         write_picture(output.preview, radiance, output.operator, **how)  # type: ignore[arg-type]
     if output.exposure_map is not None:
         write_image(output.exposure_map, draw_exposure_map(weights), overwrite=overwrite)
+    if output.report is not None:
+        merged = MergedBracket(radiance, weights, alignment)
+        write_report(output.report, bracket, merged, notes=notes, operator=output.operator, overwrite=overwrite)
     if output.save_response is not None:
         bracket.calibration.response.save(output.save_response, overwrite=overwrite)
     # Last: where it lies, all lies.

@@ -51,3 +51,18 @@ def noted_warnings() -> Iterator[None]:
         warnings.filterwarnings("always", category=UserWarning, module=r"hdr\.|__main__")
         warnings.showwarning = noted
         yield
+
+
+@contextmanager
+def remembered_warnings() -> Iterator[list[str]]:
+    """Context that gives a list of what is warned of in it, which is shown as without it, too."""
+    told: list[str] = []
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def remember(message: Warning | str, *arguments: Any, **options: Any) -> None:
+            told.append(str(message))
+            show(message, *arguments, **options)
+
+        warnings.showwarning = remember
+        yield told

@@ -68,8 +68,10 @@ def merge_folder(
     """Merge all brackets of a folder; 0 if every one has its result, 1 if something failed."""
     if grouping.jobs < 1:
         raise ValueError(f"--jobs is at least 1, got {grouping.jobs}")
-    if output.exposure_map is not None or output.save_response is not None or reading.exposures is not None:
-        raise ValueError("--exposure-map, --save-response and --exposures are for one bracket; give its files")
+    if any(one is not None for one in (output.exposure_map, output.report, output.save_response, reading.exposures)):
+        raise ValueError(
+            "--exposure-map, --report, --save-response and --exposures are for one bracket; give its files"
+        )
     if output.preview is not None and output.preview.name not in _PREVIEWS:
         raise ValueError(f"of a folder, --preview is one of {', '.join(_PREVIEWS)}; got {output.preview}")
     check_folder(out)

@@ -157,6 +157,7 @@ def test_results_inside_of_the_card_are_no_photographs(command, tmp_path):
     [
         (("--jobs", "0"), "--jobs is at least 1"),
         (("--exposure-map", "a.png"), "are for one bracket"),
+        (("--report", "a.html"), "are for one bracket"),
         (("--preview", "bmp"), "--preview is one of jpg, png, tif, avif"),
         (("--group", "1"), "two or more pictures"),
     ],

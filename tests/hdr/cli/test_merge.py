@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html import unescape
 from pathlib import Path
 
 import cv2
@@ -54,6 +55,24 @@ def test_the_map_of_exposures_is_that_of_the_weights(command, tmp_path, photogra
     bracket = Bracket.from_files(photographs, response=Response.gamma(2.2))
     expected = draw_exposure_map(Merger("none").with_weights(bracket, "off").weights)
     torch.testing.assert_close(read_ldr(out), expected, atol=3e-3, rtol=0)
+
+
+def test_the_report_holds_the_bracket_and_every_note(command, tmp_path):
+    flat = [write_photograph(tmp_path / f"{i}&.png", np.full((64, 96, 3), 40 * i, np.uint8)) for i in (1, 2, 3)]
+    report = tmp_path / "report.html"
+    options = ("--ev", "-2.2,0,1.3", "--response", "gamma:2.2", "--weights", "none")
+    finished = command("merge", *flat, "--out", tmp_path / "a.exr", "--report", report, *options)
+    assert finished.exit_code == 0, finished.output
+    assert f"Wrote {tmp_path / 'a.exr'} and {report}" in finished.output
+    page = " ".join(unescape(report.read_text(encoding="utf-8")).split())
+    notes = [line.removeprefix("Note: ") for line in finished.stderr.splitlines() if line.startswith("Note: ")]
+    assert len(notes) >= 2
+    assert all(f"<li>{note}</li>" in page for note in notes)
+    assert all(name in page for name in ("1&.png", "2&.png", "3&.png"))
+    again = command("merge", *flat, "--out", tmp_path / "b.exr", "--report", report, *options)
+    assert again.exit_code == 1
+    assert "report.html exists" in again.output
+    assert not (tmp_path / "b.exr").exists()
 
 
 def test_a_response_is_saved_and_used_again(command, tmp_path, photographs):
@@ -157,6 +176,7 @@ def test_notes_tell_that_the_cameras_motion_cannot_be_told(command, tmp_path):
         (["--out", "a.exr", "--preview", "0.png", "--force"], "0.png is one of the images to merge"),
         (["--out", "a.exr", "--exposure-map", "1.png", "--force"], "1.png is one of the images to merge"),
         (["--out", "a.exr", "--preview", "b.png", "--exposure-map", "b.png"], "b.png is named for two outputs"),
+        (["--out", "a.exr", "--report", "a.pdf"], "this name ends in .pdf"),
         (["--out", "a.exr", "--save-response", "a.txt"], "this name ends in .txt"),
         (["--out", "absent/a.exr"], "there is no folder"),
         (["--out", "a.exr", "--device", "meta"], "device 'meta' cannot be used here"),

@@ -1,0 +1,182 @@
+"""The page about a bracket: one file, well formed, small, and true to the radiance."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hdr.alignment import Alignment
+from hdr.bracket import Bracket
+from hdr.calibration import Calibration
+from hdr.merge import MergedBracket, Merger
+from hdr.report import LONGEST_SIDE, encode_log2, write_report
+from hdr.response import Response
+from tests.hdr.brackets import textured
+
+VOID = {"meta", "img", "input", "br", "link", "hr"}
+EXPOSURES = torch.tensor([1.0, 4.0, 16.0])
+
+
+class Page(HTMLParser):
+    """Every element with its attributes, and the text between; an element that is not closed in its turn fails."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self._open or self._open[-1] not in ("style", "script"):
+            self.text += data
+
+    def by_id(self, name: str) -> dict[str, str | None]:
+        return next(attributes for _, attributes in self.elements if attributes.get("id") == name)
+
+
+def picture(source: str | None) -> Image.Image:
+    assert source is not None
+    return Image.open(BytesIO(base64.b64decode(source.partition("base64,")[2])))
+
+
+def merged_of(bracket: Bracket, radiance: torch.Tensor, displacement: torch.Tensor | None = None) -> MergedBracket:
+    height, width = bracket.size
+    if displacement is None:
+        displacement = torch.zeros(bracket.count, 2, height, width)
+    weights = torch.full((bracket.count, height, width), 1 / bracket.count, dtype=torch.float16)
+    return MergedBracket(radiance, weights, Alignment(displacement, bracket.size))
+
+
+@pytest.fixture(scope="module")
+def bracket() -> Bracket:
+    scene = textured(96, 128)
+    ldr = (scene * EXPOSURES.view(3, 1, 1, 1)).clamp(0, 1).pow(1 / 2.2)
+    return Bracket(ldr, EXPOSURES)
+
+
+def page_of(path: Path, bracket: Bracket, merged: MergedBracket, **options) -> Page:
+    write_report(path, bracket, merged, **options)
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def test_the_page_is_well_formed_and_needs_no_other_file(tmp_path, bracket):
+    page = page_of(tmp_path / "a.html", bracket, Merger("none", device="cpu").with_weights(bracket))
+    assert [tag for tag, _ in page.elements].count("img") == 3 + 2 + 3  # exposures, displacements, merged twice, map
+    assert not any(tag == "link" for tag, _ in page.elements)
+    sources = [value for _, attributes in page.elements for name in ("src", "href") if (value := attributes.get(name))]
+    assert all(source.startswith("data:image/") for source in sources)
+    rest = re.sub(r'data:image/\w+;base64,[^"]+', "", (tmp_path / "a.html").read_text(encoding="utf-8"))
+    assert "//" not in rest.replace("// of each code", "")
+    assert "url(" not in rest
+    assert [path.name for path in tmp_path.iterdir()] == ["a.html"]
+
+
+def test_the_sliders_picture_decodes_to_the_radiance(tmp_path, bracket):
+    radiance = textured(96, 128) * torch.logspace(-2, 1, 128)
+    radiance[:, :4] = 0
+    page = page_of(tmp_path / "a.html", bracket, merged_of(bracket, radiance))
+    coded = page.by_id("coded")
+    lowest, step = float(coded["data-lowest"]), float(coded["data-step"])
+    codes = np.asarray(picture(coded["src"])).astype(float)
+    light = np.where(codes > 0, 2 ** (lowest + (codes - 1) * step), 0)
+    truth = radiance.permute(1, 2, 0).numpy()
+    assert step <= 14 / 254
+    assert (light[:4] == 0).all()
+    shown = truth > truth.max() / 2**13.9
+    assert shown.mean() > 0.8
+    assert np.abs(np.log2(light[shown] / truth[shown])).max() <= step / 2 + 1e-4
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-7, 3.0])
+def test_light_of_one_level_is_encoded(level):
+    codes, lowest, step = encode_log2(torch.full((3, 2, 2), level))
+    light = np.where(codes > 0, 2 ** (lowest + (codes.astype(float) - 1) * step), 0)
+    np.testing.assert_allclose(light, level, rtol=1e-3)
+
+
+def test_light_far_below_the_brightest_is_black():
+    codes, lowest, step = encode_log2(torch.tensor([2.0**-20, 2.0**-12, 2.0]).expand(1, 1, 3).permute(2, 0, 1))
+    assert (codes.flatten()[0], codes.flatten()[2], lowest) == (0, 255, -13)
+    assert lowest + (int(codes.flatten()[1]) - 1) * step == pytest.approx(-12, abs=step / 2)
+
+
+def test_names_and_notes_stand_as_text(tmp_path, bracket):
+    names = ('<script>alert("a")</script>.jpg', "b&amp;.jpg", "c'$title'.jpg")
+    calibration = Calibration(Response.gamma(2.2), notes=("<i>dark</i> & unknown",))
+    named = Bracket(bracket.ldr, EXPOSURES, names, calibration)
+    notes = ['"</ul>" is no end', "<i>dark</i> & unknown"]
+    merged = merged_of(named, textured(96, 128))
+    page = page_of(tmp_path / "a.html", named, merged, notes=notes)
+    assert all(page.text.count(name) >= 4 for name in names)  # title, heading, caption, table
+    assert notes[0] in page.text
+    assert page.text.count(notes[1]) == 1  # of the calibration, and raised: one note
+    assert [tag for tag, _ in page.elements].count("script") == 1
+    assert not any(tag == "i" for tag, _ in page.elements)
+
+
+def test_what_was_estimated_is_told(tmp_path, bracket):
+    calibration = Calibration(
+        Response.gamma(2.2), 0.97, 3e-5, 2e-6, corrections=(0.0, 0.12, -0.001), disagreement=(0.07, float("nan"))
+    )
+    told = Bracket(bracket.ldr, EXPOSURES, (), calibration)
+    displacement = torch.zeros(3, 2, 48, 64)
+    displacement[2, :, 20, 30] = torch.tensor([3.0, 4.0])
+    page = page_of(tmp_path / "a.html", told, merged_of(told, textured(96, 128), displacement))
+    words = " ".join(page.text.split())
+    for expected in ("gamma:2.2", "0.97 of the", "3e-05 L + 2e-06", "at most 0.0 pixels", "at most 5.0 pixels"):
+        assert expected in words
+    rows = re.findall(r"<tr>(<td>.*?)</tr>", (tmp_path / "a.html").read_text(encoding="utf-8"))
+    assert [re.findall(r"<td>(.*?)</td>", row) for row in rows] == [
+        ["exposure 1", "1", "+0.00", "", "not known"],
+        ["exposure 2", "4", "+0.12", "0.07", "reference"],
+        ["exposure 3", "16", "+0.00", "not known", "not known"],
+    ]
+
+
+def test_a_large_bracket_makes_a_small_page(tmp_path):
+    # Noise, which nothing compresses: the worst that a photograph can be.
+    noise = torch.rand(3, 1800, 2400, generator=torch.Generator().manual_seed(0))
+    large = Bracket(noise.half().expand(5, -1, -1, -1), 4.0 ** torch.arange(5))
+    page = page_of(tmp_path / "a.html", large, merged_of(large, noise.pow(6), torch.zeros(5, 2, 900, 1200)))
+    assert (tmp_path / "a.html").stat().st_size < 3_000_000
+    assert picture(page.by_id("tone-mapped")["src"]).size == (LONGEST_SIDE, LONGEST_SIDE * 3 // 4)
+
+
+def test_an_existing_file_is_refused_and_kept(tmp_path, bracket):
+    path = tmp_path / "a.html"
+    path.write_text("mine")
+    merged = merged_of(bracket, textured(96, 128))
+    with pytest.raises(FileExistsError, match="--force"):
+        write_report(path, bracket, merged)
+    assert path.read_text() == "mine"
+    write_report(path, bracket, merged, overwrite=True)
+    assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_a_page_that_cannot_be_made_leaves_nothing(tmp_path, bracket):
+    radiance = textured(96, 128)
+    radiance[0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        write_report(tmp_path / "a.html", bracket, merged_of(bracket, radiance))
+    with pytest.raises(ValueError, match=r"\.html"):
+        write_report(tmp_path / "a.htm", bracket, merged_of(bracket, textured(96, 128)))
+    assert not list(tmp_path.iterdir())
