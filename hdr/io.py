@@ -242,7 +242,7 @@ def write_preview(
     radiance
         Shape (3, H, W), finite, >= 0.
     operator
-        ``"reinhard"`` or ``"mu-law"``, see :func:`hdr.tonemap.tonemap`.
+        ``"reinhard"``, ``"mu-law"`` or ``"local"``, see :func:`hdr.tonemap.tonemap`.
     exif
         EXIF data to carry, see :func:`hdr.exif.carried_exif`; .tif files get none.
     overwrite

@@ -1,18 +1,23 @@
-"""Tone mapping of radiance for display: the mu-law of the HDR papers and Reinhard's global operator."""
+"""Tone mapping of radiance for display: the mu-law of HDR papers, Reinhard's global operator, and a local one."""
 
 from __future__ import annotations
 
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
+from kornia.filters import guided_blur
 from torch import Tensor
 
 from hdr.radiometry import GAMMA, MU, mu_law
 
-Operator = Literal["reinhard", "mu-law"]
+Operator = Literal["reinhard", "mu-law", "local"]
 
 _LUMINANCE = (0.2126, 0.7152, 0.0722)  # of linear light, ITU-R BT.709
 _BLACK = 1e-6  # keeps the logarithm of black finite
+_RADIUS = 8  # of the window for the base, in pixels of a picture that is reduced to 400 to 800
+_REDUCED_SIDE = 400
+_DARKEST, _BRIGHTEST = 0.005, 0.995  # quantiles: a lamp must not decide what all else looks like
 
 
 def tonemap(radiance: Tensor, operator: Operator = "reinhard") -> Tensor:
@@ -23,7 +28,8 @@ def tonemap(radiance: Tensor, operator: Operator = "reinhard") -> Tensor:
     radiance
         Shape (..., 3, H, W), linear, >= 0.
     operator
-        ``"reinhard"`` for :func:`tonemap_reinhard`, ``"mu-law"`` for :func:`tonemap_mu_law`.
+        ``"reinhard"`` for :func:`tonemap_reinhard`, ``"mu-law"`` for :func:`tonemap_mu_law`, ``"local"`` for
+        :func:`tonemap_local`.
 
     Returns
     -------
@@ -39,6 +45,8 @@ def tonemap(radiance: Tensor, operator: Operator = "reinhard") -> Tensor:
         return tonemap_reinhard(radiance)
     if operator == "mu-law":
         return tonemap_mu_law(radiance)
+    if operator == "local":
+        return tonemap_local(radiance)
     raise ValueError(f"operator must be one of {', '.join(get_args(Operator))}, got {operator!r}")
 
 
@@ -112,4 +120,62 @@ def tonemap_reinhard(radiance: Tensor, key: float = 0.18, white: float | None = 
     burnt_out = brightest if white is None else torch.full_like(brightest, white)
     # Display luminance over world luminance, with the common factor L divided out so that black needs no guard.
     ratio = (key / log_average) * (1.0 + scaled / burnt_out.square()) / (1.0 + scaled)
+    return (radiance * ratio).clamp(0.0, 1.0).pow(1.0 / GAMMA)
+
+
+def tonemap_local(radiance: Tensor, base_range: float = 5.0, contrast: float = 1.0) -> Tensor:
+    """Compress the large differences of light, and keep the small ones as they are; with a display gamma of 2.2.
+
+    The logarithm of luminance is parted into a base, smooth but for the large edges, and detail; the base is scaled to
+    ``base_range``, where it has more, and the detail is put back whole; colours keep their ratios. Durand and Dorsey,
+    Fast bilateral filtering for the display of high-dynamic-range images, SIGGRAPH 2002; the base is that of a guided
+    filter, which has no gradient reversals and a cost that does not depend on the window. He, Sun and Tang, Guided
+    image filtering, ECCV 2010.
+
+    Parameters
+    ----------
+    radiance
+        Shape (..., 3, H, W), linear, >= 0, of any scale.
+    base_range
+        EV between the darkest and the brightest half percent of the base that are left, positive.
+    contrast
+        EV, positive: what varies less within a fiftieth of the picture is detail.
+
+    Returns
+    -------
+    Tensor
+        Display values in [0, 1], of the same shape; the brightest half percent of the base are white.
+
+    Raises
+    ------
+    ValueError
+        If ``radiance`` has another shape, or ``base_range`` or ``contrast`` is not positive.
+
+    Examples
+    --------
+    >>> scene = torch.ones(3, 64, 64)
+    >>> scene[..., 32:] = 2.0**10
+    >>> tonemap_local(scene)[0, 0, [0, 63]]  # five EV apart, of ten, before the gamma
+    tensor([0.2..., 1.0000])
+    """
+    if radiance.ndim < 3 or radiance.shape[-3] != 3:
+        raise ValueError(f"expected radiance of shape (..., 3, H, W), got {tuple(radiance.shape)}")
+    if not (base_range > 0 and contrast > 0):
+        raise ValueError(f"base_range and contrast must be positive, got {base_range} and {contrast}")
+    height, width = radiance.shape[-2:]
+    luminance = (radiance * radiance.new_tensor(_LUMINANCE).view(3, 1, 1)).sum(dim=-3).reshape(-1, 1, height, width)
+    brightest = luminance.amax(dim=(-2, -1), keepdim=True)
+    light = luminance.clamp_min((brightest * _BLACK).clamp_min(1e-30)).log2()
+    step = min(max(1, max(height, width) // _REDUCED_SIDE), height, width)
+    window = 2 * _RADIUS * step + 1
+    # Whole steps: before kornia 0.9 the filter takes no other sizes.
+    light = F.pad(light, (0, -width % step, 0, -height % step), mode="replicate")
+    base: Tensor = guided_blur(light, light, window, contrast**2, border_type="replicate", subsample=step)
+    base = base[..., :height, :width]
+    # Of every step-th pixel, because quantile() does not take as many as a photograph has.
+    levels = base[..., ::step, ::step].flatten(1)
+    darkest, white = torch.quantile(levels, levels.new_tensor([_DARKEST, _BRIGHTEST]), dim=1).view(2, -1, 1, 1, 1)
+    scale = (base_range / (white - darkest)).clamp_max(1.0)
+    # 2^(scale (base - white) + detail) over luminance; luminance is 2^(base + detail), so that the detail cancels.
+    ratio: Tensor = ((scale - 1.0) * base - scale * white).exp2().reshape(*radiance.shape[:-3], 1, height, width)
     return (radiance * ratio).clamp(0.0, 1.0).pow(1.0 / GAMMA)

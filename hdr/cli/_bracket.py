@@ -124,7 +124,7 @@ class OutputSettings:
     preview
         Picture to look at: tone-mapped .jpg, .png or 16-bit .tif; or HDR as .avif. Of a folder: jpg, png, tif or avif.
     operator
-        Tone mapping of the preview.
+        Tone mapping of the preview; local keeps the contrast of small things and opens shadows.
     gain_map
         Make the preview, a .jpg, one that new displays show as HDR and old ones as it is (Ultra HDR).
     exposure_map

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
-Operator = Literal["reinhard", "mu-law"]
+Operator = Literal["reinhard", "mu-law", "local"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
 

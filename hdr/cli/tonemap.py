@@ -31,7 +31,7 @@ def tonemap(
     out
         Picture to write: tone-mapped .jpg, .png or 16-bit .tif; or HDR as .avif.
     operator
-        How it is tone-mapped.
+        How it is tone-mapped; local keeps the contrast of small things and opens shadows.
     gain_map
         Make a .jpg one that new displays show as HDR and old ones as it is (Ultra HDR).
     force

@@ -258,7 +258,7 @@ def test_unknown_suffixes_are_refused(tmp_path, write, name):
         write(tmp_path / name, radiance())
 
 
-@pytest.mark.parametrize("operator", ["reinhard", "mu-law"])
+@pytest.mark.parametrize("operator", ["reinhard", "mu-law", "local"])
 @pytest.mark.parametrize(("name", "levels"), [("a.png", 255), ("a.tif", 65535), ("a.tiff", 65535)])
 def test_previews_hold_the_tone_mapped_picture(tmp_path, name, levels, operator):
     write_preview(tmp_path / name, radiance() / 1e4, operator)

@@ -42,7 +42,7 @@ def test_demo_needs_a_folder(command, tmp_path):
     assert (tmp_path / "file").read_text() == "precious"
 
 
-@pytest.mark.parametrize("operator", ["reinhard", "mu-law"])
+@pytest.mark.parametrize("operator", ["reinhard", "mu-law", "local"])
 def test_tonemap_writes_a_picture(command, tmp_path, operator):
     write_radiance(tmp_path / "a.hdr", dynamic_scene(64, 96).radiance)
     finished = command("tonemap", tmp_path / "a.hdr", "--out", tmp_path / "a.tif", "--operator", operator)
