@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ _APERTURE_VALUE = 0x9202
 # The second and third stand in where the first is saturated at 65535 or missing (EXIF 2.3, sensitivity type).
 _ISO_TAGS = (0x8827, 0x8832, 0x8833)
 _ISO_SATURATED = 65535
-_REMEDY = "give the exposure times in seconds, or the exposure values in EV"
+_REMEDY = "give the exposure times in seconds (--times), or the exposure values in EV (--ev)"
+_SEPARATOR = re.compile(r"\s*[,;]\s*|\s+")
 
 
 @dataclass(frozen=True)
@@ -109,18 +111,18 @@ def exposures_from_exif(paths: Sequence[str | os.PathLike[str]]) -> list[float]:
 
 
 def parse_numbers(text: str) -> list[float]:
-    """Numbers and fractions separated by commas, as exposure times and EV are written.
+    """Numbers and fractions separated by commas, semicolons or blanks, as exposure times and EV are written.
 
     Examples
     --------
-    >>> parse_numbers("1/4, 2,-0.5")
-    [0.25, 2.0, -0.5]
+    >>> parse_numbers("1/4, 2,-0.5"), parse_numbers("1/60 1/15")
+    ([0.25, 2.0, -0.5], [0.016666666666666666, 0.06666666666666667])
     """
     try:
-        return [float(Fraction(word.strip())) for word in text.split(",")]
+        return [float(Fraction(word.strip())) for word in _SEPARATOR.split(text.strip())]
     except (ValueError, ZeroDivisionError) as error:
         raise ValueError(
-            f"expected numbers or fractions with commas between, such as 1/60,1/15, got {text!r}"
+            f"expected numbers or fractions with commas or blanks between, such as 1/60,1/15, got {text!r}"
         ) from error
 
 
@@ -141,6 +143,8 @@ def exposures_from_ev(exposure_values: Sequence[float]) -> list[float]:
 def read_exposure_file(path: str | os.PathLike[str]) -> list[float]:
     """Read a file of exposure values in the layout of Kalantari and Ramamoorthi: one EV a line, in the files' order.
 
+    Commas between them will do, too.
+
     Parameters
     ----------
     path
@@ -159,7 +163,8 @@ def read_exposure_file(path: str | os.PathLike[str]) -> list[float]:
         If it holds anything but numbers.
     """
     try:
-        values = [float(word) for word in Path(path).read_text(encoding="utf-8-sig").split()]
+        text = Path(path).read_text(encoding="utf-8-sig").strip().strip(",;")
+        values = [float(word) for word in _SEPARATOR.split(text)] if text else []
     except ValueError as error:  # a UnicodeDecodeError is one too
         raise ValueError(f"{path}: expected one exposure value in EV a line, such as -2, 0 and 2 ({error})") from error
     if not values:

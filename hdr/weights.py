@@ -34,8 +34,9 @@ def load_generator(weights: str | os.PathLike[str], preset: str | None = None) -
     Parameters
     ----------
     weights
-        Name of a bundled preset, or a file that :func:`save_generator` wrote. A name with a suffix or a folder in it
-        is a file. ``"none"`` gives an untrained generator, which is the physical merge.
+        Name of a bundled preset, which comes before files of that name, or a file that :func:`save_generator` wrote. A
+        name with a suffix or a folder in it is a file. ``"none"`` gives an untrained generator, which is the physical
+        merge.
     preset
         If given, what the weights must be.
 
@@ -127,6 +128,9 @@ def save_generator(
 
 def _find(weights: str | os.PathLike[str]) -> Path:
     path = Path(weights)
+    # A name stands for what comes with the package, whatever lies in the working directory: ./small is that.
+    if isinstance(weights, str) and weights in bundled_presets():
+        return _BUNDLE / f"{weights}{_SUFFIX}"
     if path.is_dir():
         raise ValueError(f"{path}: a folder; give a {_SUFFIX} file or one of {', '.join(bundled_presets())}")
     if path.is_file():

@@ -10,6 +10,7 @@ from hdr.exposure import (
     CameraSettings,
     exposures_from_ev,
     exposures_from_exif,
+    parse_numbers,
     read_camera_settings,
     read_exposure_file,
     warn_if_camera_disagrees,
@@ -116,7 +117,7 @@ def test_impossible_exposure_values_are_refused(value):
         exposures_from_ev([0.0, value])
 
 
-@pytest.mark.parametrize("text", ["-2.00\n0.00\n2.00\n", "-2 0 2", "\ufeff-2\r\n0\r\n2\r\n"])
+@pytest.mark.parametrize("text", ["-2.00\n0.00\n2.00\n", "-2 0 2", "\ufeff-2\r\n0\r\n2\r\n", "-2,0,2", "-2; 0 ;2\n"])
 def test_exposure_files_hold_one_ev_a_line(tmp_path, text):
     (tmp_path / "input_exp.txt").write_text(text, encoding="utf-8")
     assert read_exposure_file(tmp_path / "input_exp.txt") == [0.25, 1.0, 4.0]
@@ -127,3 +128,14 @@ def test_exposure_files_without_numbers_are_refused_by_name(tmp_path, data):
     (tmp_path / "input_exp.txt").write_bytes(data)
     with pytest.raises(ValueError, match=r"input_exp.txt: .*expected one exposure value"):
         read_exposure_file(tmp_path / "input_exp.txt")
+
+
+@pytest.mark.parametrize("text", ["1/60,1/15", "1/60, 1/15", " 1/60 1/15 ", "1/60;1/15"])
+def test_numbers_are_separated_by_commas_semicolons_or_blanks(text):
+    assert parse_numbers(text) == [1 / 60, 1 / 15]
+
+
+@pytest.mark.parametrize("text", ["", "1/60,,1/15", "1/0", "1 / fast"])
+def test_what_is_no_number_is_refused(text):
+    with pytest.raises(ValueError, match="numbers or fractions with commas or blanks between"):
+        parse_numbers(text)

@@ -360,3 +360,15 @@ def test_physical_merge_is_that_of_an_untrained_generator():
     merged = load_generator("none")(*inputs)
     torch.testing.assert_close(radiance, merged.radiance, atol=1e-6, rtol=0)
     torch.testing.assert_close(weights, merged.weights, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("shift", [-60.0, 60.0])
+def test_squares_hold_all_that_a_long_displacement_points_to(shift):
+    """A square reads far outside of itself: as far as the displacement is long."""
+    scene = bracket(48, 420)
+    displacement = torch.zeros(3, 2, 48, 420)
+    displacement[2, 0] = shift
+    alignment = Alignment(displacement, scene.size)
+    physics = load_generator("none")
+    tiled = mu_law(Merger(physics, "cpu", tile=64, overlap=64)(scene, alignment))
+    torch.testing.assert_close(tiled, untiled(physics, scene, alignment).clamp_min(0), atol=1e-3, rtol=0)

@@ -126,6 +126,15 @@ def test_folder_is_refused(tmp_path):
         load_generator(tmp_path)
 
 
+@pytest.mark.parametrize("as_folder", [True, False])
+def test_what_lies_in_the_working_directory_does_not_stand_for_bundled_weights(tmp_path, monkeypatch, as_folder):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small").mkdir() if as_folder else (tmp_path / "small").write_text("something else")
+    assert load_generator("small").config == Generator.from_preset("small").config
+    with pytest.raises(ValueError, match="a folder" if as_folder else "not a safetensors file"):
+        load_generator("./small")
+
+
 def test_loading_and_saving_leave_the_global_random_state_alone(tmp_path):
     generator = random_generator()
     before = torch.get_rng_state()

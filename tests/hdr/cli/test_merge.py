@@ -183,7 +183,7 @@ def test_notes_tell_that_the_cameras_motion_cannot_be_told(command, tmp_path):
         (["--out", "a.exr", "--device", "abacus"], "device must be 'auto'"),
         (["--out", "a.exr", "--exposures", "."], "Error: .: Is a directory"),
         (["--out", "a.exr", "--exposures", "absent.txt"], "Error: absent.txt: No such file"),
-        (["--out", "a.exr", "--times", "1/60,fast"], "numbers or fractions with commas between"),
+        (["--out", "a.exr", "--times", "1/60,fast"], "numbers or fractions with commas or blanks between"),
         (["--out", "a.exr", "--times", "1/60,1/15"], "3 images but 2 exposures"),
         (["--out", "a.exr", "--times", "1,2,4", "--ev", "0,1,2"], "exclude each other"),
         (["--out", "a.exr", "--ev", "0,0,0"], "nearly equal exposures"),
