@@ -36,6 +36,7 @@ sys.path = [entry for entry in sys.path if Path(entry).resolve() != Path(__file_
 from hdr.alignment import align  # noqa: E402
 from hdr.baselines import BASELINES  # noqa: E402
 from hdr.bracket import Bracket, middle  # noqa: E402
+from hdr.cli._bracket import keep_memory  # noqa: E402
 from hdr.data.sample import calibration_of  # noqa: E402
 from hdr.data.source import open_scenes  # noqa: E402
 from hdr.evaluation import OURS, UNTRAINED, Method, Score, mean_scores, open_cases, score  # noqa: E402
@@ -57,6 +58,7 @@ def measure_cost(
     preset: str, width: int, height: int, device: str, tile: int, overlap: int | None, precision: str
 ) -> dict[str, float]:
     """Calibrate, align and merge one bracket: seconds of each, processor time of all, and peak memory in GiB."""
+    keep_memory()  # as the command does
     images = F.interpolate(photograph_scene().bracket.ldr, (height, width), mode="bilinear", align_corners=False)
     images = images.mul_(255).round_().div_(255)
     merger = Merger(Generator.from_preset(preset), device, tile, overlap, precision)  # type: ignore[arg-type]

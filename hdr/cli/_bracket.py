@@ -256,5 +256,7 @@ def _told(bracket: Bracket, seconds: float, device: torch.device, written: list[
             f"Response {bracket.calibration.response.name}: neighbouring exposures agree to "
             f"{', '.join(f'{ev:.2f}' for ev in apart)} EV."
         )
+    if bracket.to_rec709 is not None:
+        told.append("The colours of the files' profile became Rec. 709.")
     told.append(f"Wrote {' and '.join(written)}")
     return " ".join(told)
