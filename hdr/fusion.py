@@ -313,9 +313,11 @@ def moving_share(
     pair = [(ldr[reference], places), (ldr[index], moved.to(ldr))]
     read = torch.cat([sample(image[None], where[None]) for image, where in pair])
     t = exposures[[reference, index]].to(ldr)
-    aligned = _aligned(observe(read, t, calibration), torch.stack([where for _, where in pair]), ldr.shape[-2:])
-    unexplained = _unexplained(aligned, t.view(1, -1, 1, 1, 1), 0)
-    aligned = _aligned(observe(read, t, calibration, unexplained), torch.stack([w for _, w in pair]), ldr.shape[-2:])
+    observed = observe(read, t, calibration)
+    aligned = _aligned(observed, torch.stack([where for _, where in pair]), ldr.shape[-2:])
+    # As observe adds it, without observing all again.
+    unexplained = _at_brightness(_unexplained(aligned, t.view(1, -1, 1, 1, 1), 0), observed[:, :3])
+    aligned = aligned._replace(deviation=(aligned.deviation.square() + unexplained).sqrt())
     variance = aligned.deviation.square().sum(dim=1)
     squared = _clipped_difference(aligned, t.view(1, -1, 1, 1, 1), 0)[:, 1].square().mean(dim=1, keepdim=True)
     # One patch below the other: each is smoothed by itself.
