@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hdr.bracket import Bracket
 from hdr.fusion import moving_share
-from hdr.geometry import pixel_grid
+from hdr.geometry import inside, pixel_grid
 from hdr.radiometry import GAMMA
 from hdr.registration import CameraMotion, RegistrationError, estimate_motion
 
@@ -112,8 +112,7 @@ class Alignment:
         rows, columns = self.displacement.shape[2:]
         scale = height / rows
         positions = (pixel_grid(rows, columns, like=self.displacement) + 0.5) * scale - 0.5 + self.displacement
-        x, y = positions.unbind(dim=1)
-        seen = ((x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)).all(dim=0).numpy()
+        seen = inside(positions, height, width).all(dim=0).numpy()
         return _largest_part(seen, scale, self.size)
 
 
@@ -256,9 +255,9 @@ def _flow(here: Grey, there: Grey) -> _Followed:
     if any(missing):  # the search fails on images smaller than two patches
         padded = [cv2.copyMakeBorder(x, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE) for x in (here, there)]
         followed = _flow(*padded)
-        inside = np.s_[: here.shape[0], : here.shape[1]]
-        background = None if followed.background is None else followed.background[inside]
-        return _Followed(followed.displacement[inside], background, followed.agreement)
+        unpadded = np.s_[: here.shape[0], : here.shape[1]]
+        background = None if followed.background is None else followed.background[unpadded]
+        return _Followed(followed.displacement[unpadded], background, followed.agreement)
     flow: Flow = search.calc(here, there, None)  # type: ignore[call-overload]
     background, agreement = _background(here, flow)
     if background is None:

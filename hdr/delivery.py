@@ -20,6 +20,7 @@ from torch import Tensor
 
 from hdr._files import check_writable, known_suffix, written_whole
 from hdr.io import PREVIEW_SUFFIXES, check_radiance, write_preview
+from hdr.radiometry import MIDDLE_GREY, REC709, luminance
 from hdr.tonemap import Operator
 
 Transfer = Literal["pq", "hlg"]
@@ -30,20 +31,18 @@ PICTURE_SUFFIXES = (*PREVIEW_SUFFIXES, ".avif")
 SDR_WHITE = 203.0
 """Luminance of diffuse white, in candela per square metre (BT.2408)."""
 
-MIDDLE_GREY = 0.18
 HLG_PEAK = 1000.0
 """Luminance of the display that HLG's system gamma of 1.2 is meant for (BT.2100)."""
 
-_LUMINANCE = (0.2126, 0.7152, 0.0722)
 _PQ_PEAK = 10_000.0
 _BLACK = 1e-6
 _SMALLEST_SIDE = 8  # of what libultrahdr encodes
-_CHROMATICITIES: dict[Primaries, tuple[tuple[float, float], ...]] = {
-    "rec709": ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),
-    "p3": ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
-    "rec2020": ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
+_WHITE = REC709[6:]
+_CHROMATICITIES: dict[Primaries, tuple[float, ...]] = {
+    "rec709": REC709,
+    "p3": (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, *_WHITE),
+    "rec2020": (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, *_WHITE),
 }
-_D65 = (0.3127, 0.3290)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,8 +185,8 @@ def display_light(radiance: Tensor, brightness: float = 0.0, peak: float = 1000.
     (0.18, 0.36)
     """
     radiance = radiance.detach().cpu().float()
-    luminance = (radiance * radiance.new_tensor(_LUMINANCE).view(3, 1, 1)).sum(dim=0)
-    average = float(luminance.clamp_min(_BLACK * float(luminance.max().clamp_min(1e-30))).log().mean().exp())
+    linear = luminance(radiance)
+    average = float(linear.clamp_min(_BLACK * float(linear.max().clamp_min(1e-30))).log().mean().exp())
     factor = MIDDLE_GREY / average * 2.0**brightness if average > 0 else 1.0
     light = radiance * factor
     # One factor for the three channels of a pixel, so that what is cut off keeps its colour.
@@ -373,12 +372,12 @@ def _lengthen_first_image(data: bytearray, start: int, by: int) -> None:
             struct.pack_into(order + "I", data, size, struct.unpack_from(order + "I", data, size)[0] + by)
 
 
-def _to_xyz(chromaticities: tuple[tuple[float, float], ...]) -> NDArray[Any]:
-    columns = np.array([[x / y, 1.0, (1 - x - y) / y] for x, y in chromaticities]).T
-    x, y = _D65
-    scale = np.linalg.solve(columns, np.array([x / y, 1.0, (1 - x - y) / y]))
-    matrix: NDArray[Any] = columns * scale
-    return matrix
+def _to_xyz(chromaticities: tuple[float, ...]) -> NDArray[Any]:
+    """Matrix (3, 3) from linear light of primaries, given with their white, to XYZ."""
+    points = zip(chromaticities[::2], chromaticities[1::2], strict=True)
+    *columns, white = (np.array([x / y, 1.0, (1 - x - y) / y]) for x, y in points)
+    primaries: NDArray[Any] = np.stack(columns, axis=1)
+    return primaries * np.linalg.solve(primaries, white)
 
 
 def _avif_codecs() -> Any:

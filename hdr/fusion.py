@@ -16,13 +16,14 @@ import torch
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
-from hdr.geometry import pixel_grid, sample
+from hdr.geometry import inside, pixel_grid, sample
 from hdr.radiometry import inverse_mu_law, mu_law, mu_law_slope
 
 if TYPE_CHECKING:
     from hdr.calibration import Calibration  # needs OpenCV, which the networks do not
 
-OBSERVATION_CHANNELS = 6
+_PARTS = (3, 1, 1, 1)
+OBSERVATION_CHANNELS = sum(_PARTS)
 """Radiance (3), saturation, deviation, noise."""
 
 SATURATION_BEGINS, SATURATION_ENDS = 0.9, 0.98
@@ -156,9 +157,7 @@ def bring_to_reference(
     positions = positions.flatten(0, 1)
     # Interpolated in the mu-law domain: linear radiance would ring and spread around lamps.
     read = sample(observations.flatten(0, 1), positions).unflatten(0, (batch, count))
-    x, y = positions.unbind(dim=1)
-    inside = (x > -0.5) & (x < columns - 0.5) & (y > -0.5) & (y < rows - 0.5)
-    seen = inside.to(read.dtype).view(batch, count, 1, height, width)
+    seen = inside(positions, rows, columns).to(read.dtype).view(batch, count, 1, height, width)
     # The reference is not interpolated: its pixels stay as sharp as they are.
     still = torch.stack(
         [
@@ -167,7 +166,7 @@ def bring_to_reference(
         ]
     )
     read = torch.cat([read[:, :reference], still.unsqueeze(1), read[:, reference + 1 :]], dim=1)
-    return Aligned(read[:, :, :3], read[:, :, 3:4], read[:, :, 4:5], read[:, :, 5:6], seen)
+    return _parted(read, seen)
 
 
 def prior(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
@@ -356,12 +355,13 @@ def _sampled(ldr: Tensor, exposures: Tensor, calibration: Calibration, displacem
 
 def _aligned(observed: Tensor, positions: Tensor, size: Sequence[int]) -> Aligned:
     """Observations (N, 6, H, W) that were read at positions (N, 2, H, W) of an image of some size."""
-    x, y = positions.unbind(dim=1)
-    inside = (x > -0.5) & (x < size[1] - 0.5) & (y > -0.5) & (y < size[0] - 0.5)
-    parts = observed.unsqueeze(0)
-    return Aligned(
-        parts[:, :, :3], parts[:, :, 3:4], parts[:, :, 4:5], parts[:, :, 5:6], inside.to(observed)[None, :, None]
-    )
+    seen = inside(positions, size[0], size[1]).to(observed)[None, :, None]
+    return _parted(observed.unsqueeze(0), seen)
+
+
+def _parted(observations: Tensor, seen: Tensor) -> Aligned:
+    tone_mapped, saturation, deviation, noise = observations.split(_PARTS, dim=2)
+    return Aligned(tone_mapped, saturation, deviation, noise, seen)
 
 
 def clipping_value(exposures: Tensor, reference: int) -> Tensor:

@@ -21,6 +21,18 @@ def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
     return torch.stack([x, y]).unsqueeze(0)
 
 
+def inside(positions: Tensor, height: int, width: int) -> Tensor:
+    """Whether positions (..., 2, H', W') lie in a frame, half a pixel beyond its outermost centres; (..., H', W').
+
+    Examples
+    --------
+    >>> inside(torch.tensor([-0.6, -0.4, 2.4]).expand(1, 1, 3).expand(2, 1, 3), height=3, width=3)
+    tensor([[False,  True,  True]])
+    """
+    x, y = positions.unbind(dim=-3)
+    return (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
+
+
 def sample(images: Tensor, positions: Tensor, padding_mode: str = "border", mode: str = "bilinear") -> Tensor:
     """Read images at fractional pixel positions.
 

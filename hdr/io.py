@@ -23,6 +23,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from hdr._files import known_suffix, written_whole
+from hdr.radiometry import REC709
 from hdr.tonemap import Operator, tonemap
 
 RADIANCE_SUFFIXES = (".hdr", ".exr")
@@ -31,9 +32,6 @@ RAW_SUFFIXES = (
     *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw"),
     *(".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".srw", ".x3f"),
 )
-REC709 = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06, 0.3127, 0.329)
-"""Chromaticities of red, green, blue and white."""
-
 HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 
 _FLOAT_LEVELS = 2**24

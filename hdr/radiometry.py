@@ -14,6 +14,12 @@ from torch import Tensor
 
 MU = 5000.0
 GAMMA = 2.2
+MIDDLE_GREY = 0.18
+"""Of diffuse white: what an ordinary scene has on the average."""
+REC709 = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06, 0.3127, 0.329)
+"""Chromaticities of red, green, blue and white, which are those of all radiance here."""
+
+_LUMINANCE = (0.2126, 0.7152, 0.0722)  # of linear light, ITU-R BT.709
 
 Exposure = float | Tensor
 
@@ -47,6 +53,17 @@ def relative_exposures(exposure_times: Tensor) -> Tensor:
     if not bool(torch.isfinite(exposure_times).all()) or bool((exposure_times <= 0).any()):
         raise ValueError(f"exposures must be positive and finite, got {exposure_times.tolist()}; give seconds")
     return exposure_times / exposure_times.amin(dim=-1, keepdim=True)
+
+
+def luminance(radiance: Tensor) -> Tensor:
+    """Luminance (..., 1, H, W) of linear Rec. 709, (..., 3, H, W).
+
+    Examples
+    --------
+    >>> luminance(torch.ones(3, 1, 1))
+    tensor([[[1.]]])
+    """
+    return (radiance * radiance.new_tensor(_LUMINANCE).view(3, 1, 1)).sum(dim=-3, keepdim=True)
 
 
 def ldr_to_linear(ldr: Tensor, exposure: Exposure, gamma: float = GAMMA) -> Tensor:

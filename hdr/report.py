@@ -30,7 +30,7 @@ from hdr.bracket import Bracket
 from hdr.exposure_map import draw_exposure_map
 from hdr.io import check_radiance
 from hdr.merge import MergedBracket
-from hdr.radiometry import GAMMA
+from hdr.radiometry import GAMMA, MIDDLE_GREY
 from hdr.tonemap import Operator, tonemap
 
 REPORT_SUFFIXES = (".html",)
@@ -44,7 +44,6 @@ _SMALL_SIDE, _MAP_SIDE = 400, 640
 _MOST_CODED_BYTES = 1_500_000  # as text a third more: with the other pictures less than 3 MB
 _JPEG_QUALITY = 85
 _ROWS_AT_ONCE = 256
-_MIDDLE_GREY = 0.18
 
 
 def write_report(
@@ -166,7 +165,7 @@ def _merged_picture(radiance: Tensor, operator: Operator) -> dict[str, str]:
     # The slider begins where the logarithmic average is middle grey, and reaches from all but black to all white.
     average = float(reduced.clamp_min(2.0**lowest).log2().mean())
     least, most = math.floor(-highest) - 3, math.ceil(-lowest)
-    first = min(max(math.log2(_MIDDLE_GREY) - average, least), most)
+    first = min(max(math.log2(MIDDLE_GREY) - average, least), most)
     return {
         "tone_mapped": _jpeg(tonemap(shown, operator)),
         "operator": escape(operator),

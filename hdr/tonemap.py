@@ -9,11 +9,10 @@ import torch.nn.functional as F
 from kornia.filters import guided_blur
 from torch import Tensor
 
-from hdr.radiometry import GAMMA, MU, mu_law
+from hdr.radiometry import GAMMA, MIDDLE_GREY, MU, luminance, mu_law
 
 Operator = Literal["reinhard", "mu-law", "local"]
 
-_LUMINANCE = (0.2126, 0.7152, 0.0722)  # of linear light, ITU-R BT.709
 _BLACK = 1e-6  # keeps the logarithm of black finite
 _RADIUS = 8  # of the window for the base, in pixels of a picture that is reduced to 400 to 800
 _REDUCED_SIDE = 400
@@ -76,7 +75,7 @@ def tonemap_mu_law(radiance: Tensor, mu: float = MU) -> Tensor:
     return mu_law(radiance, mu).clamp(0.0, 1.0)
 
 
-def tonemap_reinhard(radiance: Tensor, key: float = 0.18, white: float | None = None) -> Tensor:
+def tonemap_reinhard(radiance: Tensor, key: float = MIDDLE_GREY, white: float | None = None) -> Tensor:
     """Reinhard's global operator on luminance, with a display gamma of 2.2.
 
     Luminance is scaled so that its log-average becomes ``key``, then compressed by
@@ -112,10 +111,9 @@ def tonemap_reinhard(radiance: Tensor, key: float = 0.18, white: float | None = 
         raise ValueError(f"expected radiance of shape (..., 3, H, W), got {tuple(radiance.shape)}")
     if key <= 0 or (white is not None and white <= 0):
         raise ValueError(f"key and white must be positive, got key={key}, white={white}")
-    weights = radiance.new_tensor(_LUMINANCE).view(3, 1, 1)
-    luminance = (radiance * weights).sum(dim=-3, keepdim=True)
-    log_average = luminance.clamp_min(_BLACK).log().mean(dim=(-2, -1), keepdim=True).exp()
-    scaled = luminance * (key / log_average)
+    light = luminance(radiance)
+    log_average = light.clamp_min(_BLACK).log().mean(dim=(-2, -1), keepdim=True).exp()
+    scaled = light * (key / log_average)
     brightest = scaled.amax(dim=(-2, -1), keepdim=True).clamp_min(_BLACK)
     burnt_out = brightest if white is None else torch.full_like(brightest, white)
     # Display luminance over world luminance, with the common factor L divided out so that black needs no guard.
@@ -163,9 +161,9 @@ def tonemap_local(radiance: Tensor, base_range: float = 5.0, contrast: float = 1
     if not (base_range > 0 and contrast > 0):
         raise ValueError(f"base_range and contrast must be positive, got {base_range} and {contrast}")
     height, width = radiance.shape[-2:]
-    luminance = (radiance * radiance.new_tensor(_LUMINANCE).view(3, 1, 1)).sum(dim=-3).reshape(-1, 1, height, width)
-    brightest = luminance.amax(dim=(-2, -1), keepdim=True)
-    light = luminance.clamp_min((brightest * _BLACK).clamp_min(1e-30)).log2()
+    linear = luminance(radiance).reshape(-1, 1, height, width)
+    brightest = linear.amax(dim=(-2, -1), keepdim=True)
+    light = linear.clamp_min((brightest * _BLACK).clamp_min(1e-30)).log2()
     step = min(max(1, max(height, width) // _REDUCED_SIDE), height, width)
     window = 2 * _RADIUS * step + 1
     # Whole steps: before kornia 0.9 the filter takes no other sizes.

@@ -15,16 +15,17 @@ from cyclopts import Parameter
 from hdr._files import check_writable
 from hdr.alignment import Mode
 from hdr.bracket import Bracket
-from hdr.cli._console import Flag, Operator, Precision, remembered_warnings
+from hdr.cli._console import Flag, remembered_warnings
 from hdr.delivery import DisplaySettings, check_picture, write_picture
 from hdr.exif import carried_exif
 from hdr.exposure import parse_numbers, read_camera_settings
 from hdr.exposure_map import draw_exposure_map
 from hdr.io import PREVIEW_SUFFIXES, RADIANCE_SUFFIXES, write_image, write_radiance
-from hdr.merge import MergedBracket, Merger
+from hdr.merge import MergedBracket, Merger, Precision
 from hdr.raw import RawSettings
 from hdr.report import REPORT_SUFFIXES, write_report
 from hdr.response import Response
+from hdr.tonemap import Operator
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -13,8 +13,6 @@ from rich.markup import escape
 from rich.table import Table
 
 Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
-Operator = Literal["reinhard", "mu-law", "local"]
-Precision = Literal["float32", "bfloat16", "float16"]
 
 
 def say(text: str) -> None:

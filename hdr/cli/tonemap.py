@@ -7,9 +7,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from hdr.cli._console import Flag, Operator, say
+from hdr.cli._console import Flag, say
 from hdr.delivery import DisplaySettings, check_picture, write_picture
 from hdr.io import read_radiance
+from hdr.tonemap import Operator
 
 
 def tonemap(
