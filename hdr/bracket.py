@@ -247,7 +247,9 @@ class Bracket:
                 )
                 raise ValueError(f"the images of a bracket must have one colour profile, got {told}")
             to_rec709 = photographs[0].to_rec709
-            levels = 255 if all(_is_of_eight_bits(image) for image in images) else photographs[0].levels
+            levels = (
+                255 if all(_is_of_eight_bits(image) for image in images) else max(one.levels for one in photographs)
+            )
         if response == "auto":
             encoded = None if levels == 255 else Response.gamma(GAMMA)
             response = Response.linear() if linear else encoded  # type: ignore[assignment]

@@ -252,3 +252,14 @@ def test_short_exposure_saturates_at_radiance_1():
 def test_what_is_no_bracket_is_refused(ldr, exposures, said):
     with pytest.raises(ValueError, match=said):
         Bracket(ldr, torch.tensor(exposures))
+
+
+def test_the_deepest_file_tells_the_levels_of_a_bracket(tmp_path):
+    scene = textured(32, 48, darkest=0.002, brightest=0.06)
+    eight = ((4 * scene).clamp(0, 1) ** (1 / 2.2) * 255).round().byte().permute(1, 2, 0).numpy()
+    sixteen = ((16 * scene).clamp(0, 1) ** (1 / 2.2) * 65535).round().permute(1, 2, 0).numpy().astype(np.uint16)
+    write_photograph(tmp_path / "a.png", eight)
+    write_16_bit(tmp_path / "b.png", sixteen)
+    bracket = Bracket.from_files([tmp_path / "a.png", tmp_path / "b.png"], [1.0, 4.0])
+    assert bracket.calibration.levels == 65535
+    assert bracket.calibration.response.name == "gamma:2.2"
