@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from PIL import ExifTags, Image
 
 from hdr.exposure import read_camera_settings
-from hdr.io import is_raw
+from hdr.io import is_raw, opened_image
 
 _BASE = ExifTags.Base
 # Who, when and with what; not how the pixels were stored, which is no longer true, nor a maker's own notes.
@@ -42,7 +43,7 @@ def carried_exif(path: str | os.PathLike[str]) -> bytes | None:
         of this, or cannot be read for it.
     """
     try:
-        with Image.open(path) as image:
+        with opened_image(Path(path)) as image:
             found = image.getexif()
             parts = {ifd: dict(found.get_ifd(ifd)) for ifd in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)}
     except Exception:  # metadata is a courtesy: damaged EXIF, or a raw format of its own, must not stop a merge

@@ -6,7 +6,7 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -66,11 +66,15 @@ def read_camera_settings(path: str | os.PathLike[str]) -> CameraSettings:
         from hdr.raw import read_raw_settings  # which needs this module
 
         return read_raw_settings(path)
-    data = Path(path).read_bytes()
     if Path(path).suffix.lower() in RADIANCE_SUFFIXES:
+        Path(path).stat()  # the operating system's own words where there is no such file
         return CameraSettings(None, None, None)
-    with opened_image(Path(path), data) as image, damage_reported(path):
-        tags = image.getexif().get_ifd(ExifTags.IFD.Exif)
+    with opened_image(Path(path)) as image, damage_reported(path):
+        return settings_of(image.getexif().get_ifd(ExifTags.IFD.Exif))
+
+
+def settings_of(tags: Mapping[int, Any]) -> CameraSettings:
+    """Settings by the numbers of EXIF's tags."""
     sensitivities = (_positive(tags.get(tag)) for tag in _ISO_TAGS)
     return CameraSettings(
         time=_positive(tags.get(_EXPOSURE_TIME)) or _of_apex(tags.get(_SHUTTER_SPEED_VALUE), lambda v: 2.0**-v),

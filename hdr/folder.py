@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import ExifTags
 
 from hdr.bracket import SMALLEST_RATIO
-from hdr.exposure import CameraSettings, read_camera_settings
+from hdr.exposure import CameraSettings, read_camera_settings, settings_of
 from hdr.io import HEIF_SUFFIXES, RAW_SUFFIXES, damage_reported, is_raw, opened_image
 
 PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".avif", *HEIF_SUFFIXES, *RAW_SUFFIXES)
@@ -167,16 +167,16 @@ def read_shot(path: str | os.PathLike[str]) -> Shot:
         If it is damaged, or no photograph.
     """
     path = Path(path)
-    settings = read_camera_settings(path)
     try:
-        with opened_image(path, path.read_bytes()) as image, damage_reported(path):
+        with opened_image(path) as image, damage_reported(path):
             tags, size = image.getexif(), image.size
             details = tags.get_ifd(ExifTags.IFD.Exif)
     except ValueError:
         if not is_raw(path):
             raise
         # Raw formats of which Pillow knows nothing tell LibRaw when they were taken, and no camera.
-        return Shot(path, path.suffix.lower(), _taken_raw(path), settings, None)
+        return Shot(path, path.suffix.lower(), _taken_raw(path), read_camera_settings(path), None)
+    settings = read_camera_settings(path) if is_raw(path) else settings_of(details)
     words = [tags.get(_BASE.Make), tags.get(_BASE.Model), details.get(_BASE.BodySerialNumber)]
     camera = " ".join(str(word).strip("\0 ") for word in words if word)
     taken = _moment(details.get(_BASE.DateTimeOriginal), details.get(_BASE.SubsecTimeOriginal))

@@ -19,7 +19,7 @@ import numpy as np
 import OpenEXR
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from hdr._files import known_suffix, written_whole
@@ -37,7 +37,8 @@ HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 _FLOAT_LEVELS = 2**24
 _JPEG_QUALITY = 95
 _PNG_BIT_DEPTH_OFFSET = 24  # the signature, the length and name of IHDR, width and height come first
-_TIFF_BITS_PER_SAMPLE = 258
+_TIFF_BITS_PER_SAMPLE, _TIFF_SAMPLE_FORMAT = 258, 339
+_TIFF_FLOAT = 3
 _REFUSED_MODES = {
     "L": "a grey image",
     "1": "a grey image",
@@ -113,10 +114,9 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
     if path.suffix.lower() in RADIANCE_SUFFIXES:
         return _linear(path, read_radiance(path))
     data = path.read_bytes()
-    if data[:4] in (b"II*\0", b"MM\0*"):
-        light = _decode_float_tiff(data)
-        if light is not None:
-            return _linear(path, torch.from_numpy(light).permute(2, 0, 1).contiguous())
+    light = _decode_float_tiff(data)
+    if light is not None:
+        return _linear(path, torch.from_numpy(light).permute(2, 0, 1).contiguous())
     with opened_image(path, data) as image:
         _check_photograph(path, image)
         with damage_reported(path):
@@ -330,8 +330,11 @@ def is_raw(path: str | os.PathLike[str]) -> bool:
 
 
 @contextmanager
-def opened_image(path: Path, data: bytes) -> Iterator[Image.Image]:
-    """Context of a picture opened by Pillow; what is damaged or unknown is a ValueError that names the file."""
+def opened_image(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
+    """Context of a picture opened by Pillow; what is damaged or unknown is a ValueError that names the file.
+
+    Without ``data``, which are all of its bytes, the file is read only as far as is looked at it.
+    """
     if path.suffix.lower() in HEIF_SUFFIXES:
         try:
             import pillow_heif
@@ -340,10 +343,11 @@ def opened_image(path: Path, data: bytes) -> Iterator[Image.Image]:
                 "HEIC is read with pillow-heif; install the extra: pip install 'captum-ext[raw]'", name="pillow_heif"
             ) from error
         pillow_heif.register_heif_opener()
-    with damage_reported(path):
-        image = Image.open(BytesIO(data))
-    with image:
-        yield image
+    with path.open("rb") if data is None else BytesIO(data) as file:
+        with damage_reported(path):
+            image = Image.open(file)
+        with image:
+            yield image
 
 
 def _linear(path: Path, light: Tensor) -> Photograph:
@@ -358,7 +362,9 @@ def _linear(path: Path, light: Tensor) -> Photograph:
 
 
 def _decode_float_tiff(data: bytes) -> NDArray[Any] | None:
-    """RGB (H, W, 3) of a TIFF of 32-bit float, which Pillow does not read; None if it is another."""
+    """RGB (H, W, 3) of a TIFF of 32-bit float, which Pillow does not read; None if it is another file."""
+    if not data.startswith((b"II*\0", b"MM\0*")) or _tiff_sample_format(data) != _TIFF_FLOAT:
+        return None
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
@@ -366,6 +372,17 @@ def _decode_float_tiff(data: bytes) -> NDArray[Any] | None:
     if pixels is None or pixels.dtype != np.float32 or pixels.ndim != 3 or pixels.shape[2] != 3:
         return None
     return np.ascontiguousarray(pixels[..., ::-1])
+
+
+def _tiff_sample_format(data: bytes) -> int:
+    try:
+        directory = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
+        file = BytesIO(data)
+        file.seek(directory.next)
+        directory.load(file)
+        return int(max(directory.get(_TIFF_SAMPLE_FORMAT, (1,))))
+    except Exception:  # whatever Pillow makes of damage; it is told where the picture is opened
+        return 1
 
 
 def _check_photograph(path: Path, image: Image.Image) -> None:

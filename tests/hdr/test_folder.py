@@ -176,3 +176,10 @@ def test_what_is_no_folder_of_photographs_is_refused(tmp_path: Path) -> None:
         find_brackets(tmp_path, group=1)
     with pytest.raises(ValueError, match="0 or more; got -1"):
         find_brackets(tmp_path, gap=-1)
+
+
+def test_of_a_card_only_what_cameras_wrote_down_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, time in enumerate(TIMES):
+        shoot(tmp_path / f"IMG_{number}.jpg", 0, time)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was read whole"))
+    assert [len(group) for group in found(find_brackets(tmp_path))] == [3]

@@ -468,3 +468,9 @@ def test_the_profile_of_srgb_changes_nothing(tmp_path):
     Image.fromarray(smooth_pixels()).save(tmp_path / "a.png", icc_profile=profile)
     found = read_photograph(tmp_path / "a.png")
     assert (found.profile, found.to_rec709) == ("", None)
+
+
+def test_an_ordinary_tiff_is_decoded_once(tmp_path, monkeypatch):
+    Image.fromarray(smooth_pixels()).save(tmp_path / "a.tif")
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded by OpenCV, too"))
+    assert read_ldr(tmp_path / "a.tif").shape == (3, 24, 32)
