@@ -85,7 +85,7 @@ def merge_folder(
         for group in contents.groups
         if len(group.shots) > 1 and (stated or not group.problem)
     ]
-    _show(contents, jobs)
+    _show(folder, contents, {job.group.name for job in jobs})
     if grouping.dry_run:
         return 0
     if not jobs:
@@ -94,7 +94,7 @@ def merge_folder(
     waiting = [job for job in jobs if output.force or not job.out.exists()]
     if len(waiting) < len(jobs):
         say(f"{len(jobs) - len(waiting)} of {len(jobs)} are in {out} already.")
-    failed = {path.name: reason for path, reason in contents.unreadable.items()}
+    failed = {_name(path, folder): reason for path, reason in contents.unreadable.items()}
     results = tqdm(_merged(waiting, merging, grouping.jobs), total=len(waiting), desc="Merging", unit=" brackets")
     failed |= {name: reason for name, reason in results if reason}
     say(f"Merged {len(waiting) - sum(job.group.name in failed for job in waiting)} brackets into {out}")
@@ -109,11 +109,14 @@ def _outputs(output: OutputSettings, stem: Path) -> OutputSettings:
     return dataclasses.replace(output, preview=stem.with_name(f"{stem.name}.{output.preview.name}"))
 
 
-def _show(contents: Contents, jobs: list[_Job]) -> None:
-    merged = {job.group.name for job in jobs}
+def _name(path: Path, folder: Path) -> str:
+    return str(path.relative_to(folder))  # on a card one name comes again in every folder
+
+
+def _show(folder: Path, contents: Contents, merged: set[str]) -> None:
     rows = []
     for group in contents.groups:
-        if len(group.shots) > 1 or group.name in merged:
+        if len(group.shots) > 1:
             exposures = [shot.exposure for shot in group.shots]
             known = [exposure for exposure in exposures if exposure is not None]
             ratios = " : ".join("?" if t is None else f"{t / min(known):.3g}" for t in exposures)
@@ -131,7 +134,7 @@ def _show(contents: Contents, jobs: list[_Job]) -> None:
         beside = [path.name for path in contents.left_out]
         say(f"{len(beside)} developed pictures are left out for the raw files beside them: {_some(beside)}")
     for path, reason in contents.unreadable.items():
-        note(f"Not read: {path.name}: {reason}")
+        note(f"Not read: {_name(path, folder)}: {reason}")
 
 
 def _some(names: list[str]) -> str:
@@ -140,9 +143,11 @@ def _some(names: list[str]) -> str:
 
 def _merged(jobs: list[_Job], merging: MergerSettings, processes: int) -> Iterator[tuple[str, str]]:
     """Name and reason of failure, empty if there is none, of every bracket as it is done."""
-    if processes == 1 or len(jobs) < 2:
+    if not jobs:
+        return
+    if processes == 1 or len(jobs) == 1:
         keep_memory()
-        merger = merging.merger() if jobs else None
+        merger = merging.merger()
         for job in jobs:
             yield job.group.name, _attempt(job, merger)
         return
@@ -171,11 +176,11 @@ def _begin_work(merging: MergerSettings, processes: int) -> None:
 
 
 def _work(job: _Job) -> str:
+    assert _merger is not None
     return _attempt(job, _merger)
 
 
-def _attempt(job: _Job, merger: Merger | None) -> str:
-    assert merger is not None
+def _attempt(job: _Job, merger: Merger) -> str:
     # A preview without the radiance, which is written last, is of a run that was cut short.
     output = dataclasses.replace(job.output, force=True)
     try:

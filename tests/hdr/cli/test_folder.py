@@ -97,6 +97,18 @@ def test_what_failed_is_named_and_the_others_are_merged(command, tmp_path):
     assert len(names(out)) == 3
 
 
+def test_damaged_files_of_one_name_are_each_named(command, tmp_path):
+    card = tmp_path / "card"
+    for folder in ("100", "101"):
+        (card / folder).mkdir(parents=True)
+        write_card(card / folder, 1)
+        (card / folder / "IMG_0002.jpg").write_bytes(b"\xff\xd8\xff\xe1nothing")
+    finished = command("merge", card, "--out", tmp_path / "out", *OPTIONS)
+    assert finished.exit_code == 1
+    for folder in ("100", "101"):
+        assert f"Failed: {Path(folder, 'IMG_0002.jpg')}: " in finished.output
+
+
 def test_several_at_once_give_what_one_after_the_other_gives(command, tmp_path):
     card = tmp_path / "card"
     card.mkdir()
