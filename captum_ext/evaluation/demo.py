@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -151,7 +152,7 @@ def run_demo(directory: Path, on_method: Callable[[str], None] = lambda title: N
     rows = [summary for _, summary in found.values()]
     figure, table = output_files(directory)
     _write_figure(figure, recognised, {DEMO_METHODS[name].title: result for name, (result, _) in found.items()})
-    _write_table(table, rows)
+    write_rows(table, rows)
     return DemoReport(correct.float().mean().item(), rows, figure, table)
 
 
@@ -163,9 +164,10 @@ def _write_figure(path: Path, digits: Digits, results: Mapping[str, MethodResult
         figure.savefig(file, format="png")
 
 
-def _write_table(path: Path, rows: list[MethodSummary]) -> None:
+def write_rows(path: Path, rows: Sequence[Any]) -> None:
+    """Write instances of one dataclass, at least one, as a table with its fields as columns."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(MethodSummary.__dataclass_fields__), lineterminator="\n")
+    writer = csv.DictWriter(text, [field.name for field in fields(rows[0])], lineterminator="\n")
     writer.writeheader()
     writer.writerows(vars(row) for row in rows)
     with atomic_write(path) as file:

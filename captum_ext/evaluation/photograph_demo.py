@@ -5,8 +5,6 @@ Network and photographs come with Python packages, so nothing is downloaded when
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from captum_ext.classifiers import (
     photographs,
     seen_image,
 )
+from captum_ext.evaluation.demo import write_rows
 from captum_ext.methods import METHODS, Method, MethodResult, run_method
 from captum_ext.metrics import insertion
 from captum_ext.plot import attribution_rows
@@ -151,7 +150,7 @@ def run_photograph_demo(directory: Path, on_step: Callable[[str], None] = lambda
     figure, table = output_files(directory)
     maps = {title: torch.cat([result.attributions for result, _ in results]) for title, results in found.items()}
     _write_figure(figure, seen, torch.stack(images), maps)
-    _write_table(table, rows)
+    write_rows(table, rows)
     return PhotographReport(seen, rows, figure, table)
 
 
@@ -202,12 +201,3 @@ def _write_figure(path: Path, seen: list[SeenPhotograph], images: Tensor, maps: 
     figure = attribution_rows(images, maps, labels, _OVERLAID, f"Photographs, from the top: {sources}")
     with atomic_write(path) as file:
         figure.savefig(file, format="png")
-
-
-def _write_table(path: Path, rows: list[PhotographMethod]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(PhotographMethod.__dataclass_fields__), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(vars(row) for row in rows)
-    with atomic_write(path) as file:
-        file.write(text.getvalue().encode())
