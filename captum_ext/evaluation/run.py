@@ -147,10 +147,6 @@ def evaluate(
             settings = with_options(settings, {"model": type(getattr(model, "model", model)).__name__})
         check_layers(chosen, explained_model(classifier, settings.output))
         run = _Run(classifier, chosen, measured, settings, device)
-        if settings.correct_only:
-            labelled = [image for image in labelled if run.is_correct(image)]
-            if not labelled:
-                raise DatasetError("the model recognises none of the images: correct_only leaves nothing to measure.")
         made_with = versions(classifier.model)
         about = as_json(settings, data), made_with, files_of(settings) if folder is not None else []
         with _working_folder(folder) as directory, _evaluation_mode(classifier.model):
@@ -163,7 +159,11 @@ def evaluate(
                 run.compute(labelled, store, rank, grows=folder is not None, progress=progress)
                 rank.wait()
                 store.refresh()
-                names = [image.name for image in labelled]
+                names = [image.name for image in labelled if not run.leaves_out(image.name, store)]
+                if not names:
+                    raise DatasetError(
+                        "the model recognises none of the images: correct_only leaves nothing to measure."
+                    )
                 found = table(store, names, settings.methods, settings.metrics)
                 if folder is not None and rank.is_first and not store.is_concluded(names):
                     write_outcome(store, names, found, data, made_with, run.methods, run.metrics, settings)
@@ -278,7 +278,9 @@ class _Run:
                 bar.update(len(self.methods) - (len(missing) if seen is not None else 0))
 
     def _see(self, image: LabelledImage, store: ResultStore) -> tuple[SeenImage, int] | None:
-        """Return an image and its class, which are stored; None where it fails, with the reason stored."""
+        """Return an image and its class, which are stored; None where it is left out, or fails, with the reason."""
+        if self.leaves_out(image.name, store):
+            return None
         try:
             given, label = image.load()
             seen = seen_image(self.classifier, given, self.settings.baseline, self.device)
@@ -291,16 +293,12 @@ class _Run:
             return None
         pixels = (seen.image * 255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
         store.save({"image": image.name, **found}, {"image": jpeg(pixels)})
-        return seen, found["class_index"]
+        return None if self.leaves_out(image.name, store) else (seen, found["class_index"])
 
-    def is_correct(self, image: LabelledImage) -> bool:
-        """Whether an image's class is the predicted one, or the image fails, which is told when it is explained."""
-        try:
-            given, label = image.load()
-            found = self._classify(seen_image(self.classifier, given, self.settings.baseline, self.device), label)
-        except Exception:  # as in _see
-            return True
-        return bool(found["class_name"] == found["predicted"])
+    def leaves_out(self, image: str, store: ResultStore) -> bool:
+        """Whether an image was seen and does not count, because only those that are recognised do."""
+        found = store.record(image) if self.settings.correct_only else None
+        return found is not None and "error" not in found and found["class_name"] != found["predicted"]
 
     def _classify(self, seen: SeenImage, label: str | int | None) -> Record:
         with torch.no_grad():

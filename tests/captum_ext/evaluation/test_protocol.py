@@ -100,3 +100,40 @@ def test_random_maps_do_not_depend_on_the_model_and_repeat(model):
     first, again = (evaluate(m, images, ["random"], ["perturbation"], seed=3)["value"] for m in (model, model))
     assert first.tolist() == again.tolist()
     assert evaluate(other, images, ["random"], ["perturbation"], seed=3)["status"].tolist() == ["ok"]
+
+
+def test_a_model_in_training_mode_is_asked_in_evaluation_mode_and_left_as_it_was():
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.5), nn.Flatten(), nn.Linear(3 * 8 * 8, 5)).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    quiet = [(image, int(model.eval()(image[None]).argmax())) for image in torch.rand(4, 3, 8, 8)]
+    found = evaluate(model.train(), quiet, ["random"], ["insertion"], correct_only=True)
+    assert found["image"].nunique() == 4  # with dropout some would not be recognised
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+class CountedImages(torch.utils.data.Dataset):
+    """Images with labels, and how often each was read."""
+
+    def __init__(self, pairs):
+        self.pairs, self.read = pairs, [0] * len(pairs)
+
+    def __len__(self):
+        return len(self.pairs)
+
+    def __getitem__(self, index):
+        self.read[index] += 1
+        return self.pairs[index]
+
+
+def test_each_image_is_read_once_and_not_again_when_it_is_known(model, tmp_path):
+    images = recognised(model, torch.rand(3, 3, 8, 8))
+    counted = CountedImages([(images[0][0], (images[0][1] + 1) % 5), *images[1:]])
+    options = {"methods": ["random"], "metrics": ["insertion"], "correct_only": True, "out": tmp_path}
+    first = evaluate(model, counted, **options)
+    assert counted.read == [1, 1, 1]
+    again = evaluate(model, counted, **options)
+    assert counted.read == [1, 1, 1]
+    assert first.equals(again)
+    assert first["image"].nunique() == 2
