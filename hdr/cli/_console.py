@@ -29,7 +29,7 @@ def print_table(title: str, words: Sequence[str], numbers: Sequence[str], rows: 
     """Print a table; ``words`` and ``numbers`` are its headings, numbers stand to the right."""
     table = Table(title=escape(title), title_justify="left")
     for heading in words:
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")  # a name that is cut off is none
     for heading in numbers:
         table.add_column(heading, justify="right")
     for row in rows:

@@ -62,6 +62,14 @@ def test_a_dry_run_shows_the_brackets_and_writes_nothing(command, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_names_are_whole_on_a_narrow_terminal(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "70")
+    write_card(tmp_path, 1)
+    shown = command("merge", tmp_path, "--out", tmp_path / "out", "--dry-run")
+    assert shown.exit_code == 0
+    assert "…" not in shown.output
+
+
 def test_every_bracket_is_merged_and_delivered(command, tmp_path):
     card, out = tmp_path / "card", tmp_path / "out"
     card.mkdir()
