@@ -35,7 +35,7 @@ def print_table(title: str, words: Sequence[str], numbers: Sequence[str], rows: 
     """
     table = Table(title=escape(title), title_justify="left")
     for heading in words:
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")  # a name that is cut off is none
     for heading in numbers:
         table.add_column(heading, justify="right")
     for row in rows:
