@@ -136,29 +136,40 @@ def expected_output(text: str, code_end: int, block: re.Match[str]) -> bool:
     return block[1] == "text" and not text[code_end : block.start()].strip()
 
 
+# Of pages that ask a network: by how much, relative and absolute, what they print may differ on another processor,
+# where one that is trained on the spot is another one, and a given one rounds otherwise. The others say it exactly.
+TOLERANCES = {
+    "compare.md": (0.35, 0.05),
+    "steps.md": (0.35, 0.05),
+    "getting-started.md": (0.02, 0.001),
+    "language-models.md": (0.02, 0.001),
+    "text.md": (0.02, 0.001),
+}
 MEASURED = re.compile(r"-?\d+\.\d+(?:e[-+]\d+)?|\d+(?=\s?%)")
 
 
-def says_the_same(expected: str, printed: str) -> bool:
-    """Whether a page says what its code prints: words and whole numbers as they are, measured numbers by about a third.
-
-    A network that is trained on the spot is another one on another processor.
-    """
+def says_the_same(expected: str, printed: str, tolerance: tuple[float, float] | None) -> bool:
+    """Whether a page says what its code prints: words and whole numbers as they are, measured ones nearly."""
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     if doctest.OutputChecker().check_output(expected, printed, flags):
         return True
+    if tolerance is None:
+        return False
+    rel, absolute = tolerance
     words = [MEASURED.sub("<number>", text).split() for text in (expected, printed)]
     numbers = [[float(number) for number in MEASURED.findall(text)] for text in (expected, printed)]
     return words[0] == words[1] and all(
-        found == pytest.approx(said, rel=0.35, abs=0.05) for said, found in zip(*numbers, strict=True)
+        found == pytest.approx(said, rel=rel, abs=absolute) for said, found in zip(*numbers, strict=True)
     )
 
 
 def test_what_a_page_says_of_measured_numbers_may_differ_a_little_and_nothing_else():
-    assert says_the_same("4 steps: 0.51, 20 %", "4 steps: 0.48, 23 %")
-    assert not says_the_same("4 steps: 0.51", "5 steps: 0.51")
-    assert not says_the_same("4 steps: 0.51", "4 steps: 0.91")
-    assert not says_the_same("True", "False")
+    within = (0.35, 0.05)
+    assert says_the_same("4 steps: 0.51, 20 %", "4 steps: 0.48, 23 %", within)
+    assert not says_the_same("4 steps: 0.51", "5 steps: 0.51", within)
+    assert not says_the_same("4 steps: 0.51", "4 steps: 0.91", within)
+    assert not says_the_same("True", "False", within)
+    assert not says_the_same("4 steps: 0.51", "4 steps: 0.50", None)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -176,7 +187,7 @@ def test_python_blocks_run_in_order_and_print_what_the_page_says(page, tmp_path,
                 exec(compile("\n" * line + block[2], str(page), "exec"), namespace)
             printed, code_end = output.getvalue(), block.end()
         elif code_end > 0 and expected_output(text, code_end, block):
-            assert says_the_same(block[2], printed), f"{page}: printed {printed!r}"
+            assert says_the_same(block[2], printed, TOLERANCES.get(page.name)), f"{page}: printed {printed!r}"
 
 
 def shell_commands() -> list[Any]:
