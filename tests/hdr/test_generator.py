@@ -54,11 +54,11 @@ def test_any_size_keeps_its_size(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("count", range(2, 8))
 @pytest.mark.parametrize("make", [random_generator, Generator.from_preset])
 def test_any_number_of_exposures_is_merged_and_each_has_its_share(count: int, make: type) -> None:
-    merged = merged_by(make("tiny").eval(), inputs_of(24, 32, tuple(2.0**k for k in range(count))))
+    merged = merged_by(make("tiny").eval(), inputs_of(24, 32, tuple(2.0**k for k in range(count)), brightest=0.1))
     assert merged.radiance.shape == (1, 3, 24, 32)
     assert bool(torch.isfinite(merged.radiance).all())
     torch.testing.assert_close(merged.weights.sum(dim=1), torch.ones(1, 1, 24, 32))
-    assert bool((merged.weights.amax(dim=(0, 2, 3, 4)) > 1e-3).all())
+    assert bool((merged.weights.amax(dim=(0, 2, 3, 4)) > 0.01).all())
 
 
 @pytest.mark.parametrize("alignment", ["deformable", "none"])
