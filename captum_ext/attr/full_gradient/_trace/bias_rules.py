@@ -60,6 +60,10 @@ class Observation:
         """Return an argument that may be given by position or by name."""
         return argument(self.args, self.kwargs, position, name, default)
 
+    def depend(self, arguments: Sequence[Any]) -> list[bool]:
+        """Return which of the arguments depend on the model's input."""
+        return [any(given is dependent for dependent in self.dependents) for given in arguments]
+
     @property
     def only_first_depends(self) -> bool:
         """Whether the first argument is the only one that depends on the model's input."""
@@ -273,7 +277,7 @@ def _attention(seen: Observation) -> ImplicitBias | None:
     """Fused attention, with a mask that is a constant."""
     names = ("query", "key", "value", "attn_mask")
     *arguments, mask = (seen.argument(i, name) for i, name in enumerate(names))
-    depends = [any(tensor is dependent for dependent in seen.dependents) for tensor in arguments]
+    depends = seen.depend(arguments)
     if seen.argument(5, "is_causal", False):
         sizes = (arguments[0].shape[-2], arguments[1].shape[-2])
         mask = torch.ones(sizes, dtype=torch.bool, device=arguments[0].device).tril()
@@ -294,7 +298,7 @@ def _recurrent(cell: Cell) -> BiasRule:
     def rule(seen: Observation) -> ImplicitBias | None:
         x, state = seen.argument(0, "input"), seen.argument(1, "hx")
         states = [state] if isinstance(state, Tensor) else list(state)
-        depends = [any(tensor is dependent for dependent in seen.dependents) for tensor in (x, *states)]
+        depends = seen.depend((x, *states))
         weights = [seen.argument(2 + i, name) for i, name in enumerate(("w_ih", "w_hh", "b_ih", "b_hh"))]
         if len(seen.dependents) > sum(depends) or not _are_alike(x, *states, *weights, *tensors_in(seen.output)):
             return JacobianBias(seen.call())
