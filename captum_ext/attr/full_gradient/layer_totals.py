@@ -62,7 +62,8 @@ class LayerTotals(Consumer):
             spatial, elsewhere = term.map_and_rest()
             height, width = self._inputs[0].shape[2:]
             placed = interpolate(spatial.unsqueeze(1), (height, width))
-            placed = placed + (elsewhere / (height * width)).reshape(-1, 1, 1, 1)
+            if elsewhere is not None:
+                placed = placed + (elsewhere / (height * width)).reshape(-1, 1, 1, 1)
         self._add(layer, LayerContribution(row_sum((total,), total.device), placed))
 
     def _add(self, layer: str, more: LayerContribution) -> None:

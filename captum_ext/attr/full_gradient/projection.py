@@ -171,9 +171,13 @@ class InputSpace(Consumer):
         """Take one bias term."""
         if self._is_image and term.grid is not None and self._projection != "backflow":
             spatial, elsewhere = term.map_and_rest()
-            self._evenly = self._evenly + elsewhere
+            if elsewhere is not None:
+                self._evenly = self._evenly + elsewhere
             size = (spatial.shape[1], spatial.shape[2])
-            self._maps[size] = self._maps[size] + spatial if size in self._maps else spatial
+            if size in self._maps:
+                self._maps[size] += spatial
+            else:
+                self._maps[size] = spatial
             return
         contribution = term.contribution()
         rows = self.batch.first(contribution)

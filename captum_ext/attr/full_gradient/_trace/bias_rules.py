@@ -6,7 +6,6 @@ the arguments depend on the model's input: a product with a constant is linear, 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,11 +20,11 @@ from captum_ext.attr.full_gradient._trace.implicit_bias import (
     Call,
     ConstantBias,
     ElementwiseBias,
-    ElementwiseInPlaceBias,
     ImplicitBias,
     JacobianBias,
     NormalisationBias,
     OutputBias,
+    ProductBias,
     ScaledOutput,
     Slope,
     finite,
@@ -34,7 +33,7 @@ from captum_ext.attr.full_gradient._trace.implicit_bias import (
 from captum_ext.attr.full_gradient._trace.recurrent_bias import CELLS, Cell, CellBias
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which takes several times as long to make, and one is made for every operation
 class Observation:
     """One operation of a forward pass, as a rule sees it.
 
@@ -94,7 +93,7 @@ def by_jacobian(seen: Observation) -> ImplicitBias | None:
     return JacobianBias(seen.call())
 
 
-def _homogeneous(seen: Observation) -> ImplicitBias | None:
+def homogeneous(seen: Observation) -> ImplicitBias | None:
     """Degree one in the first argument, as long as the others are constants: no bias."""
     return None if seen.only_first_depends else JacobianBias(seen.call())
 
@@ -156,8 +155,9 @@ def _sum(sign_of_first: int, sign_of_second: int) -> BiasRule:
 
 def _product(seen: Observation) -> ImplicitBias | None:
     """Multilinear: of the degree that counts the dependent factors."""
-    degree = len(seen.dependents)
-    return None if degree == 1 else ScaledOutput(seen.call(), 1.0 - degree)
+    if len(seen.dependents) == 1:
+        return None
+    return ScaledOutput(seen.call(), -1.0) if seen.output is None else ProductBias(seen.dependents)
 
 
 def _contraction(seen: Observation) -> ImplicitBias | None:
@@ -196,8 +196,6 @@ def _elementwise(slope: Callable[[Observation], Slope]) -> BiasRule:
     def rule(seen: Observation) -> ImplicitBias | None:
         if not seen.only_first_depends:
             return JacobianBias(seen.call())
-        if seen.output is None:
-            return ElementwiseInPlaceBias(seen.call(), slope(seen))
         return ElementwiseBias(seen.dependents[0], seen.output, slope(seen))
 
     return rule
@@ -328,10 +326,9 @@ def _batch_norm(seen: Observation) -> ImplicitBias | None:
         return JacobianBias(seen.call())
     weight, shift = seen.argument(3, "weight"), seen.argument(4, "bias")
     eps = seen.argument(7, "eps", 1e-5)
-    with torch.no_grad():
-        bias = -mean * torch.rsqrt(variance + eps)
-        bias = bias if weight is None else bias * weight
-        bias = bias if shift is None else bias + shift
+    scale = torch.rsqrt(variance.detach() + eps)
+    bias = mean.detach() * (scale if weight is None else scale * weight.detach())
+    bias = -bias if shift is None else shift.detach() - bias
     return ConstantBias(bias.reshape(-1, *[1] * (features.dim() - 2)))
 
 
@@ -372,7 +369,7 @@ def _table(entries: Iterable[tuple[BiasRule, str]]) -> dict[Function, BiasRule]:
 RULES: dict[Function, BiasRule] = {
     **_table(
         [
-            (_homogeneous, _HOMOGENEOUS),
+            (homogeneous, _HOMOGENEOUS),
             (_power(), "pow __pow__ float_power"),
             (_power(2), "square"),
             (_power(0.5), "sqrt"),
@@ -400,7 +397,7 @@ RULES: dict[Function, BiasRule] = {
     ),
     # Only this one: torch.batch_norm takes its arguments in another order.
     torch.nn.functional.batch_norm: _batch_norm,
-    **{getattr(torch.Tensor, name).__get__: _homogeneous for name in ("T", "mT", "H", "mH", "real", "imag")},
+    **{getattr(torch.Tensor, name).__get__: homogeneous for name in ("T", "mT", "H", "mH", "real", "imag")},
 }
 
 # They ask a tensor about itself, and get no tensor. Models do it at every turn, and it has to cost nothing.
@@ -433,18 +430,3 @@ RESHAPED_IN_PLACE = frozenset(
         "t_ transpose_ swapaxes_ swapdims_ squeeze_ unsqueeze_ as_strided_ detach_ requires_grad_ rename_ share_memory_"
     )
 )
-
-_IN_PLACE_OPERATORS = frozenset(
-    {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__ifloordiv__", "__imod__", "__ipow__"}
-)
-
-
-@functools.cache
-def _is_named_in_place(function: Function) -> bool:
-    name = getattr(function, "__name__", "")
-    return name in _IN_PLACE_OPERATORS or (name.endswith("_") and not name.endswith("__"))
-
-
-def overwrites_first_argument(function: Function, kwargs: dict[str, Any]) -> bool:
-    """Whether the operation writes its result into its first argument."""
-    return bool(kwargs.get("inplace")) or _is_named_in_place(function)

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_ext.attr.full_gradient._trace.bias_rules import RULES, Observation, overwrites_first_argument
-from captum_ext.attr.full_gradient._trace.implicit_bias import Call, JacobianBias
+from captum_ext.attr.full_gradient._trace.bias_rules import RULES, Observation
+from captum_ext.attr.full_gradient._trace.implicit_bias import Call, ElementwiseBias, JacobianBias
+from captum_ext.attr.full_gradient._trace.traits import traits_of
 from tests.captum_ext.exactness import assert_exact
 
 GENERATOR = torch.Generator().manual_seed(7)
@@ -66,7 +67,7 @@ ATTENTION = {
 
 def bias_and_reference(function, args, kwargs, dependents) -> tuple[list[Tensor], list[Tensor]]:
     """Return the biases by the rule of an operation, and by forward mode."""
-    overwrites = overwrites_first_argument(function, kwargs)
+    overwrites = traits_of(function).is_in_place or bool(kwargs.get("inplace"))
 
     def call() -> Call:
         return Call(function, args, kwargs, dependents, overwrites=overwrites)
@@ -76,6 +77,8 @@ def bias_and_reference(function, args, kwargs, dependents) -> tuple[list[Tensor]
     bias = RULES[function](Observation(args, kwargs, dependents, call, output))
     assert not isinstance(bias, JacobianBias)
     reference = JacobianBias(call())
+    if overwrites and isinstance(bias, ElementwiseBias):
+        bias.learn_output(function(args[0].clone(), *args[1:], **kwargs))
     found = [torch.zeros(()) if bias is None else bias.value(i) for i in range(n_outputs)]
     return found, [reference.value(i) for i in range(n_outputs)]
 
