@@ -300,7 +300,9 @@ def _recurrent(cell: Cell) -> BiasRule:
         weights = [seen.argument(2 + i, name) for i, name in enumerate(("w_ih", "w_hh", "b_ih", "b_hh"))]
         if len(seen.dependents) > sum(depends) or not _are_alike(x, *states, *weights, *tensors_in(seen.output)):
             return JacobianBias(seen.call())
-        return CellBias(cell, x, states, depends, weights)
+        outputs = tensors_in(seen.output)
+        feeds_first = len(outputs) == 2 and outputs[0].grad_fn is not outputs[1].grad_fn
+        return CellBias(cell, x, states, depends, weights, feeds_first=feeds_first)
 
     return rule
 
@@ -399,6 +401,11 @@ RULES: dict[Function, BiasRule] = {
     torch.nn.functional.batch_norm: _batch_norm,
     **{getattr(torch.Tensor, name).__get__: homogeneous for name in ("T", "mT", "H", "mH", "real", "imag")},
 }
+
+# Whichever of their arguments depends on the input, a gradient leads there.
+CONNECTED = frozenset(
+    [*_functions(f"{_PRODUCT} {_CONTRACTION} {_PLUS} {_MINUS} rsub __rsub__ cat concat concatenate stack"), *CELLS]
+)
 
 # They ask a tensor about itself, and get no tensor. Models do it at every turn, and it has to cost nothing.
 QUERIES: frozenset[Function] = frozenset(

@@ -34,9 +34,14 @@ from captum_ext.attr.full_gradient._trace.implicit_bias import (
     tensors_in,
 )
 from captum_ext.attr.full_gradient._trace.module_path import ModulePath
+from captum_ext.attr.full_gradient._trace.recurrent_bias import CellBias
 from captum_ext.attr.full_gradient._trace.traits import Traits, traits_of
 
 Key = tuple[Node, int]
+
+
+# Steps of a recurrent network wait for each other until they are so many numbers: then time goes into these.
+_LARGE = 2**18
 
 
 class LostValueError(Exception):
@@ -165,6 +170,7 @@ class OperationTrace(TorchFunctionMode):
         self._not_looked_inside: list[_Output] = []
         self._held: dict[int, list[Kept]] = {}
         self._hooks: list[_Hook] = []
+        self._steps: dict[tuple[Any, ...], list[tuple[Operation, GradientEdge, int, CellBias, Tensor]]] = {}
         self._count = 0
 
     def add_input(self, tensor: Tensor) -> None:
@@ -190,12 +196,15 @@ class OperationTrace(TorchFunctionMode):
             yield
         finally:
             self.is_listening = False
+        for kind in [*self._steps]:
+            self._contract_steps(kind)
 
     def close(self) -> None:
         """Let go of the graph."""
         for hook in self._hooks:
             hook.forget()
         self._hooks.clear()
+        self._steps.clear()
         self._known.clear()
         self._constants.clear()
         self._inside.clear()
@@ -231,7 +240,7 @@ class OperationTrace(TorchFunctionMode):
         if output is None or isinstance(output, int | float | str | torch.Size):
             return output
         is_alone = len(dependents) == 1 and bool(args) and args[0] is dependents[0]
-        passes = is_alone and traits.passes_to_first
+        passes = traits.passes_to_all or (is_alone and traits.passes_to_first)
         made = [output] if isinstance(output, Tensor) else tensors_in(output)
         results = [tensor for tensor in made if tensor.requires_grad and (passes or self._is_connected(tensor))]
         if not results or any(tensor is dependent for tensor in results for dependent in dependents):
@@ -254,7 +263,7 @@ class OperationTrace(TorchFunctionMode):
         if not traits.is_layer:
             self._watch(bias.kept)
         # Before they are known: what lies between them is looked for among what is not.
-        outputs = self._outputs(results)
+        outputs = self._outputs(results, bias)
         for tensor, grid in zip(results, grids, strict=True):
             self._learn(tensor, grid)
         for index, tensor in enumerate(made):
@@ -340,12 +349,14 @@ class OperationTrace(TorchFunctionMode):
                     frontier.append(parent)
         return visited, list(boundary)
 
-    def _outputs(self, results: list[Tensor]) -> dict[int, _Output]:
-        """Return the outputs of one operation, each with those among them that it was made from."""
+    def _outputs(self, results: list[Tensor], bias: ImplicitBias) -> dict[int, _Output]:
+        """Return the outputs of one operation, each with those among them that it was made from.
+
+        Cells know by themselves that their first output was made from the second.
+        """
         outputs = {id(tensor): _Output(tensor) for tensor in results}
-        if (
-            len(results) > 1 and len({tensor.grad_fn for tensor in results}) > 1
-        ):  # outputs of one node cannot be made from each other
+        # Outputs of one node cannot be made from each other.
+        if len(results) > 1 and not isinstance(bias, CellBias) and len({tensor.grad_fn for tensor in results}) > 1:
             for output in outputs.values():
                 nodes, _ = self._walk_back(output.edge.node)
                 behind = nodes - {output.edge.node}
@@ -436,6 +447,13 @@ class OperationTrace(TorchFunctionMode):
     ) -> None:
         """Hand over the term of an operation whose bias can be computed."""
         edge = output.edge
+        if isinstance(bias, CellBias):
+            kind = bias.kind
+            steps = self._steps.setdefault(kind, [])
+            steps.append((operation, edge, index, bias, adjoint))
+            if len(steps) * bias.size > _LARGE:
+                self._contract_steps(kind)
+            return
         if output.shares:
             with self._hooks_at_rest():
                 adjoint = output.own(adjoint)
@@ -445,6 +463,13 @@ class OperationTrace(TorchFunctionMode):
             assert isinstance(bias, JacobianBias)
             value, gradients = bias.pull_back(index, adjoint)
             self._consume_split(operation, adjoint, value, edge, gradients, bias.call.values, parents)
+
+    def _contract_steps(self, kind: tuple[Any, ...]) -> None:
+        """Hand over the terms of steps of a recurrent network that waited for each other."""
+        steps = self._steps.pop(kind)
+        CellBias.compute([bias for _, _, _, bias, _ in steps])
+        for operation, edge, index, bias, adjoint in steps:
+            self._consumer(BiasTerm(operation, adjoint, bias.value(index), edge, self._grid(edge)))
 
     def _contract_hidden(
         self, operation: Operation, output: _Output, kept: Kept, parents: list[GradientEdge], adjoint: Tensor

@@ -10,6 +10,7 @@ import torch
 from captum_ext.attr._common.batch_norm import is_guarded
 from captum_ext.attr._common.random_draws import Function, always_draws
 from captum_ext.attr.full_gradient._trace.bias_rules import (
+    CONNECTED,
     LAYERS,
     QUERIES,
     RESHAPED_IN_PLACE,
@@ -49,8 +50,8 @@ class Traits:
         Whether that changes what the tensor says of its values, and not the values.
     rule
         For its implicit bias.
-    passes_to_first
-        Whether a gradient always leads to its first argument.
+    passes_to_first, passes_to_all
+        Whether a gradient always leads to its first argument, and to each.
     is_linear_in_first
         Whether it has no bias where its first argument alone depends on the input.
     is_layer
@@ -69,6 +70,7 @@ class Traits:
     only_reshapes_in_place: bool
     rule: BiasRule
     passes_to_first: bool
+    passes_to_all: bool
     is_linear_in_first: bool
     is_layer: bool
     is_guarded: bool
@@ -91,6 +93,7 @@ def traits_of(function: Function) -> Traits:
         only_reshapes_in_place=function in RESHAPED_IN_PLACE,
         rule=rule,
         passes_to_first=function in RULES,
+        passes_to_all=function in CONNECTED,
         is_linear_in_first=rule is homogeneous,
         is_layer=function in LAYERS,
         is_guarded=is_guarded(function),
