@@ -123,14 +123,16 @@ def _run(
         trace.add_input(copy)
     with trace, _eager():
         raw = run_forward(forward_func, copies, None, additional_forward_args)
-        output = select_output(raw, target, inputs[0].shape[0])
-        if not bool(torch.isfinite(output).all()):
-            raise InvalidArgumentError(
-                f"the model's output is {output.tolist()}: only a finite number can be explained. Give other inputs, "
-                "or look for an overflow, a logarithm or a division in the model."
-            )
-        if not trace.depends_on_input(output):
-            raise RuntimeError(NOT_DEPENDENT)
+        depends = isinstance(raw, Tensor) and trace.depends_on_input(raw)
+    # Not seen: to select is linear, and has no bias.
+    output = select_output(raw, target, inputs[0].shape[0])
+    if not bool(torch.isfinite(output).all()):
+        raise InvalidArgumentError(
+            f"the model's output is {output.tolist()}: only a finite number can be explained. Give other inputs, "
+            "or look for an overflow, a logarithm or a division in the model."
+        )
+    if not depends:
+        raise RuntimeError(NOT_DEPENDENT)
     if account.may_have_happened:
         # Some models draw numbers that they do not use, and other threads draw too: what counts is the output.
         with _eager(), account.watching():
