@@ -9,9 +9,10 @@ from torch import Tensor
 
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.sums import concatenate, products, row_sum
-from captum_ext.attr.full_gradient._trace.backpropagation import Backpropagated, Consumer
+from captum_ext.attr.full_gradient._trace.backpropagation import Backpropagated
 from captum_ext.attr.full_gradient._trace.batch_axis import BatchAxis
 from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm
+from captum_ext.attr.full_gradient._trace.consumer import Consumer
 from captum_ext.attr.full_gradient.projection import interpolate
 
 INPUT = "(input)"

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate as resample
 
-from captum_ext.attr.full_gradient._trace.backpropagation import Backpropagated, Consumer
+from captum_ext.attr.full_gradient._trace.backpropagation import Backpropagated
 from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm
+from captum_ext.attr.full_gradient._trace.consumer import Consumer
 from captum_ext.attr.full_gradient._trace.grid import Grid
 
 EPSILON = 1e-6

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge, Node
+from torch.autograd.graph import Node
 
 from captum_ext._captum import TargetType, run_forward
 from captum_ext._errors import InvalidArgumentError
@@ -19,27 +18,9 @@ from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.forward import select_output
 from captum_ext.attr._common.model_state import preserve_state
 from captum_ext.attr._common.random_draws import RandomDraws
-from captum_ext.attr.full_gradient._trace.batch_axis import BatchAxis
-from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm
+from captum_ext.attr.full_gradient._trace.consumer import Consumer
 from captum_ext.attr.full_gradient._trace.determinism import check_repeated
 from captum_ext.attr.full_gradient._trace.operation_trace import LostValueError, OperationTrace
-
-
-class Consumer(ABC):
-    """Receives the bias terms of one backward pass and keeps what it needs of them."""
-
-    may_flow_back = False
-    batch: BatchAxis | None = None
-    """Is shown every activation of the forward pass, if there is one."""
-
-    @abstractmethod
-    def __call__(self, term: BiasTerm) -> None:
-        """Take one term; its adjoint is gone afterwards."""
-
-    def flowing_back(self) -> list[tuple[GradientEdge, Tensor]]:
-        """Return the maps that are to be pulled back to the input, with their places in the graph; none by default."""
-        return []
-
 
 NOT_DEPENDENT = (
     "the output of forward_func does not depend on the inputs through differentiable operations: look for .detach(), "
@@ -99,7 +80,7 @@ def backpropagate(
     ):
         for keep_values in (False, True):
             consumer = make_consumer()
-            trace = OperationTrace(consumer, account, consumer.batch, keep_values=keep_values)
+            trace = OperationTrace(consumer, account, keep_values=keep_values)
             try:
                 return _run(trace, consumer, account, forward_func, inputs, target, additional_forward_args), consumer
             except LostValueError:

@@ -31,6 +31,7 @@ from captum_ext.attr.full_gradient._trace.implicit_bias import (
     tensors_in,
 )
 from captum_ext.attr.full_gradient._trace.recurrent_bias import CELLS, Cell, CellBias
+from captum_ext.attr.full_gradient._trace.recurrent_layers import KINDS, LayersBias
 
 
 @dataclass(slots=True)  # not frozen, which takes several times as long to make, and one is made for every operation
@@ -298,11 +299,35 @@ def _recurrent(cell: Cell) -> BiasRule:
         states = [state] if isinstance(state, Tensor) else list(state)
         depends = seen.depend((x, *states))
         weights = [seen.argument(2 + i, name) for i, name in enumerate(("w_ih", "w_hh", "b_ih", "b_hh"))]
-        if len(seen.dependents) > sum(depends) or not _are_alike(x, *states, *weights, *tensors_in(seen.output)):
-            return JacobianBias(seen.call())
         outputs = tensors_in(seen.output)
+        if len(seen.dependents) > sum(depends) or not _are_alike(x, *states, weights[0], *outputs):
+            return JacobianBias(seen.call())
         feeds_first = len(outputs) == 2 and outputs[0].grad_fn is not outputs[1].grad_fn
         return CellBias(cell, x, states, depends, weights, feeds_first=feeds_first)
+
+    return rule
+
+
+def _recurrent_layers(function: Function) -> BiasRule:
+    """A whole recurrent network, whose weights and biases are constants; not of packed sequences or projections."""
+
+    def rule(seen: Observation) -> ImplicitBias | None:
+        if len(seen.args) != 9 or not isinstance(seen.args[2], list | tuple):
+            return JacobianBias(seen.call())
+        x, state, weights, has_biases, n_layers, _, _, bidirectional, batch_first = seen.args
+        states = [state] if isinstance(state, Tensor) else list(state)
+        depends = seen.depend((x, *states))
+        n_directions, n_weights = 1 + bidirectional, 4 if has_biases else 2
+        if (
+            len(weights) != n_layers * n_directions * n_weights
+            or len(seen.dependents) > sum(depends)
+            or x.dim() != 3
+            or not _are_alike(x, *states, *weights, *tensors_in(seen.output))
+        ):
+            return JacobianBias(seen.call())
+        rows = [list(weights[start : start + n_weights]) for start in range(0, len(weights), n_weights)]
+        layers = [rows[start : start + n_directions] for start in range(0, len(rows), n_directions)]
+        return LayersBias(function, x, states, depends, layers, seen.output[0], batch_first=batch_first)
 
     return rule
 
@@ -394,6 +419,7 @@ RULES: dict[Function, BiasRule] = {
             (_group_norm, "group_norm"),
             *_SLOPES.items(),
             *((_recurrent(cell), function.__name__) for function, cell in CELLS.items()),
+            *((_recurrent_layers(function), function.__name__) for function in KINDS),
             *_LAYER_RULES.items(),
         ]
     ),
@@ -404,7 +430,11 @@ RULES: dict[Function, BiasRule] = {
 
 # Whichever of their arguments depends on the input, a gradient leads there.
 CONNECTED = frozenset(
-    [*_functions(f"{_PRODUCT} {_CONTRACTION} {_PLUS} {_MINUS} rsub __rsub__ cat concat concatenate stack"), *CELLS]
+    [
+        *_functions(f"{_PRODUCT} {_CONTRACTION} {_PLUS} {_MINUS} rsub __rsub__ cat concat concatenate stack"),
+        *CELLS,
+        *KINDS,
+    ]
 )
 
 # They ask a tensor about itself, and get no tensor. Models do it at every turn, and it has to cost nothing.

@@ -97,5 +97,5 @@ def _weighted_sum(images: Tensor, weights: Tensor) -> Tensor:
     """Sum over the channels of (N, C, H, W), in one pass over memory; by matmul, since einsum is slow to begin."""
     weights = weights.to(images.dtype)
     if images.is_contiguous():
-        return torch.matmul(weights, images.flatten(2)).unflatten(1, images.shape[2:])
+        return torch.matmul(weights, images.flatten(2)).view(images.shape[0], *images.shape[2:])
     return torch.matmul(images.permute(0, 2, 3, 1), weights)

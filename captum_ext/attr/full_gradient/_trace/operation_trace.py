@@ -16,9 +16,9 @@ from torch.overrides import TorchFunctionMode
 
 from captum_ext.attr._common.batch_norm import guard_output
 from captum_ext.attr._common.random_draws import Function, RandomDraws
-from captum_ext.attr.full_gradient._trace.batch_axis import BatchAxis
 from captum_ext.attr.full_gradient._trace.bias_rules import Observation
 from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm, Operation
+from captum_ext.attr.full_gradient._trace.consumer import Consumer
 from captum_ext.attr.full_gradient._trace.determinism import check_module, check_operation
 from captum_ext.attr.full_gradient._trace.grid import Grid, follow, image_grid
 from captum_ext.attr.full_gradient._trace.implicit_bias import (
@@ -140,8 +140,6 @@ class OperationTrace(TorchFunctionMode):
         Receives each term once, in the order of the backward pass. Terms hold the full adjoint: keep less.
     account
         Of what is drawn from the global generators.
-    batch
-        Is shown every activation; None for none.
     keep_values
         Keep all activations, so that the inputs of hidden operations (TorchScript, custom autograd functions)
         cannot be lost.
@@ -149,9 +147,8 @@ class OperationTrace(TorchFunctionMode):
 
     def __init__(
         self,
-        consumer: Callable[[BiasTerm], None],
+        consumer: Consumer,
         account: RandomDraws,
-        batch: BatchAxis | None = None,
         *,
         keep_values: bool = False,
     ) -> None:
@@ -160,7 +157,7 @@ class OperationTrace(TorchFunctionMode):
         self.modules = ModulePath(lambda module: check_module(module, self.modules))
         self._consumer = consumer
         self._account = account
-        self._batch = batch
+        self._batch = consumer.batch
         self._keep_values = keep_values
         self._known: dict[Key, _Known] = {}
         self._is_on_image = False
@@ -334,8 +331,12 @@ class OperationTrace(TorchFunctionMode):
             return True
         return bool(self._walk_back(node)[1])
 
-    def _walk_back(self, start: Node) -> tuple[set[Node], list[Key]]:
-        """Return the unseen nodes above a node, and the seen values that they start from."""
+    def _walk_back(self, start: Node, oldest: int = 0) -> tuple[set[Node], list[Key]]:
+        """Return the unseen nodes above a node, and the seen values that they start from.
+
+        A node's number tells when it was made, and none was made from a later one: what is older than ``oldest`` can be
+        left out.
+        """
         visited, frontier = {start}, [start]
         boundary: dict[Key, None] = {}
         while frontier:
@@ -344,7 +345,7 @@ class OperationTrace(TorchFunctionMode):
                     continue
                 if (parent, number) in self._known:
                     boundary[parent, number] = None
-                elif parent not in visited:
+                elif parent not in visited and parent._sequence_nr() >= oldest:
                     visited.add(parent)
                     frontier.append(parent)
         return visited, list(boundary)
@@ -357,8 +358,9 @@ class OperationTrace(TorchFunctionMode):
         outputs = {id(tensor): _Output(tensor) for tensor in results}
         # Outputs of one node cannot be made from each other.
         if len(results) > 1 and not isinstance(bias, CellBias) and len({tensor.grad_fn for tensor in results}) > 1:
+            oldest = min(output.edge.node._sequence_nr() for output in outputs.values())
             for output in outputs.values():
-                nodes, _ = self._walk_back(output.edge.node)
+                nodes, _ = self._walk_back(output.edge.node, oldest)
                 behind = nodes - {output.edge.node}
                 output.made_from = [other for other in outputs.values() if other.edge.node in behind]
         for tensor in results:
@@ -468,8 +470,14 @@ class OperationTrace(TorchFunctionMode):
         """Hand over the terms of steps of a recurrent network that waited for each other."""
         steps = self._steps.pop(kind)
         CellBias.compute([bias for _, _, _, bias, _ in steps])
-        for operation, edge, index, bias, adjoint in steps:
-            self._consumer(BiasTerm(operation, adjoint, bias.value(index), edge, self._grid(edge)))
+        for output in {index: None for _, _, index, _, _ in steps}:
+            self._consumer.take_alike(
+                [
+                    BiasTerm(operation, adjoint, bias.value(index), edge, None)
+                    for operation, edge, index, bias, adjoint in steps
+                    if index == output
+                ]
+            )
 
     def _contract_hidden(
         self, operation: Operation, output: _Output, kept: Kept, parents: list[GradientEdge], adjoint: Tensor

@@ -101,7 +101,7 @@ def _affine(x: Tensor, weight: Any, bias: Tensor | None, depends: bool) -> Affin
 
 
 def gru_cell(
-    states: list[Tensor], from_input: Affine, from_state: Affine, depends: Sequence[bool], _: bool
+    states: list[Tensor], from_input: Affine, from_state: Affine, depends: Sequence[bool], feeds_first: bool
 ) -> list[Tensor]:
     """Return the bias of h' = n + z (h - n), with r, z = sigmoid(. + .) and n = tanh(. + r .)."""
     (h,) = states
@@ -140,7 +140,7 @@ def lstm_cell(
 
 
 def rnn_tanh_cell(
-    states: list[Tensor], from_input: Affine, from_state: Affine, depends: Sequence[bool], _: bool
+    states: list[Tensor], from_input: Affine, from_state: Affine, depends: Sequence[bool], feeds_first: bool
 ) -> list[Tensor]:
     """Return the bias of h' = tanh(. + .)."""
     h = (from_input[0] + from_state[0]).tanh_()
@@ -148,7 +148,7 @@ def rnn_tanh_cell(
 
 
 def rnn_relu_cell(
-    states: list[Tensor], from_input: Affine, from_state: Affine, depends: Sequence[bool], _: bool
+    states: list[Tensor], from_input: Affine, from_state: Affine, depends: Sequence[bool], feeds_first: bool
 ) -> list[Tensor]:
     """Return the bias of h' = max(. + ., 0), that of its argument where it is above zero."""
     argument = from_input[0] + from_state[0]
