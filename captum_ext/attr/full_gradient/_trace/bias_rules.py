@@ -99,6 +99,11 @@ def homogeneous(seen: Observation) -> ImplicitBias | None:
     return None if seen.only_first_depends else JacobianBias(seen.call())
 
 
+def _as_another(seen: Observation) -> ImplicitBias | None:
+    """A view or cast of the first argument, to which the second lends a shape or a type, and no value."""
+    return None if any(seen.depend([seen.argument(0, "input")])) else JacobianBias(seen.call())
+
+
 def _reduction(seen: Observation) -> ImplicitBias | None:
     """Max and min: over axes homogeneous, against a second tensor not."""
     if len(tensors_in((seen.args, seen.kwargs))) == 1:
@@ -365,9 +370,9 @@ _HOMOGENEOUS = """
     avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
     adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d _adaptive_avg_pool2d
     dropout dropout1d dropout2d dropout3d dropout_ alpha_dropout feature_alpha_dropout feature_dropout
-    view reshape view_as reshape_as flatten unflatten ravel transpose t permute swapaxes swapdims movedim moveaxis
-    adjoint squeeze unsqueeze expand expand_as broadcast_to repeat repeat_interleave tile contiguous clone
-    to type type_as float double half bfloat16 cpu cuda
+    view reshape flatten unflatten ravel transpose t permute swapaxes swapdims movedim moveaxis
+    adjoint squeeze unsqueeze expand broadcast_to repeat repeat_interleave tile contiguous clone
+    to type float double half bfloat16 cpu cuda
     chunk split split_with_sizes tensor_split unsafe_chunk unsafe_split unbind select narrow __getitem__ index_select
     gather take take_along_dim masked_select sum mean nansum cumsum amax amin sort topk kthvalue median
     diagonal diag diag_embed trace tril triu roll flip fliplr flipud rot90 unfold fold
@@ -402,6 +407,7 @@ RULES: dict[Function, BiasRule] = {
             (_power(0.5), "sqrt"),
             (_power(-0.5), "rsqrt"),
             (_power(-1), "reciprocal"),
+            (_as_another, "view_as reshape_as expand_as type_as"),
             (_reduction, "max min"),
             (_constant_padding, "pad"),
             (_concatenation, "cat concat concatenate stack hstack vstack dstack"),

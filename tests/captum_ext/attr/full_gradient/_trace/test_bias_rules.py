@@ -220,3 +220,14 @@ def test_steps_that_wait_for_each_other_are_explained_as_alone(size, monkeypatch
         return (g * h + c).sum(1)
 
     assert_exact(model, normal(3, 6, 4))
+
+
+@pytest.mark.parametrize("name", ["expand_as", "view_as", "reshape_as", "type_as"])
+def test_an_argument_that_lends_its_shape_has_no_part_in_a_bias(name):
+    factor = normal(4)
+
+    def model(x: Tensor) -> Tensor:
+        first = x[:, :1] if name == "expand_as" else x.relu()
+        return (getattr(first, name)(x.flip(1)) * factor).sum(1)
+
+    assert assert_exact(model, normal(3, 4)).contributions == ()
