@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor
+from torch._C._functorch import peek_interpreter_stack
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
@@ -178,10 +178,7 @@ class OperationTrace(TorchFunctionMode):
         self._n_examples = tensor.shape[0]
 
     def depends_on_input(self, tensor: Tensor) -> bool:
-        """Whether the tensor is differentiably connected to the input.
-
-        Tensors inside of ``torch.func`` transforms are not looked at: the whole transform is one hidden operation.
-        """
+        """Whether the tensor is differentiably connected to the input."""
         node = tensor.grad_fn
         return node is not None and ((node, tensor.output_nr) in self._known or self._resolve(tensor, node))
 
@@ -226,7 +223,8 @@ class OperationTrace(TorchFunctionMode):
             return func(*args, **kwargs)
         if traits.draws and kwargs.get("generator") is None:
             return self._account.run(func, args, kwargs)
-        dependents = self._dependents(args, kwargs)
+        # Inside of a transform of ``torch.func`` nothing is looked at: the whole transform is one hidden operation.
+        dependents = self._dependents(args, kwargs) if peek_interpreter_stack() is None else []
         if traits.is_suspect:
             check_operation(func, args, kwargs, self.modules, bool(dependents))
         if not dependents or not torch.is_grad_enabled():
@@ -295,7 +293,7 @@ class OperationTrace(TorchFunctionMode):
 
     def _resolve(self, tensor: Tensor, node: Node) -> bool:
         """Find out about a tensor that no seen operation made: a constant, a view, or a hidden operation."""
-        if node in self._constants or is_functorch_wrapped_tensor(tensor):
+        if node in self._constants:
             return False
         for output in self._not_looked_inside:
             self._remember_inside(output, self._walk_back(output.edge.node)[0])
