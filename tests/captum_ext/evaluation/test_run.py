@@ -178,6 +178,35 @@ def test_folder_holds_the_table_that_is_returned_and_a_second_call_computes_noth
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == stamps
 
 
+def test_a_method_that_comes_later_explains_the_class_that_the_first_one_did(images: Tensor, tmp_path: Path):
+    class ChangesItsMind(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.is_turned = model(), False
+
+        def forward(self, x: Tensor) -> Tensor:
+            scores = self.network(x)
+            return scores.flip(1) if self.is_turned else scores
+
+    asked: dict[str, list[int]] = {"first": [], "later": []}
+
+    def remembering(name: str):
+        def explain(model: nn.Module, inputs: Tensor, target: int) -> Tensor:
+            asked[name].append(target)
+            return random_map(model, inputs, target)
+
+        return explain
+
+    network = ChangesItsMind()
+    evaluate(network, images, {"first": remembering("first")}, ["insertion"], tmp_path / "run", **QUICK)
+    network.is_turned = True
+    assert network(images).argmax(1).tolist() != asked["first"]
+    both = {name: remembering(name) for name in asked}
+    found = evaluate(network, images, both, ["insertion"], tmp_path / "run", **QUICK)
+    assert asked["later"] == asked["first"]
+    assert found["class_index"].tolist() == [target for target in asked["first"] for _ in both]
+
+
 def test_versions_are_kept_with_the_settings_and_another_torch_is_refused(images: Tensor, tmp_path: Path):
     arguments = (model(), images, ["ig"], ["insertion"], tmp_path)
     evaluate(*arguments, **QUICK)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -131,10 +132,34 @@ def _run(
     return Backpropagated(output.detach(), _or_zeros(gradients, inputs), _or_zeros(pulled_back, inputs))
 
 
-def _eager() -> AbstractContextManager[Any]:
-    """Context in which compiled functions, which hide what they compute, run as they were written."""
-    # Without an import of the compiler, which is slow, there are none.
-    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+_EAGER_LOCK = threading.Lock()
+_eager_threads = 0
+_stance = ExitStack()
+
+
+@contextmanager
+def _eager() -> Iterator[None]:
+    """Context in which compiled functions, which hide what they compute, run as they were written.
+
+    PyTorch's switch for this is one for the whole process, so that other threads' compiled functions run as they were
+    written meanwhile too: more slowly, to the same values. The first thread turns it and the last one turns it back;
+    if each did, one would turn it back while another still needs it, and that one would leave it turned for ever.
+    """
+    global _eager_threads
+    if "torch._dynamo" not in sys.modules:  # without an import of the compiler, which is slow, there are none
+        yield
+        return
+    with _EAGER_LOCK:
+        if _eager_threads == 0:
+            _stance.enter_context(torch.compiler.set_stance("force_eager"))
+        _eager_threads += 1
+    try:
+        yield
+    finally:
+        with _EAGER_LOCK:
+            _eager_threads -= 1
+            if _eager_threads == 0:
+                _stance.close()
 
 
 def first_not_finite(
