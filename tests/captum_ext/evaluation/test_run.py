@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from captum_ext.methods import METHODS, Method
 from captum_ext.metrics import insertion
 from tests.captum_ext.tiny_classifier import MEAN, SIDE, STD, tiny, to_tensor
 
-QUICK = {"n_steps": 3, "curve_steps": 4, "device": "cpu"}
+QUICK: dict[str, Any] = {"n_steps": 3, "curve_steps": 4, "device": "cpu"}
 
 
 @pytest.fixture
@@ -62,20 +63,21 @@ def test_methods_and_metrics_of_ones_own_stand_beside_the_known_ones(images: Ten
         "deep lift": DeepLift,
         "steps": Method("One step", METHODS["ig"].build),
     }
-    metrics = {"insertion": "insertion", "zeros": Metric("Zeros", higher_is_better=False, function=share_of_zeros)}
+    zeros = Metric("Zeros", higher_is_better=False, function=share_of_zeros)
+    metrics: Any = {"insertion": "insertion", "zeros": zeros}
     found = evaluate(model(), images, methods, metrics, **QUICK)
     assert list(found["method"].unique()) == list(methods)
     assert set(found["status"]) == {"ok"}
     of_random = found[(found["method"] == "random") & (found["metric"] == "zeros")]
     assert list(of_random["value"]) == [0.0] * 3  # random numbers are not zero
-    table = summarize(found, {"insertion": Metric("Insertion"), "zeros": metrics["zeros"]})
+    table = summarize(found, {"insertion": Metric("Insertion"), "zeros": zeros})
     assert list(table["n_images"]) == [3] * 8
     with pytest.raises(InvalidArgumentError, match="metric 'zeros' is not known"):
         summarize(found)
 
 
 def test_method_of_ones_own_is_given_what_it_asks_for(images: Tensor):
-    asked = {}
+    asked: dict[str, Any] = {}
 
     def mine(model, inputs, target, baselines, n_steps, seed):
         asked.update(baselines=baselines, n_steps=n_steps, seed=seed)

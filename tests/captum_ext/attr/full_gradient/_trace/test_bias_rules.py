@@ -144,7 +144,7 @@ def test_an_lstm_cell_of_which_only_one_state_depends():
         )
 
 
-def network(kind: type[nn.RNNBase], **options) -> nn.RNNBase:
+def network(kind: type[nn.LSTM] | type[nn.GRU] | type[nn.RNN], **options) -> nn.RNNBase:
     built = kind(4, 5, **options).double()
     for parameter in built.parameters():
         parameter.data = normal(*parameter.shape) / 2
@@ -188,9 +188,9 @@ def test_whatever_is_used_of_a_recurrent_network_is_explained(name, outputs):
 
     def model(x: Tensor) -> Tensor:
         sequence, after = built(x if built.batch_first else x.transpose(0, 1))
-        after = sum(after) if isinstance(after, tuple) else after
+        after = torch.stack([*after]).sum(0) if isinstance(after, tuple) else after
         whole = [sequence if built.batch_first else sequence.transpose(0, 1), after.transpose(0, 1)]
-        return sum(whole[i].square().flatten(1).sum(1) for i in outputs)
+        return torch.stack([whole[i].square().flatten(1).sum(1) for i in outputs]).sum(0)
 
     assert_exact(model, normal(3, 6, 4))
 

@@ -94,7 +94,13 @@ SEVERAL_OUTPUTS = {
 @pytest.mark.filterwarnings("error:the full gradients")
 @pytest.mark.parametrize("name", SEVERAL_OUTPUTS)
 def test_operations_with_several_outputs_are_exact_whichever_of_them_is_used(name):
-    assert_exact(*SEVERAL_OUTPUTS[name])
+    function, inputs = SEVERAL_OUTPUTS[name]
+    leaf = inputs.clone().requires_grad_()
+    try:
+        torch.autograd.grad(function(leaf).sum(), leaf)
+    except RuntimeError as error:
+        pytest.skip(f"this PyTorch cannot differentiate the model itself: {error}")
+    assert_exact(function, inputs)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
