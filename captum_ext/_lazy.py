@@ -32,6 +32,8 @@ def lazy_names(
     ('captum_ext._files', ['check_absent'])
     """
     home_of = {name: f"{package}.{module}" for module, names in homes.items() for name in names}
+    # Python makes a module that was imported an attribute of its package, which nobody would look up any more.
+    assert not home_of.keys() & homes.keys(), "a name is that of a module too"
 
     def look_up(name: str) -> Any:
         if name not in home_of:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     )
     from captum_ext.classifiers.outputs import Logits, ModelError, Probabilities
     from captum_ext.classifiers.photograph import Photograph, photographs
-    from captum_ext.classifiers.seen_image import SeenImage, seen_image
+    from captum_ext.classifiers.seen_images import SeenImage, seen_image
     from captum_ext.classifiers.weights import WeightsFileError, load_weights
 
 __all__ = [
@@ -84,7 +84,7 @@ __getattr__, __dir__ = lazy_names(
             "Photograph",
             "photographs",
         ),
-        "seen_image": (
+        "seen_images": (
             "SeenImage",
             "seen_image",
         ),
