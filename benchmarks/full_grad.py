@@ -5,7 +5,8 @@
     python benchmarks/full_grad.py --models swin_t,vgg16 --batch-size 16
     python benchmarks/full_grad.py --models small         recurrent networks and small timm models, where Python counts
 
-Times are medians of interleaved repetitions, as multiples of one forward-backward pass with respect to the input.
+Times are medians of interleaved repetitions, as multiples of one forward-backward pass with respect to the input; of
+one thread on the CPU processor time, which does not depend on what else the machine does.
 Memory is the peak above the loaded model, each method in a process of its own.
 """
 
@@ -122,20 +123,19 @@ def small_models(dtype: torch.dtype) -> Iterator[tuple[str, nn.Module, Tensor]]:
 
 
 def small(repetitions: int) -> None:
-    """Print the cost of attributions that sum to F, in processor time, batch 2."""
+    """Print the cost of attributions that sum to F, batch 2."""
     print("model | one pass, float32 | attributions | one pass, float64 | attributions")
     print("--- | --- | --- | --- | ---")
     for (name, single, x), (_, double, y) in zip(small_models(torch.float32), small_models(torch.float64), strict=True):
         cells = [name]
         for model, images in ((single, x), (double, y)):
-            times = interleaved_medians(["bare", "conserved"], model, images, repetitions, time.process_time)
+            times = interleaved_medians(["bare", "conserved"], model, images, repetitions)
             cells += [f"{1000 * times['bare']:.1f} ms", f"{times['conserved'] / times['bare']:.2f}"]
         print(" | ".join(cells), flush=True)
 
 
-def seconds(
-    method: Callable[[nn.Module, Tensor], None], model: nn.Module, x: Tensor, clock: Callable[[], float]
-) -> float:
+def seconds(method: Callable[[nn.Module, Tensor], None], model: nn.Module, x: Tensor) -> float:
+    clock = time.perf_counter if x.is_cuda or torch.get_num_threads() > 1 else time.process_time
     start = clock()
     method(model, x)
     if x.is_cuda:
@@ -143,18 +143,12 @@ def seconds(
     return clock() - start
 
 
-def interleaved_medians(
-    methods: list[str],
-    model: nn.Module,
-    x: Tensor,
-    repetitions: int,
-    clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, float]:
+def interleaved_medians(methods: list[str], model: nn.Module, x: Tensor, repetitions: int) -> dict[str, float]:
     """Return the median time of each method; the first repetition warms up and does not count."""
     times: dict[str, list[float]] = {name: [] for name in methods}
     for _ in range(1 + repetitions):
         for name in methods:
-            times[name].append(seconds(METHODS[name], model, x, clock))
+            times[name].append(seconds(METHODS[name], model, x))
     return {name: median(values[1:]) for name, values in times.items()}
 
 
