@@ -49,7 +49,7 @@ def trained(preset: str = "tiny", **overrides: Any) -> Generator:
     """A generator with random weights whose heads say as much as those of trained ones do: not 0, and no noise."""
     generator = random_generator(preset, **overrides)
     with torch.no_grad():
-        heads: list[Any] = [[*part.children()][-1] for part in (*generator.judges, generator.refinement)]
+        heads: list[Any] = [judge.logits for judge in generator.judges] + [[*generator.refinement.children()][-1]]
         for head in [*heads, *(stage.correction for stage in generator.alignment)]:
             head.weight *= 0.1
             head.bias *= 0.1

@@ -1,5 +1,7 @@
 """What rounding explains, and what it does not."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torchvision
@@ -15,8 +17,8 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
     [(True, False, True), (False, True, True), (False, False, False)],
 )
 def test_cuda_may_round_float32_to_tf32_but_no_other_type(monkeypatch, convolutions, products, rounds_to_ten_bits):
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", convolutions)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", products)
+    monkeypatch.setattr(torch.backends, "cudnn", SimpleNamespace(allow_tf32=convolutions))
+    monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(allow_tf32=products))
     # A product of n rounded factors in a sum errs by about 2^-11: a hundredth is no rounding of float32, but of TF32.
     assert (tolerance(torch.float32, CUDA) > 0.01) is rounds_to_ten_bits
     assert tolerance(torch.float32, CPU) < 0.01
