@@ -84,7 +84,7 @@ class BiasTerm:
         """
         assert self.grid is not None
         if self.grid.axes == "NCHW" and self.is_by_channel:
-            return in_accumulation_dtype(_weighted_sum(self.adjoint, self.bias.reshape(-1))), None
+            return in_accumulation_dtype(weighted_sum(self.adjoint, self.bias.reshape(-1))), None
         return self.grid.map_and_rest(in_accumulation_dtype(self.contribution()))
 
     @property
@@ -93,8 +93,8 @@ class BiasTerm:
         return self.bias.dim() == 3 and self.bias.shape == (self.adjoint.shape[-3], 1, 1)
 
 
-def _weighted_sum(images: Tensor, weights: Tensor) -> Tensor:
-    """Sum over the channels of (N, C, H, W), in one pass over memory; by matmul, since einsum is slow to begin."""
+def weighted_sum(images: Tensor, weights: Tensor) -> Tensor:
+    """Add up the channels of (N, C, H, W), each with a weight; (N, H, W). By matmul, since einsum is slow to begin."""
     weights = weights.to(images.dtype)
     if images.is_contiguous():
         return torch.matmul(weights, images.flatten(2)).view(images.shape[0], *images.shape[2:])
