@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import hypothesis.strategies as st
 import pytest
 import torch
@@ -124,7 +126,7 @@ def test_steps_of_a_cell_come_to_the_input_together_as_they_do_one_by_one(projec
     cell, head = nn.LSTMCell(4, 5).double(), nn.Linear(5, 3).double()
 
     def model(x: Tensor) -> Tensor:
-        state = None
+        state: Any = None
         for step in range(x.shape[1]):
             state = cell(x[:, step], state)
         return head(state[0])
@@ -142,7 +144,7 @@ def test_steps_of_a_cell_in_an_image_model_are_spread_evenly_as_a_classifier_is(
     cell = nn.GRUCell(12, 3).double()
 
     def model(image: Tensor) -> Tensor:
-        state = None
+        state: Any = None
         for row in range(4):
             state = cell(image[:, :, row].flatten(1), state)
         return state
