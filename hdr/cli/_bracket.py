@@ -81,6 +81,8 @@ class BracketSettings:
         factors R,G,B.
     half_size
         Develop camera raw at half the size, one pixel for four of the sensor.
+    white_level
+        Of 16-bit files, the level that is white; by default 65535, or 1023, 4095 or 16383 where the values end there.
     """
 
     times: str | None = None
@@ -90,6 +92,7 @@ class BracketSettings:
     reference: int | None = None
     wb: str = "camera"
     half_size: Flag = False
+    white_level: int | None = None
 
     def bracket(self, images: list[Path], *, check: bool) -> Bracket:
         """Read the bracket; ``check`` refuses exposures that contradict the pixels."""
@@ -106,6 +109,7 @@ class BracketSettings:
             reference=None if self.reference is None else self.reference - 1,
             check=check,
             raw=RawSettings.parse(self.wb, self.half_size),
+            white_level=self.white_level,
         )
 
 
