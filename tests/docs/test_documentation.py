@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import doctest
+import functools
 import importlib
 import io
 import re
@@ -188,6 +190,35 @@ def test_python_blocks_run_in_order_and_print_what_the_page_says(page, tmp_path,
             printed, code_end = output.getvalue(), block.end()
         elif code_end > 0 and expected_output(text, code_end, block):
             assert says_the_same(block[2], printed, TOLERANCES.get(page.name)), f"{page}: printed {printed!r}"
+
+
+@functools.cache
+def words_of_the_code() -> str:
+    """All that ``hdr`` may say, with ``{}`` for what it fills in, one text a line."""
+    said = []
+    for path in (ROOT / "hdr").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                said.append("".join(p.value if isinstance(p, ast.Constant) else "{}" for p in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                said.append(node.value)
+    return "\n".join(said)
+
+
+def quoted_messages() -> list[str]:
+    text = (ROOT / "docs" / "how-to" / "when-things-go-wrong.md").read_text(encoding="utf-8")
+    tables = text[: text.index("## It looks wrong")]
+    return re.findall(r"^\| `([^`]+)`", tables, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("message", quoted_messages())
+def test_messages_that_are_explained_are_ones_that_are_said(message):
+    pattern = r"[^\n]*".join(re.escape(piece) for piece in re.split(r" ?\.\.\. ?", message))
+    assert re.search(pattern, words_of_the_code())
+
+
+def test_there_are_messages_that_are_explained():
+    assert len(quoted_messages()) > 30
 
 
 def shell_commands() -> list[Any]:
