@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import cyclopts
 import torch
@@ -44,9 +44,9 @@ from captum_ext.metrics import bootstrap_interval, insertion
 FINEST = 128
 COUNTS = (8, 16, 32, 64, 128)
 BUDGET = 32
-PATHS = {"straight": StraightPath(), "blur": BlurPath()}
+PATHS: dict[str, StraightPath | BlurPath] = {"straight": StraightPath(), "blur": BlurPath()}
 METHODS = {"IG": (PathIG, riemann), "IDGI": (IDGI, important_direction)}
-STARTS = {
+STARTS: dict[str, tuple[ImageBaseline, Literal["sum", "abs_sum"]]] = {
     "black, signed": (ImageBaseline.BLACK, "sum"),
     "blur, absolute": (ImageBaseline.BLUR, "abs_sum"),
     "mean colour, absolute": (ImageBaseline.MEAN, "abs_sum"),
