@@ -79,7 +79,8 @@ def trained(seed: int, n_updates: int) -> nn.Module:
             optimizer.step()
             schedule.step()
             done += 1
-    return model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
+    return model
 
 
 def maps(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
