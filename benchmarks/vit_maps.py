@@ -22,8 +22,7 @@ from cyclopts.types import PositiveInt
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
-from captum_ext import IDGI, FullGrad
-from captum_ext.attr import LibraGrad
+from captum_ext import IDGI, FullGrad, LibraGrad
 from captum_ext.classifiers import scanned_digits
 from captum_ext.metrics import bootstrap_interval, deletion, insertion, perturbation
 

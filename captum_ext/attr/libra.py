@@ -52,8 +52,7 @@ class LibraGrad(nn.Module):
     A layer normalisation forgets how large its input is, so its own gradient accounts for nothing of its output:
 
     >>> import torch
-    >>> from captum_ext import FullGrad
-    >>> from captum_ext.attr import LibraGrad
+    >>> from captum_ext import FullGrad, LibraGrad
     >>> norm = torch.nn.LayerNorm(4, eps=0.0)
     >>> x = torch.tensor([[1.0, 2.0, 3.0, 10.0]])
     >>> for model in (norm, LibraGrad(norm)):

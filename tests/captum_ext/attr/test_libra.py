@@ -11,8 +11,7 @@ from torch import nn
 from torch.nn import functional
 from torchvision.models import VisionTransformer
 
-from captum_ext import FullGrad
-from captum_ext.attr import LibraGrad
+from captum_ext import FullGrad, LibraGrad
 
 
 def vision_transformer() -> nn.Module:
