@@ -2,15 +2,21 @@
 
     python benchmarks/hdr_ablation.py --data synthetic:DIR --steps 2000 --seeds 3 --out runs/ablation
 
-For each seed every variant starts from the same seed, sees the same scenes in the same order and is measured on the
-same validation scenes, with the moving average of its weights. The full model is trained without the sphere loss but
-where it says so. A difference that is smaller than the spread over the seeds says nothing.
+All variants of all seeds learn side by side: a scene is made once, and for each seed all variants are shown the same
+crops in the same order. They are measured on the same validation scenes, with the moving average of their weights. The
+full model is trained without the sphere loss but where it says so. A difference that is smaller than the spread over
+the seeds says nothing.
 """
 
 from __future__ import annotations
 
+import itertools
+import json
+import math
 import statistics
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,17 +24,21 @@ import cyclopts
 import torch
 from cyclopts import Parameter
 from cyclopts.types import PositiveInt
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 # A file beside this one has the package's name, and Python looks there first.
 sys.path = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
+from hdr.bracket import middle  # noqa: E402
+from hdr.data.pool import ScenePool  # noqa: E402
+from hdr.data.sample import HdrSample  # noqa: E402
 from hdr.data.source import open_scenes  # noqa: E402
 from hdr.metrics import METRICS, evaluate  # noqa: E402
 from hdr.nn import Generator  # noqa: E402
-from hdr.radiometry import inverse_mu_law  # noqa: E402
-from hdr.settings import RunSettings, TrainingSettings  # noqa: E402
-from hdr.training import merge_batch, train  # noqa: E402
+from hdr.radiometry import inverse_mu_law, mu_law  # noqa: E402
+from hdr.settings import TrainingSettings  # noqa: E402
+from hdr.training import AlikeScenes, HdrGan, merge_batch  # noqa: E402
 from hdr.weights import load_generator  # noqa: E402
 
 UNTRAINED = "untrained"
@@ -43,68 +53,143 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+class Learner:
+    """One variant with one seed, and its optimizers."""
+
+    def __init__(self, name: str, settings: TrainingSettings, device: torch.device) -> None:
+        torch.manual_seed(settings.seed)
+        self.name, self.seed = name, settings.seed
+        self.gan = HdrGan(settings).to(device)
+        self.optimizers = self.gan.configure_optimizers()
+        self.dtype = torch.bfloat16 if device.type == "cuda" else None
+
+    def update(self, batch: HdrSample, progress: float) -> None:
+        """Learn from a batch, as :meth:`HdrGan.training_step` does."""
+        gan, settings = self.gan, self.gan.settings
+        rise = min((gan.updates + 1) / settings.warm_up, 1.0)
+        for optimizer in self.optimizers:
+            optimizer.param_groups[0]["lr"] = (
+                settings.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+            )
+        target = mu_law(batch["target"])
+        with torch.autocast(target.device.type, self.dtype, enabled=self.dtype is not None):
+            output = merge_batch(gan.generator, batch)
+            losses = gan.reconstruction_losses(output, target, middle(batch["exposures"].shape[1]))
+            total = torch.stack(list(losses.values())).sum()
+            over = (progress - settings.adversarial_start) / settings.adversarial_ramp
+            weight = settings.adversarial_weight * min(max(over, 0.0), 1.0)
+            if weight > 0:
+                real, fake = gan.discriminator(target), gan.discriminator(output.radiance.detach())
+                self._step(1, gan.sphere.discriminator_loss(real, fake))
+                gan.discriminator.requires_grad_(False)
+                total = total + weight * gan.sphere.generator_loss(gan.discriminator(output.radiance))
+                gan.discriminator.requires_grad_(True)
+        self._step(0, total)
+        gan.updates += 1
+        gan.update_average()
+
+    def _step(self, which: int, loss: Tensor) -> None:
+        optimizer = self.optimizers[which]
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 1.0)
+        optimizer.step()
+
+
 @torch.no_grad()
-def measure(generator: Generator, data: str, scenes: int | None) -> dict[str, float]:
+def measure(generator: Generator, scenes: list[HdrSample]) -> dict[str, float]:
     """Mean of each metric over the validation scenes."""
     rows = []
-    for index, scene in enumerate(DataLoader(open_scenes(data, "validation"))):
-        if scenes is not None and index == scenes:
-            break
+    for scene in scenes:
         radiance = inverse_mu_law(merge_batch(generator, scene).radiance).clamp(0, 1)
-        rows.append(evaluate(radiance[0], scene["target"][0]))
+        rows.append(evaluate(radiance[0].cpu(), scene["target"][0].cpu()))
     return {name: sum(row[name] for row in rows) / len(rows) for name in METRICS}
+
+
+def on(device: torch.device, batch: HdrSample) -> HdrSample:
+    """The batch on the device; corners are read on the CPU."""
+    moved: Any = {
+        name: value.to(device) if isinstance(value, Tensor) and name != "corner" else value
+        for name, value in batch.items()
+    }
+    return moved
+
+
+def shares(steps: int, seconds: float | None) -> Iterator[float]:
+    """Share of the run that is over, before each update."""
+    start = time.monotonic()
+    for step in range(steps):
+        share = step / steps if seconds is None else max(step / steps, (time.monotonic() - start) / seconds)
+        if share >= 1:
+            return
+        yield share
 
 
 def main(
     *,
-    data: Annotated[str, Parameter(help="synthetic:DIR or kalantari:DIR")],
+    data: Annotated[str, Parameter(help="synthetic:DIR")],
     steps: PositiveInt = 500,
+    seconds: Annotated[float | None, Parameter(help="End earlier, after so many.")] = None,
     seeds: Annotated[PositiveInt, Parameter(help="Runs of each variant.")] = 3,
     preset: str = "tiny",
     crop: PositiveInt = 128,
     batch_size: PositiveInt = 4,
+    crops_per_scene: PositiveInt = 4,
+    kept_scenes: PositiveInt = 64,
     variants: Annotated[str, Parameter(help="Names with commas between; all if none is given.")] = ",".join(VARIANTS),
     scenes: Annotated[PositiveInt | None, Parameter(help="Only that many validation scenes.")] = None,
     workers: int = 1,
-    out: Path = Path("runs/ablation"),
+    device: str = "cuda" if torch.cuda.is_available() else "cpu",
+    out: Annotated[Path | None, Parameter(help="A JSON file with what was measured.")] = None,
 ) -> None:
-    """Train and measure every variant; one whose weights are in ``out`` already is measured only."""
+    """Train every variant on the same crops, and measure it."""
     chosen = variants.split(",")
     if unknown := [name for name in chosen if name not in VARIANTS]:
         raise ValueError(f"no variant {', '.join(unknown)}; choose of {', '.join(VARIANTS)}")
-    untrained = load_generator("none", preset)
-    found: dict[str, list[dict[str, float]]] = {UNTRAINED: [measure(untrained, data, scenes)]}
-    parameters = {UNTRAINED: _parameters(untrained)}
-    for name in chosen:
-        for seed in range(seeds):
-            run = out / f"{name.replace(' ', '-')}-{seed}"
-            weights = run / f"{preset}.safetensors"
-            if not weights.exists():
-                settings = {"adversarial_weight": 0.0, **VARIANTS[name]}
-                train(
-                    data,
-                    run,
-                    TrainingSettings(
-                        preset=preset, steps=steps, crop=crop, batch_size=batch_size, seed=seed, **settings
-                    ),
-                    RunSettings(validate_every=steps, validation_scenes=1, workers=workers),
-                    progress=False,
-                )
-            generator = load_generator(weights)
-            found.setdefault(name, []).append(measure(generator, data, scenes))
-            parameters[name] = _parameters(generator)
-            print(f"{name}, seed {seed}: {found[name][-1]['PSNR-mu']:.2f} dB", file=sys.stderr)
-    print(
-        f"{preset}, {steps} updates of {batch_size} crops of {crop}, mean and standard deviation over {seeds} seeds\n"
+    where = torch.device(device)
+    settings = {"preset": preset, "adversarial_weight": 0.0, "warm_up": min(200, steps)}
+    learners = [
+        Learner(name, TrainingSettings(**{**settings, "seed": seed, **VARIANTS[name]}), where)
+        for seed in range(seeds)
+        for name in chosen
+    ]
+    made_of = open_scenes(data, "train", crop, whole=True)
+    order = torch.Generator().manual_seed(0)
+    fresh = DataLoader(
+        made_of,
+        batch_sampler=AlikeScenes(made_of, max(seeds * batch_size // crops_per_scene, 1), steps, order),  # type: ignore[arg-type]
+        num_workers=workers,
     )
-    print(f"| variant | parameters | {' | '.join(METRICS)} |\n| --- | --- |{' --- |' * len(METRICS)}")
+    # Each seed crops the scenes that all share at other places.
+    pools = [ScenePool(kept_scenes, crop, batch_size, torch.Generator().manual_seed(seed)) for seed in range(seeds)]
+    updates = 0
+    for share, batch in zip(shares(steps, seconds), fresh, strict=False):
+        batch = on(where, batch)
+        for seed, pool in enumerate(pools):
+            crops = pool.exchange(batch)
+            for learner in learners:
+                if learner.seed == seed:
+                    learner.update(crops, share)
+        updates += 1
+        if updates % 50 == 0:
+            print(f"{updates} updates of each", file=sys.stderr, flush=True)
+    held_out = [on(where, scene) for scene in itertools.islice(DataLoader(open_scenes(data, "validation")), scenes)]
+    untrained = load_generator("none", preset).to(where)
+    found = {UNTRAINED: [measure(untrained, held_out)]}
+    parameters = {UNTRAINED: sum(parameter.numel() for parameter in untrained.parameters())}
+    for learner in learners:
+        generator = learner.gan.averaged_generator.eval()
+        found.setdefault(learner.name, []).append(measure(generator, held_out))
+        parameters[learner.name] = sum(parameter.numel() for parameter in generator.parameters())
+    if out is not None:
+        out.write_text(json.dumps({"updates": updates, "batch_size": batch_size, "found": found}, indent=1))
+    print(
+        f"{preset}, {updates} updates of {batch_size} crops of {crop}, mean and standard deviation over {seeds} seeds"
+    )
+    print(f"\n| variant | parameters | {' | '.join(METRICS)} |\n| --- | --- |{' --- |' * len(METRICS)}")
     for name, rows in found.items():
         cells = [_mean_and_spread([row[metric] for row in rows]) for metric in METRICS]
         print(f"| {name} | {parameters[name]:,} | {' | '.join(cells)} |")
-
-
-def _parameters(generator: Generator) -> int:
-    return sum(parameter.numel() for parameter in generator.parameters())
 
 
 def _mean_and_spread(values: list[float]) -> str:

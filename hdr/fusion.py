@@ -8,12 +8,13 @@ generator (:class:`hdr.nn.Generator`) starts from these weights.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from kornia.filters import gaussian_blur2d
+from kornia.filters import filter2d_separable, gaussian_blur2d, get_gaussian_kernel1d
 from torch import Tensor
 
 from hdr.geometry import inside, pixel_grid, sample
@@ -56,7 +57,7 @@ _CLIPPED = 0.99  # of the reference's saturation: what noise and rounding leave 
 _PATCH = 13  # pixels; what moves is larger than a leaf and smaller than the image
 _PATCHES = 1000
 _LEAST_VARIANCE = 1e-10
-_FEWEST_PATCHES = 20
+_FEWEST_PATCHES = 8
 _MOVED = 4.0  # excess over the tolerance, squared: two standard deviations
 _WIDEST = 8.0  # nats between the largest weight and the smallest: a softmax passes no gradient beyond
 
@@ -153,7 +154,8 @@ def bring_to_reference(
     positions = displacement + pixel_grid(height, width, like=displacement)
     corners = [(0, 0)] * batch if corner is None else [(int(top), int(left)) for top, left in corner.tolist()]
     if corner is not None:
-        positions = positions + corner.flip(1).to(positions).view(batch, 1, 2, 1, 1)
+        offset = corner.flip(1).to(positions.device, positions.dtype, non_blocking=True)
+        positions = positions + offset.view(batch, 1, 2, 1, 1)
     positions = positions.flatten(0, 1)
     # Interpolated in the mu-law domain: linear radiance would ring and spread around lamps.
     read = sample(observations.flatten(0, 1), positions).unflatten(0, (batch, count))
@@ -334,7 +336,7 @@ def moving_share(
 
 def _patches(height: int, width: int) -> Tensor:
     """Pixels of some patches all over the image, one patch below the other: (2, 13 patches, 13)."""
-    step = max(_PATCH // 2, math.ceil(math.sqrt(height * width / _PATCHES)))
+    step = max(_PATCH, math.ceil(math.sqrt(height * width / _PATCHES)))
     rows, columns = (torch.arange(0, max(side - _PATCH, 0) + 1, step) for side in (height, width))
     corners = torch.stack(torch.meshgrid(columns, rows, indexing="xy")).flatten(1)[:, :, None, None]
     within = torch.arange(_PATCH)
@@ -410,4 +412,14 @@ def _blur(maps: Tensor, sigma: float) -> Tensor:
     size = 2 * round(3 * sigma) + 1
     border = "reflect" if min(maps.shape[-2:]) > size // 2 else "replicate"
     with torch.autocast(maps.device.type, enabled=False):  # half precision is for the network, not for the physics
-        return gaussian_blur2d(maps, (size, size), (sigma, sigma), border_type=border)
+        if maps.device.type == "cpu":
+            return gaussian_blur2d(maps, (size, size), (sigma, sigma), border_type=border)
+        # The same, with a kernel that is made once: a GPU waits for the many small operations that make one.
+        kernel = _gaussian(size, sigma, maps.device, maps.dtype)
+        return filter2d_separable(maps, kernel, kernel, border)
+
+
+@functools.lru_cache(maxsize=32)
+def _gaussian(size: int, sigma: float, device: torch.device, dtype: torch.dtype) -> Tensor:
+    with torch.inference_mode(False):
+        return get_gaussian_kernel1d(size, sigma, device=device, dtype=dtype)

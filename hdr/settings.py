@@ -60,6 +60,10 @@ class TrainingSettings(LossSettings):
         Scenes in one update, for each device.
     crop
         Side of the training crops in pixels: a multiple of 16, at least 32.
+    crops_per_scene
+        Crops that are learned from in each scene of synthetic:DIR, on average. With more than one the newest scenes
+        stay on the device and are cropped, mirrored and turned anew: a core makes three scenes a second, and a GPU
+        learns from hundreds of crops.
     average_decay
         Decay of the moving average of the generator's weights, which is what is validated and exported.
     discriminator_channels
@@ -80,6 +84,7 @@ class TrainingSettings(LossSettings):
     warm_up: int = 200
     batch_size: int = 4
     crop: int = 128
+    crops_per_scene: int = 1
     average_decay: float = 0.998
     discriminator_channels: int = 16
     seed: int = 0
@@ -107,6 +112,9 @@ class RunSettings:
         then.
     workers
         Processes that make scenes.
+    kept_scenes
+        Scenes of each number of exposures that stay on the device where crops_per_scene is more than one; one of three
+        exposures takes 7 MB.
     validate_every
         Updates from one validation to the next.
     validation_scenes
@@ -123,6 +131,7 @@ class RunSettings:
     precision: str = "32-true"
     max_time: str | None = None
     workers: int = 1
+    kept_scenes: int = 64
     validate_every: int = 500
     validation_scenes: int | None = None
     checkpoint_minutes: float = 5.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import pickle
@@ -19,12 +20,13 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Sampler
 from torchvision.utils import make_grid, save_image
 
 from hdr._files import check_folder
 from hdr.bracket import middle
+from hdr.data.pool import ScenePool
 from hdr.data.sample import HdrSample
 from hdr.data.source import open_scenes
 from hdr.metrics import psnr_l, psnr_mu
@@ -48,12 +50,16 @@ class HdrGan(L.LightningModule):
     ----------
     settings
         What the run learns by; kept in every checkpoint.
+    pool
+        Keeps whole scenes and gives the crops that are learned from; without one batches are crops already.
     """
 
-    def __init__(self, settings: TrainingSettings) -> None:
+    def __init__(self, settings: TrainingSettings, pool: ScenePool | None = None) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.settings = settings
+        self.pool = pool
+        self.updates = 0
         self.save_hyperparameters(asdict(settings))
         self.generator = Generator.from_preset(
             settings.preset,
@@ -62,23 +68,23 @@ class HdrGan(L.LightningModule):
             deep_supervision=settings.deep_supervision,
         )
         self.generator.to(memory_format=torch.channels_last)
-        self.average = AveragedModel(self.generator, multi_avg_fn=get_ema_multi_avg_fn(settings.average_decay))
-        self.average.requires_grad_(False)
+        self.averaged_generator = copy.deepcopy(self.generator).requires_grad_(False)
+        """The generator with the moving average of the weights: what is validated and exported."""
+        self._moving_average = get_ema_multi_avg_fn(settings.average_decay)
         self.discriminator = PatchDiscriminator(settings.discriminator_channels)
         self.sphere = SphereAdversarialLoss(settings.moments)
-        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
-        self.updates: Tensor
 
-    @property
-    def averaged_generator(self) -> Generator:
-        """The generator with the moving average of the weights: what is validated and exported."""
-        generator = self.average.module
-        assert isinstance(generator, Generator)
-        return generator
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the number of updates; not as a tensor on the device, which would be waited for in every update."""
+        checkpoint["updates"] = self.updates
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.updates = checkpoint["updates"]
 
     def progress(self) -> float:
         """Share of the run that is over, in [0, 1]: of the steps or of the time limit, whichever is further."""
-        share = int(self.updates) / max(self.settings.steps, 1)
+        share = self.updates / max(self.settings.steps, 1)
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, Timer) and (left := callback.time_remaining()) is not None:
                 spent = callback.time_elapsed()
@@ -95,13 +101,15 @@ class HdrGan(L.LightningModule):
 
     def training_step(self, batch: HdrSample, batch_index: int) -> None:
         """One update of the generator and, once the sphere loss has weight, one of the discriminator."""
-        if int(self.updates) >= self.settings.steps:  # the last round is shorter than the others
+        if self.updates >= self.settings.steps:  # resumed, with nothing left to do
             self.trainer.should_stop = True
             return
         generator_optimizer, discriminator_optimizer = self._both_optimizers()
         progress = self.progress()
         self._set_learning_rates(progress)
         adversarial_weight = self._adversarial_weight(progress)
+        if self.pool is not None:
+            batch = self.pool.exchange(batch)
         target = mu_law(batch["target"])
         output = merge_batch(self.generator, batch)
         losses = self.reconstruction_losses(output, target, middle(batch["exposures"].shape[1]))
@@ -114,10 +122,25 @@ class HdrGan(L.LightningModule):
             self.discriminator.requires_grad_(True)
         self._step(generator_optimizer, total)
         self.updates += 1
-        self.average.update_parameters(self.generator)
+        if self.updates >= self.settings.steps:
+            self.trainer.should_stop = True
+        self.update_average()
         self.log_dict({f"train/{name}": loss.detach() for name, loss in losses.items()})
         self.log("train/total", total.detach(), prog_bar=True)
-        self.log_dict({"updates": self.updates.float(), "progress": progress})
+        # Filled on the device: a number would be copied to it, and waited for.
+        counts = {"updates": self.updates, "progress": progress}
+        self.log_dict({name: torch.full((), float(count), device=self.device) for name, count in counts.items()})
+
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """Move the averaged weights towards the present ones; after the first update they are these."""
+        averaged, present = (list(model.parameters()) for model in (self.averaged_generator, self.generator))
+        if self.updates <= 1:
+            for old, new in zip(averaged, present, strict=True):
+                old.copy_(new)
+        else:
+            # Not AveragedModel: it counts on the device, and waits for every parameter.
+            self._moving_average(averaged, present, self.updates)  # type: ignore[no-untyped-call]
 
     def reconstruction_losses(self, output: Merged, target: Tensor, reference: int) -> dict[str, Tensor]:
         """Weighted losses against the true radiance.
@@ -173,7 +196,7 @@ class HdrGan(L.LightningModule):
         return self.settings.adversarial_weight * min(max(over / max(self.settings.adversarial_ramp, 1e-9), 0.0), 1.0)
 
     def _set_learning_rates(self, progress: float) -> None:
-        rise = min((int(self.updates) + 1) / max(self.settings.warm_up, 1), 1.0)
+        rise = min((self.updates + 1) / max(self.settings.warm_up, 1), 1.0)
         rate = self.settings.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * progress))
         for optimizer in self._both_optimizers():
             for group in optimizer.param_groups:
@@ -195,10 +218,10 @@ class HdrGan(L.LightningModule):
         row = make_grid(images, nrow=len(images))
         folder = Path(self.trainer.default_root_dir, "samples")
         folder.mkdir(parents=True, exist_ok=True)
-        save_image(row, folder / f"{int(self.updates):07d}-{index}.png")
+        save_image(row, folder / f"{self.updates:07d}-{index}.png")
         for logger in self.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image(f"scene-{index}", row, int(self.updates))
+                logger.experiment.add_image(f"scene-{index}", row, self.updates)
 
 
 def merge_batch(generator: Generator, batch: HdrSample) -> Merged:
@@ -330,7 +353,8 @@ def train(
     if checkpoint is not None:
         settings, made = _settings_of(checkpoint, settings.steps)
     _check_crop(settings.crop)
-    training_scenes = open_scenes(data, "train", settings.crop, skip_broken=run.skip_broken)
+    pooled = settings.crops_per_scene > 1
+    training_scenes = open_scenes(data, "train", settings.crop, whole=pooled, skip_broken=run.skip_broken)
     held_out = open_scenes(data, "validation", skip_broken=run.skip_broken)
     L.seed_everything(settings.seed, verbose=False)
     module = HdrGan(settings)
@@ -345,7 +369,7 @@ def train(
         strategy=_strategy(run.devices, run.accelerator, run.num_nodes),
         precision=run.precision,  # type: ignore[arg-type]
         max_time=run.max_time,
-        max_epochs=math.ceil(settings.steps / per_round),
+        max_epochs=-1,  # as many rounds as the updates take: a run may be resumed in the middle of one
         num_sanity_val_steps=0,
         limit_val_batches=run.validation_scenes,
         use_distributed_sampler=False,
@@ -356,12 +380,15 @@ def train(
     )
     # Other scenes in every process, and other ones again after resuming.
     order = torch.Generator().manual_seed(settings.seed + 1_000_003 * trainer.global_rank + made)
-    batches = AlikeScenes(training_scenes, settings.batch_size, per_round, order)
+    fresh = max(round(settings.batch_size / settings.crops_per_scene), 1)
+    batches = AlikeScenes(training_scenes, fresh, per_round, order)
+    if pooled:
+        module.pool = ScenePool(run.kept_scenes, settings.crop, settings.batch_size, order)
     loaders = {"num_workers": run.workers, "persistent_workers": run.workers > 0}
     trainer.fit(
         module,
         DataLoader(training_scenes, batch_sampler=batches, **loaders),  # type: ignore[arg-type]
-        DataLoader(held_out),
+        DataLoader(held_out, **loaders),  # type: ignore[arg-type]
         ckpt_path=checkpoint,
         weights_only=True,
     )
@@ -411,7 +438,7 @@ def _settings_of(checkpoint: Path, steps: int) -> tuple[TrainingSettings, int]:
     try:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         settings = TrainingSettings(**{**content["hyper_parameters"], "steps": steps})
-        return settings, int(content["state_dict"]["updates"])
+        return settings, int(content["updates"])
     except (
         pickle.UnpicklingError,
         RuntimeError,

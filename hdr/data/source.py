@@ -20,7 +20,12 @@ VALIDATION_SEED = 7
 
 
 def open_scenes(
-    data: str, split: Literal["train", "validation"], crop: int = 128, *, skip_broken: bool = False
+    data: str,
+    split: Literal["train", "validation"],
+    crop: int = 128,
+    *,
+    whole: bool = False,
+    skip_broken: bool = False,
 ) -> Dataset[HdrSample]:
     """Data set for a split.
 
@@ -33,6 +38,9 @@ def open_scenes(
         For training, random crops with augmentation; for validation, always the same scenes, whole.
     crop
         Side of the training crops in pixels.
+    whole
+        Whether training scenes are given whole, large enough for such crops; of ``synthetic:DIR`` only, whose scenes
+        are all of one size.
     skip_broken
         Whether broken scenes of ``kalantari:DIR`` are named in a warning and left out, instead of refused.
 
@@ -44,18 +52,20 @@ def open_scenes(
     Raises
     ------
     ValueError
-        If the name is not one of these, or the folder does not hold such data.
+        If the name is not one of these, the folder does not hold such data, or it cannot be had whole.
     """
     kind, _, folder = data.partition(":")
     if kind not in ("synthetic", "kalantari") or not folder:
         raise ValueError(f"data must be synthetic:DIR or kalantari:DIR, got {data!r}")
     training = split == "train"
     if kind == "kalantari":
+        if whole:
+            raise ValueError("crops_per_scene must be 1 for kalantari:DIR, whose scenes are of many sizes")
         broken: Broken = "skip" if skip_broken else "refuse"
         return KalantariDataset.from_split(Path(folder), split, crop if training else None, broken)
     if training:
         side = max(TRAINING_SIDE, crop)
-        return SyntheticBrackets(folder, (side, side), TRAINING_SCENES, split="train", crop=crop)
+        return SyntheticBrackets(folder, (side, side), TRAINING_SCENES, split="train", crop=None if whole else crop)
     return SyntheticBrackets(
         folder,
         (VALIDATION_SIDE, VALIDATION_SIDE),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hdr.geometry import pixel_grid, sample, warp
-from hdr.nn.blocks import ConvBlock, upsample, zero_initialise
+from hdr.nn.blocks import ConvBlock, SharedConvBlock, upsample, zero_initialise
 
 CORRECTION_BOUND = 1.0
 """Pixels by which one scale may correct the displacement that came from the coarser one."""
@@ -90,30 +90,33 @@ class DeformableAlignment(nn.Module):
         super().__init__()
         self.convolution = DeformableConv(channels, kernel_size)
         hidden = max(channels // 2, 8)
-        self.trunk = nn.Sequential(ConvBlock(2 * channels + 2, hidden), ConvBlock(hidden, hidden))
+        self.comparison = SharedConvBlock(channels, channels + 2, hidden)
+        self.trunk = ConvBlock(hidden, hidden)
         self.correction = zero_initialise(nn.Conv2d(hidden, 2, 3, padding=1))
         self.tap_offsets = zero_initialise(nn.Conv2d(hidden, 2 * self.convolution.taps, 3, padding=1))
 
-    def forward(self, reference: Tensor, other: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
-        """Align one exposure at one scale.
+    def forward(self, reference: Tensor, others: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
+        """Align exposures at one scale.
 
         Parameters
         ----------
-        reference, other
+        reference
             Features of shape (B, C, H, W).
+        others
+            Features of K exposures, one exposure after the other: (K B, C, H, W).
         displacement
-            Shape (B, 2, H, W), in pixels of this scale.
+            Shape (K B, 2, H, W), in pixels of this scale.
 
         Returns
         -------
         tuple of Tensor
-            The aligned features (B, C, H, W) and the corrected displacement (B, 2, H, W).
+            The aligned features (K B, C, H, W) and the corrected displacement (K B, 2, H, W).
         """
-        warped = warp(other, displacement)
-        hidden = self.trunk(torch.cat([reference, warped, displacement.to(reference.dtype)], dim=1))
+        warped = warp(others, displacement)
+        hidden = self.trunk(self.comparison(reference, torch.cat([warped, displacement.to(warped.dtype)], dim=1)))
         displacement = displacement + CORRECTION_BOUND * torch.tanh(self.correction(hidden))
         taps = TAP_BOUND * torch.tanh(self.tap_offsets(hidden)).unflatten(1, (2, self.convolution.taps))
-        return self.convolution(other, displacement.unsqueeze(2) + taps), displacement
+        return self.convolution(others, displacement.unsqueeze(2) + taps), displacement
 
 
 def upsample_displacement(displacement: Tensor) -> Tensor:

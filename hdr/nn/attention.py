@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hdr.nn.blocks import NEGATIVE_SLOPE
+from hdr.nn.blocks import NEGATIVE_SLOPE, for_each
 
 
 class SpatialAttentionGate(nn.Module):
@@ -36,10 +36,11 @@ class SpatialAttentionGate(nn.Module):
         self.score = nn.Conv2d(hidden, 1, 3, padding=1)
 
     def attention(self, reference: Tensor, aligned: Tensor) -> Tensor:
-        """Attention map in (0, 1) of shape (B, 1, H, W) for features of shape (B, C, H, W)."""
-        hidden = F.leaky_relu(self.query(reference) + self.key(aligned), NEGATIVE_SLOPE)
+        """Attention maps in (0, 1), (K B, 1, H, W), for features (B, C, H, W) and (K B, C, H, W) of K exposures."""
+        query = for_each(self.query(reference), len(aligned) // len(reference))
+        hidden = F.leaky_relu(query + self.key(aligned), NEGATIVE_SLOPE)
         return torch.sigmoid(self.score(hidden))
 
     def forward(self, reference: Tensor, aligned: Tensor) -> Tensor:
-        """Aligned features of shape (B, C, H, W) times their attention map."""
+        """Aligned features of K exposures, (K B, C, H, W), times their attention maps."""
         return aligned * self.attention(reference, aligned)

@@ -6,6 +6,7 @@ bounded neighbourhood only, which is what lets a large picture be merged tile by
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -33,6 +34,39 @@ class ConvBlock(nn.Sequential):
             nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation),
             nn.LeakyReLU(NEGATIVE_SLOPE),
         )
+
+
+class SharedConvBlock(nn.Module):
+    """A 3 x 3 :class:`ConvBlock` of what all exposures share and of what each has of its own, side by side.
+
+    A convolution of joined channels is the sum of one over each part, and the shared part is convolved once.
+
+    Parameters
+    ----------
+    shared_channels, own_channels
+        Channels of the two parts.
+    out_channels
+        Channels of the result.
+    """
+
+    def __init__(self, shared_channels: int, own_channels: int, out_channels: int) -> None:
+        super().__init__()
+        joined = nn.Conv2d(shared_channels + own_channels, out_channels, 3, padding=1)
+        self.shared = nn.Conv2d(shared_channels, out_channels, 3, padding=1)
+        self.own = nn.Conv2d(own_channels, out_channels, 3, padding=1, bias=False)
+        # Random weights as large as those of the one convolution that the two stand for.
+        with torch.no_grad():
+            self.shared.weight.copy_(joined.weight[:, :shared_channels])
+            self.own.weight.copy_(joined.weight[:, shared_channels:])
+
+    def forward(self, shared: Tensor, own: Tensor) -> Tensor:
+        """Shared features (B, C, H, W) and own ones (K B, C', H, W), exposure by exposure, to (K B, out, H, W)."""
+        return F.leaky_relu(self.own(own) + for_each(self.shared(shared), len(own) // len(shared)), NEGATIVE_SLOPE)
+
+
+def for_each(shared: Tensor, count: int) -> Tensor:
+    """The same features for each of some exposures: (B, C, H, W) to (count B, C, H, W), in their memory format."""
+    return torch.cat([shared] * count) if count > 1 else shared
 
 
 class ResidualBlock(nn.Module):

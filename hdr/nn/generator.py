@@ -19,7 +19,7 @@ from hdr.fusion import (
 )
 from hdr.nn.alignment import CORRECTION_BOUND, DeformableAlignment, upsample_displacement
 from hdr.nn.attention import SpatialAttentionGate
-from hdr.nn.blocks import ConvBlock, ResidualBlock, upsample, zero_initialise
+from hdr.nn.blocks import ConvBlock, ResidualBlock, SharedConvBlock, upsample, zero_initialise
 from hdr.radiometry import inverse_mu_law, mu_law
 
 SMALLEST_SIDE = 16
@@ -30,9 +30,9 @@ INPUT_CHANNELS = 11
 Alignment = Literal["deformable", "none"]
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "tiny": {"base_channels": 16, "blocks": 1},
-    "small": {"base_channels": 32, "blocks": 1},
-    "base": {"base_channels": 64, "blocks": 2},
+    "tiny": {"base_channels": 12, "blocks": 1},
+    "small": {"base_channels": 24, "blocks": 1},
+    "base": {"base_channels": 48, "blocks": 2},
 }
 
 
@@ -64,7 +64,7 @@ class Generator(nn.Module):
     Parameters
     ----------
     base_channels
-        Channels at half resolution; each further scale has half as many more again.
+        Channels at half resolution; each further scale has as many more.
     scales
         How often the resolution is halved.
     blocks
@@ -95,7 +95,7 @@ class Generator(nn.Module):
 
     def __init__(
         self,
-        base_channels: int = 32,
+        base_channels: int = 24,
         scales: int = 3,
         *,
         blocks: int = 1,
@@ -115,7 +115,7 @@ class Generator(nn.Module):
         }
         self.scales = scales
         self.stride = 2**scales
-        widths = [base_channels + level * (base_channels // 2) for level in range(scales)]
+        widths = [base_channels * (level + 1) for level in range(scales)]
         self.encoder = nn.ModuleList(
             nn.Sequential(ConvBlock(fine, coarse, stride=stride), ResidualBlock(coarse))
             # Full resolution reaches the encoder as four channels for one: no convolution is that large.
@@ -123,10 +123,10 @@ class Generator(nn.Module):
                 [4 * INPUT_CHANNELS, *widths], widths, [1, *[2] * (scales - 1)], strict=False
             )
         )
-        # Deformable kernels where pixels are few; at half resolution a warp.
+        # A deformable kernel where pixels are few; at the finer scales a warp.
         self.alignment = nn.ModuleList(
             DeformableAlignment(width, kernel_size)
-            for width, kernel_size in zip(widths, [1, *[3] * (scales - 1)], strict=True)
+            for width, kernel_size in zip(widths, [*[1] * (scales - 1), 3], strict=True)
             if alignment == "deformable"
         )
         self.gates = nn.ModuleList(SpatialAttentionGate(width) for width in (widths if attention else []))
@@ -137,7 +137,7 @@ class Generator(nn.Module):
             for width, coarser in zip(widths, [*widths[1:], 0], strict=True)
         )
         self.judges = nn.ModuleList(
-            nn.Sequential(ConvBlock(2 * width, width), zero_initialise(nn.Conv2d(width, 4 if level == 0 else 1, 1)))
+            _Judge(width, 4 if level == 0 else 1)
             for level, width in enumerate(widths if deep_supervision else widths[:1])
         )
         self.coarse_residuals = nn.ModuleList(
@@ -207,74 +207,67 @@ class Generator(nn.Module):
         aligned = bring_to_reference(observations, displacement, reference, corner)
         belief = prior(aligned, exposures, reference)
         height, width = displacement.shape[-2:]
-        features = self._encode(_network_input(aligned, belief, exposures, reference), exposures.shape[1])
-        decoded, others, correction = self._decode(features, reference)
+        features = self._encode(_network_input(aligned, belief, exposures, reference))
+        decoded, every, correction = self._decode(features, exposures.shape[1], reference)
         if correction is not None:
-            fine = upsample_displacement(correction.flatten(0, 1)).unflatten(0, correction.shape[:2])
-            corrected = displacement + _with_reference(fine[..., :height, :width].to(displacement), reference)
+            fine = _by_example(upsample_displacement(correction), exposures.shape[1] - 1)[..., :height, :width]
+            corrected = displacement + _with_reference(fine.to(displacement), reference)
             moved = bring_to_reference(observations, corrected, reference, corner)
             belief_moved = prior(moved, exposures, reference)
         else:
             moved, belief_moved = aligned, belief
-        logits = self._judge(0, decoded[0], others[0])
-        logits = F.pixel_shuffle(logits.flatten(0, 1), 2).unflatten(0, logits.shape[:2])[..., :height, :width]
+        logits = F.pixel_shuffle(self.judges[0](decoded[0], every[0]), 2)
+        logits = _by_example(logits, exposures.shape[1])[..., :height, :width]
         weights = torch.softmax(belief_moved + logits.to(belief_moved), dim=1)
         blend = blended(moved, weights)
         radiance = blend + self._residual(blend, moved, weights, decoded[0], reference)
         radiance = not_below_saturation(radiance, moved.tone_mapped[:, reference], exposures[:, reference])
-        coarser = self._coarser(decoded, others, aligned, belief) if self.training else ()
+        coarser = self._coarser(decoded, every, aligned, belief) if self.training else ()
         return Merged(radiance, weights, moved, coarser)
 
-    def _encode(self, inputs: Tensor, count: int) -> list[Tensor]:
-        """Features (B, N, C_l, H / 2^l, W / 2^l) of all exposures for l = 1, 2, ..."""
+    # Inside the network the exposures lie one after the other, (N B, C, H, W): those of all examples first that are the
+    # shortest, and so on. Taking some of them out and putting them together copies blocks, in any memory format.
+
+    def _encode(self, inputs: Tensor) -> list[Tensor]:
+        """Features (N B, C_l, H / 2^l, W / 2^l) of all exposures for l = 1, 2, ..."""
         missing = (0, -inputs.shape[-1] % self.stride, 0, -inputs.shape[-2] % self.stride)
-        current = F.pad(inputs.flatten(0, 1), missing, mode="replicate") if any(missing) else inputs.flatten(0, 1)
+        current = inputs.transpose(0, 1).flatten(0, 1)
+        current = F.pad(current, missing, mode="replicate") if any(missing) else current
         current, features = F.pixel_unshuffle(current, 2), []
         for level in self.encoder:
             current = level(current)
-            features.append(current.unflatten(0, (-1, count)))
+            features.append(current)
         return features
 
-    def _decode(self, features: list[Tensor], reference: int) -> tuple[list[Tensor], list[Tensor], Tensor | None]:
+    def _decode(
+        self, features: list[Tensor], count: int, reference: int
+    ) -> tuple[list[Tensor], list[Tensor], Tensor | None]:
         """Decode from the coarsest scale to the finest.
 
-        Returns the fused features (B, C_l, ...), all exposures' aligned features (B, N, C_l, ...), and the displacement
-        of all exposures but the reference that was found at half resolution, (B, N - 1, 2, H / 2, W / 2).
+        Returns the fused features (B, C_l, ...), all exposures' aligned features (N B, C_l, ...), and the displacement
+        of all exposures but the reference that was found at half resolution, ((N - 1) B, 2, H / 2, W / 2).
         """
         decoded: list[Tensor] = []
         aligned: list[Tensor] = []
         correction: Tensor | None = None
-        count = features[0].shape[1]
         for level in reversed(range(self.scales)):
-            ours = features[level][:, reference]
-            # All other exposures share one alignment, as B (N - 1) examples.
-            others = torch.cat([features[level][:, :reference], features[level][:, reference + 1 :]], dim=1)
-            others, references = others.flatten(0, 1), ours.repeat_interleave(count - 1, dim=0)
+            exposures = features[level].chunk(count)
+            ours, others = exposures[reference], torch.cat([*exposures[:reference], *exposures[reference + 1 :]])
             if len(self.alignment) > 0:
                 if correction is None:
                     correction = torch.zeros_like(others[:, :2])
                 else:
                     correction = upsample_displacement(correction)
-                others, correction = self.alignment[level](references, others, correction)
+                others, correction = self.alignment[level](ours, others, correction)
             if len(self.gates) > 0:
-                others = self.gates[level](references, others)
-            others = others.unflatten(0, (-1, count - 1))
-            parts = [ours, _mean(others[:, :reference], ours), _mean(others[:, reference:], ours)]
+                others = self.gates[level](ours, others)
+            shorter, longer = others.split([reference * len(ours), (count - 1 - reference) * len(ours)])
+            parts = [ours, _mean(shorter, ours), _mean(longer, ours)]
             if decoded:
                 parts.append(upsample(decoded[0]))
             decoded.insert(0, self.fusion[level](torch.cat(parts, dim=1)))
-            aligned.insert(0, torch.cat([others[:, :reference], ours.unsqueeze(1), others[:, reference:]], dim=1))
-        if correction is not None:
-            correction = correction.unflatten(0, (-1, count - 1))
+            aligned.insert(0, torch.cat([shorter, ours, longer]))
         return decoded, aligned, correction
-
-    def _judge(self, level: int, decoded: Tensor, exposures: Tensor) -> Tensor:
-        """Logits (B, N, channels, h, w) of all exposures."""
-        count = exposures.shape[1]
-        fused = decoded.repeat_interleave(count, dim=0)
-        logits = self.judges[level](torch.cat([fused, exposures.flatten(0, 1)], dim=1))
-        judged: Tensor = logits.unflatten(0, (-1, count))
-        return judged
 
     def _residual(self, blend: Tensor, moved: Aligned, weights: Tensor, decoded: Tensor, reference: int) -> Tensor:
         height, width = blend.shape[-2:]
@@ -285,17 +278,33 @@ class Generator(nn.Module):
         return residual.to(blend)
 
     def _coarser(
-        self, decoded: list[Tensor], others: list[Tensor], aligned: Aligned, belief: Tensor
+        self, decoded: list[Tensor], every: list[Tensor], aligned: Aligned, belief: Tensor
     ) -> tuple[Tensor, ...]:
         """Radiance from the coarser scales, so that each learns to judge by itself."""
         outputs = []
         for level, residual in enumerate(self.coarse_residuals, start=1):
             size = decoded[level].shape[-2:]
             pooled, log_weights = (_pooled(maps, size) for maps in (aligned.tone_mapped, belief))
-            logits = self._judge(level, decoded[level], others[level])
+            logits = _by_example(self.judges[level](decoded[level], every[level]), belief.shape[1])
             weights = torch.softmax(log_weights + logits.to(log_weights), dim=1)
             outputs.append(mu_law((weights * inverse_mu_law(pooled)).sum(dim=1)) + residual(decoded[level]).to(pooled))
         return tuple(outputs)
+
+
+class _Judge(nn.Module):
+    """Looks at the fused features and at each exposure's, and says by how much physics is wrong about each.
+
+    Fused features (B, C, H, W) and those of N exposures (N B, C, H, W) to logits (N B, ``outputs``, H, W).
+    """
+
+    def __init__(self, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.comparison = SharedConvBlock(channels, channels, channels)
+        self.logits = zero_initialise(nn.Conv2d(channels, outputs, 1))
+
+    def forward(self, fused: Tensor, every: Tensor) -> Tensor:
+        logits: Tensor = self.logits(self.comparison(fused, every))
+        return logits
 
 
 def _network_input(aligned: Aligned, belief: Tensor, exposures: Tensor, reference: int) -> Tensor:
@@ -328,9 +337,19 @@ def _with_reference(of_others: Tensor, reference: int) -> Tensor:
     return torch.cat([of_others[:, :reference], zero, of_others[:, reference:]], dim=1)
 
 
-def _mean(features: Tensor, like: Tensor) -> Tensor:
-    """Mean over exposures; 0 where there is none."""
-    return features.mean(dim=1) if features.shape[1] > 0 else torch.zeros_like(like)
+def _by_example(of_exposures: Tensor, count: int) -> Tensor:
+    """(N B, ...), one exposure after the other, to (B, N, ...)."""
+    by_exposure: Tensor = of_exposures.unflatten(0, (count, -1))
+    return by_exposure.transpose(0, 1)
+
+
+def _mean(exposures: Tensor, like: Tensor) -> Tensor:
+    """Mean (B, C, H, W) over K exposures (K B, C, H, W); 0 where there is none."""
+    count = len(exposures) // len(like)
+    if count == 0:
+        return torch.zeros_like(like)
+    mean: Tensor = exposures.unflatten(0, (count, -1)).mean(dim=0)
+    return mean
 
 
 def _pooled(maps: Tensor, size: torch.Size) -> Tensor:

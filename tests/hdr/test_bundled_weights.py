@@ -44,13 +44,15 @@ def test_tiles_of_bundled_weights_do_not_show(preset: str) -> None:
 
 
 def test_bundled_weights_merge_a_fixed_bracket_as_when_they_were_bundled() -> None:
-    # Means of the mu-law domain, read off once: other weights, another prior or another network moves them.
+    # Means of the mu-law domain, read off once: other weights, another prior or another network moves them. At the last
+    # place physics alone gives (0.8677, 0.8803, 0.8926).
     bracket = dynamic_scene(96, 128, seed=3).bracket
     merged = mu_law(Merger("small", device="cpu")(bracket, "off"))
     expected = [
-        (merged, (0.6403, 0.6226, 0.5974)),
+        (merged, (0.6404, 0.6228, 0.5976)),
         (merged[:, 20:24, 60:64], (0.9176, 0.9453, 0.9721)),
-        (merged[:, 70:74, 30:34], (0.5958, 0.5820, 0.5712)),
+        (merged[:, 70:74, 30:34], (0.5955, 0.5820, 0.5708)),
+        (merged[:, 20:24, 24:28], (0.9113, 0.9381, 0.9658)),
     ]
     for part, means in expected:
         torch.testing.assert_close(part.mean(dim=(1, 2)), torch.tensor(means), rtol=0, atol=2e-3)

@@ -58,7 +58,7 @@ def test_any_number_of_exposures_is_merged_and_each_has_its_share(count: int, ma
     assert merged.radiance.shape == (1, 3, 24, 32)
     assert bool(torch.isfinite(merged.radiance).all())
     torch.testing.assert_close(merged.weights.sum(dim=1), torch.ones(1, 1, 24, 32))
-    assert bool((merged.weights.amax(dim=(0, 2, 3, 4)) > 0.01).all())
+    assert bool((merged.weights.amax(dim=(0, 2, 3, 4)) > 0.003).all())  # ten times the least that is possible
 
 
 @pytest.mark.parametrize("alignment", ["deformable", "none"])
@@ -108,9 +108,9 @@ def test_weights_are_those_of_physics_and_of_the_judge_together() -> None:
     generator = Generator.from_preset("tiny", alignment="none").eval()
     physics = merged_by(generator, inputs).weights
     with torch.no_grad():
-        generator.judges[0][-1].bias += 3.0  # one logit for all exposures changes nothing
+        generator.judges[0].logits.bias += 3.0  # one logit for all exposures changes nothing
         torch.testing.assert_close(merged_by(generator, inputs).weights, physics, atol=1e-5, rtol=0)
-        generator.judges[0][-1].weight.normal_(std=10.0)
+        generator.judges[0].logits.weight.normal_(std=10.0)
         judged = merged_by(generator, inputs)
     assert (judged.weights - physics).abs().max() > 0.1
     blend = (judged.weights * inverse_mu_law(judged.aligned.tone_mapped)).sum(dim=1)

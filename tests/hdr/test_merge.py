@@ -48,7 +48,7 @@ def trained(preset: str = "tiny", **overrides: object) -> Generator:
     """A generator with random weights whose heads say as much as those of trained ones do: not 0, and no noise."""
     generator = random_generator(preset, **overrides)
     with torch.no_grad():
-        heads = [judge[-1] for judge in generator.judges] + [generator.refinement[-1]]
+        heads = [judge.logits for judge in generator.judges] + [generator.refinement[-1]]
         for head in [*heads, *(stage.correction for stage in generator.alignment)]:
             head.weight *= 0.1
             head.bias *= 0.1

@@ -58,7 +58,7 @@ def small_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def updates_in(checkpoint: Path) -> int:
-    return int(torch.load(checkpoint, weights_only=True)["state_dict"]["updates"])
+    return int(torch.load(checkpoint, weights_only=True)["updates"])
 
 
 def test_training_is_silent_without_progress(data: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -74,7 +74,7 @@ def test_validation_can_be_kept_to_a_few_scenes(data: str, tmp_path: Path) -> No
 def test_a_run_leaves_weights_checkpoints_logs_and_samples(data: str, tmp_path: Path) -> None:
     weights = trained(data, tmp_path / "run", steps=4)
     assert weights == tmp_path / "run" / "tiny.safetensors"
-    assert load_generator(weights, preset="tiny").config["base_channels"] == 16
+    assert load_generator(weights, preset="tiny").config["base_channels"] == 12
     checkpoints = tmp_path / "run" / "checkpoints"
     assert sorted(path.name for path in checkpoints.iterdir()) == ["best.ckpt", "last.ckpt"]
     assert updates_in(checkpoints / "last.ckpt") == 4
@@ -90,8 +90,8 @@ def test_the_exported_weights_are_the_averaged_ones(data: str, tmp_path: Path) -
     weights = load_generator(trained(data, tmp_path, steps=3, average_decay=0.5, warm_up=0, learning_rate=1e-2))
     state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     name = "context.weight"
-    torch.testing.assert_close(weights.state_dict()[name], state[f"average.module.{name}"].half().float())
-    assert not torch.equal(state[f"average.module.{name}"], state[f"generator.{name}"])
+    torch.testing.assert_close(weights.state_dict()[name], state[f"averaged_generator.{name}"].half().float())
+    assert not torch.equal(state[f"averaged_generator.{name}"], state[f"generator.{name}"])
 
 
 @pytest.mark.parametrize(("steps", "validate_every"), [(14, 5), (3, 10), (4, 1)])
@@ -239,14 +239,14 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(data: str, tmp_path: Path
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     before = torch.load(last, weights_only=True)
-    updates = int(before["state_dict"]["updates"])
+    updates = int(before["updates"])
     assert updates >= 3
     more = updates + 4
     trained(data, tmp_path, steps=more, resume=True, run=on_cpu(validate_every=more))
     after = torch.load(last, weights_only=True)
-    assert int(after["state_dict"]["updates"]) > updates
+    assert int(after["updates"]) > updates
     steps = [int(next(iter(c["optimizer_states"][0]["state"].values()))["step"]) for c in (before, after)]
-    assert steps[1] - steps[0] == int(after["state_dict"]["updates"]) - updates  # the optimizer was not started anew
+    assert steps[1] - steps[0] == int(after["updates"]) - updates  # the optimizer was not started anew
 
 
 def test_an_interrupted_save_keeps_the_checkpoint_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -439,3 +439,26 @@ def test_training_lowers_the_loss_on_one_batch() -> None:
     for _ in range(8):
         module.training_step(batch, 0)
     assert loss() < 0.8 * before
+
+
+def test_scenes_can_be_learned_from_more_than_once(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, learned = [], []
+    exchange = hdr.training.ScenePool.exchange
+
+    def counted(pool: Any, fresh: Any) -> Any:
+        made.append(len(fresh["target"]))
+        learned.append(len((batch := exchange(pool, fresh))["target"]))
+        return batch
+
+    monkeypatch.setattr(hdr.training.ScenePool, "exchange", counted)
+    trained(data, tmp_path, steps=3, batch_size=4, crops_per_scene=2)
+    assert made == [2, 2, 2]
+    assert learned == [4, 4, 4]
+    trained(data, tmp_path, steps=4, resume=True)
+    assert updates_in(tmp_path / "checkpoints" / "last.ckpt") == 4
+    assert made == [2, 2, 2, 2]
+
+
+def test_scenes_of_many_sizes_cannot_be_kept(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="crops_per_scene must be 1 for kalantari:DIR"):
+        trained(f"kalantari:{tmp_path}", tmp_path / "run", crops_per_scene=2)

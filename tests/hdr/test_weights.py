@@ -109,7 +109,7 @@ def test_none_is_an_untrained_generator_of_the_preset(preset):
     assert generator.config == Generator.from_preset(preset or "tiny").config
     assert not generator.training
     assert not any(parameter.requires_grad for parameter in generator.parameters())
-    assert all(not bool(judge[-1].weight.any()) for judge in generator.judges)
+    assert all(not bool(judge.logits.weight.any()) for judge in generator.judges)
     assert not bool(generator.refinement[-1].weight.any())
 
 

@@ -29,8 +29,22 @@ from captum_ext.attr.full_gradient._trace.backpropagation import (
 from captum_ext.attr.full_gradient._trace.batch_axis import UnknownBatchAxisError
 from captum_ext.attr.full_gradient._trace.determinism import NotDeterministicError
 
-# The largest |F - sum of the decomposition| / max(1, |F|) that rounding explains.
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}
+
+
+def tolerance(dtype: torch.dtype, device: torch.device) -> float:
+    """Return the largest |F - sum of the decomposition| / max(1, |F|) that rounding explains."""
+    if dtype == torch.float32 and device.type == "cuda" and _takes_tf32():
+        return _TOLERANCE[torch.float16]  # TF32 has as many bits
+    return _TOLERANCE[dtype]
+
+
+def _takes_tf32() -> bool:
+    """Whether CUDA may round float32 to ten bits: in convolutions it does unless it is told not to."""
+    try:
+        return torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
+    except RuntimeError:  # the newer names of these switches were used, and torch refuses to read the older ones
+        return True
 
 
 @dataclass(frozen=True)
@@ -175,7 +189,7 @@ def refuse_not_finite(examples: Examples) -> NoReturn:
 
 def _is_mixed(output: Tensor, delta: Tensor) -> bool:
     """Whether contributions went to the wrong example: complete in sum, but not one by one."""
-    allowed = TOLERANCE[output.dtype] * output.abs().clamp(min=1)
+    allowed = tolerance(output.dtype, output.device) * output.abs().clamp(min=1)
     # Also where the model rounds to a lower precision inside, so that the sum is not zero, but far below its parts.
     cancels = delta.sum().abs() <= torch.maximum(allowed.sum(), 0.01 * delta.abs().max())
     return bool((delta.abs() > allowed).any()) and bool(cancels)
@@ -183,7 +197,9 @@ def _is_mixed(output: Tensor, delta: Tensor) -> bool:
 
 def _check_independence(together: Tensor, alone: Tensor) -> None:
     # No less than float32's, to which some models in float64 round inside.
-    allowed = max(TOLERANCE[alone.dtype], TOLERANCE[torch.float32]) * together.abs().clamp(min=1)
+    allowed = max(tolerance(dtype, alone.device) for dtype in (alone.dtype, torch.float32)) * together.abs().clamp(
+        min=1
+    )
     if bool(((together - alone).abs() > allowed).any()):
         raise InvalidArgumentError(
             f"forward_func gives {together.tolist()} for the examples together and {alone.tolist()} for each alone: it "

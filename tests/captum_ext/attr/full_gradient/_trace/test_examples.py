@@ -1,0 +1,44 @@
+"""What rounding explains, and what it does not."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torchvision
+
+from captum_ext import FullGrad
+from captum_ext.attr.full_gradient._trace.examples import tolerance
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("convolutions", "products", "rounds_to_ten_bits"),
+    [(True, False, True), (False, True, True), (False, False, False)],
+)
+def test_cuda_may_round_float32_to_tf32_but_no_other_type(monkeypatch, convolutions, products, rounds_to_ten_bits):
+    monkeypatch.setattr(torch.backends, "cudnn", SimpleNamespace(allow_tf32=convolutions))
+    monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(allow_tf32=products))
+    # A product of n rounded factors in a sum errs by about 2^-11: a hundredth is no rounding of float32, but of TF32.
+    assert (tolerance(torch.float32, CUDA) > 0.01) is rounds_to_ten_bits
+    assert tolerance(torch.float32, CPU) < 0.01
+    assert tolerance(torch.float64, CUDA) == tolerance(torch.float64, CPU) < 1e-6
+
+
+def test_switches_that_cannot_be_read_allow_for_tf32(monkeypatch):
+    class Mixed:
+        @property
+        def allow_tf32(self):
+            raise RuntimeError("mix of the legacy and new APIs")
+
+    monkeypatch.setattr(torch.backends, "cudnn", Mixed())
+    assert tolerance(torch.float32, CUDA) > 0.01
+
+
+@pytest.mark.cuda
+def test_a_batch_on_cuda_is_not_taken_for_mixed_examples_because_tf32_rounds():
+    torch.manual_seed(0)
+    model = torchvision.models.resnet50(weights=None).eval().cuda()
+    x = torch.randn(8, 3, 64, 64, device="cuda")
+    _, delta = FullGrad(model).attribute(x, target=3, return_convergence_delta=True)
+    assert bool((delta.abs() < 0.05 * model(x)[:, 3].abs().clamp(min=1)).all())
