@@ -27,6 +27,7 @@ from captum_ext.methods import method_named
 from captum_ext.metrics import bootstrap_interval
 
 N_DRAWS = 500
+FEWEST = 5
 PAIRS = (("ig", "idgi"), ("guided-ig", "idgi:guided"), ("blur-ig", "idgi:blur"))
 PAPER = ("insertion", "insertion-raw", "aic", "sic", "aic-ms-ssim", "sic-ms-ssim")
 """Yang, Wang and Bilgic, CVPR 2023: on these every IDGI variant is above its own base, for every model."""
@@ -115,7 +116,9 @@ class Compared:
         return [f"{self.base:.3f}", f"{self.ours:.3f}", shown, f"{self.wins}/{self.n_images}"]
 
     def verdict(self, *, higher_is_better: bool) -> str:
-        """Say whether the second method is ahead, by an interval that leaves 0 out."""
+        """Say whether the second method is ahead, by an interval that leaves 0 out, of enough images for one."""
+        if self.n_images < FEWEST:
+            return "too few"
         if self.low <= 0 <= self.high:
             return "undecided"
         return "holds" if (self.difference > 0) == higher_is_better else "does not hold"
