@@ -54,7 +54,7 @@ def sample(images: Tensor, positions: Tensor, padding_mode: str = "border", mode
     height, width = images.shape[-2:]
     dtype = torch.promote_types(images.dtype, torch.float32)
     # Filled where it is used: a copy from the host would make a GPU finish all that it has been asked for.
-    size = torch.stack([torch.full((), float(side), device=positions.device, dtype=dtype) for side in (width, height)])
+    size = torch.stack([torch.full((), side, device=positions.device, dtype=dtype) for side in (width, height)])
     grid = (2 * positions.to(dtype).permute(0, 2, 3, 1) + 1) / size - 1
     with torch.autocast(images.device.type, enabled=False):
         read = F.grid_sample(images.to(dtype), grid, mode=mode, padding_mode=padding_mode, align_corners=False)

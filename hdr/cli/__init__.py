@@ -1,4 +1,4 @@
-"""The command line: ``hdr merge``, ``tonemap``, ``evaluate``, ``train`` and ``demo``."""
+"""The command line: ``hdr merge``, ``tonemap``, ``evaluate``, ``train``, ``export`` and ``demo``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from hdr._files import unwound_when_terminated
 _EXTRAS = {
     "imagecodecs": "delivery",
     "lightning": "train",
+    "onnx": "export",
+    "onnxruntime": "export",
+    "onnxscript": "export",
     "pillow_heif": "raw",
     "rawpy": "raw",
     "tensorboard": "train",

@@ -1,0 +1,243 @@
+"""The merge as one graph of tensors, for programs without this package: ONNX, or PyTorch's own exported programs."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hdr._files import check_writable, written_whole
+from hdr.bracket import middle
+from hdr.calibration import Calibration
+from hdr.fusion import observe
+from hdr.nn.generator import SMALLEST_SIDE, Generator
+from hdr.radiometry import inverse_mu_law
+from hdr.response import Response
+
+SUFFIXES = (".onnx", ".pt2")
+"""ONNX, and what :func:`torch.export.load` reads."""
+
+RESPONSE_ENTRIES = 1021
+"""Entries of the response that a graph takes: light of equally spaced LDR values from 0 to 1."""
+
+_LONGEST_SIDE = 65536
+_INPUTS = ("ldr", "exposures", "light", "noise", "displacement")
+_OUTPUTS = ("radiance", "weights")
+_ONNX_MODULES = ("onnx", "onnxscript", "onnxruntime")
+_OPSET = 20  # the first whose GridSample is what PyTorch's is
+
+
+class MergeGraph(nn.Module):
+    """A generator with all that comes before and after it but the displacement: LDR exposures in, radiance out.
+
+    It has no part in what :class:`hdr.Merger` measures in each bracket besides: what the calibration's noise does not
+    explain, and whether it stands still, when physics alone merges it. An image goes in as a whole.
+
+    Parameters
+    ----------
+    generator
+        What merges.
+    count
+        How many exposures it is for.
+
+    Examples
+    --------
+    >>> graph = MergeGraph(Generator.from_preset("tiny").eval(), 2)
+    >>> radiance, weights = graph(*example_inputs(2, 16, 24))
+    >>> radiance.shape, weights.shape
+    (torch.Size([3, 16, 24]), torch.Size([2, 16, 24]))
+    """
+
+    def __init__(self, generator: Generator, count: int) -> None:
+        super().__init__()
+        self.generator = generator
+        self.reference = middle(count)
+
+    def forward(
+        self, ldr: Tensor, exposures: Tensor, light: Tensor, noise: Tensor, displacement: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Merge.
+
+        Parameters
+        ----------
+        ldr
+            Shape (N, 3, H, W), in [0, 1], from the shortest exposure on; H and W multiples of the generator's stride.
+        exposures
+            Shape (N,), relative to the shortest.
+        light
+            Shape (1021,): the response, light of LDR values from 0 to 1.
+        noise
+            Shape (4,): shot and read noise of linear light (variances), largest level (255, 65535), and white level.
+        displacement
+            Shape (N, 2, H, W): where the reference's places are found in each exposure, x and y in pixels.
+
+        Returns
+        -------
+        tuple of Tensor
+            Radiance (3, H, W) on the scale on which the shortest exposure saturates at 1, and weights (N, H, W).
+        """
+        shot, read, levels, white_level = noise.unbind()
+        calibration: Any = _GivenCalibration(_GivenResponse(light), white_level, shot, read, levels)
+        observations = observe(ldr, exposures, calibration)
+        merged = self.generator(observations[None], exposures[None], displacement[None], self.reference)
+        return inverse_mu_law(merged.radiance[0]).clamp_min(0), merged.weights[0, :, 0]
+
+
+@dataclass
+class _GivenResponse:
+    """A response whose table is an input of the graph."""
+
+    light: Tensor
+
+    def to_linear(self, ldr: Tensor) -> Tensor:
+        return _looked_up(self.light, ldr)
+
+    def slope(self, ldr: Tensor) -> Tensor:
+        inner = (self.light[2:] - self.light[:-2]) / 2
+        ends = self.light[1:2] - self.light[:1], self.light[-1:] - self.light[-2:-1]
+        return _looked_up(torch.cat([ends[0], inner, ends[1]]) * (RESPONSE_ENTRIES - 1), ldr)
+
+
+@dataclass
+class _GivenCalibration:
+    """What :func:`hdr.fusion.observe` asks of a calibration, as inputs of the graph."""
+
+    response: _GivenResponse
+    white_level: Tensor
+    shot: Tensor
+    read: Tensor
+    levels: Tensor
+    disagreement: tuple[float, ...] = ()
+
+
+def _looked_up(table: Tensor, values: Tensor) -> Tensor:
+    position = values.clamp(0, 1) * (RESPONSE_ENTRIES - 1)
+    below = position.to(torch.int64).clamp_max(RESPONSE_ENTRIES - 2)
+    return torch.lerp(table[below], table[below + 1], position - below)
+
+
+def calibration_inputs(calibration: Calibration) -> tuple[Tensor, Tensor]:
+    """The ``light`` and ``noise`` of a calibration, as a graph takes them.
+
+    Examples
+    --------
+    >>> light, noise = calibration_inputs(Calibration(Response.srgb()))
+    >>> light.shape, noise.shape
+    (torch.Size([1021]), torch.Size([4]))
+    """
+    values = torch.linspace(0, 1, RESPONSE_ENTRIES, dtype=torch.float64)
+    noise = (calibration.shot, calibration.read, calibration.levels, calibration.white_level)
+    return calibration.response.to_linear(values).float(), torch.tensor(noise, dtype=torch.float32)
+
+
+def example_inputs(count: int, height: int, width: int) -> tuple[Tensor, ...]:
+    """Random inputs of a graph for ``count`` exposures."""
+    random = torch.Generator().manual_seed(0)
+    displacement = 2 * torch.randn(count, 2, height, width, generator=random)
+    displacement[middle(count)] = 0
+    ldr = torch.rand(count, 3, height, width, generator=random)
+    return ldr, 4.0 ** torch.arange(count), *calibration_inputs(Calibration(Response.srgb())), displacement
+
+
+def export_merge(
+    generator: Generator, path: str | os.PathLike[str], *, count: int = 3, overwrite: bool = False
+) -> float:
+    """Write the merge as one graph, and compare what it computes with the generator.
+
+    Height and width may be any multiples of the generator's stride from 16 up; the number of exposures, of which the
+    middle one is the reference, is fixed.
+
+    Parameters
+    ----------
+    generator
+        What merges; it is not changed.
+    path
+        A ``.onnx`` file (opset 20), or a ``.pt2`` file for :func:`torch.export.load`.
+    count
+        How many exposures the graph is for, 2 or more.
+    overwrite
+        Whether the file may exist.
+
+    Returns
+    -------
+    float
+        The largest difference of the radiance from the generator's, on another size than the graph was made with.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and ``overwrite`` is False.
+    ModuleNotFoundError
+        If what writes or runs ONNX is not installed.
+    ValueError
+        If the suffix is another, ``count`` is below 2, or the graph computes something else than the generator.
+    """
+    path = Path(path)
+    check_writable(path, overwrite=overwrite, suffixes=SUFFIXES)
+    if count < 2:
+        raise ValueError(f"a merge takes 2 exposures or more, got {count}")
+    if path.suffix.lower() == ".onnx":  # said before the work
+        for module in _ONNX_MODULES:
+            importlib.import_module(module)
+    training = generator.training
+    try:
+        graph = MergeGraph(generator.eval(), count)
+        with torch.no_grad(), written_whole(path, overwrite=overwrite) as temporary:
+            program, unit = _program(graph, count, generator.stride), max(generator.stride, SMALLEST_SIDE // 2)
+            if path.suffix.lower() == ".onnx":
+                _write_onnx(program, temporary)
+            else:
+                torch.export.save(program, temporary)
+            difference = _difference(graph, temporary, example_inputs(count, 9 * unit, 7 * unit))
+    finally:
+        generator.train(training)
+    return difference
+
+
+def _program(graph: MergeGraph, count: int, stride: int) -> torch.export.ExportedProgram:
+    """The graph for every height and width that is a multiple of the stride."""
+    fewest, unit = -(-SMALLEST_SIDE // stride), max(stride, SMALLEST_SIDE // 2)
+    rows, columns = (torch.export.Dim(name, min=fewest, max=_LONGEST_SIDE // stride) for name in ("rows", "columns"))
+    size = {2: stride * rows, 3: stride * columns}
+    shapes = {name: size if name in ("ldr", "displacement") else None for name in _INPUTS}
+    inputs = example_inputs(count, 8 * unit, 12 * unit)
+    return torch.export.export(graph, inputs, dynamic_shapes=shapes, strict=False)
+
+
+def _write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
+    torch.onnx.export(
+        program,
+        f=path,
+        input_names=_INPUTS,
+        output_names=_OUTPUTS,
+        opset_version=_OPSET,
+        dynamo=True,
+        external_data=False,
+        # The rules that fuse limits lose a node here; onnxruntime optimises for itself.
+        optimize=False,
+        verbose=False,
+    )
+
+
+def _difference(graph: MergeGraph, path: Path, inputs: tuple[Tensor, ...]) -> float:
+    """Largest difference of what a file computes from what the graph does; refused if it is no rounding."""
+    expected = graph(*inputs)[0]
+    if path.suffix.lower() == ".onnx":
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # it warns of constants that it does not fold
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        given = {name: tensor.numpy() for name, tensor in zip(_INPUTS, inputs, strict=True)}
+        found = torch.from_numpy(session.run([_OUTPUTS[0]], given)[0])
+    else:
+        found = torch.export.load(path).module()(*inputs)[0]
+    difference = float((found - expected).abs().max())
+    if not difference < 1e-4:
+        raise ValueError(f"the exported graph differs from the generator by {difference:.2g} in radiance; not written")
+    return difference

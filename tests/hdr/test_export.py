@@ -1,0 +1,128 @@
+"""Exported graphs: the same numbers as the network in another program, for sizes that they were not made with."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import hdr.export
+from hdr.cli import main
+from hdr.export import MergeGraph, _difference, _program, calibration_inputs, example_inputs, export_merge
+from hdr.fusion import observe
+from hdr.nn import Generator
+from hdr.radiometry import inverse_mu_law
+from hdr.weights import save_generator
+from tests.hdr.brackets import photographed, textured
+from tests.hdr.generators import random_generator
+
+# Tracing takes long: it is done once, by one process.
+pytestmark = pytest.mark.xdist_group("export")
+
+NAMES = ("ldr", "exposures", "light", "noise", "displacement")
+
+
+def generator() -> Generator:
+    torch.manual_seed(0)
+    made = Generator(base_channels=8, scales=1, deep_supervision=False)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
+    return made.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def program() -> torch.export.ExportedProgram:
+    with torch.no_grad():
+        return _program(MergeGraph(generator(), 3), 3, generator().stride)
+
+
+@pytest.fixture(autouse=True)
+def traced(program: torch.export.ExportedProgram, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is exported for three exposures, its program is that of :func:`generator`."""
+    monkeypatch.setattr(hdr.export, "_program", lambda graph, count, stride: program)
+
+
+@pytest.fixture(scope="module")
+def onnx(program: torch.export.ExportedProgram, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("onnxruntime")
+    path = tmp_path_factory.mktemp("export") / "merge.onnx"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hdr.export, "_program", lambda graph, count, stride: program)
+        assert export_merge(generator(), path) < 1e-4
+    return path
+
+
+def test_a_graph_is_observation_and_generator_in_one() -> None:
+    scene = textured(32, 48, brightest=0.9)
+    bracket = photographed([scene, scene.roll(2, dims=-1), scene], noise=2e-3)
+    displacement = torch.zeros(3, 2, 32, 48)
+    radiance, weights = MergeGraph(generator(), 3)(
+        bracket.ldr, bracket.exposures, *calibration_inputs(bracket.calibration), displacement
+    )
+    observations = observe(bracket.ldr, bracket.exposures, bracket.calibration)
+    merged = generator()(observations[None], bracket.exposures[None], displacement[None], 1)
+    torch.testing.assert_close(radiance, inverse_mu_law(merged.radiance[0]).clamp_min(0), atol=2e-4, rtol=1e-3)
+    torch.testing.assert_close(weights, merged.weights[0, :, 0], atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (24, 104), (136, 40)])
+def test_onnxruntime_gives_what_the_network_gives(onnx: Path, size: tuple[int, int]) -> None:
+    import onnxruntime
+
+    inputs = example_inputs(3, *size)
+    expected = MergeGraph(generator(), 3)(*inputs)
+    session = onnxruntime.InferenceSession(onnx)
+    found = session.run(None, {name: tensor.numpy() for name, tensor in zip(NAMES, inputs, strict=True)})
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs.detach().numpy(), atol=1e-4)
+    assert [output.name for output in session.get_outputs()] == ["radiance", "weights"]
+
+
+def test_a_program_of_pytorch_gives_what_the_network_gives(tmp_path: Path) -> None:
+    made = generator().train()
+    assert export_merge(made, tmp_path / "merge.pt2") < 1e-4
+    assert made.training  # it comes back as it was
+    inputs = example_inputs(3, 48, 24)
+    found = torch.export.load(tmp_path / "merge.pt2").module()(*inputs)
+    torch.testing.assert_close(found, MergeGraph(generator(), 3)(*inputs), atol=1e-5, rtol=1e-4)
+
+
+def test_a_graph_that_computes_something_else_is_refused(onnx: Path) -> None:
+    with torch.no_grad(), pytest.raises(ValueError, match="differs from the generator by"):
+        _difference(MergeGraph(random_generator("tiny"), 3), onnx, example_inputs(3, 32, 40))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["small", "--out", "merge.txt"], "ends in .txt"),
+        (["small", "--out", "merge.onnx", "--exposures", "1"], "Must be >= 2"),
+        (["huge", "--out", "merge.onnx"], "huge"),
+        (["small", "--out", "nowhere/merge.onnx"], "there is no folder nowhere"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_at_once(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", *words]) == 1
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_exports_what_it_is_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exported = []
+
+    def export(generator: Generator, path: Path, **options: object) -> float:
+        exported.append((generator.config["scales"], path, options))
+        return 2e-7
+
+    monkeypatch.setattr("hdr.cli.export.export_merge", export)
+    save_generator(generator(), tmp_path / "mine.safetensors")
+    out = tmp_path / "merge.onnx"
+    assert main(["export", str(tmp_path / "mine.safetensors"), "--out", str(out), "--exposures", "5", "--force"]) == 0
+    assert exported == [(1, out, {"count": 5, "overwrite": True})]
+    assert f"Wrote {out}: 5 exposures of any multiple of 2 pixels; within 2e-07" in capsys.readouterr().out
