@@ -82,6 +82,56 @@ def test_internal_links_lead_to_files_and_anchors_that_are_there(pages):
     assert not broken
 
 
+class Tables(HTMLParser):
+    """The tables of a page, as rows of cells, each of which is a list of words."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.found: list[list[list[list[str]]]] = []
+        self._cell: list[str] | None = None
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "table":
+            self.found.append([])
+        elif self.found and tag == "tr":
+            self.found[-1].append([])
+        elif self.found and tag in ("td", "th"):
+            self._cell = []
+            self.found[-1][-1].append(self._cell)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th"):
+            self._cell = None
+
+    def handle_data(self, data: str) -> None:
+        if self._cell is not None:
+            self._cell += data.split()
+
+
+@on_the_site
+def test_tables_are_no_wider_than_the_text(site):
+    """From 1,000 pixels on the text is 46 em wide, and a cell can be no narrower than its longest word."""
+    from matplotlib import font_manager  # which brings the font
+    from PIL import ImageFont
+
+    size, padding, text_width = 16, 17, 46 * 16
+    # DejaVu Sans is wider than what browsers take by a tenth; code is smaller, but of wide letters.
+    font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), 100)
+    too_wide = []
+    for page in site.rglob("*.html"):
+        for table in Tables(page).found:
+            columns = max(map(len, table), default=0)
+            longest = [
+                max(font.getlength(word) for row in table if len(row) > i for word in row[i] or [""])
+                for i in range(columns)
+            ]
+            width = sum(longest) * 0.9 * size / 100 + columns * padding
+            if width > text_width:
+                too_wide.append((page.name, round(width), table[0]))
+    assert not too_wide
+
+
 @on_the_site
 def test_formulas_have_a_font_with_mathematical_tables(site):
     styles = (site / "_static" / "site.css").read_text()
@@ -145,6 +195,7 @@ TOLERANCES = {
     "steps.md": (0.35, 0.05),
     "getting-started.md": (0.02, 0.001),
     "language-models.md": (0.02, 0.001),
+    "audio.md": (0.05, 0.02),
     "text.md": (0.02, 0.001),
 }
 MEASURED = re.compile(r"-?\d+\.\d+(?:e[-+]\d+)?|\d+(?=\s?%)")
