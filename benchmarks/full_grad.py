@@ -3,8 +3,10 @@
     python benchmarks/full_grad.py                        time and memory of four models
     python benchmarks/full_grad.py --models all           exactness and cost of every torchvision model
     python benchmarks/full_grad.py --models swin_t,vgg16 --batch-size 16
+    python benchmarks/full_grad.py --models small         recurrent networks and small timm models, where Python counts
 
-Times are medians of interleaved repetitions, as multiples of one forward-backward pass with respect to the input.
+Times are medians of interleaved repetitions, as multiples of one forward-backward pass with respect to the input; of
+one thread on the CPU processor time, which does not depend on what else the machine does.
 Memory is the peak above the loaded model, each method in a process of its own.
 """
 
@@ -14,7 +16,7 @@ import gc
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -72,12 +74,73 @@ def load(name: str, batch_size: int, device: str) -> tuple[nn.Module, Tensor]:
     return model, torch.randn(batch_size, 3, size, size, device=device)
 
 
+class Recurrent(nn.Module):
+    """A recurrent network, or a loop over a cell, whose last hidden state is classified."""
+
+    def __init__(self, core: nn.RNNBase | nn.RNNCellBase) -> None:
+        super().__init__()
+        self.core = core
+        self.head = nn.Linear(core.hidden_size, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the scores of five classes, for (N, steps, features)."""
+        if isinstance(self.core, nn.RNNBase):
+            return self.head(self.core(x)[0][:, -1])
+        state = None
+        for step in range(x.shape[1]):
+            state = self.core(x[:, step], state)
+        return self.head(state[0] if isinstance(state, tuple) else state)
+
+
+# The core and the number of steps.
+RECURRENT: dict[str, tuple[Callable[[], nn.RNNBase | nn.RNNCellBase], int]] = {
+    "LSTM, 64 to 128": (lambda: nn.LSTM(64, 128, batch_first=True), 50),
+    "LSTM, 128 to 256": (lambda: nn.LSTM(128, 256, batch_first=True), 50),
+    "GRU, 64 to 128": (lambda: nn.GRU(64, 128, batch_first=True), 50),
+    "LSTMCell, 64 to 128": (lambda: nn.LSTMCell(64, 128), 50),
+    "GRUCell, 64 to 128": (lambda: nn.GRUCell(64, 128), 200),
+}
+TIMM = ("edgenext_xx_small", "mobilevit_xxs", "mobilevitv2_050", "tinynet_e", "gcvit_xxtiny")
+
+
+def small_models(dtype: torch.dtype) -> Iterator[tuple[str, nn.Module, Tensor]]:
+    """Yield small models and two examples for each; images of 96 pixels, or of 224 where a model needs that."""
+    import timm
+
+    for name, (make_core, n_steps) in RECURRENT.items():
+        torch.manual_seed(0)
+        core = make_core()
+        yield (
+            f"{name}, {n_steps} steps",
+            Recurrent(core).eval().to(dtype),
+            torch.randn(2, n_steps, core.input_size).to(dtype),
+        )
+    for name in TIMM:
+        torch.manual_seed(0)
+        size = 224 if name.startswith("gcvit") else 96
+        model = timm.create_model(name, pretrained=False).eval().to(dtype)
+        yield f"{name}, {size} pixels", model, torch.randn(2, 3, size, size).to(dtype)
+
+
+def small(repetitions: int) -> None:
+    """Print the cost of attributions that sum to F, batch 2."""
+    print("model | one pass, float32 | attributions | one pass, float64 | attributions")
+    print("--- | --- | --- | --- | ---")
+    for (name, single, x), (_, double, y) in zip(small_models(torch.float32), small_models(torch.float64), strict=True):
+        cells = [name]
+        for model, images in ((single, x), (double, y)):
+            times = interleaved_medians(["bare", "conserved"], model, images, repetitions)
+            cells += [f"{1000 * times['bare']:.1f} ms", f"{times['conserved'] / times['bare']:.2f}"]
+        print(" | ".join(cells), flush=True)
+
+
 def seconds(method: Callable[[nn.Module, Tensor], None], model: nn.Module, x: Tensor) -> float:
-    start = time.perf_counter()
+    clock = time.perf_counter if x.is_cuda or torch.get_num_threads() > 1 else time.process_time
+    start = clock()
     method(model, x)
     if x.is_cuda:
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def interleaved_medians(methods: list[str], model: nn.Module, x: Tensor, repetitions: int) -> dict[str, float]:
@@ -149,7 +212,7 @@ def exactness(name: str, repetitions: int) -> str:
 
 def main(
     *,
-    models: Annotated[str, Parameter(help="Names of torchvision models, separated by commas, or 'all'.")] = FOUR,
+    models: Annotated[str, Parameter(help="Torchvision models, separated by commas; 'all'; or 'small'.")] = FOUR,
     batch_size: PositiveInt = 1,
     repetitions: PositiveInt = 7,
     threads: PositiveInt = 1,
@@ -161,6 +224,8 @@ def main(
     torch.set_num_threads(threads)
     if peak_of is not None:
         print(measure_own_peak(peak_of, *load(models, batch_size, device)))
+    elif models == "small":
+        small(repetitions)
     elif models == "all":
         print("model | image size | relative delta | bias terms | paper map, forward-backward times")
         print("--- | --- | --- | --- | ---")

@@ -15,11 +15,12 @@ STARTS = {
     "import captum_ext": ["-c", "import captum_ext"],
     "from captum_ext import IDGI": ["-c", "from captum_ext import IDGI"],
     "import captum_ext.metrics": ["-c", "import captum_ext.metrics"],
-    "import captum_ext.evaluation": ["-c", "import captum_ext.evaluation"],
+    "from captum_ext.evaluation import evaluate": ["-c", "from captum_ext.evaluation import evaluate"],
     "import hdr": ["-c", "import hdr"],
     "captum-ext --help": ["-m", "captum_ext.cli", "--help"],
     "captum-ext evaluate --help": ["-m", "captum_ext.cli", "evaluate", "--help"],
     "hdr --help": ["-m", "hdr.cli", "--help"],
+    "hdr merge --help": ["-m", "hdr.cli", "merge", "--help"],
 }
 
 

@@ -46,7 +46,7 @@ def test_base_is_enough(code: str):
 
 
 def test_what_is_hidden_is_missed():
-    finished = python("-c", "import tests.base_install, captum_ext.evaluation")
+    finished = python("-c", "import tests.base_install; from captum_ext.evaluation import evaluate")
     assert "is missing: pip install 'captum-ext[cli]' brings it." in finished.stderr
 
 

@@ -1,21 +1,27 @@
 """Image classifiers by name, with their weights, preprocessing and baselines."""
 
-from captum_ext.attr._common.blur import blur_within_borders
-from captum_ext.classifiers.baselines import ImageBaseline, image_baseline
-from captum_ext.classifiers.digits import Digits, scanned_digits, train_classifier
-from captum_ext.classifiers.efficientnets import efficientnet_lite
-from captum_ext.classifiers.images import ImageFileError, read_image
-from captum_ext.classifiers.models import (
-    Classifier,
-    Preprocessing,
-    explained_model,
-    imagenet_preprocessing,
-    load_classifier,
-)
-from captum_ext.classifiers.outputs import Logits, ModelError, Output, Probabilities
-from captum_ext.classifiers.photograph import Photograph, photographs
-from captum_ext.classifiers.seen_image import SeenImage, seen_image
-from captum_ext.classifiers.weights import WeightsFileError, load_weights
+from typing import TYPE_CHECKING
+
+from captum_ext._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from captum_ext.attr._common.blur import blur_within_borders
+    from captum_ext.classifiers.baselines import image_baseline
+    from captum_ext.classifiers.choices import ImageBaseline, Output
+    from captum_ext.classifiers.digits import Digits, scanned_digits, train_classifier
+    from captum_ext.classifiers.efficientnets import efficientnet_lite
+    from captum_ext.classifiers.images import ImageFileError, read_image
+    from captum_ext.classifiers.models import (
+        Classifier,
+        Preprocessing,
+        explained_model,
+        imagenet_preprocessing,
+        load_classifier,
+    )
+    from captum_ext.classifiers.outputs import Logits, ModelError, Probabilities
+    from captum_ext.classifiers.photograph import Photograph, photographs
+    from captum_ext.classifiers.seen_images import SeenImage, seen_image
+    from captum_ext.classifiers.weights import WeightsFileError, load_weights
 
 __all__ = [
     "Classifier",
@@ -43,3 +49,48 @@ __all__ = [
     "seen_image",
     "train_classifier",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "baselines": ("image_baseline",),
+        "choices": (
+            "ImageBaseline",
+            "Output",
+        ),
+        "digits": (
+            "Digits",
+            "scanned_digits",
+            "train_classifier",
+        ),
+        "efficientnets": ("efficientnet_lite",),
+        "images": (
+            "ImageFileError",
+            "read_image",
+        ),
+        "models": (
+            "Classifier",
+            "Preprocessing",
+            "explained_model",
+            "imagenet_preprocessing",
+            "load_classifier",
+        ),
+        "outputs": (
+            "Logits",
+            "ModelError",
+            "Probabilities",
+        ),
+        "photograph": (
+            "Photograph",
+            "photographs",
+        ),
+        "seen_images": (
+            "SeenImage",
+            "seen_image",
+        ),
+        "weights": (
+            "WeightsFileError",
+            "load_weights",
+        ),
+    },
+)

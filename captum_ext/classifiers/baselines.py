@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
 
 import torch
 from torch import Tensor
 
 from captum_ext.attr._common.blur import BLUR_SIGMA, blur_within_borders
-
-
-class ImageBaseline(str, Enum):
-    """Where a path to an image starts."""
-
-    BLACK = "black"
-    WHITE = "white"
-    MEAN = "mean"
-    """The mean colour of the training data, which normalisation maps to zero, Captum's default."""
-    BLUR = "blur"
-    """The image itself, blurred with sigma = 20 pixels."""
+from captum_ext.classifiers.choices import ImageBaseline
 
 
 def image_baseline(kind: ImageBaseline, images: Tensor, mean: Sequence[float]) -> Tensor:

@@ -19,7 +19,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from captum_ext.classifiers.outputs import Logits, ModelError, Output, Probabilities
+from captum_ext.classifiers.choices import Output
+from captum_ext.classifiers.outputs import Logits, ModelError, Probabilities
 from captum_ext.classifiers.weights import load_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

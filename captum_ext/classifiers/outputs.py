@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
 from torch import Tensor, nn
 
 from captum_ext._errors import RefusedError
@@ -11,13 +9,6 @@ from captum_ext._errors import RefusedError
 
 class ModelError(RefusedError):
     """A model cannot be made; the message says why and what to do."""
-
-
-class Output(str, Enum):
-    """Which output of a classifier is explained."""
-
-    PROBABILITY = "probability"
-    LOGIT = "logit"
 
 
 class Logits(nn.Module):

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from rich.markup import escape
 
 from captum_ext._errors import printable
 from captum_ext.cli._console import console, print_failures, print_table
-from captum_ext.evaluation import METRICS, EvaluationSettings
-from captum_ext.evaluation import evaluate as measure
-from captum_ext.evaluation.outcome import RESULTS, SUMMARY
-from captum_ext.evaluation.ranks import is_first_process
-from captum_ext.evaluation.report import REPORT
-from captum_ext.evaluation.settings import Flag
-from captum_ext.evaluation.summary import missing_values
-from captum_ext.methods import method_named
+from captum_ext.evaluation.settings import EvaluationSettings, Flag
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def evaluate(
@@ -45,8 +41,17 @@ def evaluate(
     accept_versions
         Go on with results of other versions of the packages, or of other weights.
     """
+    # Here, as everywhere in the commands: help imports nothing that computes, which takes seconds.
+    import pandas as pd
+
+    from captum_ext import evaluation
+    from captum_ext.evaluation.outcome import RESULTS, SUMMARY
+    from captum_ext.evaluation.ranks import is_first_process
+    from captum_ext.evaluation.report import REPORT
+    from captum_ext.evaluation.summary import missing_values
+
     settings = settings or EvaluationSettings()
-    found = measure(
+    found = evaluation.evaluate(
         settings.model,
         data,
         out=out,
@@ -61,7 +66,7 @@ def evaluate(
     for metric in found["metric"].unique():
         _print_summary(metric, summary[summary["metric"] == metric])
         if why := missing_values(found, metric):
-            console().print(escape(f"{METRICS[metric].title}: {why}"))
+            console().print(escape(f"{evaluation.METRICS[metric].title}: {why}"))
     failed = found[found["status"] == "failed"].drop_duplicates("image")
     written = ", ".join(printable(out / name) for name in (REPORT, RESULTS))
     console().print(escape(f"report and table: {written}"))
@@ -69,6 +74,9 @@ def evaluate(
 
 
 def _print_summary(metric: str, summary: pd.DataFrame) -> None:
+    from captum_ext.evaluation import METRICS
+    from captum_ext.methods import method_named
+
     about = METRICS[metric]
     if not len(summary):
         return
@@ -79,10 +87,10 @@ def _print_summary(metric: str, summary: pd.DataFrame) -> None:
 
 
 def _cells(row: Any) -> tuple[str, ...]:
-    if pd.isna(row.mean):
+    if math.isnan(row.mean):
         return str(row.n_images), "-", "-", "", ""
     own = str(row.n_images), f"{row.mean:.3f}", f"[{row.low:.3f}, {row.high:.3f}]"
-    if pd.isna(row.wins):
+    if math.isnan(row.wins):
         return *own, "", ""
     interval = f"[{row.difference_low:+.3f}, {row.difference_high:+.3f}]"
     return *own, f"{row.wins:.0f}/{row.n_compared:.0f}", f"{row.difference:+.3f} {interval}"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
 from captum_ext._errors import printable
 from captum_ext.cli._console import WHAT_IDGI_SAYS, console, print_failures, print_table
-from captum_ext.evaluation import explain as library
 from captum_ext.evaluation.settings import ExplanationSettings, Flag
-from captum_ext.methods import MethodResult, method_named
+
+if TYPE_CHECKING:
+    from captum_ext.methods import MethodResult
 
 _ABOUT_DELTA = (
     "delta: sum of the attributions less the change of the output. IDGI's is 0 at any --n-steps, so it cannot tell "
@@ -35,6 +37,9 @@ def explain(
     force
         Replace existing files.
     """
+    from captum_ext.evaluation import explain as library
+    from captum_ext.methods import method_named
+
     failures = {}
     for found in library.explain(images, out, settings=settings, force=force, progress=True):
         if found.explanation is None:

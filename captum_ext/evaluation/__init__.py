@@ -3,9 +3,11 @@
 It needs what the extra ``captum-ext[cli]`` brings.
 """
 
-from captum_ext._errors import extra
+from typing import TYPE_CHECKING
 
-with extra("cli"):
+from captum_ext._lazy import lazy_names
+
+if TYPE_CHECKING:
     from captum_ext.evaluation.dataset import DatasetError
     from captum_ext.evaluation.measures import METRICS, Metric, MetricFunction
     from captum_ext.evaluation.run import evaluate
@@ -41,3 +43,25 @@ __all__ = [
     "evaluate",
     "summarize",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "dataset": ("DatasetError",),
+        "measures": ("METRICS", "Metric", "MetricFunction"),
+        "run": ("evaluate",),
+        "settings": (
+            "ClassFrom",
+            "EvaluationSettings",
+            "ExplanationSettings",
+            "Importance",
+            "InformationMeasure",
+            "Protocol",
+            "StepPlacement",
+        ),
+        "store": ("StoreError",),
+        "summary": ("summarize",),
+        "table": ("Row",),
+    },
+    needs="cli",
+)

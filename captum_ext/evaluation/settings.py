@@ -14,16 +14,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-import torch
 from cyclopts import Parameter, Token
 from cyclopts.types import NonNegativeInt, PositiveInt
 from cyclopts.validators import Number
-from torch import nn
 
 from captum_ext._errors import InvalidArgumentError
-from captum_ext.classifiers import ImageBaseline, Output
+from captum_ext.classifiers.choices import ImageBaseline, Output
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class ClassFrom(str, Enum):
@@ -321,6 +322,8 @@ def as_json(settings: EvaluationSettings, data: str) -> dict[str, Any]:
 
 def versions(model: nn.Module) -> dict[str, str]:
     """Return the versions of what computes: packages by number, the model's weights by their SHA-256."""
+    import torch  # here, since options alone, as help shows them, need none of it
+
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

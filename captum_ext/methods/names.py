@@ -212,7 +212,8 @@ class MethodFunction(Protocol):
         """
 
 
-GivenMethod = Method | type[Attribution] | MethodFunction
+# No type says that a function may take some of these arguments more.
+GivenMethod = Method | type[Attribution] | MethodFunction | Callable[..., Tensor]
 GivenMethods = Sequence[str | GivenMethod] | Mapping[str, str | GivenMethod]
 
 

@@ -38,7 +38,9 @@ def naive_gradients(model: nn.Module, x: Tensor, target: int) -> tuple[Tensor, l
     for layer, _ in outputs:
         bias = layer.bias.detach()
         if isinstance(layer, nn.BatchNorm2d):
-            bias = bias - layer.running_mean * layer.weight.detach() / (layer.running_var + layer.eps).sqrt()
+            assert layer.running_mean is not None
+            assert layer.running_var is not None
+            bias = bias - layer.running_mean * layer.weight.detach() / torch.sqrt(layer.running_var + layer.eps)
         biases.append(bias)
     return gradient, adjoints, biases
 
@@ -50,17 +52,17 @@ def naive_full_grad(model: nn.Module, x: Tensor, target: int, *, simple: bool = 
     for adjoint, bias in zip(adjoints, biases, strict=True):
         if adjoint.dim() == 4:
             maps = adjoint if simple else adjoint * bias.reshape(1, -1, 1, 1)
-            saliency = saliency + upsample(rescale(maps), x.shape[2:])
+            saliency = saliency + upsample(rescale(maps), (x.shape[2], x.shape[3]))
     return saliency
 
 
 def naive_smooth_full_grad(model: nn.Module, x: Tensor, target: int, noises: list[Tensor]) -> Tensor:
     """SmoothFullGrad's map for given noise."""
-    sums = None
+    sums: list[Tensor] = []
     for noise in noises:
         noisy = x + noise
         gradient, adjoints, biases = naive_gradients(model, noisy, target)
         maps = [(gradient * noisy).sum(1, keepdim=True)]
         maps += [a * b.reshape(1, -1, 1, 1) for a, b in zip(adjoints, biases, strict=True) if a.dim() == 4]
-        sums = maps if sums is None else [total + own for total, own in zip(sums, maps, strict=True)]
-    return torch.stack([upsample(rescale(total), x.shape[2:]) for total in sums]).sum(0)
+        sums = [total + own for total, own in zip(sums, maps, strict=True)] if sums else maps
+    return torch.stack([upsample(rescale(total), (x.shape[2], x.shape[3])) for total in sums]).sum(0)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,7 +87,7 @@ with unwound_when_terminated(), write(pathlib.Path({str(tmp_path / "map.npy")!r}
 
 @pytest.mark.parametrize("package", [captum_ext.cli, hdr.cli], ids=["captum_ext", "hdr"])
 def test_commands_unwind_when_they_are_terminated(package, monkeypatch: pytest.MonkeyPatch):
-    seen = []
+    seen: list[Any] = []
 
     def app(_: object) -> int:
         seen.append(signal.getsignal(signal.SIGTERM))

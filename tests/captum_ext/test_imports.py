@@ -33,7 +33,7 @@ def test_the_methods_bring_nothing_that_captum_does_not(with_captum):
     loaded = modules_after("import captum.attr, tqdm\nfrom captum_ext import *")
     assert packages(loaded - with_captum) <= {"captum_ext"}
     rooms = {name.split(".")[1] for name in loaded if name.startswith("captum_ext.")}
-    assert rooms == {"_captum", "_errors", "attr"}
+    assert rooms == {"_captum", "_errors", "_lazy", "attr"}
 
 
 def test_the_measures_bring_nothing_that_captum_does_not(with_captum):

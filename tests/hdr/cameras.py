@@ -52,10 +52,11 @@ def drawn_light(height: int = 192, width: int = 256, seed: int = 0, stops: float
     """
     rng = np.random.default_rng(seed)
     # Blurred noise of four sizes has the spectrum of photographs; a few flat shapes have their edges.
-    ev = sum(
+    waves: list[np.ndarray] = [
         cv2.GaussianBlur(rng.normal(size=(height, width)), (0, 0), size, borderType=cv2.BORDER_REFLECT) * size * weight
         for size, weight in ((32.0, 1.6), (12.0, 0.8), (4.0, 0.3), (1.5, 0.1))
-    )
+    ]
+    ev = np.sum(waves, axis=0)
     for _ in range(12):
         top, left = rng.integers(height), rng.integers(width)
         ev[top : top + rng.integers(10, height // 3), left : left + rng.integers(10, width // 3)] += rng.normal() * 1.5
@@ -93,7 +94,7 @@ def exposures_of(
         picture = np.rint(ldr * levels) / levels
         if jpeg is not None:
             coded = cv2.imencode(".jpg", np.rint(picture * 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, jpeg])[1]
-            picture = cv2.imdecode(coded, cv2.IMREAD_COLOR) / 255.0
+            picture = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)) / 255.0
         pictures.append(picture)
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().contiguous()
 

@@ -1,6 +1,7 @@
 """Displacement of whole images: a known shift is found, what stands still stays, and a part is part of the whole."""
 
 import warnings
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from tests.hdr.brackets import EXPOSURES, ldr_of, photographed, textured
 INNER = (slice(None), slice(12, -12), slice(12, -12))
 
 
-def shifted(height: int, width: int, x: int, y: int, **arguments: float) -> tuple[Tensor, Tensor]:
+def shifted(height: int, width: int, x: int, y: int, **arguments: Any) -> tuple[Tensor, Tensor]:
     """A scene, and the same seen x pixels further right and y further down."""
     margin = 24
     wide = textured(height + 2 * margin, width + 2 * margin, **arguments)
@@ -46,8 +47,8 @@ def test_a_known_shift_is_found_to_a_tenth_of_a_pixel(x: int, y: int) -> None:
 def test_a_shift_by_half_a_pixel_is_found() -> None:
     # Two pixels in one, of a scene that was shifted by one.
     here, there = shifted(256, 320, 3, -1)
-    small = [torch.nn.functional.avg_pool2d(scene, 2) for scene in (here, there)]
-    assert_is(dense_displacement(*small, limit=1.0), 1.5, -0.5, 0.1)
+    here, there = (torch.nn.functional.avg_pool2d(scene, 2) for scene in (here, there))
+    assert_is(dense_displacement(here, there, limit=1.0), 1.5, -0.5, 0.1)
 
 
 @pytest.mark.parametrize(("other", "limit"), [(4.0, 1 / 4), (16.0, 1 / 16)])
@@ -131,7 +132,7 @@ def test_a_tripod_bracket_is_left_as_it_is_but_for_what_moved() -> None:
 
 
 @pytest.mark.parametrize("mode", ["auto", "off"])
-def test_off_takes_the_exposures_as_they_lie(mode: str) -> None:
+def test_off_takes_the_exposures_as_they_lie(mode: Literal["auto", "off"]) -> None:
     moved = float(align(hand_held(shake=10), mode).displacement.abs().max())
     assert (moved > 9) == (mode == "auto")
 
@@ -152,7 +153,7 @@ def test_a_camera_whose_motion_cannot_be_told_is_noted_or_refused(flat: float) -
 
 def test_unknown_modes_are_refused() -> None:
     with pytest.raises(ValueError, match="mode must be one of auto, on, off, got 'maybe'"):
-        align(hand_held(32, 32), "maybe")
+        align(hand_held(32, 32), "maybe")  # type: ignore[arg-type]
 
 
 def test_progress_is_told_after_every_exposure() -> None:

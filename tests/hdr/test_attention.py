@@ -11,7 +11,8 @@ def test_attention_is_the_published_formula_with_the_reference_as_the_query() ->
     gate = SpatialAttentionGate(6)
     reference, aligned = torch.randn(2, 6, 5, 7), torch.randn(2, 6, 5, 7)
     # sigmoid(psi(sigma(W_x x + W_g g + b))) (Oktay et al., 2018, equation 1), as products of matrices.
-    query = torch.einsum("oc,bchw->bohw", gate.query.weight[:, :, 0, 0], reference) + gate.query.bias.view(1, -1, 1, 1)
+    query = torch.einsum("oc,bchw->bohw", gate.query.weight[:, :, 0, 0], reference)
+    query = query + gate.get_parameter("query.bias").view(1, -1, 1, 1)
     key = torch.einsum("oc,bchw->bohw", gate.key.weight[:, :, 0, 0], aligned)
     hidden = torch.where(query + key > 0, query + key, 0.1 * (query + key))
     expected = 1 / (1 + torch.exp(-F.conv2d(hidden, gate.score.weight, gate.score.bias, padding=1)))
@@ -30,7 +31,7 @@ def test_attention_keeps_the_aligned_features_scale_place_by_place() -> None:
 
 def test_blocks_keep_the_size_and_leak() -> None:
     block = ConvBlock(3, 5, kernel_size=3)
-    block[0].weight.data.zero_()
-    block[0].bias.data.fill_(-2.0)
+    block.get_parameter("0.weight").data.zero_()
+    block.get_parameter("0.bias").data.fill_(-2.0)
     assert torch.equal(block(torch.rand(1, 3, 6, 7)), torch.full((1, 5, 6, 7), -0.2))
     assert ConvBlock(3, 5, stride=2)(torch.rand(1, 3, 6, 8)).shape == (1, 5, 3, 4)

@@ -26,7 +26,7 @@ EVS = (-2.0, 0.0, 2.0)
 def error_in_ev(response: Response, curve: str, ldr: Tensor, white: int = 255) -> float:
     """Mean |EV| between a response and the camera's own, where exposures share values; light has no scale."""
     shared = ldr[1:][ldr[1:] < (white - 4) / 255]
-    low, high = int(max(8, 255 * ldr[:-1].quantile(0.05))), int(255 * shared[::7].quantile(0.99))
+    low, high = max(8, int(255 * ldr[:-1].quantile(0.05))), int(255 * shared[::7].quantile(0.99))
     levels = np.arange(low, high)
     true = np.log2(CURVES[curve](levels / white))
     found = np.log2(response.to_linear(torch.from_numpy(levels / 255)).numpy())

@@ -27,7 +27,7 @@ def generator() -> Generator:
     made = Generator(base_channels=8, scales=1, deep_supervision=False)
     with torch.no_grad():
         for parameter in made.parameters():
-            parameter += 0.05 * torch.randn_like(parameter)
+            parameter.add_(0.05 * torch.randn_like(parameter))
     return made.eval().requires_grad_(False)
 
 

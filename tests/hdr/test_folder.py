@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,8 +70,10 @@ def test_a_long_exposure_is_no_gap(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", ["camera", "size", "serial"])
 def test_cameras_and_sizes_are_not_mixed(tmp_path: Path, change: str) -> None:
     for number, time in enumerate(TIMES):
-        shoot(tmp_path / f"A{number}.jpg", number, time, **{"serial": "7"})
-        other = {"camera": "Two"} if change == "camera" else {"size": (48, 24)} if change == "size" else {"serial": "8"}
+        shoot(tmp_path / f"A{number}.jpg", number, time, serial="7")
+        other: dict[str, Any] = (
+            {"camera": "Two"} if change == "camera" else {"size": (48, 24)} if change == "size" else {"serial": "8"}
+        )
         shoot(tmp_path / f"B{number}.jpg", number + (10 if change == "size" else 0), time, **{"serial": "7", **other})
     groups = found(find_brackets(tmp_path))
     assert sorted(groups) == [["A0.jpg", "A1.jpg", "A2.jpg"], ["B0.jpg", "B1.jpg", "B2.jpg"]]

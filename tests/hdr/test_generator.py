@@ -1,6 +1,7 @@
 """The generator: before training the physical merge, after it an explicit one, local and bounded."""
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -97,7 +98,7 @@ def test_result_is_never_below_the_references_saturation(exposures: tuple[float,
     assert 0.02 < clipped.float().mean() < 0.9
     dark = random_generator()
     with torch.no_grad():
-        dark.refinement[-1].bias -= 5.0
+        list(dark.refinement.parameters())[-1].sub_(5.0)  # the bias of its last layer
     merged = merged_by(dark, inputs).radiance
     assert bool((merged[clipped] >= clipping - 1e-6).all())
     assert bool((merged[ours < mu_law(torch.tensor(0.9 / exposures[reference]))] < 0).all())
@@ -108,9 +109,10 @@ def test_weights_are_those_of_physics_and_of_the_judge_together() -> None:
     generator = Generator.from_preset("tiny", alignment="none").eval()
     physics = merged_by(generator, inputs).weights
     with torch.no_grad():
-        generator.judges[0].logits.bias += 3.0  # one logit for all exposures changes nothing
+        last: Any = generator.judges[0].logits
+        last.bias += 3.0  # one logit for all exposures changes nothing
         torch.testing.assert_close(merged_by(generator, inputs).weights, physics, atol=1e-5, rtol=0)
-        generator.judges[0].logits.weight.normal_(std=10.0)
+        last.weight.normal_(std=10.0)
         judged = merged_by(generator, inputs)
     assert (judged.weights - physics).abs().max() > 0.1
     blend = (judged.weights * inverse_mu_law(judged.aligned.tone_mapped)).sum(dim=1)
@@ -164,7 +166,9 @@ def test_exposures_move_no_further_than_the_largest_correction() -> None:
     generator = random_generator()
     with torch.no_grad():
         for stage in generator.alignment:
-            stage.correction.bias.fill_(100.0)  # every scale corrects by all that it may, right and down
+            stage.get_parameter("correction.bias").fill_(
+                100.0
+            )  # every scale corrects by all that it may, right and down
     # The position of each pixel as its radiance: what is read tells where it was read.
     ramp = torch.arange(96.0).expand(1, 2, 3, 32, 96) / 96
     rest = torch.zeros(1, 2, 3, 32, 96) + 0.01
@@ -177,7 +181,8 @@ def test_exposures_move_no_further_than_the_largest_correction() -> None:
 
 def test_a_region_with_its_surroundings_is_merged_as_in_the_whole() -> None:
     # In float64: random logits make differences of rounding visible that belong to no distance.
-    generator, inputs = random_generator().double(), tuple(part.double() for part in inputs_of(24, 320))
+    generator, (ldr, radiance, displacement) = random_generator().double(), inputs_of(24, 320)
+    inputs = ldr.double(), radiance.double(), displacement.double()
     whole = merged_by(generator, inputs).radiance
     with torch.no_grad():
         region = generator(inputs[0], inputs[1], inputs[2][..., 64:], 1, torch.tensor([[0, 64]])).radiance
@@ -217,7 +222,7 @@ def test_other_inputs_are_refused(change: dict[int, Tensor], said: str) -> None:
         ({"alignment": "flow"}, "alignment"),
     ],
 )
-def test_impossible_architectures_are_refused(arguments: dict[str, object], word: str) -> None:
+def test_impossible_architectures_are_refused(arguments: dict[str, Any], word: str) -> None:
     with pytest.raises(ValueError, match=word):
         Generator(**arguments)
 
@@ -254,7 +259,7 @@ def test_half_precision_leaves_the_physics_exact() -> None:
 def test_cuda_equals_cpu_and_trains_in_bfloat16() -> None:
     generator, inputs = random_generator(), inputs_of(40, 56)
     expected = merged_by(generator, inputs).radiance
-    on_gpu = tuple(part.cuda() for part in inputs)
+    on_gpu = inputs[0].cuda(), inputs[1].cuda(), inputs[2].cuda()
     torch.testing.assert_close(merged_by(generator.cuda(), on_gpu).radiance.cpu(), expected, atol=1e-3, rtol=1e-3)
     with torch.autocast("cuda", torch.bfloat16):
         output = generator.train()(*on_gpu)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -44,11 +45,11 @@ def displaced(scene: Bracket) -> Alignment:
     return Alignment(displacement, scene.size)
 
 
-def trained(preset: str = "tiny", **overrides: object) -> Generator:
+def trained(preset: str = "tiny", **overrides: Any) -> Generator:
     """A generator with random weights whose heads say as much as those of trained ones do: not 0, and no noise."""
     generator = random_generator(preset, **overrides)
     with torch.no_grad():
-        heads = [judge.logits for judge in generator.judges] + [generator.refinement[-1]]
+        heads: list[Any] = [judge.logits for judge in generator.judges] + [[*generator.refinement.children()][-1]]
         for head in [*heads, *(stage.correction for stage in generator.alignment)]:
             head.weight *= 0.1
             head.bias *= 0.1

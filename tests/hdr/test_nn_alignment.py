@@ -17,7 +17,7 @@ from hdr.nn.alignment import (
 def test_deformable_convolution_is_torchvisions(kernel_size: int) -> None:
     layer = DeformableConv(4, kernel_size)
     torch.nn.init.normal_(layer.mix.weight)
-    torch.nn.init.normal_(layer.mix.bias)
+    torch.nn.init.normal_(layer.get_parameter("mix.bias"))
     features = torch.randn(2, 4, 9, 11)
     offsets = 3 * torch.randn(2, 2, layer.taps, 9, 11)
     # torchvision interleaves (dy, dx) per tap and keeps the kernel as (out, in, rows, columns).

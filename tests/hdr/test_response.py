@@ -76,7 +76,7 @@ def test_to_ldr_is_the_inverse_up_to_the_white_level(light: list[float], ldr: li
     torch.testing.assert_close(response.to_ldr(response.to_linear(values)), values, atol=5e-3, rtol=0)
 
 
-@pytest.mark.parametrize("response", [Response.srgb(), Response.gamma(2.2), Response.table(s_curve(LEVELS.numpy()))])
+@pytest.mark.parametrize("response", [Response.srgb(), Response.gamma(2.2), Response.table([*s_curve(LEVELS.numpy())])])
 def test_the_inverse_is_exact_to_a_hundredth_of_a_level(response: Response) -> None:
     ldr = torch.linspace(0.02, 1, 5000, dtype=torch.float64)
     torch.testing.assert_close(response.to_ldr(response.to_linear(ldr)), ldr, atol=0.01 / 255, rtol=0)

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from hdr.data import SyntheticBrackets
 from hdr.data.motion import Layer, compose, moving_layer
-from hdr.data.sample import calibration_of
+from hdr.data.sample import HdrSample, calibration_of
 from hdr.data.scenery import Panorama
 from hdr.data.shapes import SHAPES, figure
 from hdr.data.synthetic import SAME_COUNT, SceneSettings, saturating_scale
@@ -98,7 +99,7 @@ def test_a_crop_lies_in_the_scene(folder: Path) -> None:
         scenes(folder, crop=64)
 
 
-def logarithmic_errors(sample: dict) -> list[float]:
+def logarithmic_errors(sample: HdrSample) -> list[float]:
     """Of each exposure's radiance against the truth, where it shows the scene well."""
     response, errors = calibration_of(sample).response, []
     for ldr, exposure in zip(sample["ldr"], sample["exposures"], strict=True):
@@ -227,11 +228,11 @@ def test_saturating_scale_is_the_quantile() -> None:
 def test_the_references_instant_is_zero_and_the_others_lie_before_and_after_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
+    seen: list[Any] = []
 
-    def recorded(*arguments: object) -> Layer:
+    def recorded(*arguments: Any) -> Layer:
         seen.append(arguments[-1])
-        return moving_layer(*arguments)  # type: ignore[arg-type]
+        return moving_layer(*arguments)
 
     monkeypatch.setattr("hdr.data.synthetic.moving_layer", recorded)
     data = scenes(folder, settings=SceneSettings(objects=(1, 1), exposures=(5,)))

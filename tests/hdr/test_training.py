@@ -19,12 +19,13 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 from torch.utils.data import default_collate
 
 import hdr.training
+from hdr.data.pool import ScenePool
 from hdr.data.sample import make_sample
 from hdr.metrics import psnr_mu
 from hdr.radiometry import inverse_mu_law, mu_law
 from hdr.settings import RunSettings, TrainingSettings
 from hdr.training import AlikeScenes, HdrGan, WholeCheckpoints, merge_batch, train
-from hdr.weights import load_generator
+from hdr.weights import load_generator, save_generator
 from tests.hdr.brackets import photographed, textured
 from tests.hdr.generators import random_generator
 from tests.hdr.panoramas import write_panoramas
@@ -307,9 +308,10 @@ def module_with_trainer(**settings: Any) -> HdrGan:
     optimizers = module.configure_optimizers()
     module.optimizers = lambda *_: optimizers  # type: ignore[method-assign,assignment]
     module._trainer = SimpleNamespace(callbacks=[], is_global_zero=False)  # type: ignore[assignment]
-    module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign,assignment]
+    module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign,assignment,misc]
     module.clip_gradients = lambda *_, **__: None  # type: ignore[method-assign]
-    module.log = module.log_dict = lambda *_, **__: None  # type: ignore[method-assign,assignment]
+    module.log = lambda *_, **__: None  # type: ignore[method-assign]
+    module.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
     return module.train()
 
 
@@ -373,7 +375,7 @@ def test_weights_are_averaged_exponentially_from_the_first_update_on() -> None:
 
 def test_given_weights_are_the_averages_too(tmp_path: Path) -> None:
     module, given = HdrGan(small()), random_generator()
-    hdr.training.save_generator(given, tmp_path / "a.safetensors", dtype=torch.float32)
+    save_generator(given, tmp_path / "a.safetensors", dtype=torch.float32)
     hdr.training._start_from(tmp_path / "a.safetensors", module)
     for generator in (module.generator, module.averaged_generator):
         assert all(torch.equal(tensor, given.state_dict()[name]) for name, tensor in generator.state_dict().items())
@@ -400,7 +402,7 @@ def test_the_discriminator_learns_only_after_the_warm_up() -> None:
     assert [module._adversarial_weight(p) for p in (0.2, 0.5)] == [0.0, 0.0]
     assert module._adversarial_weight(0.6) == pytest.approx(0.5 * module.settings.adversarial_weight)
     assert module._adversarial_weight(0.9) == module.settings.adversarial_weight
-    weight = module.discriminator.body[0].parametrizations.weight.original  # type: ignore[union-attr]
+    weight = module.discriminator.get_parameter("body.0.parametrizations.weight.original")
     before = weight.detach().clone()
     module.training_step(batch_of_two(), 0)
     assert torch.equal(weight, before)
@@ -443,14 +445,14 @@ def test_training_lowers_the_loss_on_one_batch() -> None:
 
 def test_scenes_can_be_learned_from_more_than_once(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made, learned = [], []
-    exchange = hdr.training.ScenePool.exchange
+    exchange = ScenePool.exchange
 
     def counted(pool: Any, fresh: Any) -> Any:
         made.append(len(fresh["target"]))
         learned.append(len((batch := exchange(pool, fresh))["target"]))
         return batch
 
-    monkeypatch.setattr(hdr.training.ScenePool, "exchange", counted)
+    monkeypatch.setattr(ScenePool, "exchange", counted)
     trained(data, tmp_path, steps=3, batch_size=4, crops_per_scene=2)
     assert made == [2, 2, 2]
     assert learned == [4, 4, 4]

@@ -22,6 +22,11 @@ def _to_contiguous(gradient: Tensor) -> Tensor:
     return gradient.contiguous()
 
 
+def is_guarded(func: Callable[..., Any]) -> bool:
+    """Whether a function is a batch normalisation."""
+    return getattr(func, "__name__", None) in _BATCH_NORMS
+
+
 def guard_output(func: Callable[..., Any], output: Any) -> None:
     """Hook the output of one observed operation if that operation is a batch normalisation on CPU.
 
@@ -34,7 +39,7 @@ def guard_output(func: Callable[..., Any], output: Any) -> None:
     output
         What the operation returned; the hook is set on its first tensor.
     """
-    if getattr(func, "__name__", None) not in _BATCH_NORMS:
+    if not is_guarded(func):
         return
     tensor = output[0] if isinstance(output, tuple | list) else output
     if isinstance(tensor, Tensor) and tensor.device.type == "cpu" and tensor.requires_grad:

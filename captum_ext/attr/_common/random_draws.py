@@ -69,9 +69,14 @@ def _is_tagged_random(function: Function) -> bool:
     return isinstance(function, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in function.tags
 
 
+def always_draws(function: Function) -> bool:
+    """Whether a function draws random numbers whenever it is called."""
+    return function in _ALWAYS_RANDOM or _is_tagged_random(function)
+
+
 def draws(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether a call draws from a global generator."""
-    if function in _ALWAYS_RANDOM or _is_tagged_random(function):
+    if always_draws(function):
         return kwargs.get("generator") is None
     return function in SOMETIMES_RANDOM and what_draws(function, args, kwargs) is not None
 

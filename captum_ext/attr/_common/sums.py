@@ -14,6 +14,9 @@ from captum_ext.attr._common import Tensors
 Part = TypeVar("Part")
 
 
+_ACCUMULATION_TYPES = frozenset({torch.float32, torch.float64})
+
+
 def row_sum(tensors: Tensors, device: torch.device) -> Tensor:
     """Add up all features of each example over all tensors; shape (N,), in accumulation precision."""
     totals = [rows(in_accumulation_dtype(tensor)).sum(1).to(device) for tensor in tensors]
@@ -22,6 +25,8 @@ def row_sum(tensors: Tensors, device: torch.device) -> Tensor:
 
 def in_accumulation_dtype(tensor: Tensor) -> Tensor:
     """Return the tensor in the precision in which sums over a path are kept: float32 for half types, else its own."""
+    if tensor.dtype in _ACCUMULATION_TYPES:  # nearly always, and this is asked at every turn
+        return tensor
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 

@@ -13,9 +13,9 @@ from captum_ext._captum import TargetType, TensorOrTupleOfTensorsGeneric, format
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.sums import concatenate, in_accumulation_dtype, products, row_sum
-from captum_ext.attr.full_gradient._trace.backpropagation import Consumer
 from captum_ext.attr.full_gradient._trace.batch_axis import BatchAxis
 from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm
+from captum_ext.attr.full_gradient._trace.consumer import Consumer
 from captum_ext.attr.full_gradient._trace.examples import Examples, explain_in_parts
 
 Maps = Literal["sum", "spatial", "full"]

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.sums import concatenate, products, row_sum
-from captum_ext.attr.full_gradient._trace.backpropagation import Backpropagated, Consumer
+from captum_ext.attr.full_gradient._trace.backpropagation import Backpropagated
 from captum_ext.attr.full_gradient._trace.batch_axis import BatchAxis
 from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm
+from captum_ext.attr.full_gradient._trace.consumer import Consumer
 from captum_ext.attr.full_gradient.projection import interpolate
 
 INPUT = "(input)"
@@ -62,7 +63,8 @@ class LayerTotals(Consumer):
             spatial, elsewhere = term.map_and_rest()
             height, width = self._inputs[0].shape[2:]
             placed = interpolate(spatial.unsqueeze(1), (height, width))
-            placed = placed + (elsewhere / (height * width)).reshape(-1, 1, 1, 1)
+            if elsewhere is not None:
+                placed = placed + (elsewhere / (height * width)).reshape(-1, 1, 1, 1)
         self._add(layer, LayerContribution(row_sum((total,), total.device), placed))
 
     def _add(self, layer: str, more: LayerContribution) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -12,9 +13,10 @@ from torch.nn.functional import interpolate as resample
 
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.sums import in_accumulation_dtype, like_rows, row_sum
-from captum_ext.attr.full_gradient._trace.backpropagation import Backpropagated, Consumer
+from captum_ext.attr.full_gradient._trace.backpropagation import Backpropagated
 from captum_ext.attr.full_gradient._trace.batch_axis import BatchAxis
 from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm
+from captum_ext.attr.full_gradient._trace.consumer import Consumer
 
 Projection = Literal["auto", "interpolate", "backflow", "tokens"]
 
@@ -171,9 +173,13 @@ class InputSpace(Consumer):
         """Take one bias term."""
         if self._is_image and term.grid is not None and self._projection != "backflow":
             spatial, elsewhere = term.map_and_rest()
-            self._evenly = self._evenly + elsewhere
+            if elsewhere is not None:
+                self._evenly = self._evenly + elsewhere
             size = (spatial.shape[1], spatial.shape[2])
-            self._maps[size] = self._maps[size] + spatial if size in self._maps else spatial
+            if size in self._maps:
+                self._maps[size] += spatial
+            else:
+                self._maps[size] = spatial
             return
         contribution = term.contribution()
         rows = self.batch.first(contribution)
@@ -182,13 +188,28 @@ class InputSpace(Consumer):
             if by_token is not None:
                 self._by_token = by_token if self._by_token is None else self._by_token + by_token
                 return
+        self._take_without_place([(term.edge, contribution.to(term.adjoint.dtype))], rows)
+
+    def take_alike(self, terms: Sequence[BiasTerm]) -> None:
+        """Take terms of one shape and without a place, with few operations for all of them."""
+        if self._projection == "tokens":
+            super().take_alike(terms)
+            return
+        adjoints = torch.stack([term.adjoint for term in terms])
+        contributions = adjoints * torch.stack([term.bias for term in terms])
+        edges = (term.edge for term in terms)
+        flowing = list(zip(edges, contributions.to(adjoints.dtype).unbind(), strict=True))
+        self._take_without_place(flowing, self.batch.first(contributions.sum(0)))
+
+    def _take_without_place(self, flowing: list[tuple[GradientEdge, Tensor]], rows: Tensor) -> None:
+        """Take contributions, and what they sum to, with the examples first."""
         total = row_sum((rows,), self._evenly.device)
-        has_no_place = self._is_image and contribution.dim() <= 2
+        has_no_place = self._is_image and flowing[0][1].dim() <= 2
         if not self.may_flow_back or (self._projection == "auto" and has_no_place):
             self._evenly = self._evenly + total
         else:
             self._flowing_total = self._flowing_total + total
-            self._flowing.append((term.edge, contribution.to(term.adjoint.dtype)))
+            self._flowing += flowing
 
     def flowing_back(self) -> list[tuple[GradientEdge, Tensor]]:
         """Return the maps that no resizing can place."""

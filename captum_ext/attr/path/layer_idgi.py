@@ -47,6 +47,7 @@ class LayerIDGI(CompleteMethod, LayerAttribution, GradientAttribution):
         A module of the model, or a list of modules none of which feeds another. Each is called once in a forward pass.
     device_ids
         Needed only where ``forward_func`` wraps a ``torch.nn.DataParallel`` model and is not one itself.
+        No other thread may call a data-parallel model meanwhile.
     path
         As for `IDGI`; a blur path has no meaning here, since the walk has its own start.
 

@@ -161,7 +161,8 @@ def _input_hook(index: int, visit: Visitor) -> Callable[..., Any]:
 def _own_calls() -> Callable[[nn.Module], bool]:
     """Return whether a call of a module belongs to this thread, as a function for hooks, which all threads meet."""
     thread = threading.get_ident()
-    # Replicas of a data-parallel model run in threads of their own.
+    # Replicas of a data-parallel model run in threads of their own, and nothing tells for which thread: other threads'
+    # replicas of the same layer are taken for own ones, which the documentation warns of.
     return lambda module: threading.get_ident() == thread or getattr(module, "_is_replica", False)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captum_ext.classifiers import ImageFileError, images, read_image
+from captum_ext.classifiers import ImageFileError, read_image
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -67,7 +67,7 @@ def test_text_and_damaged_pictures_are_refused(tmp_path: Path):
 @pytest.mark.parametrize("factor", [1, 3])  # Pillow warns above its limit, and raises above twice its limit
 def test_huge_picture_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: int):
     Image.new("RGB", (100, 30 * factor)).save(tmp_path / "huge.png")
-    monkeypatch.setattr(images.Image, "MAX_IMAGE_PIXELS", 2500)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2500)
     with pytest.raises(ImageFileError, match="pixels; make it smaller"):
         read_image(tmp_path / "huge.png")
 

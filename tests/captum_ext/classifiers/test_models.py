@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import urllib.error
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -74,7 +76,8 @@ def test_file_under_torchvisions_own_name_selects_its_version(tmp_path: Path, mo
 def test_inception_is_built_as_for_its_pretrained_weights(monkeypatch: pytest.MonkeyPatch):
     # torchvision sets transform_input only when it loads the weights itself; without it the scores are others.
     monkeypatch.setattr("captum_ext.classifiers.models.load_weights", lambda model, path: None)
-    assert load_classifier("inception_v3", Path("own.pth")).model.model.transform_input
+    network: Any = load_classifier("inception_v3", Path("own.pth")).model.model
+    assert network.transform_input
 
 
 def test_without_a_network_the_error_says_where_the_file_is_and_how_to_give_it(monkeypatch: pytest.MonkeyPatch):
@@ -97,12 +100,13 @@ def test_unknown_names_list_known_ones():
 
 def test_timm_model_has_its_own_preprocessing_and_names(tmp_path: Path, gradient_picture):
     import timm
-    import timm.data
+    from timm.data.config import resolve_model_data_config
+    from timm.data.transforms_factory import create_transform
 
     reference = timm.create_model("test_resnet.r160_in1k", pretrained=False).eval()
     torch.save(reference.state_dict(), tmp_path / "own.pth")
     classifier = load_classifier("timm:test_resnet.r160_in1k", tmp_path / "own.pth")
-    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(reference))
+    transform = create_transform(**resolve_model_data_config(reference))
     inputs = classifier.preprocessing.normalize(classifier.preprocessing.to_tensor(gradient_picture)[None])
     torch.testing.assert_close(inputs[0], transform(gradient_picture), rtol=0, atol=1e-5)
     torch.testing.assert_close(classifier.model(inputs), reference(inputs))
@@ -110,7 +114,7 @@ def test_timm_model_has_its_own_preprocessing_and_names(tmp_path: Path, gradient
 
 
 @pytest.fixture
-def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     (tmp_path / "my_models.py").write_text(
         "from torch import nn\n"
         "from captum_ext.classifiers.models import Classifier, Preprocessing\n"

@@ -57,7 +57,7 @@ def test_weights_with_nan_are_refused_and_infinite_masks_are_not(tmp_path: Path)
     torch.save(given.state_dict(), tmp_path / "mask.pth")
     load_weights(given, tmp_path / "mask.pth")
     with torch.no_grad():
-        given[3].bias[1] = torch.nan
+        given.get_parameter("3.bias")[1] = torch.nan
     torch.save(given.state_dict(), tmp_path / "weights.pth")
     untouched = model()
     before: dict[str, Tensor] = {name: value.clone() for name, value in untouched.state_dict().items()}

@@ -101,7 +101,7 @@ def test_each_value_is_that_of_the_metric_called_by_hand(data: Path, evaluate: E
         image = to_tensor(Image.open(picture))[None]
         inputs, target = (image - mean) / std, int(model((image - mean) / std).argmax())
         score = lambda x: model(x).softmax(1)  # noqa: E731
-        attributions = IDGI(score).attribute(inputs, -mean / std * torch.ones_like(image), target, n_steps=3)
+        attributions: Any = IDGI(score).attribute(inputs, -mean / std * torch.ones_like(image), target, n_steps=3)
         curves = information_curves(lambda x: model((x - mean) / std), image, attributions, target, min_score=0)
         expected = {
             "insertion": insertion(score, inputs, attributions, target=target, n_steps=4).normalized_areas.item(),

@@ -34,6 +34,8 @@ def test_network_recognises_digits_that_it_has_not_seen(report: DemoReport):
 def test_idgi_is_complete_on_every_path_and_its_residual_is_not_zero(report: DemoReport):
     assert [row.title for row in report.rows][:4] == ["IG", "IDGI", "IDGI (blur)", "IDGI (guided)"]
     for row in report.rows[1:4]:
+        assert row.delta is not None
+        assert row.path_residual is not None
         assert row.delta < 1e-5
         assert row.path_residual > 1e-3
         assert 0.5 < row.insertion < 1.1

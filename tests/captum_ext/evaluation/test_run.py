@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from captum_ext.methods import METHODS, Method
 from captum_ext.metrics import insertion
 from tests.captum_ext.tiny_classifier import MEAN, SIDE, STD, tiny, to_tensor
 
-QUICK = {"n_steps": 3, "curve_steps": 4, "device": "cpu"}
+QUICK: dict[str, Any] = {"n_steps": 3, "curve_steps": 4, "device": "cpu"}
 
 
 @pytest.fixture
@@ -62,20 +63,21 @@ def test_methods_and_metrics_of_ones_own_stand_beside_the_known_ones(images: Ten
         "deep lift": DeepLift,
         "steps": Method("One step", METHODS["ig"].build),
     }
-    metrics = {"insertion": "insertion", "zeros": Metric("Zeros", higher_is_better=False, function=share_of_zeros)}
+    zeros = Metric("Zeros", higher_is_better=False, function=share_of_zeros)
+    metrics: Any = {"insertion": "insertion", "zeros": zeros}
     found = evaluate(model(), images, methods, metrics, **QUICK)
     assert list(found["method"].unique()) == list(methods)
     assert set(found["status"]) == {"ok"}
     of_random = found[(found["method"] == "random") & (found["metric"] == "zeros")]
     assert list(of_random["value"]) == [0.0] * 3  # random numbers are not zero
-    table = summarize(found, {"insertion": Metric("Insertion"), "zeros": metrics["zeros"]})
+    table = summarize(found, {"insertion": Metric("Insertion"), "zeros": zeros})
     assert list(table["n_images"]) == [3] * 8
     with pytest.raises(InvalidArgumentError, match="metric 'zeros' is not known"):
         summarize(found)
 
 
 def test_method_of_ones_own_is_given_what_it_asks_for(images: Tensor):
-    asked = {}
+    asked: dict[str, Any] = {}
 
     def mine(model, inputs, target, baselines, n_steps, seed):
         asked.update(baselines=baselines, n_steps=n_steps, seed=seed)
@@ -176,6 +178,35 @@ def test_folder_holds_the_table_that_is_returned_and_a_second_call_computes_noth
     again = evaluate(model(), images, ["ig", never], ["insertion"], tmp_path, **QUICK)
     pd.testing.assert_frame_equal(again, first)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == stamps
+
+
+def test_a_method_that_comes_later_explains_the_class_that_the_first_one_did(images: Tensor, tmp_path: Path):
+    class ChangesItsMind(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.is_turned = model(), False
+
+        def forward(self, x: Tensor) -> Tensor:
+            scores = self.network(x)
+            return scores.flip(1) if self.is_turned else scores
+
+    asked: dict[str, list[int]] = {"first": [], "later": []}
+
+    def remembering(name: str):
+        def explain(model: nn.Module, inputs: Tensor, target: int) -> Tensor:
+            asked[name].append(target)
+            return random_map(model, inputs, target)
+
+        return explain
+
+    network = ChangesItsMind()
+    evaluate(network, images, {"first": remembering("first")}, ["insertion"], tmp_path / "run", **QUICK)
+    network.is_turned = True
+    assert network(images).argmax(1).tolist() != asked["first"]
+    both = {name: remembering(name) for name in asked}
+    found = evaluate(network, images, both, ["insertion"], tmp_path / "run", **QUICK)
+    assert asked["later"] == asked["first"]
+    assert found["class_index"].tolist() == [target for target in asked["first"] for _ in both]
 
 
 def test_versions_are_kept_with_the_settings_and_another_torch_is_refused(images: Tensor, tmp_path: Path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from captum_ext.evaluation.store import ResultStore, StoreError
+from captum_ext.evaluation.store import Record, ResultStore, StoreError
 
 CURVE = np.linspace(0, 1, 7, dtype="<f4")
 
@@ -31,13 +31,21 @@ def opened(directory: Path, rank: int = 0) -> ResultStore:
     return store
 
 
+def record_of(store: ResultStore, *names: str) -> Record:
+    record = store.record(*names)
+    assert record is not None
+    return record
+
+
 def test_what_was_saved_is_read_with_its_arrays(tmp_path: Path):
     for store in (saved(tmp_path), opened(tmp_path)):
-        record = store.record("1.png", "ig")
+        record = record_of(store, "1.png", "ig")
         assert record["metrics"] == {"sic": {"value": 0.25}}
-        assert np.array_equal(store.curve(record, "sic"), CURVE)
+        curve = store.curve(record, "sic")
+        assert curve is not None
+        assert np.array_equal(curve, CURVE)
         assert store.curve(record, "aic") is None
-        assert store.array(store.record("2.png"), "image") == b"jpeg"
+        assert store.array(record_of(store, "2.png"), "image") == b"jpeg"
         assert store.record("2.png", "idgi") is None
         assert store.is_done("0.png", "ig")
         assert not store.is_done("0.png", "idgi")
@@ -76,7 +84,7 @@ def test_damaged_array_is_named_and_left_out(tmp_path: Path, damage):
     file.write_bytes(damage(file.read_bytes()))
     store = opened(tmp_path)
     with pytest.warns(UserWarning, match=r"0.arrays: curve:sic of 2.png is damaged"):
-        assert store.curve(store.record("2.png", "ig"), "sic") is None
+        assert store.curve(record_of(store, "2.png", "ig"), "sic") is None
 
 
 def test_last_line_of_a_process_counts_and_among_processes_the_one_that_succeeded(tmp_path: Path):
@@ -88,8 +96,8 @@ def test_last_line_of_a_process_counts_and_among_processes_the_one_that_succeede
     second.save({"image": "b", "method": "ig", "metrics": {"sic": {"failed": "no memory"}}}, {})
     first.save({"image": "b", "method": "ig", "metrics": {"sic": {"refused": "too dark"}}}, {})
     store = opened(tmp_path)
-    assert store.record("a", "ig")["metrics"] == {"sic": {"value": 1.0}}
-    assert store.record("b", "ig")["metrics"] == {"sic": {"refused": "too dark"}}
+    assert record_of(store, "a", "ig")["metrics"] == {"sic": {"value": 1.0}}
+    assert record_of(store, "b", "ig")["metrics"] == {"sic": {"refused": "too dark"}}
     assert store.is_done("b", "ig")
     second.refresh()
     assert second.is_done("a", "ig")
@@ -119,6 +127,8 @@ def test_lock_is_refused_to_a_second_store_and_goes_with_its_process(tmp_path: P
         "with ResultStore(Path(sys.argv[1])).locked(): print('locked', flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout is not None
         assert other.stdout.readline() == "locked\n"
         with pytest.raises(StoreError, match="another run is writing"), ResultStore(tmp_path).locked():
             pass

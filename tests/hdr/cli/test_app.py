@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def test_version_is_told(command: Command):
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_shells_complete_commands_and_options(shell: str):
+def test_shells_complete_commands_and_options(shell: Literal["bash", "zsh", "fish"]):
     script = app.generate_completion(shell=shell)
     assert "merge" in script
     assert "exposure-map" in script

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge, Node
+from torch.autograd.graph import Node
 
 from captum_ext._captum import TargetType, run_forward
 from captum_ext._errors import InvalidArgumentError
@@ -19,27 +19,9 @@ from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.forward import select_output
 from captum_ext.attr._common.model_state import preserve_state
 from captum_ext.attr._common.random_draws import RandomDraws
-from captum_ext.attr.full_gradient._trace.batch_axis import BatchAxis
-from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm
+from captum_ext.attr.full_gradient._trace.consumer import Consumer
 from captum_ext.attr.full_gradient._trace.determinism import check_repeated
 from captum_ext.attr.full_gradient._trace.operation_trace import LostValueError, OperationTrace
-
-
-class Consumer(ABC):
-    """Receives the bias terms of one backward pass and keeps what it needs of them."""
-
-    may_flow_back = False
-    batch: BatchAxis | None = None
-    """Is shown every activation of the forward pass, if there is one."""
-
-    @abstractmethod
-    def __call__(self, term: BiasTerm) -> None:
-        """Take one term; its adjoint is gone afterwards."""
-
-    def flowing_back(self) -> list[tuple[GradientEdge, Tensor]]:
-        """Return the maps that are to be pulled back to the input, with their places in the graph; none by default."""
-        return []
-
 
 NOT_DEPENDENT = (
     "the output of forward_func does not depend on the inputs through differentiable operations: look for .detach(), "
@@ -99,7 +81,7 @@ def backpropagate(
     ):
         for keep_values in (False, True):
             consumer = make_consumer()
-            trace = OperationTrace(consumer, account, consumer.batch, keep_values=keep_values)
+            trace = OperationTrace(consumer, account, keep_values=keep_values)
             try:
                 return _run(trace, consumer, account, forward_func, inputs, target, additional_forward_args), consumer
             except LostValueError:
@@ -123,14 +105,16 @@ def _run(
         trace.add_input(copy)
     with trace, _eager():
         raw = run_forward(forward_func, copies, None, additional_forward_args)
-        output = select_output(raw, target, inputs[0].shape[0])
-        if not bool(torch.isfinite(output).all()):
-            raise InvalidArgumentError(
-                f"the model's output is {output.tolist()}: only a finite number can be explained. Give other inputs, "
-                "or look for an overflow, a logarithm or a division in the model."
-            )
-        if not trace.depends_on_input(output):
-            raise RuntimeError(NOT_DEPENDENT)
+        depends = isinstance(raw, Tensor) and trace.depends_on_input(raw)
+    # Not seen: to select is linear, and has no bias.
+    output = select_output(raw, target, inputs[0].shape[0])
+    if not bool(torch.isfinite(output).all()):
+        raise InvalidArgumentError(
+            f"the model's output is {output.tolist()}: only a finite number can be explained. Give other inputs, "
+            "or look for an overflow, a logarithm or a division in the model."
+        )
+    if not depends:
+        raise RuntimeError(NOT_DEPENDENT)
     if account.may_have_happened:
         # Some models draw numbers that they do not use, and other threads draw too: what counts is the output.
         with _eager(), account.watching():
@@ -148,10 +132,34 @@ def _run(
     return Backpropagated(output.detach(), _or_zeros(gradients, inputs), _or_zeros(pulled_back, inputs))
 
 
-def _eager() -> AbstractContextManager[Any]:
-    """Context in which compiled functions, which hide what they compute, run as they were written."""
-    # Without an import of the compiler, which is slow, there are none.
-    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+_EAGER_LOCK = threading.Lock()
+_eager_threads = 0
+_stance = ExitStack()
+
+
+@contextmanager
+def _eager() -> Iterator[None]:
+    """Context in which compiled functions, which hide what they compute, run as they were written.
+
+    PyTorch's switch for this is one for the whole process, so that other threads' compiled functions run as they were
+    written meanwhile too: more slowly, to the same values. The first thread turns it and the last one turns it back;
+    if each did, one would turn it back while another still needs it, and that one would leave it turned for ever.
+    """
+    global _eager_threads
+    if "torch._dynamo" not in sys.modules:  # without an import of the compiler, which is slow, there are none
+        yield
+        return
+    with _EAGER_LOCK:
+        if _eager_threads == 0:
+            _stance.enter_context(torch.compiler.set_stance("force_eager"))
+        _eager_threads += 1
+    try:
+        yield
+    finally:
+        with _EAGER_LOCK:
+            _eager_threads -= 1
+            if _eager_threads == 0:
+                _stance.close()
 
 
 def first_not_finite(

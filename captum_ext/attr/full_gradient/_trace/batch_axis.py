@@ -39,7 +39,7 @@ class BatchAxis:
     def see(self, activation: Tensor) -> None:
         """Look at the shape of an activation, before the first is told apart."""
         shape, n = activation.shape, self._n_examples
-        if len(shape) > 1 and n not in shape[:2] and shape[0] % n == 0:
+        if len(shape) > 1 and shape[0] != n and shape[1] != n and shape[0] % n == 0:
             self._folded.add(shape[0])
 
     def first(self, activation: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ the arguments depend on the model's input: a product with a constant is linear, 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,20 +20,21 @@ from captum_ext.attr.full_gradient._trace.implicit_bias import (
     Call,
     ConstantBias,
     ElementwiseBias,
-    ElementwiseInPlaceBias,
     ImplicitBias,
     JacobianBias,
     NormalisationBias,
     OutputBias,
+    ProductBias,
     ScaledOutput,
     Slope,
     finite,
     tensors_in,
 )
 from captum_ext.attr.full_gradient._trace.recurrent_bias import CELLS, Cell, CellBias
+from captum_ext.attr.full_gradient._trace.recurrent_layers import KINDS, LayersBias
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which takes several times as long to make, and one is made for every operation
 class Observation:
     """One operation of a forward pass, as a rule sees it.
 
@@ -94,9 +94,14 @@ def by_jacobian(seen: Observation) -> ImplicitBias | None:
     return JacobianBias(seen.call())
 
 
-def _homogeneous(seen: Observation) -> ImplicitBias | None:
+def homogeneous(seen: Observation) -> ImplicitBias | None:
     """Degree one in the first argument, as long as the others are constants: no bias."""
     return None if seen.only_first_depends else JacobianBias(seen.call())
+
+
+def _as_another(seen: Observation) -> ImplicitBias | None:
+    """A view or cast of the first argument, to which the second lends a shape or a type, and no value."""
+    return None if any(seen.depend([seen.argument(0, "input")])) else JacobianBias(seen.call())
 
 
 def _reduction(seen: Observation) -> ImplicitBias | None:
@@ -156,8 +161,9 @@ def _sum(sign_of_first: int, sign_of_second: int) -> BiasRule:
 
 def _product(seen: Observation) -> ImplicitBias | None:
     """Multilinear: of the degree that counts the dependent factors."""
-    degree = len(seen.dependents)
-    return None if degree == 1 else ScaledOutput(seen.call(), 1.0 - degree)
+    if len(seen.dependents) == 1:
+        return None
+    return ScaledOutput(seen.call(), -1.0) if seen.output is None else ProductBias(seen.dependents)
 
 
 def _contraction(seen: Observation) -> ImplicitBias | None:
@@ -196,8 +202,6 @@ def _elementwise(slope: Callable[[Observation], Slope]) -> BiasRule:
     def rule(seen: Observation) -> ImplicitBias | None:
         if not seen.only_first_depends:
             return JacobianBias(seen.call())
-        if seen.output is None:
-            return ElementwiseInPlaceBias(seen.call(), slope(seen))
         return ElementwiseBias(seen.dependents[0], seen.output, slope(seen))
 
     return rule
@@ -300,9 +304,35 @@ def _recurrent(cell: Cell) -> BiasRule:
         states = [state] if isinstance(state, Tensor) else list(state)
         depends = seen.depend((x, *states))
         weights = [seen.argument(2 + i, name) for i, name in enumerate(("w_ih", "w_hh", "b_ih", "b_hh"))]
-        if len(seen.dependents) > sum(depends) or not _are_alike(x, *states, *weights, *tensors_in(seen.output)):
+        outputs = tensors_in(seen.output)
+        if len(seen.dependents) > sum(depends) or not _are_alike(x, *states, weights[0], *outputs):
             return JacobianBias(seen.call())
-        return CellBias(cell, x, states, depends, weights)
+        feeds_first = len(outputs) == 2 and outputs[0].grad_fn is not outputs[1].grad_fn
+        return CellBias(cell, x, states, depends, weights, feeds_first=feeds_first)
+
+    return rule
+
+
+def _recurrent_layers(function: Function) -> BiasRule:
+    """A whole recurrent network, whose weights and biases are constants; not of packed sequences or projections."""
+
+    def rule(seen: Observation) -> ImplicitBias | None:
+        if len(seen.args) != 9 or not isinstance(seen.args[2], list | tuple):
+            return JacobianBias(seen.call())
+        x, state, weights, has_biases, n_layers, _, _, bidirectional, batch_first = seen.args
+        states = [state] if isinstance(state, Tensor) else list(state)
+        depends = seen.depend((x, *states))
+        n_directions, n_weights = 1 + bidirectional, 4 if has_biases else 2
+        if (
+            len(weights) != n_layers * n_directions * n_weights
+            or len(seen.dependents) > sum(depends)
+            or x.dim() != 3
+            or not _are_alike(x, *states, *weights, *tensors_in(seen.output))
+        ):
+            return JacobianBias(seen.call())
+        rows = [list(weights[start : start + n_weights]) for start in range(0, len(weights), n_weights)]
+        layers = [rows[start : start + n_directions] for start in range(0, len(rows), n_directions)]
+        return LayersBias(function, x, states, depends, layers, seen.output[0], batch_first=batch_first)
 
     return rule
 
@@ -328,10 +358,9 @@ def _batch_norm(seen: Observation) -> ImplicitBias | None:
         return JacobianBias(seen.call())
     weight, shift = seen.argument(3, "weight"), seen.argument(4, "bias")
     eps = seen.argument(7, "eps", 1e-5)
-    with torch.no_grad():
-        bias = -mean * torch.rsqrt(variance + eps)
-        bias = bias if weight is None else bias * weight
-        bias = bias if shift is None else bias + shift
+    scale = torch.rsqrt(variance.detach() + eps)
+    bias = mean.detach() * (scale if weight is None else scale * weight.detach())
+    bias = -bias if shift is None else shift.detach() - bias
     return ConstantBias(bias.reshape(-1, *[1] * (features.dim() - 2)))
 
 
@@ -341,9 +370,9 @@ _HOMOGENEOUS = """
     avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
     adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d _adaptive_avg_pool2d
     dropout dropout1d dropout2d dropout3d dropout_ alpha_dropout feature_alpha_dropout feature_dropout
-    view reshape view_as reshape_as flatten unflatten ravel transpose t permute swapaxes swapdims movedim moveaxis
-    adjoint squeeze unsqueeze expand expand_as broadcast_to repeat repeat_interleave tile contiguous clone
-    to type type_as float double half bfloat16 cpu cuda
+    view reshape flatten unflatten ravel transpose t permute swapaxes swapdims movedim moveaxis
+    adjoint squeeze unsqueeze expand broadcast_to repeat repeat_interleave tile contiguous clone
+    to type float double half bfloat16 cpu cuda
     chunk split split_with_sizes tensor_split unsafe_chunk unsafe_split unbind select narrow __getitem__ index_select
     gather take take_along_dim masked_select sum mean nansum cumsum amax amin sort topk kthvalue median
     diagonal diag diag_embed trace tril triu roll flip fliplr flipud rot90 unfold fold
@@ -372,12 +401,13 @@ def _table(entries: Iterable[tuple[BiasRule, str]]) -> dict[Function, BiasRule]:
 RULES: dict[Function, BiasRule] = {
     **_table(
         [
-            (_homogeneous, _HOMOGENEOUS),
+            (homogeneous, _HOMOGENEOUS),
             (_power(), "pow __pow__ float_power"),
             (_power(2), "square"),
             (_power(0.5), "sqrt"),
             (_power(-0.5), "rsqrt"),
             (_power(-1), "reciprocal"),
+            (_as_another, "view_as reshape_as expand_as type_as"),
             (_reduction, "max min"),
             (_constant_padding, "pad"),
             (_concatenation, "cat concat concatenate stack hstack vstack dstack"),
@@ -395,13 +425,23 @@ RULES: dict[Function, BiasRule] = {
             (_group_norm, "group_norm"),
             *_SLOPES.items(),
             *((_recurrent(cell), function.__name__) for function, cell in CELLS.items()),
+            *((_recurrent_layers(function), function.__name__) for function in KINDS),
             *_LAYER_RULES.items(),
         ]
     ),
     # Only this one: torch.batch_norm takes its arguments in another order.
     torch.nn.functional.batch_norm: _batch_norm,
-    **{getattr(torch.Tensor, name).__get__: _homogeneous for name in ("T", "mT", "H", "mH", "real", "imag")},
+    **{getattr(torch.Tensor, name).__get__: homogeneous for name in ("T", "mT", "H", "mH", "real", "imag")},
 }
+
+# Whichever of their arguments depends on the input, a gradient leads there.
+CONNECTED = frozenset(
+    [
+        *_functions(f"{_PRODUCT} {_CONTRACTION} {_PLUS} {_MINUS} rsub __rsub__ cat concat concatenate stack"),
+        *CELLS,
+        *KINDS,
+    ]
+)
 
 # They ask a tensor about itself, and get no tensor. Models do it at every turn, and it has to cost nothing.
 QUERIES: frozenset[Function] = frozenset(
@@ -433,18 +473,3 @@ RESHAPED_IN_PLACE = frozenset(
         "t_ transpose_ swapaxes_ swapdims_ squeeze_ unsqueeze_ as_strided_ detach_ requires_grad_ rename_ share_memory_"
     )
 )
-
-_IN_PLACE_OPERATORS = frozenset(
-    {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__ifloordiv__", "__imod__", "__ipow__"}
-)
-
-
-@functools.cache
-def _is_named_in_place(function: Function) -> bool:
-    name = getattr(function, "__name__", "")
-    return name in _IN_PLACE_OPERATORS or (name.endswith("_") and not name.endswith("__"))
-
-
-def overwrites_first_argument(function: Function, kwargs: dict[str, Any]) -> bool:
-    """Whether the operation writes its result into its first argument."""
-    return bool(kwargs.get("inplace")) or _is_named_in_place(function)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from captum_ext.attr._common.sums import in_accumulation_dtype
 from captum_ext.attr.full_gradient._trace.grid import Grid
+from captum_ext.attr.full_gradient._trace.module_path import ModulePath
 
 
-@dataclass(frozen=True, slots=True)
+# Neither is frozen, which takes several times as long to make: there is one for every operation.
+@dataclass(slots=True, eq=False)
 class Operation:
     """One operation of a forward pass.
 
@@ -22,19 +24,25 @@ class Operation:
         Its place in the order of execution, among the operations with a bias.
     name
         The name of the function, such as ``conv2d``.
-    module
-        The path of the innermost module that ran it, ``""`` for the outermost one, None outside of modules.
+    modules, innermost
+        The module in which it ran, None outside of modules, and what knows its path.
     is_layer
         Whether it is a convolution, a linear layer or a batch normalisation.
     """
 
     index: int
     name: str
-    module: str | None
+    modules: ModulePath
+    innermost: nn.Module | None
     is_layer: bool = False
 
+    @property
+    def module(self) -> str | None:
+        """The path of the innermost module that ran it, ``""`` for the outermost one, None outside of modules."""
+        return self.modules.path_of(self.innermost)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True, eq=False)
 class BiasTerm:
     """What the bias of one operation adds to the output: the elementwise product of ``adjoint`` and ``bias``.
 
@@ -68,20 +76,26 @@ class BiasTerm:
             return (self.adjoint.conj() * self.bias).real
         return self.adjoint * self.bias
 
-    def map_and_rest(self) -> tuple[Tensor, Tensor]:
+    def map_and_rest(self) -> tuple[Tensor, Tensor | None]:
         """Return the product summed over channels as a map (N, H, W), and the sum of what has no place, (N,).
 
-        In accumulation precision. Only where ``grid`` is known.
+        In accumulation precision, and of tensors of their own; None if everything has a place. Only where ``grid`` is
+        known.
         """
         assert self.grid is not None
         if self.grid.axes == "NCHW" and self.is_by_channel:
-            bias = self.bias.reshape(-1).to(self.adjoint.dtype)
-            spatial = in_accumulation_dtype(torch.einsum("nchw,c->nhw", self.adjoint, bias))
-            return spatial, spatial.new_zeros(spatial.shape[0])
-        spatial, rest = self.grid.cells(in_accumulation_dtype(self.contribution()))
-        return spatial.sum(1), rest
+            return in_accumulation_dtype(weighted_sum(self.adjoint, self.bias.reshape(-1))), None
+        return self.grid.map_and_rest(in_accumulation_dtype(self.contribution()))
 
     @property
     def is_by_channel(self) -> bool:
         """Whether the bias is one number for each channel, along the axis before rows and columns."""
         return self.bias.dim() == 3 and self.bias.shape == (self.adjoint.shape[-3], 1, 1)
+
+
+def weighted_sum(images: Tensor, weights: Tensor) -> Tensor:
+    """Add up the channels of (N, C, H, W), each with a weight; (N, H, W). By matmul, since einsum is slow to begin."""
+    weights = weights.to(images.dtype)
+    if images.is_contiguous():
+        return torch.matmul(weights, images.flatten(2)).view(images.shape[0], *images.shape[2:])
+    return torch.matmul(images.permute(0, 2, 3, 1), weights)

@@ -68,7 +68,7 @@ def check_operation(
         raise NotDeterministicError(what, modules.current, *(() if modules.is_training else (_IN_EVAL_MODE,)))
 
 
-def check_module(module: nn.Module, path: str) -> None:
+def check_module(module: nn.Module, modules: ModulePath) -> None:
     """Raise if the module is about to update running statistics, or is a script that hides random operations.
 
     Raises
@@ -77,12 +77,13 @@ def check_module(module: nn.Module, path: str) -> None:
         Names the module.
     """
     if isinstance(module, _NormBase) and module.training and module.track_running_stats:
-        raise NotDeterministicError("normalisation in train mode, which updates its running statistics", path)
+        what = "normalisation in train mode, which updates its running statistics"
+        raise NotDeterministicError(what, modules.path_of(module))
     if not isinstance(module, torch.jit.ScriptModule):
         return
     for below, part in module.named_modules():
         kind = getattr(part, "original_name", "")
-        hidden_path = ".".join(filter(None, (path, below)))
+        hidden_path = ".".join(filter(None, (modules.path_of(module), below)))
         if part.training and kind in _SCRIPTED_DROPOUTS and getattr(part, "p", 1.0) > 0:
             raise NotDeterministicError("active dropout", hidden_path)
         if part.training and kind in _SCRIPTED_NORMS:

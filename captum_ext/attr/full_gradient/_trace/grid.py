@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,6 +50,16 @@ class Grid:
         spatial = tokens[:, :, self.prefix :].unflatten(2, (self.height, self.width))
         return spatial, tokens[:, :, : self.prefix].sum((1, 2))
 
+    def map_and_rest(self, activation: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the sum over the channels as a map (N, H, W), and that over what has no place, (N,) or None."""
+        axes = self.axes.replace("C", "")
+        summed = activation.sum(self.axes.index("C"))
+        if "H" in axes:
+            return summed if axes == "NHW" else summed.permute([axes.index(axis) for axis in "NHW"]), None
+        tokens = summed if axes == "NL" else summed.mT
+        spatial = tokens[:, self.prefix :].unflatten(1, (self.height, self.width))
+        return spatial, tokens[:, : self.prefix].sum(1) if self.prefix else None
+
 
 def image_grid(image: Tensor) -> Grid | None:
     """Return the layout of an input of shape (N, C, H, W); None for other inputs, which have no image."""
@@ -79,8 +90,8 @@ def follow(
     # Of several, such as a map and the gate of one number for each channel that multiplies it, the one that was kept.
     same_shape = [source for source in sources if source[0].shape == output.shape]
     source, grid = (same_shape or list(sources))[0]
-    name = getattr(function, "__name__", "").strip("_")
-    if name == "get" or name in _PERMUTATIONS:
+    name = _name(function)
+    if name in _PERMUTATIONS:
         found = _permuted(function, args, kwargs, grid)
     elif name in _DISPLACEMENTS:
         found = None
@@ -88,7 +99,7 @@ def follow(
         found = _reshaped(grid, output.shape)
     elif name == "getitem":
         found = _sliced(grid, args[1], output.shape)
-    elif name in ("cat", "concat", "concatenate"):
+    elif name in _CONCATENATIONS:
         found = _concatenated(grid, source, args, kwargs)
     elif name == "linear" and grid.axes[-1] != "C":
         found = None  # mixes the last axis, which here is one of places
@@ -97,19 +108,46 @@ def follow(
     return found if found is not None and found.fits(output.shape, n_examples) else None
 
 
-_PERMUTATIONS = frozenset(["permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "adjoint"])
+_PERMUTATIONS = frozenset(
+    ["get", "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "adjoint"]
+)
 _RESHAPES = frozenset(["view", "reshape", "flatten", "unflatten", "view_as", "reshape_as"])
 _DISPLACEMENTS = frozenset(["roll", "flip", "fliplr", "flipud", "rot90", "sort", "gather", "index_select", "einsum"])
+_CONCATENATIONS = frozenset(["cat", "concat", "concatenate"])
+_OTHERS = frozenset(["getitem", "linear"])
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", "").strip("_")
+
+
+def keeps_places(function: Callable[..., Any]) -> bool:
+    """Whether an output of the shape of an argument has the layout of that argument."""
+    return _name(function) not in _PERMUTATIONS | _RESHAPES | _DISPLACEMENTS | _CONCATENATIONS | _OTHERS
 
 
 def _permuted(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], grid: Grid) -> Grid | None:
+    order = _order_of_axes(
+        function, len(grid.axes), _hashable(args[1:]), tuple(zip(kwargs, _hashable(kwargs.values()), strict=True))
+    )
+    return None if order is None else replace(grid, axes="".join(grid.axes[axis] for axis in order))
+
+
+def _hashable(values: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(tuple(value) if isinstance(value, list) else value for value in values)
+
+
+@functools.lru_cache(maxsize=1024)
+def _order_of_axes(
+    function: Callable[..., Any], n_axes: int, args: tuple[Any, ...], kwargs: tuple[tuple[str, Any], ...]
+) -> tuple[int, ...] | None:
     """Find the new order of the axes by doing the same to a tensor whose axes differ in length."""
     # Without data, on the meta device; every way to name axes is read by PyTorch itself, so none has to be known here.
-    lengths = (2, 3, 5, 7)[: len(grid.axes)]
-    permuted = function(torch.empty(lengths, device="meta"), *args[1:], **kwargs)
+    lengths = (2, 3, 5, 7)[:n_axes]
+    permuted = function(torch.empty(lengths, device="meta"), *args, **dict(kwargs))
     if not isinstance(permuted, Tensor) or sorted(permuted.shape) != sorted(lengths):
         return None
-    return replace(grid, axes="".join(grid.axes[lengths.index(length)] for length in permuted.shape))
+    return tuple(lengths.index(length) for length in permuted.shape)
 
 
 def _reshaped(grid: Grid, shape: Sequence[int]) -> Grid | None:

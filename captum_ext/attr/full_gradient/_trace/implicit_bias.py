@@ -7,6 +7,7 @@ file knows no graph and no output: it answers for one call at a time.
 
 from __future__ import annotations
 
+import cmath
 import functools
 import warnings
 from collections.abc import Callable, Sequence
@@ -50,6 +51,8 @@ class Kept:
         Aliases without a graph.
     """
 
+    __slots__ = ("_versions", "tensors")
+
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self.tensors = list(tensors)
         self._versions = [tensor._version for tensor in self.tensors]
@@ -61,7 +64,7 @@ class Kept:
 
     def check(self) -> None:
         """Raise RuntimeError if a tensor was overwritten without being seen."""
-        if any(tensor._version != version for tensor, version in zip(self.tensors, self._versions, strict=True)):
+        if [tensor._version for tensor in self.tensors] != self._versions:
             raise RuntimeError(
                 "An activation was overwritten by an operation that cannot be seen (inside TorchScript, a custom "
                 "autograd function or a tensor subclass) before its bias was computed. Make it out of place."
@@ -243,6 +246,27 @@ class OutputBias:
         return self._function(self.kept.tensors[0])
 
 
+class ProductBias:
+    """The bias of the product of two factors that both depend on the input: less the product, since it has degree 2.
+
+    Parameters
+    ----------
+    factors
+        Kept for the backward pass, as autograd keeps them.
+    """
+
+    __slots__ = ("kept",)
+
+    def __init__(self, factors: Sequence[Tensor]) -> None:
+        self.kept = Kept([factor.detach() for factor in factors])
+
+    def value(self, output_index: int) -> Tensor:
+        """Return the bias of the only output."""
+        self.kept.check()
+        first, second = self.kept.tensors
+        return (first * second).neg_()
+
+
 class _CallBias:
     """A bias that is computed from a repetition of the call."""
 
@@ -303,7 +327,7 @@ class JacobianBias(_CallBias):
             If PyTorch has no forward-mode derivative for the operation.
         """
         bias = self._value(output_index, self.call.values)
-        if bool(torch.isfinite(bias.sum())):
+        if cmath.isfinite(bias.sum().item()):
             return bias
         return finite(self._value(output_index, [finite(value) for value in self.call.values]))
 
@@ -343,7 +367,8 @@ class ElementwiseBias:
     Parameters
     ----------
     x, output
-        What went in and came out; kept for the backward pass.
+        What goes in and comes out; kept for the backward pass. Without the output, of an operation that is about to
+        overwrite its argument, x is copied, and the output is given to `learn_output`.
     slope
         From a tensor t, the input x and the output to g'(x) t: the kernel of the operation's own backward pass, since
         the Jacobian is diagonal.
@@ -351,38 +376,22 @@ class ElementwiseBias:
 
     __slots__ = ("_slope", "kept")
 
-    def __init__(self, x: Tensor, output: Tensor, slope: Slope) -> None:
-        self.kept = Kept([x.detach(), output.detach()])
+    def __init__(self, x: Tensor, output: Tensor | None, slope: Slope) -> None:
+        self.kept = Kept([x.detach().clone()] if output is None else [x.detach(), output.detach()])
         self._slope = slope
+
+    def learn_output(self, output: Tensor) -> None:
+        """Keep what came out of an operation that has overwritten its argument."""
+        self.kept = Kept([self.kept.tensors[0], output.detach()])
 
     def value(self, output_index: int) -> Tensor:
         """Return the bias of the only output."""
         self.kept.check()
         x, output = self.kept.tensors
-        return _elementwise_bias(x, output, self._slope)
-
-
-class ElementwiseInPlaceBias(_CallBias):
-    """As `ElementwiseBias`, of an operation that overwrites its argument, so that its output may be overwritten too."""
-
-    __slots__ = ("_slope",)
-
-    def __init__(self, call: Call, slope: Slope) -> None:
-        super().__init__(call)
-        self._slope = slope
-
-    def value(self, output_index: int) -> Tensor:
-        """Return the bias of the only output, which is computed anew."""
-        (x,) = self.call.values
-        (output,) = self.call.at([x])
-        return _elementwise_bias(x, output, self._slope)
-
-
-def _elementwise_bias(x: Tensor, output: Tensor, slope: Slope) -> Tensor:
-    bias = output - slope(x, x, output)
-    if bool(torch.isfinite(bias.sum())):
-        return bias
-    return finite(output - slope(finite(x), x, output))  # what a mask has left, see `JacobianBias.value`
+        bias = output - self._slope(x, x, output)
+        if cmath.isfinite(bias.sum().item()):
+            return bias
+        return finite(output - self._slope(finite(x), x, output))  # what a mask has left, see `JacobianBias.value`
 
 
 class NormalisationBias:

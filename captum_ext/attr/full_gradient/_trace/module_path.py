@@ -20,36 +20,54 @@ class ModulePath:
     Parameters
     ----------
     on_enter
-        Called with each module and its path just before the module runs; may raise to stop it.
+        Called with each module just before it runs; may raise to stop it.
 
     Examples
     --------
     >>> import torch
     >>> from captum_ext.attr.full_gradient._trace.module_path import ModulePath
-    >>> paths = []
+    >>> found = []
     >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU())
-    >>> with ModulePath(on_enter=lambda module, path: paths.append(path)):
+    >>> with ModulePath(on_enter=lambda module: found.append(modules.current)) as modules:
     ...     _ = model(torch.zeros(1, 2))
-    >>> paths
+    >>> found
     ['', '0', '1']
     """
 
-    def __init__(self, on_enter: Callable[[nn.Module, str], None]) -> None:
+    def __init__(self, on_enter: Callable[[nn.Module], None]) -> None:
         self._on_enter = on_enter
+        self._outermost: list[nn.Module] = []
         self._names: dict[int, str] = {}
         self._stack: list[nn.Module] = []
         self._thread = threading.get_ident()
         self._handles: list[Any] = []
 
     @property
+    def innermost(self) -> nn.Module | None:
+        """The innermost running module; None outside of modules."""
+        return self._stack[-1] if self._stack else None
+
+    @property
     def current(self) -> str | None:
         """The path of the innermost running module; None outside of modules."""
-        return self._names.get(id(self._stack[-1])) if self._stack else None
+        return self.path_of(self.innermost)
 
     @property
     def is_training(self) -> bool:
         """Whether the innermost running module is in training mode; False outside of modules."""
         return bool(self._stack) and self._stack[-1].training
+
+    def path_of(self, module: nn.Module | None) -> str | None:
+        """Return the path of a module that has run below the outermost one that it ran in; None for None.
+
+        The models are looked through when the first path is asked for, which most explanations never do.
+        """
+        if module is None:
+            return None
+        for root in self._outermost:
+            self._names.update({id(below): path for path, below in root.named_modules()})
+        self._outermost.clear()
+        return self._names.get(id(module), "")
 
     def __enter__(self) -> ModulePath:
         self._handles = [
@@ -68,11 +86,10 @@ class ModulePath:
     def _enter(self, module: nn.Module, args: Any) -> None:
         if threading.get_ident() != self._thread:
             return
-        if id(module) not in self._names:
-            root = not self._stack
-            self._names.update({id(m): path for path, m in module.named_modules()} if root else {id(module): ""})
+        if not self._stack and all(module is not root for root in self._outermost) and id(module) not in self._names:
+            self._outermost.append(module)
         self._stack.append(module)
-        self._on_enter(module, self._names[id(module)])
+        self._on_enter(module)
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
         if threading.get_ident() == self._thread and self._stack and self._stack[-1] is module:

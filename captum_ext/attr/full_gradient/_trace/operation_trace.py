@@ -5,33 +5,27 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor
+from torch._C._functorch import peek_interpreter_stack
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from captum_ext.attr._common.batch_norm import guard_output
-from captum_ext.attr._common.random_draws import Function, RandomDraws, draws
-from captum_ext.attr.full_gradient._trace.batch_axis import BatchAxis
-from captum_ext.attr.full_gradient._trace.bias_rules import (
-    LAYERS,
-    QUERIES,
-    RESHAPED_IN_PLACE,
-    RULES,
-    Observation,
-    by_jacobian,
-    overwrites_first_argument,
-)
+from captum_ext.attr._common.random_draws import Function, RandomDraws
+from captum_ext.attr.full_gradient._trace.bias_rules import Observation
 from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm, Operation
-from captum_ext.attr.full_gradient._trace.determinism import SUSPECTS, check_module, check_operation
+from captum_ext.attr.full_gradient._trace.consumer import Consumer
+from captum_ext.attr.full_gradient._trace.determinism import check_module, check_operation
 from captum_ext.attr.full_gradient._trace.grid import Grid, follow, image_grid
 from captum_ext.attr.full_gradient._trace.implicit_bias import (
     AffineBias,
     Call,
     ConstantBias,
+    ElementwiseBias,
     ForwardModeMissingError,
     ImplicitBias,
     JacobianBias,
@@ -40,8 +34,14 @@ from captum_ext.attr.full_gradient._trace.implicit_bias import (
     tensors_in,
 )
 from captum_ext.attr.full_gradient._trace.module_path import ModulePath
+from captum_ext.attr.full_gradient._trace.recurrent_bias import CellBias
+from captum_ext.attr.full_gradient._trace.traits import Traits, traits_of
 
 Key = tuple[Node, int]
+
+
+# Steps of a recurrent network wait for each other until they are so many numbers: then time goes into these.
+_LARGE = 2**18
 
 
 class LostValueError(Exception):
@@ -54,9 +54,6 @@ _VIEWS = (
     *("SplitWithSizes", "Squeeze", "T", "ToCopy", "Transpose", "Unbind", "Unfold", "UnsafeView", "Unsqueeze", "View"),
     *("ViewAsComplex", "ViewAsReal"),
 )
-# A model may differentiate itself. A gradient cannot be repeated without its graph; it comes up later as the hidden
-# operation that the graph of the gradient is.
-_DIFFERENTIATION = frozenset({torch.autograd.grad, torch.autograd.backward, torch.Tensor.backward})
 _VIEW_NODES = frozenset(f"{name}Backward{version}" for name in _VIEWS for version in range(4))
 
 
@@ -71,7 +68,9 @@ class _Output:
     __slots__ = ("_through_others", "edge", "made_from")
 
     def __init__(self, tensor: Tensor) -> None:
-        self.edge = get_gradient_edge(tensor)
+        node = tensor.grad_fn
+        assert node is not None
+        self.edge = GradientEdge(node, tensor.output_nr)
         self.made_from: list[_Output] = []
         self._through_others: Tensor | None = None
 
@@ -96,6 +95,40 @@ class _Output:
         return adjoint
 
 
+class _Known:
+    """A value of the forward pass that depends on the input, and where it lies on the image."""
+
+    __slots__ = ("grid", "value")
+
+    def __init__(self, value: Callable[[], Tensor | None], grid: Grid | None) -> None:
+        self.value = value
+        self.grid = grid
+
+
+class _Hook:
+    """What is done with the adjoint of an output, once, when it arrives in the backward pass that is listened to.
+
+    It is not taken off the graph, which takes long where there are hundreds: it forgets what it holds.
+    """
+
+    __slots__ = ("_contract", "_trace")
+
+    def __init__(self, trace: OperationTrace, contract: Callable[[Tensor], None]) -> None:
+        self._trace: OperationTrace | None = trace
+        self._contract: Callable[[Tensor], None] | None = contract
+
+    def __call__(self, adjoint: Tensor | None) -> None:
+        contract, trace = self._contract, self._trace
+        if contract is None or trace is None or adjoint is None or not trace.is_listening:
+            return
+        self._contract = None  # Nothing is held longer than it is needed.
+        contract(adjoint)
+
+    def forget(self) -> None:
+        """Hold nothing any more: a hook that holds its own graph would keep it in memory for ever."""
+        self._contract = self._trace = None
+
+
 class OperationTrace(TorchFunctionMode):
     """Function mode that hooks every operation with a bias and hands its bias terms to a consumer during backward.
 
@@ -107,8 +140,6 @@ class OperationTrace(TorchFunctionMode):
         Receives each term once, in the order of the backward pass. Terms hold the full adjoint: keep less.
     account
         Of what is drawn from the global generators.
-    batch
-        Is shown every activation; None for none.
     keep_values
         Keep all activations, so that the inputs of hidden operations (TorchScript, custom autograd functions)
         cannot be lost.
@@ -116,60 +147,62 @@ class OperationTrace(TorchFunctionMode):
 
     def __init__(
         self,
-        consumer: Callable[[BiasTerm], None],
+        consumer: Consumer,
         account: RandomDraws,
-        batch: BatchAxis | None = None,
         *,
         keep_values: bool = False,
     ) -> None:
         super().__init__()
-        self._active = False
-        self.modules = ModulePath(check_module)
+        self.is_listening = False
+        self.modules = ModulePath(lambda module: check_module(module, self.modules))
         self._consumer = consumer
         self._account = account
-        self._batch = batch
+        self._batch = consumer.batch
         self._keep_values = keep_values
-        self._known: dict[Key, Callable[[], Tensor | None]] = {}
-        self._grids: dict[Key, Grid] = {}
+        self._known: dict[Key, _Known] = {}
+        self._is_on_image = False
         self._constants: set[Node] = set()
         self._n_examples = 0
         self._inside: dict[Node, list[_Output]] = {}
+        self._not_looked_inside: list[_Output] = []
         self._held: dict[int, list[Kept]] = {}
-        self._handles: list[Any] = []
+        self._hooks: list[_Hook] = []
+        self._steps: dict[tuple[Any, ...], list[tuple[Operation, GradientEdge, int, CellBias, Tensor]]] = {}
         self._count = 0
 
     def add_input(self, tensor: Tensor) -> None:
         """Declare a tensor to be the model's input."""
-        self._learn(tensor, image_grid(tensor))
+        grid = image_grid(tensor)
+        self._is_on_image = self._is_on_image or grid is not None
+        self._learn(tensor, grid)
         self._n_examples = tensor.shape[0]
 
     def depends_on_input(self, tensor: Tensor) -> bool:
-        """Whether the tensor is differentiably connected to the input.
-
-        Tensors inside of ``torch.func`` transforms are not looked at: the whole transform is one hidden operation.
-        """
-        if not tensor.requires_grad or is_functorch_wrapped_tensor(tensor) or (node := tensor.grad_fn) is None:
-            return False
-        return (node, tensor.output_nr) in self._known or self._resolve(tensor, node)
+        """Whether the tensor is differentiably connected to the input."""
+        node = tensor.grad_fn
+        return node is not None and ((node, tensor.output_nr) in self._known or self._resolve(tensor, node))
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Context in which terms are handed over: of this backward pass, and of none that the model runs itself."""
-        self._active = True
+        self.is_listening = True
         try:
             yield
         finally:
-            self._active = False
+            self.is_listening = False
+        for kind in [*self._steps]:
+            self._contract_steps(kind)
 
     def close(self) -> None:
-        """Remove the hooks. Hooks that hold their own graph would keep it in memory for ever."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        """Let go of the graph."""
+        for hook in self._hooks:
+            hook.forget()
+        self._hooks.clear()
+        self._steps.clear()
         self._known.clear()
-        self._grids.clear()
         self._constants.clear()
         self._inside.clear()
+        self._not_looked_inside.clear()
 
     def __enter__(self) -> OperationTrace:
         self.modules.__enter__()
@@ -185,68 +218,86 @@ class OperationTrace(TorchFunctionMode):
         self, func: Function, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        # Attributes are set inside of C++ too, by custom autograd functions, where nothing may be raised.
-        if func in QUERIES or getattr(func, "__name__", "") == "__set__":
+        traits = traits_of(func)
+        if traits.is_unseen:
             return func(*args, **kwargs)
-        if func in SUSPECTS:
-            check_operation(func, args, kwargs, self.modules, bool(self._dependents(args, kwargs)))
-        elif draws(func, args, kwargs):
+        if traits.draws and kwargs.get("generator") is None:
             return self._account.run(func, args, kwargs)
-        if not torch.is_grad_enabled() or not (dependents := self._dependents(args, kwargs)):
+        # Inside of a transform of ``torch.func`` nothing is looked at: the whole transform is one hidden operation.
+        dependents = self._dependents(args, kwargs) if peek_interpreter_stack() is None else []
+        if traits.is_suspect:
+            check_operation(func, args, kwargs, self.modules, bool(dependents))
+        if not dependents or not torch.is_grad_enabled():
             return func(*args, **kwargs)
-        if func in _DIFFERENTIATION:
-            return func(*args, **kwargs)
-        if overwrites_first_argument(func, kwargs):
-            return self._run_in_place(func, args, kwargs, dependents)
+        if traits.is_in_place or (kwargs and kwargs.get("inplace")):
+            return self._run_in_place(func, traits, args, kwargs, dependents)
         output = func(*args, **kwargs)
         if output is None or isinstance(output, int | float | str | torch.Size):
             return output
-        made = tensors_in(output)
-        results = [tensor for tensor in made if tensor.requires_grad and self._is_connected(tensor)]
-        if not results or not {*map(id, results)}.isdisjoint(map(id, dependents)):
+        is_alone = len(dependents) == 1 and bool(args) and args[0] is dependents[0]
+        passes = traits.passes_to_all or (is_alone and traits.passes_to_first)
+        made = [output] if isinstance(output, Tensor) else tensors_in(output)
+        results = [tensor for tensor in made if tensor.requires_grad and (passes or self._is_connected(tensor))]
+        if not results or any(tensor is dependent for tensor in results for dependent in dependents):
             return output
-        guard_output(func, output)
-        seen = Observation(args, kwargs, dependents, lambda: Call(func, args, kwargs, dependents), output)
-        bias = RULES.get(func, by_jacobian)(seen)
+        if traits.is_guarded:
+            guard_output(func, output)
+        bias = None
+        if not (is_alone and traits.is_linear_in_first):
+            bias = traits.rule(
+                Observation(args, kwargs, dependents, lambda: Call(func, args, kwargs, dependents), output)
+            )
+        grids = [self._grid_of_output(func, traits, args, kwargs, dependents, tensor) for tensor in results]
+        if bias is None:
+            for tensor, grid in zip(results, grids, strict=True):
+                self._learn(tensor, grid)
+            return output
         parents: list[GradientEdge] = []
         if isinstance(bias, JacobianBias):
             parents = [get_gradient_edge(dependent) for dependent in dependents]
-        if bias is not None and func not in LAYERS:
+        if not traits.is_layer:
             self._watch(bias.kept)
         # Before they are known: what lies between them is looked for among what is not.
-        outputs = {} if bias is None else self._outputs(results)
-        for tensor in results:
-            self._learn(tensor, self._grid_of_output(func, args, kwargs, dependents, tensor))
-        if bias is not None:
-            for index, tensor in enumerate(made):
-                if id(tensor) in outputs:
-                    self._hook(tensor, outputs[id(tensor)], index, func, bias, parents)
+        outputs = self._outputs(results, bias)
+        for tensor, grid in zip(results, grids, strict=True):
+            self._learn(tensor, grid)
+        for index, tensor in enumerate(made):
+            if id(tensor) in outputs:
+                self._hook(tensor, outputs[id(tensor)], index, traits, bias, parents)
         return output
 
     # ---- what depends on the input ----
 
     def _dependents(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
-        tensors = tensors_in(args) + tensors_in(kwargs) if kwargs else tensors_in(args)
-        return [tensor for tensor in tensors if self.depends_on_input(tensor)]
+        # This runs for every operation, and nearly all arguments are flat.
+        found: list[Tensor] = []
+        for value in (*args, *kwargs.values()) if kwargs else args:
+            if isinstance(value, Tensor):
+                if value.requires_grad and self.depends_on_input(value):
+                    found.append(value)
+            elif isinstance(value, tuple | list | dict):
+                found += [tensor for tensor in tensors_in(value) if self.depends_on_input(tensor)]
+        return found
 
     def _learn(self, tensor: Tensor, grid: Grid | None) -> None:
         node = tensor.grad_fn
         assert node is not None
         if self._batch is not None:
             self._batch.see(tensor)
-        if grid is not None:
-            self._grids[node, tensor.output_nr] = grid
         if not self._keep_values:
-            self._known[node, tensor.output_nr] = weakref.ref(tensor)
+            self._known[node, tensor.output_nr] = _Known(weakref.ref(tensor), grid)
             return
         kept = Kept([tensor.detach()])
         self._watch(kept)
-        self._known[node, tensor.output_nr] = lambda: kept.tensors[0]
+        self._known[node, tensor.output_nr] = _Known(lambda: kept.tensors[0], grid)
 
     def _resolve(self, tensor: Tensor, node: Node) -> bool:
         """Find out about a tensor that no seen operation made: a constant, a view, or a hidden operation."""
         if node in self._constants:
             return False
+        for output in self._not_looked_inside:
+            self._remember_inside(output, self._walk_back(output.edge.node)[0])
+        self._not_looked_inside.clear()
         nodes, boundary = self._walk_back(node)
         if not boundary:
             self._constants.add(node)
@@ -258,7 +309,11 @@ class OperationTrace(TorchFunctionMode):
             for other in self._inside.get(node, ()):
                 other.made_from.append(output)
             self._remember_inside(output, nodes)
-            self._hook_hidden(tensor, output, node, boundary)
+            parents = [GradientEdge(*key) for key in boundary]
+            kept = Kept([tensor.detach(), *(self._value_of(key) for key in boundary)])
+            self._watch(kept)
+            operation = self._new_operation(node.name(), is_layer=False)
+            self._call_when_adjoint_arrives(tensor, partial(self._contract_hidden, operation, output, kept, parents))
         return True
 
     def _is_connected(self, tensor: Tensor) -> bool:
@@ -274,8 +329,12 @@ class OperationTrace(TorchFunctionMode):
             return True
         return bool(self._walk_back(node)[1])
 
-    def _walk_back(self, start: Node) -> tuple[set[Node], list[Key]]:
-        """Return the unseen nodes above a node, and the seen values that they start from."""
+    def _walk_back(self, start: Node, oldest: int = 0) -> tuple[set[Node], list[Key]]:
+        """Return the unseen nodes above a node, and the seen values that they start from.
+
+        A node's number tells when it was made, and none was made from a later one: what is older than ``oldest`` can be
+        left out.
+        """
         visited, frontier = {start}, [start]
         boundary: dict[Key, None] = {}
         while frontier:
@@ -284,25 +343,29 @@ class OperationTrace(TorchFunctionMode):
                     continue
                 if (parent, number) in self._known:
                     boundary[parent, number] = None
-                elif parent not in visited:
+                elif parent not in visited and parent._sequence_nr() >= oldest:
                     visited.add(parent)
                     frontier.append(parent)
         return visited, list(boundary)
 
-    def _outputs(self, results: list[Tensor]) -> dict[int, _Output]:
-        """Return the outputs of one operation, each with those among them that it was made from."""
+    def _outputs(self, results: list[Tensor], bias: ImplicitBias) -> dict[int, _Output]:
+        """Return the outputs of one operation, each with those among them that it was made from.
+
+        Cells know by themselves that their first output was made from the second.
+        """
         outputs = {id(tensor): _Output(tensor) for tensor in results}
-        if len({tensor.grad_fn for tensor in results}) > 1:  # outputs of one node cannot be made from each other
+        # Outputs of one node cannot be made from each other.
+        if len(results) > 1 and not isinstance(bias, CellBias) and len({tensor.grad_fn for tensor in results}) > 1:
+            oldest = min(output.edge.node._sequence_nr() for output in outputs.values())
             for output in outputs.values():
-                nodes, _ = self._walk_back(output.edge.node)
+                nodes, _ = self._walk_back(output.edge.node, oldest)
                 behind = nodes - {output.edge.node}
                 output.made_from = [other for other in outputs.values() if other.edge.node in behind]
         for tensor in results:
             # A view of something that the operation made inside, as a linear layer's output of three axes is: a write
             # to the view goes to that inner tensor, which then comes up as a value of its own.
             if tensor._is_view() and tensor._base is not None and self._is_unseen(tensor._base):
-                output = outputs[id(tensor)]
-                self._remember_inside(output, self._walk_back(output.edge.node)[0])
+                self._not_looked_inside.append(outputs[id(tensor)])
         return outputs
 
     def _is_unseen(self, tensor: Tensor) -> bool:
@@ -317,19 +380,26 @@ class OperationTrace(TorchFunctionMode):
     def _grid_of_output(
         self,
         func: Function,
+        traits: Traits,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         dependents: Sequence[Tensor],
         output: Tensor,
     ) -> Grid | None:
-        if not self._grids:
+        if not self._is_on_image:
             return None
-        found = [(tensor, self._grid(get_gradient_edge(tensor))) for tensor in dependents]
-        sources = [(tensor, grid) for tensor, grid in found if grid is not None]
+        sources: list[tuple[Tensor, Grid]] = []
+        for tensor in dependents:
+            known = self._known.get((cast(Node, tensor.grad_fn), tensor.output_nr))
+            if known is not None and known.grid is not None:
+                if traits.keeps_places and tensor.shape == output.shape:
+                    return known.grid
+                sources.append((tensor, known.grid))
         return follow(func, args, kwargs, sources, output, self._n_examples) if sources else None
 
     def _grid(self, edge: GradientEdge) -> Grid | None:
-        return self._grids.get((edge.node, edge.output_nr))
+        known = self._known.get((edge.node, edge.output_nr))
+        return None if known is None else known.grid
 
     # ---- values that the biases need later ----
 
@@ -345,70 +415,90 @@ class OperationTrace(TorchFunctionMode):
 
     # ---- hooks ----
 
-    def _new_operation(self, name: str, *, is_layer: bool = False) -> Operation:
+    def _new_operation(self, name: str, *, is_layer: bool) -> Operation:
         self._count += 1
-        return Operation(self._count - 1, name, self.modules.current, is_layer)
+        return Operation(self._count - 1, name, self.modules, self.modules.innermost, is_layer)
+
+    def _call_when_adjoint_arrives(self, tensor: Tensor, contract: Callable[[Tensor], None]) -> None:
+        hook = _Hook(self, contract)
+        tensor.register_hook(hook)
+        self._hooks.append(hook)
 
     def _hook(
         self,
         tensor: Tensor,
         output: _Output,
         index: int,
-        func: Function,
+        traits: Traits,
         bias: ImplicitBias,
         parents: list[GradientEdge],
     ) -> None:
-        name = (getattr(func, "__name__", None) or repr(func)).strip("_")
-        operation = self._new_operation(name, is_layer=func in LAYERS)
+        operation = self._new_operation(traits.name, is_layer=traits.is_layer)
+        self._call_when_adjoint_arrives(tensor, partial(self._contract, operation, output, index, bias, parents))
+
+    def _contract(
+        self,
+        operation: Operation,
+        output: _Output,
+        index: int,
+        bias: ImplicitBias,
+        parents: list[GradientEdge],
+        adjoint: Tensor,
+    ) -> None:
+        """Hand over the term of an operation whose bias can be computed."""
         edge = output.edge
-        waiting: list[ImplicitBias] = [bias]
-
-        def contract(adjoint: Tensor | None) -> None:
-            if not self._active or adjoint is None:
-                return
-            bias = waiting.pop()  # Nothing is held longer than it is needed.
-            if output.shares:
-                with self._hooks_at_rest():
-                    adjoint = output.own(adjoint)
-            try:
-                self._consumer(BiasTerm(operation, adjoint, bias.value(index), edge, self._grid(edge)))
-            except ForwardModeMissingError:
-                assert isinstance(bias, JacobianBias)
-                value, gradients = bias.pull_back(index, adjoint)
-                self._consume_split(operation, adjoint, value, edge, gradients, bias.call.values, parents)
-
-        self._handles.append(tensor.register_hook(contract))
-
-    def _hook_hidden(self, tensor: Tensor, output: _Output, node: Node, boundary: list[Key]) -> None:
-        """Hook an operation that was not seen: its own backward pulls the adjoint back to what was seen."""
-        operation = self._new_operation(node.name())
-        edge, parents = output.edge, [GradientEdge(*key) for key in boundary]
-        kept = Kept([tensor.detach(), *(self._value_of(key) for key in boundary)])
-        self._watch(kept)
-
-        def contract(adjoint: Tensor | None) -> None:
-            if not self._active or adjoint is None:
-                return
-            kept.check()
-            value, *parent_values = kept.tensors
+        if isinstance(bias, CellBias):
+            kind = bias.kind
+            steps = self._steps.setdefault(kind, [])
+            steps.append((operation, edge, index, bias, adjoint))
+            if len(steps) * bias.size > _LARGE:
+                self._contract_steps(kind)
+            return
+        if output.shares:
             with self._hooks_at_rest():
                 adjoint = output.own(adjoint)
-                gradients = _own_gradients(edge, parents, adjoint)
-            self._consume_split(operation, adjoint, value, edge, gradients, parent_values, parents)
+        try:
+            self._consumer(BiasTerm(operation, adjoint, bias.value(index), edge, self._grid(edge)))
+        except ForwardModeMissingError:
+            assert isinstance(bias, JacobianBias)
+            value, gradients = bias.pull_back(index, adjoint)
+            self._consume_split(operation, adjoint, value, edge, gradients, bias.call.values, parents)
 
-        self._handles.append(tensor.register_hook(contract))
+    def _contract_steps(self, kind: tuple[Any, ...]) -> None:
+        """Hand over the terms of steps of a recurrent network that waited for each other."""
+        steps = self._steps.pop(kind)
+        CellBias.compute([bias for _, _, _, bias, _ in steps])
+        for output in {index: None for _, _, index, _, _ in steps}:
+            self._consumer.take_alike(
+                [
+                    BiasTerm(operation, adjoint, bias.value(index), edge, None)
+                    for operation, edge, index, bias, adjoint in steps
+                    if index == output
+                ]
+            )
+
+    def _contract_hidden(
+        self, operation: Operation, output: _Output, kept: Kept, parents: list[GradientEdge], adjoint: Tensor
+    ) -> None:
+        """Hand over the terms of an operation that was not seen: its own backward pulls the adjoint back."""
+        kept.check()
+        value, *parent_values = kept.tensors
+        with self._hooks_at_rest():
+            adjoint = output.own(adjoint)
+            gradients = _own_gradients(output.edge, parents, adjoint)
+        self._consume_split(operation, adjoint, value, output.edge, gradients, parent_values, parents)
 
     @contextmanager
     def _hooks_at_rest(self) -> Iterator[None]:
         """Context in which a gradient may pass through other hooks, which wait for their whole adjoint."""
-        self._active = False
+        self.is_listening = False
         try:
             yield
         finally:
-            self._active = True
+            self.is_listening = True
 
     def _value_of(self, key: Key) -> Tensor:
-        value = self._known[key]()
+        value = self._known[key].value()
         if value is None or (value.grad_fn is not key[0] and not self._keep_values):
             raise LostValueError
         return value.detach()
@@ -432,7 +522,12 @@ class OperationTrace(TorchFunctionMode):
     # ---- operations that overwrite ----
 
     def _run_in_place(
-        self, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any], dependents: list[Tensor]
+        self,
+        func: Function,
+        traits: Traits,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        dependents: list[Tensor],
     ) -> Any:
         """Run an operation that writes into its first argument, seen as one that makes a new tensor.
 
@@ -444,26 +539,30 @@ class OperationTrace(TorchFunctionMode):
         base = target._base if target._is_view() and target._base is not None else target
         base_depends = self.depends_on_input(base)  # first, since this may hold on to values of an unseen operation
         self._rescue(base)
-        if func in RESHAPED_IN_PLACE:
+        if traits.only_reshapes_in_place:
             # The values stay where they are, and autograd sees a view of them, or nothing that it follows any more.
             return func(*args, **kwargs)
         others = [tensor for tensor in tensors_in((args[1:], kwargs)) if self.depends_on_input(tensor)]
         on_base = func if base is target else _through_view(func, target, base)
-        grid = self._grid_of_output(func, args, kwargs, dependents, base)
+        grid = self._grid_of_output(func, traits, args, kwargs, dependents, base)
         parents = [base, *others] if base_depends else others
 
         def make_call() -> Call:
             return Call(on_base, (base, *args[1:]), kwargs, parents, overwrites=True)
 
-        bias = RULES.get(func, by_jacobian)(Observation(args, kwargs, dependents, make_call))
+        bias = traits.rule(Observation(args, kwargs, dependents, make_call))
         if base is not target:
             bias = _bias_on_base(bias, base_depends, make_call)
         edges = [get_gradient_edge(parent) for parent in parents]
         output = func(*args, **kwargs)
-        guard_output(func, base)
+        if traits.is_guarded:
+            guard_output(func, base)
         self._learn(base, grid)
+        if isinstance(bias, ElementwiseBias):
+            bias.learn_output(base)
+            self._watch(bias.kept)
         if bias is not None:
-            self._hook(base, _Output(base), 0, func, bias, edges)
+            self._hook(base, _Output(base), 0, traits, bias, edges)
         return output
 
 

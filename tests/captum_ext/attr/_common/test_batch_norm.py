@@ -29,8 +29,8 @@ class LeVitStem(nn.Module):
 @pytest.fixture
 def stem() -> nn.Module:
     model = LeVitStem().double().eval()
-    model.norm.running_mean.normal_()
-    model.norm.running_var.uniform_(0.5, 2.0)
+    model.get_buffer("norm.running_mean").normal_()
+    model.get_buffer("norm.running_var").uniform_(0.5, 2.0)
     nn.init.normal_(model.norm.weight)
     return model
 
@@ -88,9 +88,9 @@ def test_guard_is_used_in_one_place():
 @pytest.mark.parametrize(
     "normalise",
     [
-        lambda x, *args: torch.native_batch_norm(x, *args, False, 0.1, 1e-5)[0],
+        lambda x, w, b, mean, var: torch.native_batch_norm(x, w, b, mean, var, False, 0.1, 1e-5)[0],
         lambda x, *args: torch.ops.aten._native_batch_norm_legit_no_training(x, *args, 0.1, 1e-5)[0],
-        lambda x, *args: torch.batch_norm(x, *args, False, 0.1, 1e-5, False),
+        lambda x, w, b, mean, var: torch.batch_norm(x, w, b, mean, var, False, 0.1, 1e-5, False),
     ],
     ids=["native", "no training", "batch_norm"],
 )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_ext import IDGI, FullGrad, GuidedIG, LayerIDGI
-from captum_ext.attr import NotDeterministicError
+from captum_ext.attr import NotDeterministicError, decompose
 from captum_ext.attr._common.random_draws import RandomDraws
 
 X = torch.rand(2, 6, generator=torch.Generator().manual_seed(3))
@@ -255,3 +255,35 @@ def test_switches_of_the_whole_process_are_not_touched():
     assert len(seen) > 4
     assert set(seen) == {before}
     assert warnings.filters == filters
+
+
+def test_two_threads_see_through_compiled_functions_and_leave_the_compiler_as_it_was():
+    compiled_graphs: list[Any] = []
+
+    def backend(graph: Any, _: Any) -> Any:
+        compiled_graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(lambda x: nn.functional.gelu(x).sum(1), backend=backend)
+    second_is_inside, first_has_left = threading.Event(), threading.Event()
+    found: list[Any] = []
+
+    def of_second(x: Tensor) -> Tensor:
+        second_is_inside.set()
+        assert first_has_left.wait(60)
+        return compiled(x)
+
+    second = threading.Thread(target=lambda: found.append(decompose(of_second, X)))
+
+    def of_first(x: Tensor) -> Tensor:
+        second.start()
+        assert second_is_inside.wait(60)
+        return compiled(x)
+
+    first = decompose(of_first, X)
+    first_has_left.set()
+    second.join()
+    assert [[term.name for term in terms.contributions] for terms in (first, *found)] == [["gelu"], ["gelu"]]
+    assert not compiled_graphs
+    compiled(X)
+    assert len(compiled_graphs) == 1

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given, settings
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import interpolate as resample
 
 from captum_ext.attr.full_gradient._trace.backpropagation import backpropagate
+from captum_ext.attr.full_gradient._trace.consumer import Consumer
 from captum_ext.attr.full_gradient.full_grad import FullGrad
 from captum_ext.attr.full_gradient.projection import InputSpace, interpolate, restore_sums, spread_evenly
 from tests.captum_ext.randomised_models import randomise
@@ -116,3 +119,41 @@ def test_conserved_backflow_is_the_plain_one_and_one_number_for_each_example():
     difference = (kept - plain).flatten(1)
     assert difference.abs().min() > 1e-6
     torch.testing.assert_close(difference, difference[:, :1].expand_as(difference), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("projection", ["auto", "backflow", "tokens"])
+def test_steps_of_a_cell_come_to_the_input_together_as_they_do_one_by_one(projection, monkeypatch):
+    cell, head = nn.LSTMCell(4, 5).double(), nn.Linear(5, 3).double()
+
+    def model(x: Tensor) -> Tensor:
+        state: Any = None
+        for step in range(x.shape[1]):
+            state = cell(x[:, step], state)
+        return head(state[0])
+
+    x = torch.randn(2, 6, 4, dtype=torch.float64)
+    together, delta = FullGrad(model).attribute(x, target=1, projection=projection, return_convergence_delta=True)
+    assert delta.abs().max() < 1e-12
+    monkeypatch.setattr(InputSpace, "take_alike", Consumer.take_alike)
+    one_by_one = FullGrad(model).attribute(x, target=1, projection=projection)
+    torch.testing.assert_close(together, one_by_one, rtol=0, atol=1e-12)
+    assert together.abs().sum() > 0.1
+
+
+def test_steps_of_a_cell_in_an_image_model_are_spread_evenly_as_a_classifier_is():
+    cell = nn.GRUCell(12, 3).double()
+
+    def model(image: Tensor) -> Tensor:
+        state: Any = None
+        for row in range(4):
+            state = cell(image[:, :, row].flatten(1), state)
+        return state
+
+    image = torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    found, delta = FullGrad(model).attribute(image, target=1, return_convergence_delta=True)
+    assert delta.abs().max() < 1e-12
+    leaf = image.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(model(leaf)[:, 1].sum(), leaf)
+    biases = found - gradient * image  # the same number in every pixel
+    torch.testing.assert_close(biases, biases[:, :1, :1, :1].expand_as(biases), rtol=0, atol=1e-12)
+    assert biases.abs().min() > 1e-6

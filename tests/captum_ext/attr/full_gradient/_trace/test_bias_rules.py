@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_ext.attr.full_gradient._trace.bias_rules import RULES, Observation, overwrites_first_argument
-from captum_ext.attr.full_gradient._trace.implicit_bias import Call, JacobianBias
+from captum_ext.attr.full_gradient._trace.bias_rules import RULES, Observation
+from captum_ext.attr.full_gradient._trace.implicit_bias import Call, ElementwiseBias, JacobianBias
+from captum_ext.attr.full_gradient._trace.traits import traits_of
 from tests.captum_ext.exactness import assert_exact
 
 GENERATOR = torch.Generator().manual_seed(7)
@@ -66,7 +67,7 @@ ATTENTION = {
 
 def bias_and_reference(function, args, kwargs, dependents) -> tuple[list[Tensor], list[Tensor]]:
     """Return the biases by the rule of an operation, and by forward mode."""
-    overwrites = overwrites_first_argument(function, kwargs)
+    overwrites = traits_of(function).is_in_place or bool(kwargs.get("inplace"))
 
     def call() -> Call:
         return Call(function, args, kwargs, dependents, overwrites=overwrites)
@@ -76,6 +77,8 @@ def bias_and_reference(function, args, kwargs, dependents) -> tuple[list[Tensor]
     bias = RULES[function](Observation(args, kwargs, dependents, call, output))
     assert not isinstance(bias, JacobianBias)
     reference = JacobianBias(call())
+    if overwrites and isinstance(bias, ElementwiseBias):
+        bias.learn_output(function(args[0].clone(), *args[1:], **kwargs))
     found = [torch.zeros(()) if bias is None else bias.value(i) for i in range(n_outputs)]
     return found, [reference.value(i) for i in range(n_outputs)]
 
@@ -139,3 +142,92 @@ def test_an_lstm_cell_of_which_only_one_state_depends():
         assert_exact(
             lambda x, state=state: (cell(x[:, :4], state(x))[0] * cell(x[:, 2:], state(x))[1]).sum(1), normal(2, 6)
         )
+
+
+def network(kind: type[nn.LSTM] | type[nn.GRU] | type[nn.RNN], **options) -> nn.RNNBase:
+    built = kind(4, 5, **options).double()
+    for parameter in built.parameters():
+        parameter.data = normal(*parameter.shape) / 2
+    return built
+
+
+NETWORKS = {
+    "lstm": lambda: network(nn.LSTM),
+    "lstm, batch first": lambda: network(nn.LSTM, batch_first=True),
+    "lstm of two layers in both directions": lambda: network(nn.LSTM, num_layers=2, bidirectional=True),
+    "lstm without biases": lambda: network(nn.LSTM, bias=False),
+    "gru": lambda: network(nn.GRU),
+    "gru of two layers in both directions": lambda: network(nn.GRU, num_layers=2, bidirectional=True, batch_first=True),
+    "gru without biases": lambda: network(nn.GRU, bias=False),
+    "rnn in both directions": lambda: network(nn.RNN, bidirectional=True),
+    "rnn with relu of three layers": lambda: network(nn.RNN, nonlinearity="relu", num_layers=3),
+}
+
+
+@pytest.mark.parametrize("which", ["input and states", "input", "states"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_recurrent_networks_in_closed_form_are_what_forward_mode_gives(name, which):
+    built = NETWORKS[name]()
+    function = {"LSTM": torch.lstm, "GRU": torch.gru, "RNN_TANH": torch.rnn_tanh, "RNN_RELU": torch.rnn_relu}[
+        built.mode
+    ]
+    n_rows = built.num_layers * (1 + built.bidirectional)
+    x = normal(2, 6, 4) if built.batch_first else normal(6, 2, 4)
+    states = tuple(normal(n_rows, 2, 5) for _ in range(2 if built.mode == "LSTM" else 1))
+    state = states if built.mode == "LSTM" else states[0]
+    weights = [weight.detach() for weight in built._flat_weights]
+    options = (built.bias, built.num_layers, 0.0, False, built.bidirectional, built.batch_first)
+    dependents = {"input and states": [x, *states], "input": [x], "states": [*states]}[which]
+    assert_equal(*bias_and_reference(function, (x, state, weights, *options), {}, dependents))
+
+
+@pytest.mark.parametrize("outputs", [[0], [1], [0, 1]])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_whatever_is_used_of_a_recurrent_network_is_explained(name, outputs):
+    built = NETWORKS[name]()
+
+    def model(x: Tensor) -> Tensor:
+        sequence, after = built(x if built.batch_first else x.transpose(0, 1))
+        after = torch.stack([*after]).sum(0) if isinstance(after, tuple) else after
+        whole = [sequence if built.batch_first else sequence.transpose(0, 1), after.transpose(0, 1)]
+        return torch.stack([whole[i].square().flatten(1).sum(1) for i in outputs]).sum(0)
+
+    assert_exact(model, normal(3, 6, 4))
+
+
+@pytest.mark.parametrize("options", [{"proj_size": 3}, {}])
+def test_recurrent_networks_without_a_closed_form_are_explained_too(options):
+    built = network(nn.LSTM, batch_first=True, **options)
+
+    def model(x: Tensor) -> Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(x, [6] * len(x), batch_first=True)
+        return built(x)[0].sum((1, 2)) + built(packed)[0].data.reshape(6, len(x), -1).sum((0, 2))
+
+    assert_exact(model, normal(3, 6, 4))
+
+
+@pytest.mark.parametrize("size", [1, 2**30])
+def test_steps_that_wait_for_each_other_are_explained_as_alone(size, monkeypatch):
+    monkeypatch.setattr("captum_ext.attr.full_gradient._trace.operation_trace._LARGE", size)
+    lstm, gru = nn.LSTMCell(4, 5).double(), nn.GRUCell(5, 5).double()
+
+    def model(x: Tensor) -> Tensor:
+        h = c = x.new_zeros(len(x), 5)
+        g = x[:, 0].mean(1, keepdim=True).expand(-1, 5)
+        for step in range(6):
+            h, c = lstm(x[:, step], (h, c))
+            g = gru(h, g)
+        return (g * h + c).sum(1)
+
+    assert_exact(model, normal(3, 6, 4))
+
+
+@pytest.mark.parametrize("name", ["expand_as", "view_as", "reshape_as", "type_as"])
+def test_an_argument_that_lends_its_shape_has_no_part_in_a_bias(name):
+    factor = normal(4)
+
+    def model(x: Tensor) -> Tensor:
+        first = x[:, :1] if name == "expand_as" else x.relu()
+        return (getattr(first, name)(x.flip(1)) * factor).sum(1)
+
+    assert assert_exact(model, normal(3, 4)).contributions == ()

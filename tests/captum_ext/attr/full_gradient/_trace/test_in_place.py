@@ -81,7 +81,7 @@ WRITES = {
     **{f"F.{function.__name__}": lambda y, x, function=function: function(y) for function in FUNCTIONS},
     **{f"F.{f.__name__}(inplace)": lambda y, x, f=f: f(y, inplace=True) for f in WITH_INPLACE},
     "F.dropout(inplace)": lambda y, x: F.dropout(y, 0.5, False, inplace=True),
-    "F.threshold_": lambda y, x: F.threshold_(y, 0.5, 0.1),
+    "F.threshold_": lambda y, x: torch.threshold_(y, 0.5, 0.1),
     "acosh_": lambda y, x: y.add_(1).acosh_(),
     "arccosh_": lambda y, x: y.add_(1).arccosh_(),
     "add_ alpha": lambda y, x: y.add_(x, alpha=3),

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captum_ext.classifiers.baselines import ImageBaseline, image_baseline
+from captum_ext.classifiers.baselines import image_baseline
+from captum_ext.classifiers.choices import ImageBaseline
 from captum_ext.classifiers.models import Classifier
 
 

@@ -1,0 +1,238 @@
+"""The implicit biases of whole recurrent networks, such as `torch.nn.LSTM`, in closed form.
+
+The hidden states of all steps are what the network returned, or are given by PyTorch's own kernel, which is quick where
+a loop over cells is not. From them follow the gates of all steps at once, and how much each gives on; only the linear
+part (t, the derivative along the network's own inputs) has to go from step to step, with few operations in each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from captum_ext.attr.full_gradient._trace.implicit_bias import Kept
+
+
+@dataclass(frozen=True, slots=True)
+class Direction:
+    """One direction of one layer, the steps in the order in which it takes them.
+
+    Attributes
+    ----------
+    from_input, from_state
+        What the weights make of the input and of the hidden state before each step, biases included; shape (T, N, G).
+    t_from_input
+        The first, of the input's linear part and without the bias.
+    by_state
+        The weights of the hidden state; shape (G, H).
+    before, sequence
+        The hidden states before and after the steps; shape (T, N, H).
+    states, t_states
+        The states before the first step, each of shape (N, H), and their linear parts.
+    """
+
+    from_input: Tensor
+    from_state: Tensor
+    t_from_input: Tensor
+    by_state: Tensor
+    before: Tensor
+    sequence: Tensor
+    states: list[Tensor]
+    t_states: list[Tensor]
+
+
+# From a direction to the linear part of its sequence and, for each state but the hidden one, value and linear part
+# after the last step.
+Kind = Callable[[Direction], tuple[Tensor, list[tuple[Tensor, Tensor]]]]
+
+
+def lstm(of: Direction) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """Follow h' = o tanh(c') and c' = f c + i g."""
+    gates = of.from_input + of.from_state
+    g = gates.chunk(4, -1)[2].tanh()
+    i, f, _, o = gates.sigmoid_().chunk(4, -1)  # the third for nothing: all at once are quicker than one by one
+    forgetting = f.unbind()
+    c = [of.states[1]]
+    for f_now, gain in zip(forgetting, (i * g).unbind(), strict=True):
+        c.append(torch.addcmul(gain, f_now, c[-1]))
+    before, squashed = torch.stack(c[:-1]), torch.stack(c[1:]).tanh()
+    # How much the arguments of i, f and g give on to c', that of o to h', and c' to h'.
+    slopes = torch.stack([g * i * (1 - i), before * f * (1 - f), i * (1 - g * g), squashed * o * (1 - o)], 2)
+    onward = o * (1 - squashed * squashed)
+    t_from_input = of.t_from_input.unflatten(-1, (4, -1)) * slopes
+
+    t_sequence, (t_h, t_c) = torch.empty_like(of.sequence), of.t_states
+    t_from_state, t_gates, t_gain, t_memory = _like(slopes[0]), _like(slopes[0]), _like(t_c), t_c.clone()
+    flat, gains, t_output = t_from_state.flatten(1), t_gates[:, :3], t_gates[:, 3]
+    by_state = of.by_state.mT.contiguous()
+    steps = (tensor.unbind() for tensor in (t_from_input, slopes, onward, t_sequence))
+    for f_now, t_x, slope, onward_now, t_after in zip(forgetting, *steps, strict=True):
+        torch.mm(t_h, by_state, out=flat)
+        torch.addcmul(t_x, t_from_state, slope, out=t_gates)
+        torch.sum(gains, 1, out=t_gain)
+        torch.addcmul(t_gain, f_now, t_memory, out=t_memory)
+        t_h = torch.addcmul(t_output, onward_now, t_memory, out=t_after)
+    return t_sequence, [(c[-1], t_memory)]
+
+
+def gru(of: Direction) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """Follow h' = n + z (h - n), with r, z = sigmoid(. + .) and n = tanh(. + r .)."""
+    (x_r, x_z, x_n), (h_r, h_z, h_n) = of.from_input.chunk(3, -1), of.from_state.chunk(3, -1)
+    r, z = (x_r + h_r).sigmoid_(), (x_z + h_z).sigmoid_()
+    n = torch.addcmul(x_n, r, h_n).tanh_()
+    # How much the arguments of r and h_n give on to that of n, that of z to h', and the argument of n to h'.
+    slopes = torch.stack([r * (1 - r) * h_n, z * (1 - z) * (of.before - n), r], 2)
+    onward = (1 - n * n) * (1 - z)
+    t_from_input = of.t_from_input.unflatten(-1, (3, -1)).clone()
+    t_from_input[:, :, :2] *= slopes[:, :, :2]
+
+    t_sequence, t_h = torch.empty_like(of.sequence), of.t_states[0]
+    t_from_state, t_gates, t_argument = _like(slopes[0]), _like(slopes[0]), _like(t_h)
+    flat, (t_r, t_z, t_n) = t_from_state.flatten(1), t_gates.unbind(1)
+    by_state = of.by_state.mT.contiguous()
+    steps = (tensor.unbind() for tensor in (t_from_input, slopes, z, onward, t_sequence))
+    for t_x, slope, z_now, onward_now, t_after in zip(*steps, strict=True):
+        torch.mm(t_h, by_state, out=flat)
+        torch.addcmul(t_x, t_from_state, slope, out=t_gates)
+        torch.add(t_r, t_n, out=t_argument)
+        torch.addcmul(t_z, z_now, t_h, out=t_after)
+        t_h = t_after.addcmul_(onward_now, t_argument)
+    return t_sequence, []
+
+
+def rnn_tanh(of: Direction) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """Follow h' = tanh(. + .)."""
+    return _follow_rnn(of, 1 - of.sequence * of.sequence)
+
+
+def rnn_relu(of: Direction) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """Follow h' = max(. + ., 0)."""
+    return _follow_rnn(of, (of.sequence > 0).to(of.sequence.dtype))
+
+
+def _follow_rnn(of: Direction, slopes: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    t_sequence, t_h, by_state = torch.empty_like(of.sequence), of.t_states[0], of.by_state.mT.contiguous()
+    steps = (tensor.unbind() for tensor in (of.t_from_input * slopes, slopes, t_sequence))
+    for t_x, slope, t_after in zip(*steps, strict=True):
+        t_h = torch.addcmul(t_x, t_h @ by_state, slope, out=t_after)
+    return t_sequence, []
+
+
+def _like(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+
+
+KINDS: dict[Callable[..., Any], Kind] = {
+    torch.lstm: lstm,
+    torch.gru: gru,
+    torch.rnn_tanh: rnn_tanh,
+    torch.rnn_relu: rnn_relu,
+}
+
+
+class LayersBias:
+    """The biases of what a recurrent network returns: its sequence, and the states after it.
+
+    Parameters
+    ----------
+    function
+        One of ``KINDS``.
+    x, states
+        The input, and the states before it, of all layers and directions; kept for the backward pass.
+    depends
+        Whether each of them depends on the model's input.
+    weights
+        For each layer, for each direction, the weights of the input and of the hidden state, and their bias parameters
+        if there are any.
+    output
+        The sequence that was returned; kept too.
+    batch_first
+        Whether it and x have the batch first, the steps second.
+    """
+
+    __slots__ = ("_batch_first", "_depends", "_found", "_function", "_weights", "kept")
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        x: Tensor,
+        states: Sequence[Tensor],
+        depends: Sequence[bool],
+        weights: list[list[list[Tensor]]],
+        output: Tensor,
+        *,
+        batch_first: bool,
+    ) -> None:
+        self.kept = Kept([tensor.detach() for tensor in (x, output, *states)])
+        self._function, self._depends, self._weights = function, depends, weights
+        self._batch_first = batch_first
+        self._found: list[Tensor] = []
+
+    def value(self, output_index: int) -> Tensor:
+        """Return the bias of one of the outputs; those of all are computed together."""
+        if not self._found:
+            self.kept.check()
+            with torch.no_grad():
+                self._found = self._compute()
+        return self._found[output_index]
+
+    def _compute(self) -> list[Tensor]:
+        x, output, *states = self.kept.tensors
+        if self._batch_first:
+            x, output = x.transpose(0, 1).contiguous(), output.transpose(0, 1).contiguous()
+        t_x, *t_states = (
+            tensor if depends else torch.zeros_like(tensor)
+            for tensor, depends in zip((x, *states), self._depends, strict=True)
+        )
+        biases_after: list[list[Tensor]] = [[] for _ in states]
+        row = 0
+        for layer in self._weights:
+            is_last = layer is self._weights[-1]
+            sequences: list[Tensor] = []
+            t_sequences: list[Tensor] = []
+            for number, weights in enumerate(layer):
+                turn = (lambda tensor: tensor.flip(0)) if number else torch.Tensor.contiguous
+                before = [state[row] for state in states]
+                if is_last:
+                    sequence = turn(output.chunk(len(layer), -1)[number])
+                else:
+                    sequence = self._run(turn(x), before, weights)
+                t_before = [state[row] for state in t_states]
+                direction = _direction(turn(x), turn(t_x), before, t_before, weights, sequence)
+                t_sequence, others = KINDS[self._function](direction)
+                after = [(sequence[-1], t_sequence[-1]), *others]
+                for found, (value, linear_part) in zip(biases_after, after, strict=True):
+                    found.append(value - linear_part)
+                sequences.append(turn(sequence))
+                t_sequences.append(turn(t_sequence))
+                row += 1
+            x, t_x = torch.cat(sequences, -1), torch.cat(t_sequences, -1)
+        bias = x - t_x
+        return [bias.transpose(0, 1) if self._batch_first else bias, *map(torch.stack, biases_after)]
+
+    def _run(self, x: Tensor, states: list[Tensor], weights: list[Tensor]) -> Tensor:
+        """Return the sequence of one direction of a layer whose output nobody sees."""
+        rows = [state.unsqueeze(0) for state in states]
+        given: Any = rows if len(rows) > 1 else rows[0]
+        sequence: Tensor = self._function(x, given, weights, len(weights) > 2, 1, 0.0, False, False, False)[0]
+        return sequence
+
+
+def _direction(
+    x: Tensor, t_x: Tensor, states: list[Tensor], t_states: list[Tensor], weights: list[Tensor], sequence: Tensor
+) -> Direction:
+    by_input, by_state, *biases = weights
+    input_bias, state_bias = biases or (None, None)
+    from_input = linear(x, by_input, input_bias)
+    if t_x is not x:
+        t_from_input = linear(t_x, by_input)
+    else:
+        t_from_input = from_input if input_bias is None else from_input - input_bias
+    before = torch.cat([states[0].unsqueeze(0), sequence[:-1]])
+    from_state = linear(before, by_state, state_bias)
+    return Direction(from_input, from_state, t_from_input, by_state, before, sequence, states, t_states)
