@@ -250,7 +250,7 @@ def words_of_the_code() -> str:
     for path in (ROOT / "hdr").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):
-                said.append("".join(p.value if isinstance(p, ast.Constant) else "{}" for p in node.values))
+                said.append("".join(str(p.value) if isinstance(p, ast.Constant) else "{}" for p in node.values))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 said.append(node.value)
     return "\n".join(said)
