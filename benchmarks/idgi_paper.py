@@ -1,65 +1,179 @@
 """The comparison of the IDGI paper, from the results of ``captum-ext evaluate``: each IDGI variant beside its own base.
 
-python benchmarks/idgi_paper.py DIR       DIR is --out of an evaluation with the six methods
+    python benchmarks/idgi_paper.py DIR ...       each is --out of an evaluation with the six methods, and is called as
+                                                  the network
+
+For evaluations under ``--protocol idgi-paper`` SIC is the area under the median curve of all images, as in the paper;
+its interval draws whole images, for both methods of a pair at once. All other scores are means over images.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import cyclopts
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import torch
 
 from captum_ext.evaluation import METRICS, summarize
 from captum_ext.methods import method_named
+from captum_ext.metrics import bootstrap_interval
 
+N_DRAWS = 500
+FEWEST = 5
 PAIRS = (("ig", "idgi"), ("guided-ig", "idgi:guided"), ("blur-ig", "idgi:blur"))
-PAPER = ("insertion", "insertion-raw", "aic", "sic")
+PAPER = ("insertion", "insertion-raw", "aic", "sic", "aic-ms-ssim", "sic-ms-ssim")
 """Yang, Wang and Bilgic, CVPR 2023: on these every IDGI variant is above its own base, for every model."""
 
 
-def verdict(ours: Any) -> str:
-    """Say whether IDGI is ahead, as the paper claims, by an interval that leaves 0 out."""
-    sign = 1 if METRICS[ours.metric].higher_is_better else -1
-    certain = ours.difference_low > 0 or ours.difference_high < 0
-    found = "undecided" if not certain else "holds" if sign * ours.difference > 0 else "does not hold"
-    return found if ours.metric in PAPER else f"{found} (not claimed in the paper)"
+FULL_GRAD, OTHERS = "fullgrad:paper", ("saliency", "gradcam", "ig", "idgi", "random")
 
 
-def print_pairs(table: pd.DataFrame) -> None:
-    print("| metric | base | IDGI variant | base's mean | IDGI's mean | difference (95 %) | better on | IDGI ahead |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for metric in table["metric"].unique():
-        for pair in PAIRS:
-            both = [table[(table["metric"] == metric) & (table["method"] == method)] for method in pair]
-            base, ours = summarize(pd.concat(both)).itertuples()
-            if pd.isna(ours.difference):
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluation as it lies in its folder.
+
+    Parameters
+    ----------
+    directory
+        The folder.
+    """
+
+    directory: Path
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What was asked for."""
+        found: dict[str, Any] = json.loads((self.directory / "settings.json").read_text())["settings"]
+        return found
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row for each image, method and metric."""
+        return pd.read_csv(self.directory / "results.csv")
+
+    @property
+    def network(self) -> str:
+        """Name of the folder."""
+        return self.directory.name
+
+    def has(self, *methods: str) -> bool:
+        """Whether the methods are among those that were asked for."""
+        return set(methods) <= set(self.table["method"])
+
+    def compared(self, metric: str, base: str, ours: str) -> Compared:
+        """Compare two methods on one metric."""
+        of_metric = self.table[self.table["metric"] == metric]
+        values = of_metric.pivot(index="image", columns="method", values="value")[[base, ours]].dropna()
+        pairs = torch.tensor(values.to_numpy(dtype=np.float64).tolist())
+        wins = (pairs[:, 1] > pairs[:, 0]) if METRICS[metric].higher_is_better else (pairs[:, 1] < pairs[:, 0])
+        if metric.startswith("sic") and self.settings["protocol"] == "idgi-paper":
+            return self._by_median_curves(metric, base, ours, int(wins.sum()))
+        difference = pairs[:, 1] - pairs[:, 0]
+        first, second = pairs.mean(0).tolist()
+        low, high = bootstrap_interval(difference)
+        return Compared(first, second, second - first, low, high, int(wins.sum()), len(pairs))
+
+    def _by_median_curves(self, metric: str, base: str, ours: str, wins: int) -> Compared:
+        with np.load(self.directory / "curves" / f"{metric}.npz") as stored:
+            both = np.stack([stored[base], stored[ours]])
+        both = both[:, ~np.isnan(both).any((0, 2))]
+
+        def areas(curves: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+            found: npt.NDArray[np.float64] = np.trapezoid(np.median(curves, axis=1), dx=1 / (both.shape[2] - 1), axis=1)
+            return found
+
+        generator = np.random.default_rng(0)
+        draws = generator.integers(both.shape[1], size=(N_DRAWS, both.shape[1]))
+        differences = [np.diff(areas(both[:, draw]))[0] for draw in draws]
+        low, high = np.quantile(differences, [0.025, 0.975])
+        first, second = areas(both).tolist()
+        return Compared(first, second, second - first, float(low), float(high), wins, both.shape[1])
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two methods on one metric: their scores, the difference with its interval of 95 %, and how many images agree."""
+
+    base: float
+    ours: float
+    difference: float
+    low: float
+    high: float
+    wins: int
+    n_images: int
+
+    def cells(self) -> list[str]:
+        """Return the numbers as a table shows them."""
+        shown = f"{self.difference:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
+        return [f"{self.base:.3f}", f"{self.ours:.3f}", shown, f"{self.wins}/{self.n_images}"]
+
+    def verdict(self, *, higher_is_better: bool) -> str:
+        """Say whether the second method is ahead, by an interval that leaves 0 out, of enough images for one."""
+        if self.n_images < FEWEST:
+            return "too few"
+        if self.low <= 0 <= self.high:
+            return "undecided"
+        return "holds" if (self.difference > 0) == higher_is_better else "does not hold"
+
+
+def print_pairs(evaluation: Evaluation, metrics: Sequence[str]) -> None:
+    for metric in metrics:
+        for base, ours in PAIRS:
+            if not evaluation.has(base, ours):
                 continue
-            cells = [METRICS[metric].title, *(method_named(name).title for name in pair)]
-            cells += [f"{base.mean:.3f}", f"{ours.mean:.3f}"]
-            cells += [f"{ours.difference:+.3f} ({ours.difference_low:+.3f} to {ours.difference_high:+.3f})"]
-            cells += [f"{ours.wins} of {ours.n_compared}", verdict(ours)]
+            found = evaluation.compared(metric, base, ours)
+            claim = found.verdict(higher_is_better=METRICS[metric].higher_is_better)
+            claim = claim if metric in PAPER else f"{claim} (not claimed)"
+            cells = [evaluation.network, METRICS[metric].title, method_named(base).title, *found.cells(), claim]
             print(f"| {' | '.join(cells)} |")
 
 
-def print_all(table: pd.DataFrame) -> None:
+def print_full_grad(evaluation: Evaluation) -> None:
+    """Compare FullGrad's published map with its peers by the pixel perturbation test of its paper."""
+    for other in OTHERS:
+        if evaluation.has(FULL_GRAD, other) and "perturbation" in set(evaluation.table["metric"]):
+            found = evaluation.compared("perturbation", other, FULL_GRAD)
+            cells = [evaluation.network, method_named(other).title, *found.cells()]
+            print(f"| {' | '.join(cells)} | {found.verdict(higher_is_better=False)} |")
+
+
+def print_all(evaluation: Evaluation) -> None:
+    table = evaluation.table
     metrics = table["metric"].unique()
-    print(f"| method | {' | '.join(METRICS[metric].title for metric in metrics)} | seconds |")
+    print(f"| {evaluation.network} | {' | '.join(METRICS[metric].title for metric in metrics)} | seconds |")
     print(f"| --- |{' --- |' * (len(metrics) + 1)}")
     seconds = table.drop_duplicates(["image", "method"]).groupby("method")["seconds"].mean()
     for method, rows in summarize(table).groupby("method", sort=False):
         shown = ["-" if pd.isna(r.mean) else f"{r.mean:.3f} ({r.low:.3f} to {r.high:.3f})" for r in rows.itertuples()]
         print(f"| {method_named(method).title} | {' | '.join(shown)} | {seconds[method]:.1f} |")
-
-
-def main(directory: Path, /) -> None:
-    """Print both tables."""
-    table = pd.read_csv(directory / "results.csv")
-    print(f"{table['image'].nunique()} images\n")
-    print_pairs(table)
     print()
-    print_all(table)
+
+
+def main(*directories: Path) -> None:
+    """Print all tables."""
+    evaluations = [Evaluation(directory) for directory in directories]
+    for evaluation in evaluations:
+        n_images = evaluation.table["image"].nunique()
+        print(f"{evaluation.network}: {n_images} images, {evaluation.settings['n_steps']} steps")
+    print("\n| network | metric | base | base's | IDGI's | difference (95 %) | better on | IDGI ahead |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for evaluation in evaluations:
+        print_pairs(evaluation, list(evaluation.table["metric"].unique()))
+    print("\n| network | other map | its | FullGrad's | difference (95 %) | better on | FullGrad ahead |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for evaluation in evaluations:
+        print_full_grad(evaluation)
+    print()
+    for evaluation in evaluations:
+        print_all(evaluation)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hdr.calibration import Calibration, calibrate, check_exposures, estimate_exposures
 from hdr.exposure import exposures_from_ev, exposures_from_exif, read_exposure_file, warn_if_camera_disagrees
-from hdr.io import is_raw, read_photograph
+from hdr.io import Photograph, is_raw, read_photograph
 from hdr.radiometry import GAMMA, relative_exposures
 from hdr.raw import LEVELS, RawSettings, read_raw, white_balance_factors
 from hdr.response import Response
@@ -23,6 +23,9 @@ from hdr.response import Response
 SMALLEST_SIDE = 16
 SMALLEST_RATIO = 1.1
 LARGEST_TRAINED_RATIO = 16.0
+_SENSOR_WHITES = (2**10 - 1, 2**12 - 1, 2**14 - 1)
+# Of the values of the longest exposure at white, and how often a level of those just below it they have to be there.
+_LEAST_CLIPPED, _PILED_UP, _LEVELS_BELOW = 1e-3, 8, 32
 _RATIO_TOLERANCE = 1.1  # a nominal 1/60 s is 1/64 s, and exposures of 4 EV must pass as 16
 
 PathLike = str | os.PathLike[str]
@@ -183,6 +186,7 @@ class Bracket:
         reference: int | None = None,
         check: bool = True,
         raw: RawSettings | None = None,
+        white_level: int | None = None,
     ) -> Bracket:
         """Read a bracket of two or more photographs.
 
@@ -206,6 +210,10 @@ class Bracket:
             As in :meth:`from_images`.
         raw
             How raw files are developed: all with one white balance, that of the reference.
+        white_level
+            Of 16-bit files, the level that is white, such as 4095. By default 65535; or 1023, 4095 or 16383 where
+            nothing is above it and much lies at it, as in files that hold the 10, 12 or 14 bits of a sensor: a warning
+            says so.
 
         Returns
         -------
@@ -233,6 +241,8 @@ class Bracket:
             else _stated_exposures(paths, exposure_times, exposure_values, exposure_file)
         )
         if raw_files:
+            if white_level is not None:
+                raise ValueError(f"{raw_files[0]}: camera raw says itself what white is; leave --white-level out")
             images, levels, linear = _developed(paths, exposures, reference, raw or RawSettings()), LEVELS, True
             to_rec709 = None
         else:
@@ -247,9 +257,12 @@ class Bracket:
                 )
                 raise ValueError(f"the images of a bracket must have one colour profile, got {told}")
             to_rec709 = photographs[0].to_rec709
-            levels = (
-                255 if all(_is_of_eight_bits(image) for image in images) else max(one.levels for one in photographs)
-            )
+            white = _white(photographs, names, white_level)
+            if white is not None:
+                for image in images:  # in place: they are this bracket's own, and large
+                    image.mul_(LEVELS / white).clamp_max_(1.0)
+            in_eight_bits = white is None and all(_is_of_eight_bits(image) for image in images)
+            levels = 255 if in_eight_bits else white or max(one.levels for one in photographs)
         if response == "auto":
             encoded = None if levels == 255 else Response.gamma(GAMMA)
             response = Response.linear() if linear else encoded  # type: ignore[assignment]
@@ -339,6 +352,43 @@ def _stated_exposures(
     relative_exposures(torch.tensor(exposures))  # refuses what is not positive before ratios are taken
     warn_if_camera_disagrees(paths, exposures)
     return exposures
+
+
+def _white(photographs: Sequence[Photograph], names: Sequence[str], stated: int | None) -> int | None:
+    """White level of 16-bit files that hold fewer bits, as stated or as their values tell; None for all others."""
+    if any(one.levels != LEVELS for one in photographs):
+        if stated is not None:
+            raise ValueError(f"{', '.join(names)}: --white-level is for files of 16 bits; leave it out")
+        return None
+    largest = round(max(float(one.image.max()) for one in photographs) * LEVELS)
+    if stated is not None:
+        if not max(largest, 1) <= stated <= LEVELS:
+            raise ValueError(
+                f"the files have values up to {largest}; --white-level is from there to {LEVELS}, got {stated}"
+            )
+        return None if stated == LEVELS else stated
+    if largest not in _SENSOR_WHITES:
+        return None
+    # A dark picture, too, may have this level as its largest by chance. What tells them apart is that light beyond
+    # white piles up there: in the longest exposure, which has most of it.
+    shares = [_share_at(one.image, largest, largest) for one in photographs]
+    clipped = max(shares)
+    longest = shares.index(clipped)
+    below = _share_at(photographs[longest].image, largest - _LEVELS_BELOW, largest - 1) / _LEVELS_BELOW
+    if clipped < _LEAST_CLIPPED or clipped < _PILED_UP * below:
+        return None
+    warnings.warn(
+        f"the files hold {largest.bit_length()} bits in 16: {clipped:.1%} of {names[longest]} lie at {largest}, and "
+        "nothing above it, so that is taken as white (--white-level 65535 if it is not). If they are linear, as a "
+        "sensor's values are, give --response linear",
+        stacklevel=3,
+    )
+    return largest
+
+
+def _share_at(image: Tensor, lowest: int, highest: int) -> float:
+    between = (image > (lowest - 0.5) / LEVELS) & (image < (highest + 0.5) / LEVELS)
+    return float(between.sum()) / image.numel()
 
 
 def _is_of_eight_bits(image: Tensor) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hdr._avif import with_exif_item
 from hdr._files import check_writable, known_suffix, written_whole
 from hdr.io import PREVIEW_SUFFIXES, check_radiance, write_preview
 from hdr.radiometry import MIDDLE_GREY, REC709, luminance
@@ -130,7 +132,7 @@ def write_picture(
     settings
         Of what is HDR.
     exif
-        EXIF data to carry, see :func:`hdr.exif.carried_exif`; .tif and .avif files get none.
+        EXIF data to carry, see :func:`hdr.exif.carried_exif`.
     overwrite
         Whether an existing file may be replaced.
 
@@ -156,7 +158,7 @@ def write_picture(
     if gain_map:
         write_gain_map(path, radiance, settings, exif=exif, overwrite=overwrite)
     elif Path(path).suffix.lower() == ".avif":
-        write_avif(path, radiance, settings, overwrite=overwrite)
+        write_avif(path, radiance, settings, exif=exif, overwrite=overwrite)
     else:
         write_preview(path, radiance, operator, exif=exif, overwrite=overwrite)
 
@@ -291,6 +293,7 @@ def write_avif(
     radiance: Tensor,
     settings: DisplaySettings | None = None,
     *,
+    exif: bytes | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write an AVIF of 10 or 12 bits with PQ or HLG, whole or not at all.
@@ -303,6 +306,8 @@ def write_avif(
         Shape (3, H, W), linear Rec. 709, finite, >= 0.
     settings
         All are used.
+    exif
+        EXIF data to carry, see :func:`hdr.exif.carried_exif`.
     overwrite
         Whether an existing file may be replaced.
 
@@ -336,8 +341,14 @@ def write_avif(
         transfer=getattr(constants.TRANSFER_CHARACTERISTICS, settings.transfer.upper()),
         matrix=constants.MATRIX_COEFFICIENTS.BT2020_NCL,
     )
+    data = bytes(data)
+    if exif is not None:
+        try:
+            data = with_exif_item(data, exif)
+        except ValueError as error:  # of a libavif to come: the picture is worth more than what it says of itself
+            warnings.warn(f"{path}: written without EXIF data ({error})", stacklevel=2)
     with written_whole(path, overwrite=overwrite) as temporary:
-        temporary.write_bytes(bytes(data))
+        temporary.write_bytes(data)
 
 
 def encoded_signal(radiance: Tensor, settings: DisplaySettings) -> Tensor:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from hdr.exposure import read_camera_settings
 from hdr.io import is_raw, opened_image
@@ -54,14 +56,14 @@ def carried_exif(path: str | os.PathLike[str]) -> bytes | None:
     for tag in _OF_THE_IMAGE:
         if tag in found:
             exif[tag] = found[tag]
-    exposure: dict[int, Any] = {
-        int(tag): parts[ExifTags.IFD.Exif][tag] for tag in _OF_THE_EXPOSURE if tag in parts[ExifTags.IFD.Exif]
-    }
+    taken = parts[ExifTags.IFD.Exif]
+    exposure = {int(tag): _rational(taken[tag]) for tag in _OF_THE_EXPOSURE if tag in taken}
+    place = {tag: _rational(value) for tag, value in parts[ExifTags.IFD.GPSInfo].items()}
     if exposure:
         exif.get_ifd(ExifTags.IFD.Exif).update(exposure)
-    if parts[ExifTags.IFD.GPSInfo]:
-        exif.get_ifd(ExifTags.IFD.GPSInfo).update(parts[ExifTags.IFD.GPSInfo])
-    if not len(exif) and not exposure and not parts[ExifTags.IFD.GPSInfo]:
+    if place:
+        exif.get_ifd(ExifTags.IFD.GPSInfo).update(place)
+    if not len(exif) and not exposure and not place:
         return None
     exif[_BASE.Orientation] = _UPRIGHT
     exif[_BASE.Software] = "captum-ext"
@@ -70,6 +72,16 @@ def carried_exif(path: str | os.PathLike[str]) -> bytes | None:
     except Exception:  # a value that Pillow read and cannot write
         return None
     return written if written.startswith(_PREFIX) else _PREFIX + written
+
+
+def _rational(value: Any) -> Any:
+    """A value as EXIF stores it, which knows ratios of whole numbers; Pillow would write a float as 64 bits."""
+    if isinstance(value, tuple):
+        return tuple(_rational(one) for one in value)
+    if not isinstance(value, float) or not math.isfinite(value):
+        return value
+    ratio = Fraction(value).limit_denominator(1_000_000)
+    return TiffImagePlugin.IFDRational(ratio.numerator, ratio.denominator)
 
 
 def _of_raw(path: str | os.PathLike[str]) -> dict[int, Any]:

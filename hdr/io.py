@@ -19,7 +19,7 @@ import numpy as np
 import OpenEXR
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from hdr._files import known_suffix, written_whole
@@ -37,7 +37,8 @@ HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 _FLOAT_LEVELS = 2**24
 _JPEG_QUALITY = 95
 _PNG_BIT_DEPTH_OFFSET = 24  # the signature, the length and name of IHDR, width and height come first
-_TIFF_BITS_PER_SAMPLE, _TIFF_SAMPLE_FORMAT = 258, 339
+_TIFF_BITS_PER_SAMPLE, _TIFF_STRIP_OFFSETS, _TIFF_SAMPLE_FORMAT, _TIFF_PROFILE = 258, 273, 339, 34675
+_TIFF_HEADER = 8  # bytes
 _TIFF_FLOAT = 3
 _REFUSED_MODES = {
     "L": "a grey image",
@@ -242,7 +243,7 @@ def write_preview(
     operator
         ``"reinhard"``, ``"mu-law"`` or ``"local"``, see :func:`hdr.tonemap.tonemap`.
     exif
-        EXIF data to carry, see :func:`hdr.exif.carried_exif`; .tif files get none.
+        EXIF data to carry, see :func:`hdr.exif.carried_exif`.
     overwrite
         Whether an existing file may be replaced.
 
@@ -271,7 +272,7 @@ def write_image(
     image
         Shape (3, H, W), in [0, 1].
     exif
-        EXIF data to carry; .tif files get none.
+        EXIF data to carry.
     overwrite
         Whether an existing file may be replaced.
 
@@ -289,7 +290,7 @@ def write_image(
     depth = np.uint16 if suffix in (".tif", ".tiff") else np.uint8
     levels = image.detach().cpu() * np.iinfo(depth).max
     pixels = _channels_last(levels.round_()).astype(depth)
-    data = _encode_tiff(pixels) if depth is np.uint16 else _encode_with_pillow(suffix, pixels, exif)
+    data = _encode_tiff(pixels, exif) if depth is np.uint16 else _encode_with_pillow(suffix, pixels, exif)
     with written_whole(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(data)
 
@@ -376,13 +377,16 @@ def _decode_float_tiff(data: bytes) -> NDArray[Any] | None:
 
 def _tiff_sample_format(data: bytes) -> int:
     try:
-        directory = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
-        file = BytesIO(data)
-        file.seek(directory.next)
-        directory.load(file)
-        return int(max(directory.get(_TIFF_SAMPLE_FORMAT, (1,))))
+        return int(max(_tiff_directory(BytesIO(data), data[:_TIFF_HEADER]).get(_TIFF_SAMPLE_FORMAT, (1,))))
     except Exception:  # whatever Pillow makes of damage; it is told where the picture is opened
         return 1
+
+
+def _tiff_directory(file: BytesIO, header: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
+    directory = TiffImagePlugin.ImageFileDirectory_v2(header)
+    file.seek(directory.next)
+    directory.load(file)
+    return directory
 
 
 def _check_photograph(path: Path, image: Image.Image) -> None:
@@ -457,11 +461,33 @@ def _decode_hdr(path: Path, data: bytes) -> NDArray[Any]:
     return _decode_with_opencv(path, data)
 
 
-def _encode_tiff(pixels: NDArray[Any]) -> bytes:
+def _encode_tiff(pixels: NDArray[Any], exif: bytes | None) -> bytes:
+    """A 16-bit TIFF of OpenCV, which writes no profile and no EXIF data, with a directory that has both."""
     encoded, data = cv2.imencode(".tif", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
     if not encoded:
         raise ValueError(f"OpenCV cannot encode a picture of shape {pixels.shape} as .tif")
-    return bytes(data)
+    tiff = data.data
+    header = bytes(tiff[:_TIFF_HEADER])
+    written = _tiff_directory(BytesIO(tiff), header)
+    directory = TiffImagePlugin.ImageFileDirectory_v2(header)
+    for tag, value in written.items():
+        directory.tagtype[tag] = written.tagtype[tag]
+        directory[tag] = value
+    directory[_TIFF_PROFILE] = _srgb_profile()
+    if exif is not None:
+        carried = Image.Exif()
+        carried.load(exif)
+        for tag, value in carried.items():
+            directory[tag] = value
+        for part in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+            if carried.get_ifd(part):
+                directory[part] = dict(carried.get_ifd(part))
+    # The new directory stands in front, and the strips behind it, the old one among them, where nobody looks for it.
+    # Pillow counts the places of strips from the end of the directory.
+    directory[_TIFF_STRIP_OFFSETS] = tuple(offset - _TIFF_HEADER for offset in written[_TIFF_STRIP_OFFSETS])
+    front = BytesIO()
+    directory.save(front)
+    return b"".join([front.getbuffer(), tiff[_TIFF_HEADER:]])
 
 
 def _encode_with_pillow(suffix: str, pixels: NDArray[Any], exif: bytes | None) -> bytes:

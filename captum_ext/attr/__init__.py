@@ -8,6 +8,7 @@ from captum_ext.attr.full_gradient.decompose import decompose
 from captum_ext.attr.full_gradient.full_grad import FullGrad
 from captum_ext.attr.full_gradient.layer_totals import LayerContribution
 from captum_ext.attr.full_gradient.saliency import SimpleFullGrad, SmoothFullGrad
+from captum_ext.attr.libra import LibraGrad
 from captum_ext.attr.llm import LLMGradientAttribution
 from captum_ext.attr.path.idgi import IDGI
 from captum_ext.attr.path.layer_idgi import LayerIDGI
@@ -27,6 +28,7 @@ __all__ = [
     "LLMGradientAttribution",
     "LayerContribution",
     "LayerIDGI",
+    "LibraGrad",
     "NotDeterministicError",
     "Path",
     "PathIG",

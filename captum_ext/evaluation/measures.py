@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -13,9 +13,15 @@ from torch import Tensor, nn
 
 from captum_ext._errors import InvalidArgumentError, described
 from captum_ext.classifiers import Classifier, ImageBaseline, Probabilities, SeenImage, image_baseline
-from captum_ext.evaluation.settings import EvaluationSettings, Importance
-from captum_ext.metrics import InformationCurve, ScoreCurves, deletion, information_curves, insertion, perturbation
-from captum_ext.metrics.information_curves import CurveName
+from captum_ext.evaluation.settings import EvaluationSettings, HiddenPixels, Importance
+from captum_ext.metrics import InformationCurve, ScoreCurves, deletion, insertion, perturbation
+from captum_ext.metrics.image_information import SMALLEST_SIDE_MS_SSIM, Information
+from captum_ext.metrics.information_curves import (
+    EVEN_THRESHOLDS,
+    THRESHOLDS,
+    CurveName,
+    information_curves_by_measure,
+)
 
 Curve = npt.NDArray[np.float32]
 
@@ -83,8 +89,21 @@ METRICS: dict[str, Metric] = {
     "sic": Metric(
         "SIC", "area under the normalised probability against the information in what is revealed", has_joint_area=True
     ),
+    "aic-ms-ssim": Metric(
+        "AIC, MS-SSIM", "area under the accuracy against the similarity of what is revealed", has_joint_area=True
+    ),
+    "sic-ms-ssim": Metric(
+        "SIC, MS-SSIM",
+        "area under the normalised probability against the similarity of what is revealed",
+        has_joint_area=True,
+    ),
 }
-INFORMATION_CURVES: dict[str, CurveName] = {"aic": "accuracy", "sic": "softmax"}
+INFORMATION_CURVES: dict[str, CurveName] = {
+    "aic": "accuracy",
+    "sic": "softmax",
+    "aic-ms-ssim": "accuracy",
+    "sic-ms-ssim": "softmax",
+}
 
 GivenMetrics = Sequence[str | Metric | MetricFunction] | Mapping[str, Metric | MetricFunction]
 
@@ -220,9 +239,10 @@ def measure(
             elif metric is METRICS["perturbation"]:
                 found[name] = _score(_score_curves(perturbation, settings.deletion_baseline, *case))
             else:
-                # AIC and SIC are one piece of work.
-                both = _information(*case)
-                found |= {own: both[of] for own, one in metrics.items() for of in both if one is METRICS[of]}
+                # AIC and SIC are one piece of work, by whichever measure of information.
+                of_curves = {own: of for own, one in metrics.items() for of in INFORMATION_CURVES if one == METRICS[of]}
+                areas = _information(set(of_curves.values()), *case)
+                found |= {own: areas[of] for own, of in of_curves.items()}
         # Models raise anything, and one metric is no reason to lose the others.
         except Exception as error:
             found[name] = Measurement(None, None, "failed", described(error))
@@ -249,7 +269,7 @@ def _score_curves(
         n_steps=settings.curve_steps,
         internal_batch_size=settings.internal_batch_size,
         # What is least salient has no sign.
-        channel_reduction="sum" if settings.importance is Importance.SUM and follow is not perturbation else "abs_sum",
+        channel_reduction="abs_sum" if follow is perturbation else _channel_reduction(settings),
     )
 
 
@@ -262,20 +282,43 @@ def _score(curves: ScoreCurves, *, raw: bool = False) -> Measurement:
 
 
 def _information(
-    classifier: Classifier, seen: SeenImage, attributions: Tensor, target: int, settings: EvaluationSettings
+    asked: Set[str],
+    classifier: Classifier,
+    seen: SeenImage,
+    attributions: Tensor,
+    target: int,
+    settings: EvaluationSettings,
 ) -> dict[str, Measurement]:
-    """Measure AIC and SIC."""
-    curves = information_curves(
+    """Measure those of `INFORMATION_CURVES` that are asked for."""
+    too_small = min(seen.image.shape[1:]) < SMALLEST_SIDE_MS_SSIM
+    found = {name: _refused(_NO_MS_SSIM) for name in asked if too_small and name.endswith("ms-ssim")}
+    by: dict[str, Information] = {
+        name: "ms-ssim" if name.endswith("ms-ssim") else settings.information.value for name in asked - found.keys()
+    }
+    if not by:
+        return found
+    blurred = settings.hidden is HiddenPixels.BLURRED
+    curves = information_curves_by_measure(
+        tuple(dict.fromkeys(by.values())),
         lambda images: classifier.model(classifier.preprocessing.normalize(images)),
         seen.image[None],
         attributions,
         target,
-        information=settings.information.value,
+        thresholds=EVEN_THRESHOLDS if blurred else THRESHOLDS,
         min_score=settings.min_score,
         internal_batch_size=settings.internal_batch_size,
         seed=settings.seed,
+        hidden=settings.hidden.value,
+        channel_reduction=_channel_reduction(settings),
     )
-    return {name: _single(curves.curve(which)) for name, which in INFORMATION_CURVES.items()}
+    return found | {name: _single(curves[measure].curve(INFORMATION_CURVES[name])) for name, measure in by.items()}
+
+
+_NO_MS_SSIM = f"MS-SSIM needs images of {SMALLEST_SIDE_MS_SSIM} pixels or more on each side"
+
+
+def _channel_reduction(settings: EvaluationSettings) -> Literal["sum", "abs_sum"]:
+    return "sum" if settings.importance is Importance.SUM else "abs_sum"
 
 
 def _single(curve: InformationCurve) -> Measurement:

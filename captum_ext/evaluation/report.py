@@ -21,7 +21,14 @@ from captum_ext._files import atomic_write
 from captum_ext.classifiers import ImageBaseline
 from captum_ext.evaluation.data_uri import data_uri, map_uri
 from captum_ext.evaluation.measures import METRICS, Metric
-from captum_ext.evaluation.settings import NOT_STORED, EvaluationSettings, Importance, InformationMeasure, shown
+from captum_ext.evaluation.settings import (
+    NOT_STORED,
+    EvaluationSettings,
+    HiddenPixels,
+    Importance,
+    InformationMeasure,
+    shown,
+)
 from captum_ext.evaluation.store import Record, ResultStore
 from captum_ext.evaluation.summary import missing_values
 from captum_ext.methods import Method
@@ -38,8 +45,13 @@ _ABSENT = {
     ImageBaseline.MEAN: "of the mean colour of the training data",
     ImageBaseline.BLUR: "blurred",
 }
+_HIDDEN = {
+    HiddenPixels.INTERPOLATED: "on top of 1 % random ones, and the others are interpolated",
+    HiddenPixels.BLURRED: "over the blurred image, at 25 even shares",
+}
 _INFORMATION = {
     InformationMeasure.WEBP: "its size as lossless WebP",
+    InformationMeasure.PNG: "its size as PNG",
     InformationMeasure.MS_SSIM: "its MS-SSIM to the whole image",
 }
 
@@ -231,13 +243,15 @@ def _definition(metric: Metric, settings: EvaluationSettings) -> str:
         )
     if metric not in METRICS.values():
         return f"{metric.about}." if metric.about else "a metric of your own."
-    aic = metric is METRICS["aic"]
+    aic = metric in (METRICS["aic"], METRICS["aic-ms-ssim"])
     follows = "whether the class is the predicted one" if aic else "the normalised probability of the class"
+    similarity = metric in (METRICS["aic-ms-ssim"], METRICS["sic-ms-ssim"])
+    information = _INFORMATION[InformationMeasure.MS_SSIM if similarity else settings.information]
     return (
-        "pixels are revealed in the order of the map on top of 1 % random ones, the others are interpolated. The value "
-        f"is the area under {follows} against the information in the image, "
-        f"{_INFORMATION[settings.information]} (Kapishnikov et al., XRAI, 2019). Images whose class has a "
-        f"probability below {settings.min_score:g} do not qualify."
+        f"pixels are revealed in the order of the map, by {by} over the channels, {_HIDDEN[settings.hidden]}. "
+        f"The value is the area under {follows} against the information in the image, {information} "
+        f"(Kapishnikov et al., XRAI, 2019). Images whose class has a probability below {settings.min_score:g} do not "
+        "qualify."
     )
 
 

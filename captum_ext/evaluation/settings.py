@@ -41,7 +41,7 @@ class ClassFrom(str, Enum):
 
 
 class Importance(str, Enum):
-    """What orders the pixels of a map for insertion and deletion; for perturbation it is always the absolute sum."""
+    """What orders the pixels of a map; for perturbation it is always the absolute sum."""
 
     ABS_SUM = "abs-sum"
     """The sum of absolute values over the channels."""
@@ -71,7 +71,17 @@ class InformationMeasure(str, Enum):
     """How the information in an image is measured, see `captum_ext.metrics.information_curves`."""
 
     WEBP = "webp"
+    PNG = "png"
     MS_SSIM = "ms-ssim"
+
+
+class HiddenPixels(str, Enum):
+    """What AIC and SIC show in place of pixels that are not revealed, and at which shares they look."""
+
+    INTERPOLATED = "interpolated"
+    """Between a hundredth of the pixels and those that are revealed; at the 13 shares of XRAI."""
+    BLURRED = "blurred"
+    """Those of the blurred image; at 25 even shares, with nothing and everything."""
 
 
 def names_in(_: object, tokens: Sequence[Token]) -> tuple[str, ...]:
@@ -162,7 +172,7 @@ class EvaluationSettings(AttributionSettings):
     methods
         Names, with commas; "captum-ext methods" lists them all. The others are compared with the first.
     metrics
-        Any of insertion, insertion-raw, deletion, perturbation, aic, sic, with commas.
+        Any of insertion, insertion-raw, deletion, perturbation, aic, sic, aic-ms-ssim, sic-ms-ssim, with commas.
     class_from
         auto: folders if there are, else predictions.
     labels
@@ -172,13 +182,15 @@ class EvaluationSettings(AttributionSettings):
     deletion_baseline
         What pixels are after they left, in deletion and perturbation.
     importance
-        What orders the pixels of a map for insertion and deletion.
+        What orders the pixels of a map, but for perturbation.
     curve_steps
         Steps of insertion, deletion and perturbation.
     correct_only
         Only images whose class is the predicted one.
     information
         What AIC and SIC measure information by.
+    hidden
+        What AIC and SIC show in place of pixels that are not revealed.
     min_score
         Probability that an image must have to qualify for AIC and SIC.
     seed
@@ -198,6 +210,7 @@ class EvaluationSettings(AttributionSettings):
     curve_steps: PositiveInt = 50
     correct_only: Flag = False
     information: InformationMeasure = InformationMeasure.WEBP
+    hidden: HiddenPixels = HiddenPixels.INTERPOLATED
     min_score: Share = 0.8
     seed: NonNegativeInt = 0
     limit: PositiveInt | None = None
@@ -245,11 +258,13 @@ _IDGI_PAPER: dict[str, object] = {
     "importance": Importance.SUM,
     "curve_steps": 20,
     "correct_only": True,
+    "information": InformationMeasure.PNG,
+    "hidden": HiddenPixels.BLURRED,
     "min_score": 0.8,
 }
 _IDGI_PAPER_CHOICES: dict[str, object] = {
     "methods": ("ig", "idgi", "guided-ig", "idgi:guided", "blur-ig", "idgi:blur", "random"),
-    "metrics": ("insertion", "insertion-raw", "aic", "sic"),
+    "metrics": ("insertion", "insertion-raw", "aic", "sic", "aic-ms-ssim", "sic-ms-ssim"),
 }
 
 
@@ -259,9 +274,10 @@ def under_protocol(settings: EvaluationSettings) -> EvaluationSettings:
     ``idgi-paper`` is the comparison of Yang, Wang and Bilgic, IDGI, CVPR 2023, as its reproduction states it (TMLR,
     arXiv:2409.09043): the softmax is explained from black; insertion begins with black and adds a twentieth of the
     pixels in each step, by the signed sum of a map over its channels, and its area is taken raw and by the whole
-    image's probability; AIC and SIC are of images with a probability over 0.8; only images that are recognised count.
-    It fixes neither methods nor metrics, whose defaults are then those of the paper, nor the number of steps. AIC and
-    SIC are as `captum_ext.metrics.information_curves` defines them, with its thresholds and with pixels interpolated.
+    image's probability; AIC and SIC are of images with a probability over 0.8, reveal pixels of a blurred one at 25
+    even shares, likewise by signed sums, and measure information by the size as PNG, or by MS-SSIM; only images that
+    are recognised count. It fixes neither methods nor metrics, whose defaults are then those of the paper, nor the
+    number of steps.
 
     Raises
     ------

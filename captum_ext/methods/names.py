@@ -12,7 +12,7 @@ from captum.attr import Attribution, InputXGradient, IntegratedGradients, Salien
 from torch import Tensor, nn
 
 from captum_ext._errors import InvalidArgumentError
-from captum_ext.attr import IDGI, BlurIG, FullGrad, GuidedIG, SimpleFullGrad, SmoothFullGrad
+from captum_ext.attr import IDGI, BlurIG, FullGrad, GuidedIG, LibraGrad, SimpleFullGrad, SmoothFullGrad
 from captum_ext.methods.captum_methods import (
     RandomAttribution,
     SeededGradientShap,
@@ -98,6 +98,12 @@ METHODS: dict[str, Method] = {
     "fullgrad": Method("FullGrad", FullGrad, about="input times gradient plus every bias, exact", source=_SRINIVAS),
     "fullgrad:paper": _saliency(
         "FullGrad (paper)", FullGrad, "its saliency map, as published", _SRINIVAS, {"postprocess": "paper"}
+    ),
+    "fullgrad:libra": Method(
+        "FullGrad (LibraGrad)",
+        lambda model: FullGrad(LibraGrad(model)),
+        about="the same with the balanced gradients of a transformer",
+        source="Mehri, Soleymani Baghshah, Pilehvar, CVPR 2025",
     ),
     "simple-fullgrad": _saliency(
         "Simple FullGrad", SimpleFullGrad, "gradients without biases", "the authors' repository"

@@ -1,4 +1,4 @@
-"""How much an image tells: its size as lossless WebP, or its similarity to the whole image."""
+"""How much an image tells: its size as a lossless file, or its similarity to the whole image."""
 
 from __future__ import annotations
 
@@ -12,28 +12,27 @@ from torch.nn.functional import avg_pool2d, pad
 
 from captum_ext.metrics.revealed_pixels import Pixels
 
-Information = Literal["webp", "ms-ssim"]
+Information = Literal["webp", "png", "ms-ssim"]
 SMALLEST_SIDE_MS_SSIM = 176
 """Five scales, the coarsest with room for the window of 11 pixels."""
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
-def webp_size(image: Pixels) -> int:
-    """Return the bytes of an image of shape (H, W, C), 1 or 3 channels, as lossless WebP.
+def file_size(image: Pixels, kind: Literal["webp", "png"]) -> int:
+    """Return the bytes of an image of shape (H, W, C), 1 or 3 channels, as lossless WebP or as PNG.
 
     Examples
     --------
     >>> import numpy as np
     >>> noise = np.random.default_rng(0).integers(256, size=(32, 32, 3), dtype=np.uint8)
-    >>> webp_size(noise) > 10 * webp_size(np.zeros_like(noise))
+    >>> file_size(noise, "webp") > 10 * file_size(np.zeros_like(noise), "webp")
     True
     """
     from PIL import Image
 
+    options = {"lossless": True, "quality": 100} if kind == "webp" else {}
     buffer = io.BytesIO()
-    Image.fromarray(image.squeeze(-1) if image.shape[2] == 1 else image).save(
-        buffer, format="webp", lossless=True, quality=100
-    )
+    Image.fromarray(image.squeeze(-1) if image.shape[2] == 1 else image).save(buffer, format=kind, **options)
     return buffer.tell()
 
 
@@ -84,9 +83,10 @@ def information_in(version: Pixels, whole: Pixels, information: Information) -> 
     version, whole
         Shape (H, W, C), C 1 or 3; for MS-SSIM of 176 pixels or more on each side.
     information
-        ``"webp"`` for the version's bytes, ``"ms-ssim"`` for its similarity to the whole image, at most 1.
+        ``"webp"`` or ``"png"`` for the version's bytes as such a file, ``"ms-ssim"`` for its similarity to the whole
+        image, at most 1.
     """
-    if information == "webp":
-        return webp_size(version)
+    if information != "ms-ssim":
+        return file_size(version, information)
     stack = torch.from_numpy(np.stack([version, whole])).permute(0, 3, 1, 2).float() / 255
     return multiscale_similarity(stack[0], stack[1])

@@ -7,8 +7,9 @@ import inspect
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +21,18 @@ from captum_ext.attr._common.checks import check_inputs, check_is_tensor, check_
 from captum_ext.attr._common.model_state import preserve_state
 from captum_ext.metrics.feature_order import check_has_rank
 from captum_ext.metrics.image_information import SMALLEST_SIDE_MS_SSIM, Information, information_in
-from captum_ext.metrics.revealed_pixels import Mask, Pixels, interpolate_hidden, random_mask, revealed_at_thresholds
+from captum_ext.metrics.revealed_pixels import (
+    Mask,
+    Pixels,
+    blur_hidden,
+    interpolate_hidden,
+    random_mask,
+    revealed_at_thresholds,
+)
 
 CurveName = Literal["softmax", "accuracy"]
+Hidden = Literal["interpolated", "blurred"]
+SignedOrNot = Literal["abs_sum", "sum"]
 Aggregate = Literal["median", "mean"]
 Values = npt.NDArray[np.float64]
 Arguments = ParamSpec("Arguments")
@@ -30,6 +40,9 @@ Result = TypeVar("Result")
 
 CURVES: tuple[CurveName, ...] = ("softmax", "accuracy")
 THRESHOLDS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.10, 0.13, 0.21, 0.34, 0.5, 0.75)
+"""Those of XRAI."""
+EVEN_THRESHOLDS = tuple(k / 24 for k in range(1, 24))
+"""Those of the IDGI paper's reproduction: with nothing and everything revealed, 25 images at even distances."""
 N_CURVE_POINTS = 1001
 _ROUNDING = 1e-6
 """How far images may be outside [0, 1], as resizing leaves them; they are clipped."""
@@ -131,6 +144,8 @@ def information_curves(
     reveal_fraction: float = 0.01,
     internal_batch_size: int | None = None,
     seed: int = 0,
+    hidden: Hidden = "interpolated",
+    channel_reduction: SignedOrNot = "abs_sum",
 ) -> InformationCurves:
     """Reveal the pixels with the largest attributions, and follow what the model sees against what the image tells.
 
@@ -138,13 +153,16 @@ def information_curves(
     between revealed ones. At each threshold t the share t of the pixels with the largest attributions is revealed
     too. Information and score are normalised between the image with random pixels only and the whole one, a
     score once reached is kept at the following thresholds, and the points are joined linearly from (0, 0) to (1, 1).
+    With ``hidden="blurred"`` there are no random pixels, and hidden ones are those of the image blurred with a
+    sigma of 20 pixels.
 
     An image does not qualify for either curve if the whole image's probability is below ``min_score`` or random
-    pixels hold as much information as all; for the softmax curve if random pixels alone have the probability of the
-    whole; for the accuracy curve if the whole image is not recognised or random pixels alone are.
+    pixels (the blurred image) hold as much information as all; for the softmax curve if they alone have the
+    probability of the whole; for the accuracy curve if the whole image is not recognised or they alone are.
 
     Source: Kapishnikov, Bolukbasi, Viegas and Terry, XRAI, ICCV 2019, section 4.2; with MS-SSIM for information as in
-    Yang, Wang and Bilgic, IDGI, CVPR 2023.
+    Yang, Wang and Bilgic, IDGI, CVPR 2023; blurred, with ``thresholds=EVEN_THRESHOLDS``, as in its reproduction
+    (Singhi and Kumari, TMLR 2024, arXiv:2409.09043), which does not normalise the similarity.
 
     Parameters
     ----------
@@ -153,22 +171,27 @@ def information_curves(
     inputs
         Images of shape (N, C, H, W) with 1 or 3 channels and 2 pixels or more on each side, values in [0, 1].
     attributions
-        Shape (N, C, H, W) or (N, 1, H, W); a pixel's importance is the sum of absolute values over the channels.
+        Shape (N, C, H, W) or (N, 1, H, W).
     target
         The class of each image, or one integer for all.
     information
-        ``"webp"``: size of the image as lossless WebP. ``"ms-ssim"``: multi-scale structural similarity to the whole
-        image, for images of 176 pixels or more.
+        ``"webp"``, ``"png"``: size of the image as such a file, both lossless; PNG takes a twentieth of the time.
+        ``"ms-ssim"``: multi-scale structural similarity to the whole image, for images of 176 pixels or more.
     thresholds
         Shares of pixels, growing, in (0, 1).
     min_score
         Probability that the whole image must have to qualify, in [0, 1].
     reveal_fraction
-        Share of random pixels, in [0, 1).
+        Share of random pixels, in [0, 1); not used where hidden pixels are blurred.
     internal_batch_size
         The most images that go through the model at once; None takes all of one image's.
     seed
         Of the random pixels, which depend on it and on the size of the image alone.
+    hidden
+        What hidden pixels are: ``"interpolated"`` or ``"blurred"``.
+    channel_reduction
+        What a pixel's importance is: over the channels, ``"abs_sum"`` of absolute values, or ``"sum"``, with which
+        negative pixels come last.
 
     Raises
     ------
@@ -186,28 +209,68 @@ def information_curves(
     >>> found.softmax.shape, found.refused
     (torch.Size([2, 1001]), {...})
     """
+    arguments = (forward_func, inputs, attributions, target, thresholds, min_score, reveal_fraction)
+    return information_curves_by_measure(
+        (information,), *arguments, internal_batch_size, seed, hidden, channel_reduction
+    )[information]
+
+
+def information_curves_by_measure(
+    measures: Sequence[Information],
+    forward_func: Callable[[Tensor], Tensor],
+    inputs: Tensor,
+    attributions: Tensor,
+    target: Sequence[int] | Tensor | int,
+    thresholds: Sequence[float] = THRESHOLDS,
+    min_score: float = 0.8,
+    reveal_fraction: float = 0.01,
+    internal_batch_size: int | None = None,
+    seed: int = 0,
+    hidden: Hidden = "interpolated",
+    channel_reduction: SignedOrNot = "abs_sum",
+) -> dict[Information, InformationCurves]:
+    """Return the curves of `information_curves` by several measures of information, for one run of the model.
+
+    Parameters
+    ----------
+    measures
+        Each as ``information`` of `information_curves`, whose arguments all others are.
+    """
     missing = [name for name in ("scipy", "threadpoolctl") if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(f"information curves need {' and '.join(missing)}: pip install {' '.join(missing)}.")
     thresholds = [float(threshold) for threshold in thresholds]
-    _check_images(inputs, information)
+    _check_images(inputs, measures)
     _check_numbers(thresholds, min_score, reveal_fraction)
+    _check_choice("hidden", hidden, get_args(Hidden))
+    _check_choice("channel_reduction", channel_reduction, get_args(SignedOrNot))
     classifier = _Classifier(forward_func, inputs, internal_batch_size)
     targets = _targets(target, len(inputs))
     images = (inputs.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    importance = _importance(attributions, inputs)
-    revealed = random_mask(inputs.shape[2], inputs.shape[3], reveal_fraction, check_seed(seed))
-    curves = {name: torch.full((len(inputs), N_CURVE_POINTS), torch.nan, dtype=torch.float64) for name in CURVES}
-    refused: dict[int, str] = {}
+    importance = _importance(attributions, inputs, channel_reduction)
+    shown = random_mask(inputs.shape[2], inputs.shape[3], reveal_fraction, check_seed(seed))
+    if hidden == "blurred":
+        shown = np.zeros_like(shown)
+    empty = torch.full((len(inputs), N_CURVE_POINTS), torch.nan, dtype=torch.float64)
+    curves = {measure: {name: empty.clone() for name in CURVES} for measure in measures}
+    refused: dict[Information, dict[int, str]] = {measure: {} for measure in measures}
     with torch.no_grad(), preserve_state(forward_func, inputs):
         for i, image in enumerate(images):
-            masks = revealed_at_thresholds(importance[i], revealed, thresholds)
-            found, reasons = _image_curves(classifier, image, targets[i], masks, information, min_score)
-            for name, curve in found.items():
-                curves[name][i] = torch.from_numpy(curve)
-            if reasons:
-                refused[i] = _told(reasons)
-    return InformationCurves(**curves, refused=refused)
+            whole = classifier.scores([image], targets[i])
+            if whole["softmax"][0] < min_score:
+                reason = f"the whole image scores {whole['softmax'][0]:.3f}, below min_score={min_score:g}"
+                for reasons_by_image in refused.values():
+                    reasons_by_image[i] = reason
+                continue
+            masks = revealed_at_thresholds(importance[i], shown, thresholds)
+            scores, told = _scores_and_information(classifier, image, targets[i], masks, hidden, measures)
+            for measure in measures:
+                found, reasons = _image_curves(scores, whole, told[measure], hidden)
+                for name, curve in found.items():
+                    curves[measure][name][i] = torch.from_numpy(curve)
+                if reasons:
+                    refused[measure][i] = _told(reasons)
+    return {measure: InformationCurves(**curves[measure], refused=refused[measure]) for measure in measures}
 
 
 def _with_arguments_of(
@@ -298,70 +361,90 @@ class _Classifier:
 
 
 def _image_curves(
-    classifier: _Classifier,
-    image: Pixels,
-    target: int,
-    masks: Sequence[Mask],
-    information: Information,
-    min_score: float,
+    scores: dict[CurveName, Values], whole: dict[CurveName, Values], information: Values, hidden: Hidden
 ) -> tuple[dict[CurveName, Values], dict[CurveName, str]]:
-    """Return the curves for which one image qualifies, and the reasons why it does not for the others."""
-    whole_scores = classifier.scores([image], target)
-    probability = whole_scores["softmax"][0]
-    if probability < min_score:
-        reason = f"the whole image scores {probability:.3f}, below min_score={min_score:g}"
-        return {}, dict.fromkeys(CURVES, reason)
-    scores, told = _scores_and_information(classifier, image, target, masks, information)
-    ends: dict[CurveName, Values] = {name: np.array([scores[name][0], whole_scores[name][0]]) for name in CURVES}
-    reasons = _refusals(ends, told)
+    """Return the curves for which one image qualifies, and the reasons why it does not for the others.
+
+    Parameters
+    ----------
+    scores
+        Behind each mask; the first hides most.
+    whole
+        Scores of the whole image.
+    information
+        Behind each mask and, last, in the whole image.
+    hidden
+        What hidden pixels are.
+    """
+    ends: dict[CurveName, Values] = {name: np.array([scores[name][0], whole[name][0]]) for name in CURVES}
+    reasons = _refusals(
+        ends, information, "random pixels alone" if hidden == "interpolated" else "blurred pixels alone"
+    )
     if len(reasons) == len(CURVES):
         return {}, reasons
-    shares = _between(told[1:-1], told[[0, -1]])
+    shares = _between(information[1:-1], information[[0, -1]])
     qualified = [name for name in CURVES if name not in reasons]
     return {name: _curve(shares, _between(scores[name][1:], ends[name])) for name in qualified}, reasons
 
 
 def _scores_and_information(
-    classifier: _Classifier, image: Pixels, target: int, masks: Sequence[Mask], information: Information
-) -> tuple[dict[CurveName, Values], Values]:
+    classifier: _Classifier,
+    image: Pixels,
+    target: int,
+    masks: Sequence[Mask],
+    hidden: Hidden,
+    measures: Sequence[Information],
+) -> tuple[dict[CurveName, Values], dict[Information, Values]]:
     """Return the scores of the image behind each mask, and the information in each and, last, in the whole one."""
     from threadpoolctl import threadpool_limits
 
+    fill = partial(interpolate_hidden, image) if hidden == "interpolated" else blur_hidden(image)
     # SciPy and Pillow work without holding the interpreter. SciPy calls BLAS for every triangle, whose threads would
     # only compete with these.
     with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor() as pool:
 
-        def reveal(mask: Mask) -> tuple[Pixels, Future[float]]:
-            version = interpolate_hidden(image, mask)
-            return version, pool.submit(information_in, version, image, information)
+        def informed(version: Pixels) -> list[Future[float]]:
+            return [pool.submit(information_in, version, image, measure) for measure in measures]
+
+        def reveal(mask: Mask) -> tuple[Pixels, list[Future[float]]]:
+            version = fill(mask)
+            return version, informed(version)
 
         # The fullest mask takes longest: first, so that no thread is left with it alone.
         versions, told = zip(*reversed([*pool.map(reveal, masks[::-1])]), strict=True)
-        told_by_whole = pool.submit(information_in, image, image, information)
+        told_by_whole = informed(image)
         scores = classifier.scores(versions, target)  # while the pool measures information
-        return scores, np.array([future.result() for future in (*told, told_by_whole)])
+        by_measure = zip(*told, told_by_whole, strict=True)
+        return scores, {
+            measure: np.array([future.result() for future in futures])
+            for measure, futures in zip(measures, by_measure, strict=True)
+        }
 
 
-def _refusals(ends: dict[CurveName, Values], information: Values) -> dict[CurveName, str]:
+def _refusals(
+    ends: dict[CurveName, Values], information: Values, least: str = "random pixels alone"
+) -> dict[CurveName, str]:
     """Return why an image that is recognised does not qualify.
 
     Parameters
     ----------
     ends
-        Scores of its random pixels alone and of the whole image.
+        Scores of it behind the first mask and of the whole image.
     information
-        From random pixels alone to the whole image.
+        From behind the first mask to the whole image.
+    least
+        What is seen behind the first mask.
     """
     if information[0] >= information[-1]:
-        return dict.fromkeys(CURVES, "random pixels alone hold as much information as the whole image")
-    (random, whole), (random_correct, whole_correct) = ends["softmax"], ends["accuracy"]
+        return dict.fromkeys(CURVES, f"{least} hold as much information as the whole image")
+    (first, whole), (first_correct, whole_correct) = ends["softmax"], ends["accuracy"]
     reasons: dict[CurveName, str] = {}
-    if random >= whole:
-        reasons["softmax"] = f"random pixels alone score {random:.3f}, no less than the whole image"
+    if first >= whole:
+        reasons["softmax"] = f"{least} score {first:.3f}, no less than the whole image"
     if not whole_correct:
         reasons["accuracy"] = "the whole image is not recognised as the target"
-    elif random_correct:
-        reasons["accuracy"] = "random pixels alone are recognised as the target"
+    elif first_correct:
+        reasons["accuracy"] = f"{least} are recognised as the target"
     return reasons
 
 
@@ -406,7 +489,7 @@ def _targets(target: Sequence[int] | Tensor | int, n_examples: int) -> list[int]
     return classes
 
 
-def _importance(attributions: Tensor, inputs: Tensor) -> Values:
+def _importance(attributions: Tensor, inputs: Tensor, channel_reduction: SignedOrNot) -> Values:
     """Return the importance of each pixel; shape (N, H, W)."""
     shape = tuple(inputs.shape)
     allowed = [shape, (shape[0], 1, *shape[2:])]
@@ -416,13 +499,13 @@ def _importance(attributions: Tensor, inputs: Tensor) -> Values:
         raise InvalidArgumentError(
             f"attributions has shape {tuple(attributions.shape)} for inputs of shape {shape}: give {wanted}."
         )
-    importance = attributions.detach().cpu().double().abs().sum(1)
+    values = attributions.detach().cpu().double()
+    importance = (values.abs() if channel_reduction == "abs_sum" else values).sum(1)
     check_has_rank(importance)
-    values: Values = importance.numpy()
-    return values
+    return cast(Values, importance.numpy())
 
 
-def _check_images(inputs: Tensor, information: str) -> None:
+def _check_images(inputs: Tensor, measures: Sequence[str]) -> None:
     check_inputs((inputs,))
     if inputs.dim() != 4 or inputs.shape[1] not in (1, 3):
         raise InvalidArgumentError(f"inputs has shape {tuple(inputs.shape)}: give (N, 1, H, W) or (N, 3, H, W).")
@@ -437,13 +520,18 @@ def _check_images(inputs: Tensor, information: str) -> None:
             f"inputs has values from {lowest:.8g} to {highest:.8g}: give images in [0, 1], and put the normalisation "
             "into forward_func."
         )
-    if information not in ("webp", "ms-ssim"):
-        raise InvalidArgumentError(f"information={information!r} was given: known are 'webp' and 'ms-ssim'.")
-    if information == "ms-ssim" and min(inputs.shape[2:]) < SMALLEST_SIDE_MS_SSIM:
+    for information in measures:
+        _check_choice("information", information, get_args(Information))
+    if "ms-ssim" in measures and min(inputs.shape[2:]) < SMALLEST_SIDE_MS_SSIM:
         raise InvalidArgumentError(
             f"inputs has shape {tuple(inputs.shape)}: MS-SSIM needs at least {SMALLEST_SIDE_MS_SSIM} pixels on each "
             "side; take information='webp'."
         )
+
+
+def _check_choice(name: str, given: object, known: Sequence[str]) -> None:
+    if given not in known:
+        raise InvalidArgumentError(f"{name}={given!r} was given: known are {', '.join(map(repr, known))}.")
 
 
 def _check_numbers(thresholds: list[float], min_score: float, reveal_fraction: float) -> None:

@@ -1,11 +1,14 @@
-"""Images of which some pixels are revealed and all others are interpolated between them."""
+"""Images of which some pixels are revealed and all others are interpolated between them, or blurred."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
+
+from captum_ext.attr._common.blur import BLUR_SIGMA, blur_within_borders
 
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -54,3 +57,20 @@ def interpolate_hidden(image: Pixels, revealed: Mask) -> Pixels:
     filled: Pixels = image.copy()
     filled[~revealed] = np.round(interpolate(np.argwhere(~revealed))).astype(np.uint8)
     return filled
+
+
+def blur_hidden(image: Pixels) -> Callable[[Mask], Pixels]:
+    """Return what fills hidden pixels, given which are revealed, with those of the blurred image.
+
+    Parameters
+    ----------
+    image
+        Shape (H, W, C).
+    """
+    channels_first = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    blurred = blur_within_borders(channels_first, BLUR_SIGMA)[0].permute(1, 2, 0).numpy().round().astype(np.uint8)
+
+    def fill(revealed: Mask) -> Pixels:
+        return np.where(revealed[..., None], image, blurred)
+
+    return fill

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,7 +16,7 @@ from cyclopts import Parameter
 from hdr._files import check_writable
 from hdr.alignment import Mode
 from hdr.bracket import Bracket
-from hdr.cli._console import Flag, remembered_warnings
+from hdr.cli._console import Flag
 from hdr.delivery import DisplaySettings, check_picture, write_picture
 from hdr.exif import carried_exif
 from hdr.exposure import parse_numbers, read_camera_settings
@@ -81,6 +82,8 @@ class BracketSettings:
         factors R,G,B.
     half_size
         Develop camera raw at half the size, one pixel for four of the sensor.
+    white_level
+        Of 16-bit files, the level that is white; by default 65535, or 1023, 4095 or 16383 where the values end there.
     """
 
     times: str | None = None
@@ -90,6 +93,7 @@ class BracketSettings:
     reference: int | None = None
     wb: str = "camera"
     half_size: Flag = False
+    white_level: int | None = None
 
     def bracket(self, images: list[Path], *, check: bool) -> Bracket:
         """Read the bracket; ``check`` refuses exposures that contradict the pixels."""
@@ -106,6 +110,7 @@ class BracketSettings:
             reference=None if self.reference is None else self.reference - 1,
             check=check,
             raw=RawSettings.parse(self.wb, self.half_size),
+            white_level=self.white_level,
         )
 
 
@@ -178,27 +183,33 @@ class OutputSettings:
         return [path for path in named if path is not None]
 
 
+def read_bracket(images: list[Path], reading: BracketSettings, output: OutputSettings) -> Bracket:
+    """Read what is to be merged."""
+    # Images of different scenes are merged where alignment and estimation are both left out: someone knows better.
+    return reading.bracket(images, check=not (output.align == "off" and reading.response != "auto"))
+
+
 def merge_bracket(
-    images: list[Path],
+    bracket: Bracket,
     out: Path,
     merger: Merger,
-    reading: BracketSettings,
     output: OutputSettings,
     display: DisplaySettings | None = None,
     *,
+    notes: Sequence[str] = (),
     progress: bool = True,
 ) -> str:
-    """Merge one bracket, write all that is asked for, the radiance last, and return what is to be told."""
-    with remembered_warnings() as notes:
-        # Images of different scenes are merged where alignment and estimation are both left out: someone knows better.
-        bracket = reading.bracket(images, check=not (output.align == "off" and reading.response != "auto"))
-        begun = time.monotonic()
-        if output.crop or output.exposure_map is not None or output.report is not None:
-            radiance, weights, alignment = merger.with_weights(bracket, output.align, progress=progress)
-            rows, columns = alignment.seen_by_all() if output.crop else (slice(None), slice(None))
-            radiance, weights = radiance[:, rows, columns].contiguous(), weights[:, rows, columns]
-        else:  # without weights, which nobody asked for: six bytes a pixel for three exposures
-            radiance = merger(bracket, output.align, progress=progress)
+    """Merge one bracket, write all that is asked for, the radiance last, and return what is to be told.
+
+    ``notes`` are what was warned of until the report is written, in which they stand.
+    """
+    begun = time.monotonic()
+    if output.crop or output.exposure_map is not None or output.report is not None:
+        radiance, weights, alignment = merger.with_weights(bracket, output.align, progress=progress)
+        rows, columns = alignment.seen_by_all() if output.crop else (slice(None), slice(None))
+        radiance, weights = radiance[:, rows, columns].contiguous(), weights[:, rows, columns]
+    else:  # without weights, which nobody asked for: six bytes a pixel for three exposures
+        radiance = merger(bracket, output.align, progress=progress)
     seconds = time.monotonic() - begun
     radiance = bracket.in_rec709(radiance)
     overwrite = output.force

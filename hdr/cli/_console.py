@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -25,6 +26,19 @@ def note(text: str) -> None:
     Console(highlight=False, emoji=False, soft_wrap=True, stderr=True).print(escape(text))
 
 
+_subject: ContextVar[str] = ContextVar("subject", default="")
+
+
+@contextmanager
+def about(subject: str) -> Iterator[None]:
+    """Context, of this thread alone, in which remarks begin with what they are about."""
+    token = _subject.set(subject)
+    try:
+        yield
+    finally:
+        _subject.reset(token)
+
+
 def print_table(title: str, words: Sequence[str], numbers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table; ``words`` and ``numbers`` are its headings, numbers stand to the right."""
     table = Table(title=escape(title), title_justify="left")
@@ -42,7 +56,8 @@ def noted_warnings() -> Iterator[None]:
     """Context in which what this package warns of is a remark on the standard error, and other packages are silent."""
 
     def noted(message: Warning | str, *_: Any, **__: Any) -> None:
-        note(f"Note: {message}")
+        subject = _subject.get()
+        note(f"Note: {subject}: {message}" if subject else f"Note: {message}")
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,16 @@ from cyclopts import Parameter
 from tqdm import tqdm
 
 from hdr._files import check_folder
-from hdr.cli._bracket import BracketSettings, MergerSettings, OutputSettings, keep_memory, merge_bracket
-from hdr.cli._console import Flag, note, noted_warnings, print_table, say
+from hdr.bracket import Bracket
+from hdr.cli._bracket import (
+    BracketSettings,
+    MergerSettings,
+    OutputSettings,
+    keep_memory,
+    merge_bracket,
+    read_bracket,
+)
+from hdr.cli._console import Flag, about, note, noted_warnings, print_table, say
 from hdr.delivery import DisplaySettings
 from hdr.folder import LARGEST_GAP, Contents, ShotGroup, find_brackets
 from hdr.merge import Merger
@@ -104,6 +112,8 @@ def merge_folder(
 
 
 def _outputs(output: OutputSettings, stem: Path) -> OutputSettings:
+    # A preview without the radiance, which is written last, is of a run that was cut short.
+    output = dataclasses.replace(output, force=True)
     if output.preview is None:
         return output
     return dataclasses.replace(output, preview=stem.with_name(f"{stem.name}.{output.preview.name}"))
@@ -148,8 +158,16 @@ def _merged(jobs: list[_Job], merging: MergerSettings, processes: int) -> Iterat
     if processes == 1 or len(jobs) == 1:
         keep_memory()
         merger = merging.merger()
-        for job in jobs:
-            yield job.group.name, _attempt(job, merger)
+        with ThreadPoolExecutor(1) as reader:
+            ahead = reader.submit(_read, jobs[0])
+            for job, following in zip(jobs, [*jobs[1:], None], strict=True):
+                wait([ahead])
+                reading = ahead
+                if following is not None:
+                    # One ahead and no more: the bracket before is let go by now, so that there are two at most.
+                    ahead = reader.submit(_read, following)
+                yield job.group.name, _attempt(job, merger, reading)
+                del reading
         return
     # A fresh process each: a forked one would share the threads of PyTorch, and hang.
     context = multiprocessing.get_context("spawn")
@@ -177,16 +195,23 @@ def _begin_work(merging: MergerSettings, processes: int) -> None:
 
 def _work(job: _Job) -> str:
     assert _merger is not None
-    return _attempt(job, _merger)
+    with noted_warnings():
+        return _attempt(job, _merger)
 
 
-def _attempt(job: _Job, merger: Merger) -> str:
-    # A preview without the radiance, which is written last, is of a run that was cut short.
-    output = dataclasses.replace(job.output, force=True)
+def _read(job: _Job) -> Bracket:
+    """Read a bracket, perhaps while the one before it is merged: nothing here may touch what threads share."""
+    with about(job.group.name):
+        job.output.check(job.group.paths, job.out)
+        return read_bracket(job.group.paths, job.reading, job.output)
+
+
+def _attempt(job: _Job, merger: Merger, reading: Future[Bracket] | None = None) -> str:
+    """Merge a bracket, read before or not; why it failed, or nothing."""
     try:
-        with noted_warnings():
-            output.check(job.group.paths, job.out)
-            merge_bracket(job.group.paths, job.out, merger, job.reading, output, job.display, progress=False)
+        bracket = _read(job) if reading is None else reading.result()
+        with about(job.group.name):
+            merge_bracket(bracket, job.out, merger, job.output, job.display, progress=False)
     except (OSError, ValueError, FloatingPointError, MemoryError, RuntimeError) as error:
         return str(error) or type(error).__name__
     return ""

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from hdr.cli._bracket import BracketSettings, MergerSettings, OutputSettings, keep_memory, merge_bracket
-from hdr.cli._console import say
+from hdr.cli._bracket import BracketSettings, MergerSettings, OutputSettings, keep_memory, merge_bracket, read_bracket
+from hdr.cli._console import remembered_warnings, say
 from hdr.cli._folder import FolderSettings, merge_folder
 from hdr.delivery import DisplaySettings
 
@@ -43,5 +43,8 @@ def merge(
         raise ValueError("--group, --gap, --dry-run and --jobs are for a folder; give one instead of files")
     keep_memory()
     writing.check(images, out)
-    say(merge_bracket(images, out, merging.merger(), reading, writing, display))
+    with remembered_warnings() as notes:
+        bracket_read = read_bracket(images, reading, writing)
+        told = merge_bracket(bracket_read, out, merging.merger(), writing, display, notes=notes)
+    say(told)
     return 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import doctest
+import functools
 import importlib
 import io
 import re
@@ -80,6 +82,56 @@ def test_internal_links_lead_to_files_and_anchors_that_are_there(pages):
     assert not broken
 
 
+class Tables(HTMLParser):
+    """The tables of a page, as rows of cells, each of which is a list of words."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.found: list[list[list[list[str]]]] = []
+        self._cell: list[str] | None = None
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "table":
+            self.found.append([])
+        elif self.found and tag == "tr":
+            self.found[-1].append([])
+        elif self.found and tag in ("td", "th"):
+            self._cell = []
+            self.found[-1][-1].append(self._cell)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th"):
+            self._cell = None
+
+    def handle_data(self, data: str) -> None:
+        if self._cell is not None:
+            self._cell += data.split()
+
+
+@on_the_site
+def test_tables_are_no_wider_than_the_text(site):
+    """From 1,000 pixels on the text is 46 em wide, and a cell can be no narrower than its longest word."""
+    from matplotlib import font_manager  # which brings the font
+    from PIL import ImageFont
+
+    size, padding, text_width = 16, 17, 46 * 16
+    # DejaVu Sans is wider than what browsers take by a tenth; code is smaller, but of wide letters.
+    font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), 100)
+    too_wide = []
+    for page in site.rglob("*.html"):
+        for table in Tables(page).found:
+            columns = max(map(len, table), default=0)
+            longest = [
+                max(font.getlength(word) for row in table if len(row) > i for word in row[i] or [""])
+                for i in range(columns)
+            ]
+            width = sum(longest) * 0.9 * size / 100 + columns * padding
+            if width > text_width:
+                too_wide.append((page.name, round(width), table[0]))
+    assert not too_wide
+
+
 @on_the_site
 def test_formulas_have_a_font_with_mathematical_tables(site):
     styles = (site / "_static" / "site.css").read_text()
@@ -143,6 +195,7 @@ TOLERANCES = {
     "steps.md": (0.35, 0.05),
     "getting-started.md": (0.02, 0.001),
     "language-models.md": (0.02, 0.001),
+    "audio.md": (0.05, 0.02),
     "text.md": (0.02, 0.001),
 }
 MEASURED = re.compile(r"-?\d+\.\d+(?:e[-+]\d+)?|\d+(?=\s?%)")
@@ -188,6 +241,35 @@ def test_python_blocks_run_in_order_and_print_what_the_page_says(page, tmp_path,
             printed, code_end = output.getvalue(), block.end()
         elif code_end > 0 and expected_output(text, code_end, block):
             assert says_the_same(block[2], printed, TOLERANCES.get(page.name)), f"{page}: printed {printed!r}"
+
+
+@functools.cache
+def words_of_the_code() -> str:
+    """All that ``hdr`` may say, with ``{}`` for what it fills in, one text a line."""
+    said = []
+    for path in (ROOT / "hdr").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                said.append("".join(str(p.value) if isinstance(p, ast.Constant) else "{}" for p in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                said.append(node.value)
+    return "\n".join(said)
+
+
+def quoted_messages() -> list[str]:
+    text = (ROOT / "docs" / "how-to" / "when-things-go-wrong.md").read_text(encoding="utf-8")
+    tables = text[: text.index("## It looks wrong")]
+    return re.findall(r"^\| `([^`]+)`", tables, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("message", quoted_messages())
+def test_messages_that_are_explained_are_ones_that_are_said(message):
+    pattern = r"[^\n]*".join(re.escape(piece) for piece in re.split(r" ?\.\.\. ?", message))
+    assert re.search(pattern, words_of_the_code())
+
+
+def test_there_are_messages_that_are_explained():
+    assert len(quoted_messages()) > 30
 
 
 def shell_commands() -> list[Any]:

@@ -192,6 +192,70 @@ def test_16_bit_linear_tiffs_keep_their_depth(tmp_path):
     assert bracket.calibration.levels == 65535
 
 
+def write_sensor_values(folder, light, white, suffix=".tif", exposures=(1.0, 4.0, 16.0)):
+    """Linear light in 16-bit files that end at ``white``."""
+    paths = []
+    for number, exposure in enumerate(exposures):
+        levels = (light * exposure).clamp(0, 1).mul(white).round().permute(1, 2, 0).numpy().astype(np.uint16)
+        paths.append(write_16_bit(folder / f"{number}{suffix}", levels))
+    return paths
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".png"])
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_fewer_bits_in_16_are_recognised_by_where_the_bracket_ends(tmp_path, suffix, bits):
+    light = textured(96, 128, brightest=0.9)
+    paths = write_sensor_values(tmp_path, light, 2**bits - 1, suffix)
+    with pytest.warns(UserWarning, match=rf"{bits} bits in 16: .* of 2{suffix} lie at {2**bits - 1}"):
+        bracket = Bracket.from_files(paths, [1.0, 4.0, 16.0], response=Response.linear())
+    assert bracket.calibration.levels == 2**bits - 1
+    torch.testing.assert_close(bracket.radiance(0), light, rtol=0, atol=0.51 / (2**bits - 1))
+
+
+@pytest.mark.parametrize(
+    "case", ["one value at the end", "noise up to the end", "a grey wall", "one exposure is brighter", "no clip"]
+)
+def test_dark_16_bit_brackets_are_not_taken_for_fewer_bits(tmp_path, case):
+    light = textured(96, 128, brightest=0.9)
+    if case == "one value at the end":
+        light = light / 17
+        light[1, 2, 3] = 1 / 16
+        paths = write_sensor_values(tmp_path, light, 4095)
+    elif case in ("noise up to the end", "a grey wall"):
+        darkest = 4032 if case == "a grey wall" else 0
+        noise = np.random.default_rng(0).integers(darkest, 4096, (3, 96, 128, 3)).astype(np.uint16)
+        noise[:, 0, 0] = 4095
+        paths = [write_16_bit(tmp_path / f"{number}.tif", one) for number, one in enumerate(noise)]
+    elif case == "one exposure is brighter":
+        paths = write_sensor_values(tmp_path, light, 4095)[:2]
+        longest = (light * 16).clamp(0, 1).mul(30000).round().permute(1, 2, 0).numpy().astype(np.uint16)
+        paths.append(write_16_bit(tmp_path / "2.tif", longest))
+    else:
+        paths = write_sensor_values(tmp_path, light / 17, 4095)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*bits in 16")
+        bracket = Bracket.from_files(paths, [1.0, 4.0, 16.0], response=Response.linear(), check=False)
+    assert bracket.calibration.levels == 65535
+    assert float(bracket.ldr.max()) < 0.46
+
+
+def test_the_white_level_can_be_stated(tmp_path):
+    light = textured(96, 128, brightest=0.9)
+    settings = {"response": Response.linear(), "check": False}
+    paths = write_sensor_values(tmp_path, light, 4095)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*bits in 16")
+        whole = Bracket.from_files(paths, [1.0, 4.0, 16.0], white_level=65535, **settings)
+        assert float(whole.ldr.max()) == pytest.approx(4095 / 65535)
+    paths = write_sensor_values(tmp_path, light, 3800)  # a sensor whose black level was taken away
+    bracket = Bracket.from_files(paths, [1.0, 4.0, 16.0], white_level=3800, **settings)
+    torch.testing.assert_close(bracket.radiance(0), light, rtol=0, atol=0.51 / 3800)
+    with pytest.raises(ValueError, match=r"values up to 3800; --white-level is from there to 65535, got 3000"):
+        Bracket.from_files(paths, [1.0, 4.0, 16.0], white_level=3000, **settings)
+    with pytest.raises(ValueError, match=r"--white-level is for files of 16 bits"):
+        Bracket.from_files(write_bracket(tmp_path, [1 / 60, 1 / 15]), white_level=4095, **GIVEN)
+
+
 @pytest.mark.parametrize(
     ("pictures", "exposures", "said"),
     [

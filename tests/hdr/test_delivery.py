@@ -2,6 +2,7 @@
 
 import io
 import struct
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import ExifTags, Image, ImageCms
 
+from hdr._avif import with_exif_item
 from hdr.cli import main
 from hdr.delivery import (
     DisplaySettings,
@@ -23,7 +25,7 @@ from hdr.delivery import (
     write_picture,
 )
 from hdr.exif import carried_exif
-from hdr.io import write_radiance
+from hdr.io import read_ldr, write_image, write_radiance
 from tests.hdr.brackets import textured
 
 imagecodecs = pytest.importorskip("imagecodecs")
@@ -154,7 +156,7 @@ def test_avif_holds_the_signal_and_says_what_it_is(
 
 
 def test_previews_say_that_they_are_srgb(tmp_path: Path) -> None:
-    for name in ("a.jpg", "a.png"):
+    for name in ("a.jpg", "a.png", "a.tif"):
         write_picture(tmp_path / name, scene())
         with Image.open(tmp_path / name) as image:
             profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
@@ -176,7 +178,7 @@ def test_camera_time_place_and_copyright_are_carried_and_the_picture_is_upright(
     photograph(tmp_path / "taken.jpg")
     exif = carried_exif(tmp_path / "taken.jpg")
     assert exif is not None
-    for name in ("a.jpg", "a.png"):
+    for name in ("a.jpg", "a.png", "a.tif", "a.avif"):
         write_picture(tmp_path / name, scene(), exif=exif)
         with Image.open(tmp_path / name) as image:
             found = image.getexif()
@@ -189,6 +191,75 @@ def test_camera_time_place_and_copyright_are_carried_and_the_picture_is_upright(
         assert 0x927C not in details
         assert place[1] == "N"
         assert [float(part) for part in place[2]] == [25, 2, 1]
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.avif"])
+def test_another_reader_finds_what_is_carried(tmp_path: Path, name: str) -> None:
+    exifread = pytest.importorskip("exifread")
+    photograph(tmp_path / "taken.jpg")
+    write_picture(tmp_path / name, scene(), exif=carried_exif(tmp_path / "taken.jpg"))
+    with (tmp_path / name).open("rb") as file:
+        tags = exifread.process_file(file, details=False)
+    found = {tag: str(tags[tag]) for tag in ("Image Model", "EXIF DateTimeOriginal", "EXIF ISOSpeedRatings")}
+    assert found == {
+        "Image Model": "One",
+        "EXIF DateTimeOriginal": "2024:05:06 07:08:09",
+        "EXIF ISOSpeedRatings": "200",
+    }
+    assert Fraction(str(tags["EXIF ExposureTime"])) == Fraction(1, 60)  # a ratio, as the standard has it
+    assert str(tags["GPS GPSLatitude"]) == "[25, 2, 1]"
+
+
+@pytest.mark.parametrize("size", [(8, 51), (33, 51)])  # one strip, and several
+def test_exif_leaves_the_pixels_of_a_tiff_as_they_are(tmp_path: Path, size: tuple[int, int]) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    photograph(tmp_path / "taken.jpg")
+    image = torch.rand(3, *size)
+    write_image(tmp_path / "a.tif", image, exif=carried_exif(tmp_path / "taken.jpg"))
+    expected = (image * 65535).round().permute(1, 2, 0).numpy().astype(np.uint16)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert len(file.pages) == 1
+        page = file.pages[0]
+        assert (len(page.dataoffsets) > 1) is (size[0] > 8)
+        np.testing.assert_array_equal(page.asarray(), expected)
+        assert page.tags["ExifTag"].value["DateTimeOriginal"] == "2024:05:06 07:08:09"
+        assert page.tags["GPSTag"].value["GPSLatitudeRef"] == "N"
+    torch.testing.assert_close(read_ldr(tmp_path / "a.tif"), image, atol=1e-5, rtol=0)
+
+
+def test_exif_leaves_the_pixels_and_colours_of_an_avif_as_they_are(tmp_path: Path) -> None:
+    photograph(tmp_path / "taken.jpg")
+    for name, exif in (("bare.avif", None), ("carried.avif", carried_exif(tmp_path / "taken.jpg"))):
+        write_avif(tmp_path / name, scene(), exif=exif)
+    bare, carried = ((tmp_path / name).read_bytes() for name in ("bare.avif", "carried.avif"))
+    np.testing.assert_array_equal(imagecodecs.avif_decode(carried), imagecodecs.avif_decode(bare))
+    assert carried[carried.index(b"colrnclx") :][:14] == bare[bare.index(b"colrnclx") :][:14]
+    with Image.open(io.BytesIO(bare)) as one, Image.open(io.BytesIO(carried)) as other:
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+def test_an_avif_of_another_layout_is_written_without_exif_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photograph(tmp_path / "taken.jpg")
+    encode = imagecodecs.avif_encode
+    # A box of the version in which items have numbers of 32 bits.
+    later = lambda *words, **options: encode(*words, **options).replace(b"iinf\0", b"iinf\1")  # noqa: E731
+    monkeypatch.setattr(imagecodecs, "avif_encode", later)
+    with pytest.warns(UserWarning, match=r"a\.avif: written without EXIF"):
+        write_avif(tmp_path / "a.avif", scene(), exif=carried_exif(tmp_path / "taken.jpg"))
+    assert b"infe" in (tmp_path / "a.avif").read_bytes()
+
+
+def test_exif_is_put_into_an_avif_of_another_encoder(tmp_path: Path) -> None:
+    photograph(tmp_path / "taken.jpg")
+    exif = carried_exif(tmp_path / "taken.jpg")
+    assert exif is not None
+    plain = io.BytesIO()
+    Image.fromarray(np.arange(64 * 96 * 3, dtype=np.uint8).reshape(64, 96, 3)).save(plain, "AVIF")
+    with Image.open(plain) as one, Image.open(io.BytesIO(with_exif_item(plain.getvalue(), exif))) as other:
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+        assert other.getexif()[ExifTags.Base.Make] == "Maker"
 
 
 def test_without_exif_nothing_is_carried(tmp_path: Path) -> None:

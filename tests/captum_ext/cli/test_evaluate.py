@@ -274,7 +274,7 @@ def test_metric_that_fails_leaves_the_others_and_is_tried_again(data: Path, eval
         raise TypeError("no such sum")
 
     with monkeypatch.context() as patch:
-        patch.setattr("captum_ext.evaluation.measures.information_curves", refuse)
+        patch.setattr("captum_ext.evaluation.measures.information_curves_by_measure", refuse)
         result = evaluate("--metrics", "sic,insertion", "--methods", "ig")
     assert result.exit_code == 1
     assert "Failed: 000_noise.png: TypeError: no such sum" in result.output

@@ -8,7 +8,8 @@ from torch import nn
 
 from captum_ext import IDGI
 from captum_ext.evaluation import evaluate
-from captum_ext.metrics import insertion, perturbation
+from captum_ext.metrics import information_curves, insertion, perturbation
+from captum_ext.metrics.information_curves import EVEN_THRESHOLDS
 from tests.captum_ext.small_models import smooth_cnn
 
 METHODS = ["ig", "idgi", "random"]
@@ -48,6 +49,42 @@ def test_measures_signed_insertion_from_black_of_the_probability(model):
     assert values["perturbation"] == pytest.approx(unimportant.areas.item(), abs=1e-5)
 
 
+def test_information_curves_reveal_a_blurred_image_by_signed_sums():
+    model = nn.Sequential(nn.AvgPool2d(16), nn.Flatten(), nn.Linear(3 * 11 * 11, 4)).eval()
+    with torch.no_grad():
+        model[2].weight.mul_(60)
+    images = torch.rand(40, 3, 176, 176)
+    sure = [(x, int(p.argmax())) for x, p in zip(images, model(images).softmax(1), strict=True) if p.max() > 0.8]
+    image, label = sure[0]
+    metrics = ["aic", "sic", "aic-ms-ssim", "sic-ms-ssim"]
+    found = evaluate(model, [(image, label)], ["idgi"], metrics, protocol="idgi-paper", n_steps=4)
+    assert set(found["status"]) <= {"ok", "refused"}
+    attributions = IDGI(lambda x: model(x).softmax(1)).attribute(image[None], 0.0, label, n_steps=4)
+    values = found.set_index("metric")["value"]
+    for suffix, information in (("", "png"), ("-ms-ssim", "ms-ssim")):
+        curves = information_curves(
+            model,
+            image[None],
+            attributions,
+            label,
+            information,
+            EVEN_THRESHOLDS,
+            hidden="blurred",
+            channel_reduction="sum",
+        )
+        assert values["sic" + suffix] == pytest.approx(curves.areas("softmax").item(), abs=1e-6)
+        assert values["aic" + suffix] == pytest.approx(curves.areas("accuracy").item(), abs=1e-6, nan_ok=True)
+
+
+def test_small_images_lose_similarity_alone(model):
+    metrics = ["aic", "sic", "aic-ms-ssim", "sic-ms-ssim"]
+    found = evaluate(model, torch.rand(1, 3, 8, 8), ["random"], metrics, min_score=0.0).set_index("metric")
+    assert set(found.loc[["aic-ms-ssim", "sic-ms-ssim"], "reason"]) == {
+        "MS-SSIM needs images of 176 pixels or more on each side"
+    }
+    assert "MS-SSIM" not in str(found.loc[["aic", "sic"], "reason"].tolist())
+
+
 def test_only_images_that_are_recognised_count(model):
     images = recognised(model, torch.rand(3, 3, 8, 8))
     wrong = (images[0][0], (images[0][1] + 1) % 5)
@@ -60,7 +97,7 @@ def test_only_images_that_are_recognised_count(model):
 
 def test_methods_and_metrics_are_those_of_the_paper_unless_given(model):
     found = evaluate(model, recognised(model, torch.rand(1, 3, 8, 8)), protocol="idgi-paper", n_steps=2)
-    assert set(found["metric"]) == {"insertion", "insertion-raw", "aic", "sic"}
+    assert set(found["metric"]) == {"insertion", "insertion-raw", "aic", "sic", "aic-ms-ssim", "sic-ms-ssim"}
     assert list(found["method"].unique()) == [
         "ig",
         "idgi",

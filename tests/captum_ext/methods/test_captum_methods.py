@@ -11,7 +11,7 @@ import torchvision
 from captum.attr import GradientShap, GuidedGradCam, InputXGradient, Saliency
 from torch import nn
 
-from captum_ext import FullGrad, SimpleFullGrad, SmoothFullGrad
+from captum_ext import FullGrad, LibraGrad, SimpleFullGrad, SmoothFullGrad
 from captum_ext.attr import InvalidArgumentError
 from captum_ext.classifiers import Logits, Probabilities
 from captum_ext.methods import METHODS, chosen_methods, method_named, run_method
@@ -125,6 +125,15 @@ def test_other_methods_are_called_with_their_own_arguments(name, by_hand):
     torch.testing.assert_close(result.attributions, by_hand(model, inputs, [3, 1]))
     assert result.delta is None
     assert result.change is None
+
+
+def test_libra_grad_is_full_grad_of_the_balanced_model():
+    inputs = pictures()
+    model = nn.Sequential(nn.Flatten(), nn.Linear(432, 16), nn.GELU(), nn.LayerNorm(16), nn.Linear(16, 5)).eval()
+    result = run_method(METHODS["fullgrad:libra"], model, inputs, torch.zeros_like(inputs), torch.tensor([3, 1]))
+    expected = FullGrad(LibraGrad(model)).attribute(inputs, torch.zeros_like(inputs), target=[3, 1])
+    torch.testing.assert_close(result.attributions, expected)
+    assert not torch.allclose(result.attributions, FullGrad(model).attribute(inputs, 0.0, target=[3, 1]))
 
 
 def test_gradient_shap_is_captums_under_its_seed_and_its_delta_is_measured():

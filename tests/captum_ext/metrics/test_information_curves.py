@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from scipy.interpolate import griddata, interp1d
+from scipy.ndimage import gaussian_filter
 from scipy.signal import convolve2d
 from torch import nn
 
@@ -18,7 +19,13 @@ from captum_ext.metrics import (
     information_curves,
     softmax_information_curve,
 )
-from captum_ext.metrics.information_curves import THRESHOLDS, _curve, _refusals
+from captum_ext.metrics.information_curves import (
+    EVEN_THRESHOLDS,
+    THRESHOLDS,
+    _curve,
+    _refusals,
+    information_curves_by_measure,
+)
 from captum_ext.metrics.revealed_pixels import interpolate_hidden, random_mask
 from tests.captum_ext.small_models import EvaluationCounter
 
@@ -81,7 +88,10 @@ def naive_information(version: np.ndarray, whole: np.ndarray, information: str) 
     if information == "ms-ssim":
         return naive_ms_ssim(version / 255, whole / 255)
     buffer = io.BytesIO()
-    Image.fromarray(version).save(buffer, "webp", lossless=True, quality=100)
+    if information == "png":
+        Image.fromarray(version).save(buffer, "png")
+    else:
+        Image.fromarray(version).save(buffer, "webp", lossless=True, quality=100)
     return len(buffer.getvalue())
 
 
@@ -146,6 +156,76 @@ def test_score_without_information_counts_for_nothing():
     expected, _ = naive_curves(flatness, image[0], left[0, 0].double().numpy(), 0, mask)
     assert found.softmax[0, 0] == 0
     np.testing.assert_allclose(found.softmax[0].numpy(), expected, atol=1e-3)
+
+
+def curves_over_blurred(model, image, saliency, target, information):
+    """SIC and AIC as the reproduction of the IDGI paper has them: of 25 images, from all blurred to all shown."""
+    picture = grey_levels(image).astype(float)
+    border = gaussian_filter(np.ones(picture.shape[:2]), 20, mode="constant")
+    blurred = np.stack(
+        [gaussian_filter(c, 20, mode="constant") / border for c in picture.transpose(2, 0, 1)], 2
+    ).round()
+    order = np.argsort(-saliency, axis=None, kind="stable")
+    versions = []
+    for count in np.linspace(0, saliency.size, 25):
+        shown = np.zeros(saliency.size, bool)
+        shown[order[: round(count)]] = True
+        versions.append(np.where(shown.reshape(saliency.shape)[..., None], picture, blurred).astype(np.uint8))
+    told = np.array([naive_information(version, versions[-1], information) for version in versions], float)
+    scores = np.stack([naive_scores(model, version, target) for version in versions])
+    shares, scores = ((v - v[0]) / (v[-1] - v[0]) for v in (told, scores))
+    best = np.maximum.accumulate(scores.clip(0, 1))
+    return [np.interp(np.linspace(0, 1, 1001), *along(shares.clip(0, 1), line)) for line in best.T]
+
+
+def along(x, y):
+    order = np.argsort(x, kind="stable")
+    return x[order], y[order]
+
+
+@pytest.mark.parametrize(("information", "size", "sharpness"), [("png", 48, 40), ("ms-ssim", 176, 400)])
+def test_over_a_blurred_image_it_is_that_of_the_reproduction(information, size, sharpness):
+    model, images = spot_finder(), landscape(1, size, sharpness=sharpness)
+    # Regions, as scattered pixels alone make a larger file than the whole picture.
+    noise = np.random.default_rng(2).standard_normal(images.shape)
+    attributions = images.new_tensor(gaussian_filter(noise, (0, 0, size / 12, size / 12)))
+    found = information_curves(
+        model,
+        images,
+        attributions,
+        0,
+        information,
+        EVEN_THRESHOLDS,
+        min_score=0.6,
+        hidden="blurred",
+        channel_reduction="sum",
+    )
+    expected = curves_over_blurred(model, images[0], attributions[0].double().sum(0).numpy(), 0, information)
+    for curve, reference in zip((found.softmax[0], found.accuracy[0]), expected, strict=True):
+        assert 0.05 < reference.mean() < 0.95
+        np.testing.assert_allclose(curve.numpy(), reference, atol=0.01)
+
+
+def test_blurred_images_that_are_recognised_do_not_qualify_for_the_accuracy_curve():
+    image = 0.4 + 0.1 * torch.rand(1, 3, 24, 24)
+
+    def bright(x):
+        return torch.stack([20 * x.mean((1, 2, 3)), torch.full((len(x),), 5.0)], 1)
+
+    found = information_curves(bright, image, torch.rand_like(image), 0, min_score=0.5, hidden="blurred")
+    assert "blurred pixels alone are recognised" in found.refused[0]
+
+
+def test_several_measures_of_information_share_one_run_of_the_model():
+    model, images = EvaluationCounter(spot_finder()), landscape(1, 176, sharpness=4000)
+    attributions = torch.rand(1, 1, 176, 176)
+    both = information_curves_by_measure(("png", "ms-ssim"), model, images, attributions, 0, (0.1, 0.5), min_score=0.6)
+    assert model.forward_rows == 1 + 3
+    for information, curves in both.items():
+        alone = information_curves(model, images, attributions, 0, information, (0.1, 0.5), min_score=0.6)
+        torch.testing.assert_close(curves.softmax, alone.softmax)
+        torch.testing.assert_close(curves.accuracy, alone.accuracy)
+    assert not torch.equal(both["png"].softmax, both["ms-ssim"].softmax)
 
 
 def test_a_map_that_knows_the_spot_beats_its_opposite():
@@ -306,8 +386,10 @@ def test_pictures_that_ask_for_gradients_and_overshoot_by_rounding_are_taken():
         ({"inputs": landscape() * 2}, "put the normalisation into forward_func"),
         ({"inputs": torch.rand(3, 5)}, "N, 3, H, W"),
         ({"attributions": torch.rand(3, 1, 24, 23)}, "attributions has shape"),
-        ({"information": "jpeg"}, "'webp' and 'ms-ssim'"),
+        ({"information": "jpeg"}, "'webp', 'png', 'ms-ssim'"),
         ({"information": "ms-ssim"}, "176 pixels"),
+        ({"hidden": "black"}, "hidden='black' was given: known are 'interpolated', 'blurred'"),
+        ({"channel_reduction": "max"}, "channel_reduction='max'"),
         ({"thresholds": [0.5, 0.1]}, "must grow"),
         ({"thresholds": []}, "must grow"),
         ({"reveal_fraction": 1.0}, "reveal_fraction"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import weakref
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +18,8 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
+from hdr.cli import _folder
+from hdr.cli._bracket import merge_bracket, read_bracket
 from hdr.io import read_radiance
 from tests.hdr.brackets import ldr_of, textured
 
@@ -129,6 +134,80 @@ def test_several_at_once_give_what_one_after_the_other_gives(command, tmp_path):
         torch.testing.assert_close(
             read_radiance(tmp_path / "two" / name), read_radiance(tmp_path / "one" / name), rtol=1e-4, atol=1e-6
         )
+
+
+def test_the_next_bracket_is_read_while_one_is_merged_and_no_other(command, tmp_path, monkeypatch):
+    card = tmp_path / "card"
+    card.mkdir()
+    write_card(card, 4)
+    begun, alive, brackets = [threading.Event() for _ in range(5)], [], weakref.WeakSet()
+    begun[4].set()  # there is none after the last
+
+    def read(*arguments):
+        number = next(index for index, event in enumerate(begun) if not event.is_set())
+        gc.collect()
+        alive.append(len(brackets))
+        begun[number].set()
+        bracket = read_bracket(*arguments)
+        brackets.add(bracket)
+        return bracket
+
+    def merge(bracket, *arguments, **options):
+        number = merged.index(None)
+        merged[number] = begun[number + 1].wait(30)
+        # What is read now waits for this merge: the one after it has not begun.
+        assert number > 1 or not begun[number + 2].is_set()
+        return merge_bracket(bracket, *arguments, **options)
+
+    merged: list[bool | None] = [None] * 4
+    monkeypatch.setattr(_folder, "read_bracket", read)
+    monkeypatch.setattr(_folder, "merge_bracket", merge)
+    finished = command("merge", card, "--out", tmp_path / "out", *OPTIONS)
+    assert finished.exit_code == 0, finished.output
+    assert merged == [True] * 4
+    assert len(alive) == 4
+    assert max(alive) == 1  # the one that is merged; with the one that is read that makes two
+
+
+def test_an_interrupt_ends_the_reading_and_the_next_run_goes_on(command, tmp_path, monkeypatch):
+    card, out = tmp_path / "card", tmp_path / "out"
+    card.mkdir()
+    write_card(card, 3)
+    calls = []
+
+    def merge(bracket, target, *arguments, **options):
+        calls.append(target)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return merge_bracket(bracket, target, *arguments, **options)
+
+    monkeypatch.setattr(_folder, "merge_bracket", merge)
+    before = threading.active_count()
+    with pytest.raises(SystemExit) as ended:
+        command("merge", card, "--out", out, *OPTIONS)
+    assert ended.value.code == 130
+    assert threading.active_count() == before
+    assert names(out) == ["IMG_0000-IMG_0002.exr"]
+    finished = command("merge", card, "--out", out, *OPTIONS)
+    assert finished.exit_code == 0, finished.output
+    assert "1 of 3 are in" in finished.output
+    assert len(names(out)) == 3
+
+
+def test_notes_say_which_bracket_they_are_about(command, tmp_path):
+    card = tmp_path / "card"
+    card.mkdir()
+    write_card(card, 3)
+    for number in range(3, 6):
+        with Image.open(card / f"IMG_{number:04d}.jpg") as image:
+            exif, transparent = image.getexif(), image.convert("RGBA")
+        transparent.save(card / f"IMG_{number:04d}.png", exif=exif)
+        (card / f"IMG_{number:04d}.jpg").unlink()
+    finished = command("merge", card, "--out", tmp_path / "out", *OPTIONS)
+    assert finished.exit_code == 0, finished.output
+    about = [line for line in finished.stderr.splitlines() if "alpha channel" in line]
+    assert len(about) == 3
+    assert all(line.startswith("Note: IMG_0003-IMG_0005: ") for line in about)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")

@@ -160,6 +160,20 @@ def test_linear_16_bit_tiffs_are_merged(command, tmp_path):
     torch.testing.assert_close(read_radiance(out), scene.radiance, rtol=0.02, atol=2e-4)
 
 
+def test_12_bits_in_16_are_merged_with_a_note_or_as_stated(command, tmp_path):
+    scene = dynamic_scene(64, 96)
+    for index, exposure in enumerate((1, 4, 16)):
+        light = (scene.radiance * exposure).clamp(0, 1).permute(1, 2, 0).flip(-1).mul(4095).round()
+        cv2.imwrite(str(tmp_path / f"{index}.tif"), light.numpy().astype(np.uint16))
+    pictures = [tmp_path / f"{index}.tif" for index in range(3)]
+    options = ("--ev", "-2,0,2", "--response", "linear", "--align", "off", "--weights", "none")
+    for name, white, noted in (("a.exr", (), True), ("b.exr", ("--white-level", 4095), False)):
+        finished = command("merge", *pictures, "--out", tmp_path / name, *options, *white)
+        assert finished.exit_code == 0, finished.output
+        assert ("12 bits in 16" in finished.stderr) is noted
+        torch.testing.assert_close(read_radiance(tmp_path / name), scene.radiance, rtol=0.02, atol=4e-4)
+
+
 def test_notes_tell_that_the_cameras_motion_cannot_be_told(command, tmp_path):
     flat = [write_photograph(tmp_path / f"{i}.png", np.full((64, 96, 3), 40 * i, np.uint8)) for i in (1, 2, 3)]
     options = ("--ev", "-2.2,0,1.3", "--response", "gamma:2.2", "--weights", "none")

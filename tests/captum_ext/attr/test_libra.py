@@ -1,0 +1,164 @@
+"""LibraGrad: the model's output, and a gradient with which input and written biases alone account for it."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from captum.attr import InputXGradient
+from torch import nn
+from torch.nn import functional
+from torchvision.models import VisionTransformer
+
+from captum_ext import FullGrad, LibraGrad
+
+
+def vision_transformer() -> nn.Module:
+    model = VisionTransformer(
+        image_size=16, patch_size=4, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=5
+    )
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return model.double().eval()
+
+
+class ExplicitAttention(nn.Module):
+    """Attention written out, as in many libraries."""
+
+    def __init__(self, softmax):
+        super().__init__()
+        self.values = nn.Linear(6, 6)
+        self.softmax = softmax
+
+    def forward(self, tokens):
+        weights = self.softmax(tokens @ tokens.transpose(1, 2))
+        return (weights @ self.values(tokens)).mean(1)
+
+
+def test_output_is_that_of_the_model_which_is_left_as_it_was():
+    model, images = vision_transformer(), torch.rand(2, 3, 16, 16, dtype=torch.float64)
+    before = copy.deepcopy(model.state_dict())
+    torch.testing.assert_close(LibraGrad(model)(images), model(images), rtol=1e-12, atol=1e-12)
+    FullGrad(LibraGrad(model)).attribute(images, target=1)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    # Nothing stays behind: the model itself has its own gradient again.
+    leaf = images.clone().requires_grad_()
+    gradients = [torch.autograd.grad(one(leaf)[:, 1].sum(), leaf)[0] for one in (model, LibraGrad(model), model)]
+    assert torch.equal(gradients[0], gradients[2])
+    assert not torch.allclose(gradients[0], gradients[1])
+
+
+def test_input_gradient_and_written_biases_account_for_the_output():
+    """The law of the paper, by autograd alone: <dF/dx, x> + sum <dF/db, b> = F(x)."""
+    model, image = vision_transformer(), torch.rand(1, 3, 16, 16, dtype=torch.float64, requires_grad=True)
+    output = LibraGrad(model)(image)[0, 3]
+    added = {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if "bias" in name or "class_token" in name or "pos_embed" in name
+    }
+    grad_input, *gradients = torch.autograd.grad(output, [image, *added.values()])
+    total = (grad_input * image).sum()
+    for (name, parameter), gradient in zip(added.items(), gradients, strict=True):
+        terms = gradient * parameter
+        # Of what makes queries, keys and values, the values' third alone is on the way.
+        total = total + (terms[-len(terms) // 3 :] if "in_proj" in name else terms).sum()
+    assert abs(total - output) < 1e-12 * max(1, abs(output))
+    # Without it they do not, by far.
+    plain = model(image)[0, 3]
+    gradients = torch.autograd.grad(plain, [image, *added.values()])
+    accounted = sum((g * v).sum() for g, v in zip(gradients, [image, *added.values()], strict=True))
+    assert abs(accounted - plain) > 0.1 * abs(plain)
+
+
+def test_full_grad_finds_no_implicit_bias_in_normalisations():
+    model, images = vision_transformer(), torch.rand(2, 3, 16, 16, dtype=torch.float64)
+    _, delta = FullGrad(LibraGrad(model)).attribute(images, target=2, return_convergence_delta=True)
+    assert delta.abs().max() < 1e-12
+    layers = FullGrad(LibraGrad(model)).layer_attributions(images, target=2)
+    gradient = torch.autograd.grad(LibraGrad(model)(images)[:, 2].sum(), model.encoder.ln.bias)[0]
+    expected = (gradient * model.encoder.ln.bias).sum()  # the written bias and nothing else
+    total = layers["forward_func.encoder.ln"].total.sum()
+    assert total.item() == pytest.approx(expected.item(), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("operation", "reference"),
+    [
+        (functional.gelu, lambda x: 0.5 * (1 + torch.erf(x / 2**0.5))),
+        (functional.silu, torch.sigmoid),
+        (functional.hardswish, lambda x: (x + 3).clamp(0, 6) / 6),
+        (functional.mish, lambda x: torch.tanh(functional.softplus(x))),
+    ],
+    ids=lambda x: getattr(x, "__name__", ""),
+)
+def test_gradient_of_an_activation_is_its_gate(operation, reference):
+    x = torch.tensor([-4.0, -1.0, 0.0, 1e-20, 0.5, 3.0], dtype=torch.float64, requires_grad=True)
+    output = LibraGrad(operation)(x)
+    torch.testing.assert_close(output, operation(x))
+    torch.testing.assert_close(torch.autograd.grad(output.sum(), x)[0], reference(x.detach()))
+
+
+def test_gradient_of_normalisations_has_a_constant_denominator():
+    x = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    weight, bias, out = (torch.randn(5, dtype=torch.float64) for _ in range(3))
+    normalised = LibraGrad(lambda x: functional.layer_norm(x, (5,), weight, bias, 0.1))(x)
+    torch.testing.assert_close(normalised, functional.layer_norm(x, (5,), weight, bias, 0.1))
+    scaled = out * weight / (x.var(1, unbiased=False, keepdim=True) + 0.1).sqrt()
+    expected = (scaled - scaled.mean(1, keepdim=True)).detach()
+    torch.testing.assert_close(torch.autograd.grad((normalised * out).sum(), x)[0], expected)
+    by_root = LibraGrad(lambda x: functional.rms_norm(x, (5,), weight))(x)
+    torch.testing.assert_close(by_root, functional.rms_norm(x, (5,), weight))
+    expected = (out * weight / x.square().mean(1, keepdim=True).sqrt()).detach()
+    torch.testing.assert_close(torch.autograd.grad((by_root * out).sum(), x)[0], expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    "softmax",
+    [lambda x: x.softmax(2), lambda x: torch.softmax(x, dim=2), lambda x: functional.softmax(x, 2), nn.Softmax(2)],
+    ids=["method", "function", "functional", "module"],
+)
+def test_gradient_of_attention_goes_through_the_values_alone(softmax):
+    model = ExplicitAttention(softmax).double()
+    tokens = torch.randn(2, 4, 6, dtype=torch.float64, requires_grad=True)
+    (found,) = torch.autograd.grad(LibraGrad(model)(tokens)[:, 1].sum(), tokens)
+    weights = (tokens @ tokens.transpose(1, 2)).softmax(2).detach()
+    expected = weights.mean(1)[:, :, None] * model.values.weight[1]
+    torch.testing.assert_close(found, expected.detach())
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_multi_head_attention_of_pytorch(need_weights):
+    attention = nn.MultiheadAttention(6, 2, batch_first=True).double().eval()
+    tokens = torch.randn(2, 4, 6, dtype=torch.float64, requires_grad=True)
+
+    def attend(values):
+        return attention(values, values, values, need_weights=need_weights)[0]
+
+    def with_constant_weights(values):
+        return attention(tokens.detach(), tokens.detach(), values, need_weights=need_weights)[0]
+
+    torch.testing.assert_close(LibraGrad(attend)(tokens), attend(tokens))
+    (found,) = torch.autograd.grad(LibraGrad(attend)(tokens)[:, :, 1].sum(), tokens)
+    (expected,) = torch.autograd.grad(with_constant_weights(tokens)[:, :, 1].sum(), tokens)
+    torch.testing.assert_close(found, expected)
+
+
+def test_probabilities_keep_their_gradient():
+    logits = torch.randn(2, 5, requires_grad=True)
+    (found,) = torch.autograd.grad(LibraGrad(lambda x: x.softmax(1))(logits)[:, 0].sum(), logits)
+    (expected,) = torch.autograd.grad(logits.softmax(1)[:, 0].sum(), logits)
+    torch.testing.assert_close(found, expected)
+
+
+def test_activations_in_place_and_half_precision():
+    model = nn.Sequential(nn.Linear(6, 6), nn.SiLU(inplace=True), nn.LayerNorm(6), nn.Linear(6, 2))
+    x = torch.randn(3, 6)
+    torch.testing.assert_close(LibraGrad(model)(x), model(x))
+    found = InputXGradient(LibraGrad(model)).attribute(x.requires_grad_(), target=0)
+    assert found.abs().sum() > 0
+    half = copy.deepcopy(model).bfloat16()
+    output = LibraGrad(half)(x.detach().bfloat16())
+    assert output.dtype == torch.bfloat16
+    torch.testing.assert_close(output, half(x.detach().bfloat16()), rtol=0.05, atol=0.05)
