@@ -21,7 +21,7 @@ def lazy_names(
     package
         Its name.
     homes
-        From each module below it to the names that come from there.
+        From each module, below it or by its whole name, to the names that come from there.
     needs
         The extra that brings what the modules import; None for the base install.
 
@@ -31,7 +31,9 @@ def lazy_names(
     >>> look_up("check_absent").__module__, names()
     ('captum_ext._files', ['check_absent'])
     """
-    home_of = {name: f"{package}.{module}" for module, names in homes.items() for name in names}
+    home_of = {
+        name: module if "." in module else f"{package}.{module}" for module, names in homes.items() for name in names
+    }
     # Python makes a module that was imported an attribute of its package, which nobody would look up any more.
     assert not home_of.keys() & homes.keys(), "a name is that of a module too"
 

@@ -53,6 +53,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "captum_ext.attr._common.blur": ("blur_within_borders",),
         "baselines": ("image_baseline",),
         "choices": (
             "ImageBaseline",

@@ -54,6 +54,7 @@ __getattr__, __dir__ = lazy_names(
             "ClassFrom",
             "EvaluationSettings",
             "ExplanationSettings",
+            "HiddenPixels",
             "Importance",
             "InformationMeasure",
             "Protocol",

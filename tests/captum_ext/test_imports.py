@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -56,3 +57,10 @@ for method in (IDGI(model, path="blur"), FullGrad(model)):
 
 def test_using_methods_and_measures_takes_the_base_install_alone(with_captum):
     assert packages(modules_after(WALK) - with_captum) <= WITH_USE
+
+
+@pytest.mark.parametrize("package", ["captum_ext", "captum_ext.evaluation", "captum_ext.classifiers"])
+def test_every_name_of_a_lazy_package_is_found_and_listed(package):
+    module = importlib.import_module(package)
+    assert {name for name in module.__all__ if not callable(getattr(module, name, None))} <= {"METRICS"}
+    assert dir(module) == sorted(module.__all__)
