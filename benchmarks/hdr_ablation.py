@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import statistics
 import sys
 import time
@@ -30,13 +29,12 @@ from torch.utils.data import DataLoader
 # A file beside this one has the package's name, and Python looks there first.
 sys.path = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
-from hdr.bracket import middle  # noqa: E402
 from hdr.data.pool import ScenePool  # noqa: E402
 from hdr.data.sample import HdrSample  # noqa: E402
 from hdr.data.source import open_scenes  # noqa: E402
 from hdr.metrics import METRICS, evaluate  # noqa: E402
 from hdr.nn import Generator  # noqa: E402
-from hdr.radiometry import inverse_mu_law, mu_law  # noqa: E402
+from hdr.radiometry import inverse_mu_law  # noqa: E402
 from hdr.settings import TrainingSettings  # noqa: E402
 from hdr.training import AlikeScenes, HdrGan, merge_batch  # noqa: E402
 from hdr.weights import load_generator  # noqa: E402
@@ -65,28 +63,10 @@ class Learner:
 
     def update(self, batch: HdrSample, progress: float) -> None:
         """Learn from a batch, as :meth:`HdrGan.training_step` does."""
-        gan, settings = self.gan, self.gan.settings
-        rise = min((gan.updates + 1) / settings.warm_up, 1.0)
         for optimizer in self.optimizers:
-            optimizer.param_groups[0]["lr"] = (
-                settings.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-            )
-        target = mu_law(batch["target"])
-        with torch.autocast(target.device.type, self.dtype, enabled=self.dtype is not None):
-            output = merge_batch(gan.generator, batch)
-            losses = gan.reconstruction_losses(output, target, middle(batch["exposures"].shape[1]))
-            total = torch.stack(list(losses.values())).sum()
-            over = (progress - settings.adversarial_start) / settings.adversarial_ramp
-            weight = settings.adversarial_weight * min(max(over, 0.0), 1.0)
-            if weight > 0:
-                real, fake = gan.discriminator(target), gan.discriminator(output.radiance.detach())
-                self._step(1, gan.sphere.discriminator_loss(real, fake))
-                gan.discriminator.requires_grad_(False)
-                total = total + weight * gan.sphere.generator_loss(gan.discriminator(output.radiance))
-                gan.discriminator.requires_grad_(True)
-        self._step(0, total)
-        gan.updates += 1
-        gan.update_average()
+            optimizer.param_groups[0]["lr"] = self.gan.learning_rate(min(progress, 1.0))
+        with torch.autocast(batch["target"].device.type, self.dtype, enabled=self.dtype is not None):
+            self.gan.learn(batch, progress, self._step)
 
     def _step(self, which: int, loss: Tensor) -> None:
         optimizer = self.optimizers[which]

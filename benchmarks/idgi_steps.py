@@ -100,6 +100,11 @@ def measure(classifier: Classifier, seen: SeenImage, target: int, values: Values
                 values[path_name, steps, start, method].append(score(classifier, seen, attributions, target, start))
 
 
+def with_interval(differences: Tensor) -> str:
+    low, high = bootstrap_interval(differences)
+    return f"{differences.mean():+.3f} ({low:+.3f} to {high:+.3f})"
+
+
 def print_table(values: Values) -> None:
     print("| path | insertion from | steps | IG | IDGI | IDGI less IG (95 %) | ahead on |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
@@ -108,8 +113,7 @@ def print_table(values: Values) -> None:
             if of != start or method != "IG":
                 continue
             base, ours = (torch.tensor(values[path, steps, start, name]) for name in METHODS)
-            low, high = bootstrap_interval(ours - base)
-            difference = f"{(ours - base).mean():+.3f} ({low:+.3f} to {high:+.3f})"
+            difference = with_interval(ours - base)
             ahead = f"{int((ours > base).sum())} of {len(base)}"
             print(f"| {path} | {start} | {steps} | {base.mean():.3f} | {ours.mean():.3f} | {difference} | {ahead} |")
 
@@ -122,10 +126,7 @@ def print_gain(values: Values) -> None:
         for start in STARTS:
             for method in METHODS:
                 adaptive, *equal = (torch.tensor(values[path, steps, start, method]) for steps in EVERY_START[::-1])
-                cells = []
-                for one in reversed(equal):
-                    low, high = bootstrap_interval(adaptive - one)
-                    cells.append(f"{(adaptive - one).mean():+.3f} ({low:+.3f} to {high:+.3f})")
+                cells = [with_interval(adaptive - one) for one in reversed(equal)]
                 print(f"| {path} | {start} | {method} | {' | '.join(cells)} |")
 
 

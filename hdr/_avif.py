@@ -36,7 +36,7 @@ def with_exif_item(avif: bytes, exif: bytes) -> bytes:
     if version != 0 or sizes != b"\x44\x00" or parts[b"iinf"][8] != 0 or parts[b"pitm"][8] != 0:
         raise ValueError("an AVIF whose items are numbered or placed in another way")
     (primary,), (count,) = struct.unpack(">H", parts[b"pitm"][12:14]), struct.unpack_from(">H", parts[b"iinf"], 12)
-    item = max(_numbers(places)) + 1
+    item = max(number for number, _ in _items(places)) + 1
     entry = struct.pack(">I4sB3xHH4sx", 21, b"infe", 2, item, 0, b"Exif")
     parts[b"iinf"] = _full(b"iinf", struct.pack(">H", count + 1) + parts[b"iinf"][14:] + entry)
     # "cdsc": the new item describes the primary one.
@@ -59,10 +59,6 @@ def _boxes(data: bytes, start: int, end: int) -> dict[bytes, tuple[int, int]]:
         found[name] = (start, start + size)
         start += size
     return found
-
-
-def _numbers(places: bytes) -> list[int]:
-    return [number for number, _ in _items(places)]
 
 
 def _items(places: bytes) -> list[tuple[int, list[tuple[int, int]]]]:

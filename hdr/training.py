@@ -7,7 +7,7 @@ import math
 import os
 import pickle
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -41,6 +41,7 @@ CROP_MULTIPLE = 16
 """The coarsest scale of every preset and then some, so that losses at coarser scales need no padding."""
 SMALLEST_CROP = 32
 _SAMPLES = 4
+_GENERATOR, _DISCRIMINATOR = 0, 1  # in the order of the optimizers
 
 
 class HdrGan(L.LightningModule):
@@ -50,15 +51,18 @@ class HdrGan(L.LightningModule):
     ----------
     settings
         What the run learns by; kept in every checkpoint.
+
+    Attributes
+    ----------
     pool
-        Keeps whole scenes and gives the crops that are learned from; without one batches are crops already.
+        Keeps whole scenes and gives the crops that are learned from; None where batches are crops already.
     """
 
-    def __init__(self, settings: TrainingSettings, pool: ScenePool | None = None) -> None:
+    def __init__(self, settings: TrainingSettings) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.settings = settings
-        self.pool = pool
+        self.pool: ScenePool | None = None
         self.updates = 0
         self.save_hyperparameters(asdict(settings))
         self.generator = Generator.from_preset(
@@ -104,32 +108,54 @@ class HdrGan(L.LightningModule):
         if self.updates >= self.settings.steps:  # resumed, with nothing left to do
             self.trainer.should_stop = True
             return
-        generator_optimizer, discriminator_optimizer = self._both_optimizers()
         progress = self.progress()
         self._set_learning_rates(progress)
-        adversarial_weight = self._adversarial_weight(progress)
+        optimizers = self._both_optimizers()
         if self.pool is not None:
             batch = self.pool.exchange(batch)
+        losses = self.learn(batch, progress, lambda which, loss: self._step(optimizers[which], loss))
+        if self.updates >= self.settings.steps:
+            self.trainer.should_stop = True
+        self.log("train/total", losses.pop("total").detach(), prog_bar=True)
+        self.log_dict({f"train/{name}": loss.detach() for name, loss in losses.items()})
+        # Filled on the device: a number would be copied to it, and waited for.
+        counts = {"updates": self.updates, "progress": progress}
+        self.log_dict({name: torch.full((), float(count), device=self.device) for name, count in counts.items()})
+
+    def learn(self, batch: HdrSample, progress: float, step: Callable[[int, Tensor], None]) -> dict[str, Tensor]:
+        """Make one update, whoever runs it.
+
+        Parameters
+        ----------
+        batch
+            Crops of scenes.
+        progress
+            Share of the run that is over.
+        step
+            Lets one network, 0 the generator and 1 the discriminator, learn from its loss.
+
+        Returns
+        -------
+        dict of str to Tensor
+            The losses by name, weighted, and ``total``, what the generator learned from.
+        """
+        adversarial_weight = self.adversarial_weight(progress)
         target = mu_law(batch["target"])
         output = merge_batch(self.generator, batch)
         losses = self.reconstruction_losses(output, target, middle(batch["exposures"].shape[1]))
         total = torch.stack(list(losses.values())).sum()
         if adversarial_weight > 0:
-            self._update_discriminator(discriminator_optimizer, target, output.radiance.detach())
+            real, fake = self.discriminator(target), self.discriminator(output.radiance.detach())
+            losses["discriminator"] = self.sphere.discriminator_loss(real, fake)
+            step(_DISCRIMINATOR, losses["discriminator"])
             self.discriminator.requires_grad_(False)
             losses["sphere"] = self.sphere.generator_loss(self.discriminator(output.radiance))
             total = total + adversarial_weight * losses["sphere"]
             self.discriminator.requires_grad_(True)
-        self._step(generator_optimizer, total)
+        step(_GENERATOR, total)
         self.updates += 1
-        if self.updates >= self.settings.steps:
-            self.trainer.should_stop = True
         self.update_average()
-        self.log_dict({f"train/{name}": loss.detach() for name, loss in losses.items()})
-        self.log("train/total", total.detach(), prog_bar=True)
-        # Filled on the device: a number would be copied to it, and waited for.
-        counts = {"updates": self.updates, "progress": progress}
-        self.log_dict({name: torch.full((), float(count), device=self.device) for name, count in counts.items()})
+        return {**losses, "total": total}
 
     @torch.no_grad()
     def update_average(self) -> None:
@@ -191,21 +217,20 @@ class HdrGan(L.LightningModule):
         assert isinstance(optimizers, list)
         return optimizers
 
-    def _adversarial_weight(self, progress: float) -> float:
+    def adversarial_weight(self, progress: float) -> float:
+        """Weight of the sphere loss at a share of the run."""
         over = progress - self.settings.adversarial_start
         return self.settings.adversarial_weight * min(max(over / max(self.settings.adversarial_ramp, 1e-9), 0.0), 1.0)
 
-    def _set_learning_rates(self, progress: float) -> None:
+    def learning_rate(self, progress: float) -> float:
+        """Learning rate of the next update, at a share of the run."""
         rise = min((self.updates + 1) / max(self.settings.warm_up, 1), 1.0)
-        rate = self.settings.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * progress))
+        return self.settings.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def _set_learning_rates(self, progress: float) -> None:
         for optimizer in self._both_optimizers():
             for group in optimizer.param_groups:
-                group["lr"] = rate
-
-    def _update_discriminator(self, optimizer: Any, real: Tensor, fake: Tensor) -> None:
-        loss = self.sphere.discriminator_loss(self.discriminator(real), self.discriminator(fake))
-        self._step(optimizer, loss)
-        self.log("train/discriminator", loss.detach())
+                group["lr"] = self.learning_rate(progress)
 
     def _step(self, optimizer: Any, loss: Tensor) -> None:
         optimizer.zero_grad()

@@ -399,9 +399,9 @@ def test_the_averaged_generator_is_validated() -> None:
 
 def test_the_discriminator_learns_only_after_the_warm_up() -> None:
     module = module_with_trainer(steps=10, adversarial_start=0.5, adversarial_ramp=0.2)
-    assert [module._adversarial_weight(p) for p in (0.2, 0.5)] == [0.0, 0.0]
-    assert module._adversarial_weight(0.6) == pytest.approx(0.5 * module.settings.adversarial_weight)
-    assert module._adversarial_weight(0.9) == module.settings.adversarial_weight
+    assert [module.adversarial_weight(p) for p in (0.2, 0.5)] == [0.0, 0.0]
+    assert module.adversarial_weight(0.6) == pytest.approx(0.5 * module.settings.adversarial_weight)
+    assert module.adversarial_weight(0.9) == module.settings.adversarial_weight
     weight = module.discriminator.get_parameter("body.0.parametrizations.weight.original")
     before = weight.detach().clone()
     module.training_step(batch_of_two(), 0)

@@ -147,12 +147,17 @@ def test_two_exposures_are_a_bracket(command, tmp_path, photographs):
     assert "exposures 1 : 4)" in finished.output
 
 
+def linear_tiffs(folder, radiance, white):
+    pictures = [folder / f"{index}.tif" for index in range(3)]
+    for path, exposure in zip(pictures, (1, 4, 16), strict=True):
+        light = (radiance * exposure).clamp(0, 1).permute(1, 2, 0).flip(-1).mul(white).round()
+        cv2.imwrite(str(path), light.numpy().astype(np.uint16))
+    return pictures
+
+
 def test_linear_16_bit_tiffs_are_merged(command, tmp_path):
     scene = dynamic_scene(64, 96)
-    for index, exposure in enumerate((1, 4, 16)):
-        light = (scene.radiance * exposure).clamp(0, 1).permute(1, 2, 0).flip(-1).mul(65535).round()
-        cv2.imwrite(str(tmp_path / f"{index}.tif"), light.numpy().astype(np.uint16))
-    pictures = [tmp_path / f"{index}.tif" for index in range(3)]
+    pictures = linear_tiffs(tmp_path, scene.radiance, 65535)
     out = tmp_path / "a.exr"
     options = ("--ev", "-2,0,2", "--response", "linear", "--align", "off", "--weights", "none")
     finished = command("merge", *pictures, "--out", out, *options)
@@ -162,10 +167,7 @@ def test_linear_16_bit_tiffs_are_merged(command, tmp_path):
 
 def test_12_bits_in_16_are_merged_with_a_note_or_as_stated(command, tmp_path):
     scene = dynamic_scene(64, 96)
-    for index, exposure in enumerate((1, 4, 16)):
-        light = (scene.radiance * exposure).clamp(0, 1).permute(1, 2, 0).flip(-1).mul(4095).round()
-        cv2.imwrite(str(tmp_path / f"{index}.tif"), light.numpy().astype(np.uint16))
-    pictures = [tmp_path / f"{index}.tif" for index in range(3)]
+    pictures = linear_tiffs(tmp_path, scene.radiance, 4095)
     options = ("--ev", "-2,0,2", "--response", "linear", "--align", "off", "--weights", "none")
     for name, white, noted in (("a.exr", (), True), ("b.exr", ("--white-level", 4095), False)):
         finished = command("merge", *pictures, "--out", tmp_path / name, *options, *white)
