@@ -12,8 +12,8 @@ DEV := $(VENV)/.installed-dev
 # it is, elsewhere it is silent.
 COMMA := ,
 # On Linux, where PyTorch for CUDA is most of it.
-SIZE_DEMO := about 3.2 GB to download, 6.0 GB on the disk, 5 to 15 minutes on a usual line.
-SIZE_DEV := about 3.5 GB to download, 6.7 GB on the disk, 5 to 15 minutes on a usual line.
+SIZE_DEMO := about 3.3 GB to download, 6.6 GB on the disk, 5 to 15 minutes on a usual line.
+SIZE_DEV := about 3.6 GB to download, 7.8 GB on the disk, 5 to 15 minutes on a usual line.
 define install
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "Python 3.10 or newer is needed, this is " + sys.version)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
