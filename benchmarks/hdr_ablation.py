@@ -180,7 +180,7 @@ def main(
 
 
 def print_table(results: list[dict[str, Any]]) -> None:
-    """Mean and spread over the seeds of one or more results of :func:`main`, and of the difference to the full model."""
+    """Mean and spread over the seeds of results of :func:`main`, and of the difference to the full model."""
     first = results[0]
     updates = [count for result in results for count in result["updates"]]
     print(
