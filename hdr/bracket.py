@@ -346,7 +346,6 @@ def _reduced(ldr: Tensor) -> tuple[Tensor, int]:
     """Exposures small enough to be aligned quickly, and by which factor: a calibration looks at cells of 4 pixels."""
     height, width = ldr.shape[-2:]
     factor = math.ceil(math.sqrt(height * width / _COMPARED_PIXELS))
-    factor = max(min(factor, min(height, width) // SMALLEST_SIDE), 1)
     return (F.avg_pool2d(ldr, factor, ceil_mode=True, count_include_pad=False) if factor > 1 else ldr), factor
 
 
