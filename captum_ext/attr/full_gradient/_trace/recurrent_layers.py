@@ -24,12 +24,13 @@ class Direction:
 
     Attributes
     ----------
-    from_input, from_state
-        What the weights make of the input and of the hidden state before each step, biases included; shape (T, N, G).
-    t_from_input
-        The first, of the input's linear part and without the bias.
+    from_input, t_from_input
+        What the weights make of the input, without the bias, and of its linear part; shape (T, N, G). The same tensor
+        where the input depends on the model's.
     by_state
         The weights of the hidden state; shape (G, H).
+    input_bias, state_bias
+        Shape (G,); None where there are none.
     before, sequence
         The hidden states before and after the steps; shape (T, N, H).
     states, t_states
@@ -37,9 +38,10 @@ class Direction:
     """
 
     from_input: Tensor
-    from_state: Tensor
     t_from_input: Tensor
     by_state: Tensor
+    input_bias: Tensor | None
+    state_bias: Tensor | None
     before: Tensor
     sequence: Tensor
     states: list[Tensor]
@@ -53,18 +55,27 @@ Kind = Callable[[Direction], tuple[Tensor, list[tuple[Tensor, Tensor]]]]
 
 def lstm(of: Direction) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
     """Follow h' = o tanh(c') and c' = f c + i g."""
-    gates = of.from_input + of.from_state
+    bias = None if of.input_bias is None or of.state_bias is None else of.input_bias + of.state_bias
+    gates = linear(of.before, of.by_state, bias).add_(of.from_input)
     g = gates.chunk(4, -1)[2].tanh()
-    i, f, _, o = gates.sigmoid_().chunk(4, -1)  # the third for nothing: all at once are quicker than one by one
+    shares = gates.sigmoid_().unflatten(-1, (4, -1))  # the third for nothing: all at once are quicker than one by one
+    i, f, _, o = shares.unbind(2)
+    gain = i * g
+    c, c_now = gain.clone(), of.states[1]
     forgetting = f.unbind()
-    c = [of.states[1]]
-    for f_now, gain in zip(forgetting, (i * g).unbind(), strict=True):
-        c.append(torch.addcmul(gain, f_now, c[-1]))
-    before, squashed = torch.stack(c[:-1]), torch.stack(c[1:]).tanh()
-    # How much the arguments of i, f and g give on to c', that of o to h', and c' to h'.
-    slopes = torch.stack([g * i * (1 - i), before * f * (1 - f), i * (1 - g * g), squashed * o * (1 - o)], 2)
-    onward = o * (1 - squashed * squashed)
-    t_from_input = of.t_from_input.unflatten(-1, (4, -1)) * slopes
+    for f_now, c_next in zip(forgetting, c.unbind(), strict=True):
+        c_now = c_next.addcmul_(f_now, c_now)
+    # How much the arguments of i, f and g give on to c', that of o to h', and c' to h'. A sigmoid s has the slope
+    # s - s s; tanh(c') is h' / o, and h' is zero where o is.
+    slopes = torch.addcmul(shares, shares, shares, value=-1)
+    slopes[:, :, 0] *= g
+    slopes[0, :, 1] *= of.states[1]
+    slopes[1:, :, 1] *= c[:-1]
+    slopes[:, :, 2] = torch.addcmul(i, gain, g, value=-1)
+    slopes[:, :, 3] = torch.addcmul(of.sequence, of.sequence, o, value=-1)
+    squashed = of.sequence / o.clamp(min=torch.finfo(o.dtype).tiny)
+    onward = torch.addcmul(o, of.sequence, squashed, value=-1)
+    t_from_input = of.t_from_input.unflatten(-1, (4, -1)).mul_(slopes)
 
     t_sequence, (t_h, t_c) = torch.empty_like(of.sequence), of.t_states
     t_from_state, t_gates, t_gain, t_memory = _like(slopes[0]), _like(slopes[0]), _like(t_c), t_c.clone()
@@ -77,18 +88,20 @@ def lstm(of: Direction) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         torch.sum(gains, 1, out=t_gain)
         torch.addcmul(t_gain, f_now, t_memory, out=t_memory)
         t_h = torch.addcmul(t_output, onward_now, t_memory, out=t_after)
-    return t_sequence, [(c[-1], t_memory)]
+    return t_sequence, [(c_now, t_memory)]
 
 
 def gru(of: Direction) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
     """Follow h' = n + z (h - n), with r, z = sigmoid(. + .) and n = tanh(. + r .)."""
-    (x_r, x_z, x_n), (h_r, h_z, h_n) = of.from_input.chunk(3, -1), of.from_state.chunk(3, -1)
+    from_input = of.from_input if of.input_bias is None else of.from_input + of.input_bias
+    from_state = linear(of.before, of.by_state, of.state_bias)
+    (x_r, x_z, x_n), (h_r, h_z, h_n) = from_input.chunk(3, -1), from_state.chunk(3, -1)
     r, z = (x_r + h_r).sigmoid_(), (x_z + h_z).sigmoid_()
     n = torch.addcmul(x_n, r, h_n).tanh_()
     # How much the arguments of r and h_n give on to that of n, that of z to h', and the argument of n to h'.
     slopes = torch.stack([r * (1 - r) * h_n, z * (1 - z) * (of.before - n), r], 2)
     onward = (1 - n * n) * (1 - z)
-    t_from_input = of.t_from_input.unflatten(-1, (3, -1)).clone()
+    t_from_input = of.t_from_input.unflatten(-1, (3, -1))
     t_from_input[:, :, :2] *= slopes[:, :, :2]
 
     t_sequence, t_h = torch.empty_like(of.sequence), of.t_states[0]
@@ -198,12 +211,14 @@ class LayersBias:
             for number, weights in enumerate(layer):
                 turn = (lambda tensor: tensor.flip(0)) if number else torch.Tensor.contiguous
                 before = [state[row] for state in states]
+                x_now = turn(x)
+                t_x_now = x_now if t_x is x else turn(t_x)
                 if is_last:
                     sequence = turn(output.chunk(len(layer), -1)[number])
                 else:
-                    sequence = self._run(turn(x), before, weights)
+                    sequence = self._run(x_now, before, weights)
                 t_before = [state[row] for state in t_states]
-                direction = _direction(turn(x), turn(t_x), before, t_before, weights, sequence)
+                direction = _direction(x_now, t_x_now, before, t_before, weights, sequence)
                 t_sequence, others = KINDS[self._function](direction)
                 after = [(sequence[-1], t_sequence[-1]), *others]
                 for found, (value, linear_part) in zip(biases_after, after, strict=True):
@@ -228,11 +243,9 @@ def _direction(
 ) -> Direction:
     by_input, by_state, *biases = weights
     input_bias, state_bias = biases or (None, None)
-    from_input = linear(x, by_input, input_bias)
-    if t_x is not x:
-        t_from_input = linear(t_x, by_input)
-    else:
-        t_from_input = from_input if input_bias is None else from_input - input_bias
+    from_input = linear(x, by_input)
+    t_from_input = from_input if t_x is x else linear(t_x, by_input)
     before = torch.cat([states[0].unsqueeze(0), sequence[:-1]])
-    from_state = linear(before, by_state, state_bias)
-    return Direction(from_input, from_state, t_from_input, by_state, before, sequence, states, t_states)
+    return Direction(
+        from_input, t_from_input, by_state, input_bias, state_bias, before, sequence, states, t_states
+    )
