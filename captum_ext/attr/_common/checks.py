@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 import operator
 import warnings
 
@@ -50,6 +51,19 @@ def check_is_tensor(name: str, value: object, shape: str) -> None:
     raise InvalidArgumentError(f"{name} is a {type(value).__name__}: give a torch.Tensor of shape {shape}; {hint}.")
 
 
+def all_finite(tensor: Tensor) -> bool:
+    """Return whether no entry is NaN or infinite, by their sum, which takes a fraction of the time.
+
+    Examples
+    --------
+    >>> import torch
+    >>> all_finite(torch.ones(3)), all_finite(torch.tensor([torch.inf, -torch.inf]))
+    (True, False)
+    """
+    # A sum of finite numbers may overflow: only where it did is each looked at.
+    return cmath.isfinite(tensor.detach().sum().item()) or bool(torch.isfinite(tensor).all())
+
+
 def _check_tensor(name: str, tensor: Tensor, integers_allowed: bool) -> None:
     if not isinstance(tensor, Tensor):
         raise InvalidArgumentError(f"{name} is a {type(tensor).__name__}: give a torch.Tensor of shape (N, ...).")
@@ -67,7 +81,7 @@ def _check_tensor(name: str, tensor: Tensor, integers_allowed: bool) -> None:
             f"{name} is {tensor.dtype}, and no gradient exists with respect to integers: convert images with "
             ".float(); for token indices explain the embedding layer with LayerIDGI."
         )
-    if not bool(torch.isfinite(tensor).all()):
+    if not all_finite(tensor):
         raise InvalidArgumentError(f"{name} holds NaN or infinite values: replace them before attribution.")
 
 
@@ -119,7 +133,7 @@ def _expand_baseline(name: str, baseline: Tensor | float, tensor: Tensor) -> Ten
             expanded = baseline.detach().to(tensor).expand(wanted)
         except RuntimeError:
             raise _baseline_shape_error(name, baseline, wanted) from None
-    if expanded.is_floating_point() and not bool(torch.isfinite(expanded).all()):
+    if expanded.is_floating_point() and not all_finite(expanded):
         raise InvalidArgumentError(f"{name} holds NaN or infinite values: give finite ones.")
     return expanded
 

@@ -222,7 +222,7 @@ def _explain(examples: Examples, projection: Projection, conserve: bool, interna
         return _Explained(attributions, passed.output, residual)
 
     parts = explain_in_parts(examples, explain, lambda part: (part.output, part.residual), internal_batch_size)
-    found = concatenate(parts)
+    found = parts[0] if len(parts) == 1 else concatenate(parts)
     return replace(found, output=in_accumulation_dtype(found.output))
 
 

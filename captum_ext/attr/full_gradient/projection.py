@@ -223,10 +223,11 @@ class InputSpace(Consumer):
     def contributions(self, passed: Backpropagated, *, conserve: bool) -> Tensors:
         """Return what all biases together contributed, in the shapes of the inputs and in accumulation precision."""
         pulled_back = tuple(in_accumulation_dtype(tensor) for tensor in passed.pulled_back)
-        if conserve:
-            pulled_back = restore_sums(pulled_back, self._flowing_total)
-        evenly = spread_evenly(self._evenly, self._inputs)
-        placed = tuple(flow + share for flow, share in zip(pulled_back, evenly, strict=True))
+        if conserve:  # what the maps lost on the way is spread in one with what has no place
+            placed = restore_sums(pulled_back, self._flowing_total + self._evenly)
+        else:
+            evenly = spread_evenly(self._evenly, self._inputs)
+            placed = tuple(flow + share for flow, share in zip(pulled_back, evenly, strict=True))
         if self._by_token is not None:
             return (placed[0] + self._by_token.unsqueeze(2) / self._inputs[0].shape[2],)
         if not self._maps:

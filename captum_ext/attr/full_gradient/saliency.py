@@ -12,7 +12,7 @@ from torch import Tensor
 from captum_ext._captum import TargetType, log_usage
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common import Tensors
-from captum_ext.attr._common.checks import positive_integer
+from captum_ext.attr._common.checks import all_finite, positive_integer
 from captum_ext.attr._common.sums import concatenate, like_rows
 from captum_ext.attr.full_gradient._trace.examples import Examples, refuse_not_finite
 from captum_ext.attr.full_gradient.paper_map import Ingredient, NoisyMaps, PaperMap
@@ -59,7 +59,7 @@ def _finite_maps(examples: Examples, explain: Callable[[Examples], Tensor], inte
     maps = []
     for part in examples.parts(internal_batch_size):
         maps.append(explain(part))
-        if not bool(torch.isfinite(maps[-1]).all()):
+        if not all_finite(maps[-1]):
             refuse_not_finite(part)
     return concatenate(maps).to(examples.inputs[0].dtype).contiguous()
 

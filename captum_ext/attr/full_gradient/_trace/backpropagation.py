@@ -16,6 +16,7 @@ from torch.autograd.graph import Node
 from captum_ext._captum import TargetType, run_forward
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common import Tensors
+from captum_ext.attr._common.checks import all_finite
 from captum_ext.attr._common.forward import select_output
 from captum_ext.attr._common.model_state import preserve_state
 from captum_ext.attr._common.random_draws import RandomDraws
@@ -108,7 +109,7 @@ def _run(
         depends = isinstance(raw, Tensor) and trace.depends_on_input(raw)
     # Not seen: to select is linear, and has no bias.
     output = select_output(raw, target, inputs[0].shape[0])
-    if not bool(torch.isfinite(output).all()):
+    if not all_finite(output):
         raise InvalidArgumentError(
             f"the model's output is {output.tolist()}: only a finite number can be explained. Give other inputs, "
             "or look for an overflow, a logarithm or a division in the model."
@@ -172,7 +173,7 @@ def first_not_finite(
     found: list[str] = []
 
     def look(node: Node, gradients: Sequence[Tensor | None]) -> None:
-        if not all(gradient is None or bool(torch.isfinite(gradient).all()) for gradient in gradients):
+        if not all(gradient is None or all_finite(gradient) for gradient in gradients):
             found.append(node.name().split("Backward")[0])
 
     with torch.inference_mode(False), torch.enable_grad(), preserve_state(forward_func, *inputs):

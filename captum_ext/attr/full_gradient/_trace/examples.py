@@ -17,7 +17,7 @@ from captum_ext._captum import (
 )
 from captum_ext._errors import InvalidArgumentError, RefusedError, TargetOutOfRangeError
 from captum_ext.attr._common import Tensors
-from captum_ext.attr._common.checks import check_inputs, positive_integer
+from captum_ext.attr._common.checks import all_finite, check_inputs, positive_integer
 from captum_ext.attr._common.forward import select_rows
 from captum_ext.attr._common.sums import Part
 from captum_ext.attr.full_gradient._trace.backpropagation import (
@@ -103,6 +103,8 @@ class Examples:
         if internal_batch_size is not None:
             meaning = "the most examples in one forward pass, or None"
             size = positive_integer("internal_batch_size", internal_batch_size, meaning)
+        if size >= len(self):
+            return [self]
         return [self.rows(start, min(start + size, len(self))) for start in range(0, len(self), size)]
 
     def backpropagate(self, make_consumer: Callable[[], AnyConsumer]) -> tuple[Backpropagated, AnyConsumer]:
@@ -145,7 +147,7 @@ def explain_in_parts(
         try:
             found = explain(part)
             output, delta = output_and_delta(found)
-            if not bool(torch.isfinite(delta).all()):
+            if not all_finite(delta):
                 refuse_not_finite(part)
             if len(part) == 1 or not _is_mixed(output, delta):
                 explained.append(found)
@@ -157,7 +159,7 @@ def explain_in_parts(
         if together is not None:
             _check_independence(together, torch.cat([output_and_delta(found)[0] for found in alone]))
         for example, found in zip(part.parts(1), alone, strict=True):
-            if not bool(torch.isfinite(output_and_delta(found)[1]).all()):
+            if not all_finite(output_and_delta(found)[1]):
                 refuse_not_finite(example)
         explained += alone
     return explained
@@ -190,9 +192,10 @@ def refuse_not_finite(examples: Examples) -> NoReturn:
 def _is_mixed(output: Tensor, delta: Tensor) -> bool:
     """Whether contributions went to the wrong example: complete in sum, but not one by one."""
     allowed = tolerance(output.dtype, output.device) * output.abs().clamp(min=1)
+    if not bool((delta.abs() > allowed).any()):
+        return False
     # Also where the model rounds to a lower precision inside, so that the sum is not zero, but far below its parts.
-    cancels = delta.sum().abs() <= torch.maximum(allowed.sum(), 0.01 * delta.abs().max())
-    return bool((delta.abs() > allowed).any()) and bool(cancels)
+    return bool(delta.sum().abs() <= torch.maximum(allowed.sum(), 0.01 * delta.abs().max()))
 
 
 def _check_independence(together: Tensor, alone: Tensor) -> None:

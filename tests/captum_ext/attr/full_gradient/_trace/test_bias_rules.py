@@ -181,6 +181,27 @@ def test_recurrent_networks_in_closed_form_are_what_forward_mode_gives(name, whi
     assert_equal(*bias_and_reference(function, (x, state, weights, *options), {}, dependents))
 
 
+@pytest.mark.parametrize(("name", "value"), [("_SMALL", 0), ("_NUMPY_TYPES", ())])
+@pytest.mark.parametrize("network_name", ["lstm", "gru", "rnn with relu of three layers"])
+def test_steps_by_pytorch_give_what_steps_by_numpy_give(network_name, name, value, monkeypatch):
+    monkeypatch.setattr(f"captum_ext.attr.full_gradient._trace.recurrent_layers.{name}", value)
+    test_recurrent_networks_in_closed_form_are_what_forward_mode_gives(network_name, "input and states")
+
+
+def test_the_gates_of_an_lstm_may_be_shut_completely():
+    built = network(nn.LSTM)
+    for parameter in built.parameters():
+        parameter.data *= 2000
+    x, states = normal(6, 2, 4), (normal(1, 2, 5), normal(1, 2, 5))
+    weights = [weight.detach() for weight in built._flat_weights]
+    sequence = torch.lstm(x, states, weights, True, 1, 0.0, False, False, False)[0]
+    assert bool((sequence == 0).any())
+    assert bool((sequence.abs() > 0.5).any())
+    args = (x, states, weights, True, 1, 0.0, False, False, False)
+    found, expected = bias_and_reference(torch.lstm, args, {}, [x, *states])
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)  # arguments of thousands round by as much more
+
+
 @pytest.mark.parametrize("outputs", [[0], [1], [0, 1]])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_whatever_is_used_of_a_recurrent_network_is_explained(name, outputs):
