@@ -54,14 +54,14 @@ def cosine(attributions: Tensor, truth: Tensor) -> float:
 
 
 def equal_maps(
-    path: StraightPath | BlurPath, model: Probabilities, seen: SeenImage, target: int
+    path: StraightPath | BlurPath, model: Probabilities, seen: SeenImage, target: int, batch_size: int
 ) -> dict[str, dict[int, Tensor]]:
     """Return the map of each rule for each number of equal steps, from one walk of the most.
 
     A number of steps that does not divide the most has its points at the nearest ones of the walk.
     """
     baselines = seen.baselines if isinstance(path, StraightPath) else None
-    walk = prepare_walk(path, model, (seen.inputs,), baselines, target, None, FINEST, 8, progress_name=None)
+    walk = prepare_walk(path, model, (seen.inputs,), baselines, target, None, FINEST, batch_size, progress_name=None)
     ends = {n: {round(step * FINEST / n) for step in range(1, n + 1)} for n in (*COUNTS, FINEST)}
     maps = {name: {n: torch.zeros_like(seen.inputs) for n in ends} for name in METHODS}
     left: dict[int, EvaluatedPoint] = {}
@@ -76,11 +76,13 @@ def equal_maps(
     return maps
 
 
-def compare(model: Probabilities, seen: SeenImage, target: int) -> Iterator[tuple[str, str, Cosines, Cosines]]:
+def compare(
+    model: Probabilities, seen: SeenImage, target: int, batch_size: int = 8
+) -> Iterator[tuple[str, str, Cosines, Cosines]]:
     """Yield path, method, and the cosines with the truth by number of steps: equal ones, adaptive ones."""
     for path_name, path in PATHS.items():
         baselines = seen.baselines if isinstance(path, StraightPath) else None
-        found = equal_maps(path, model, seen, target)
+        found = equal_maps(path, model, seen, target, batch_size)
         for name, (method, _) in METHODS.items():
             truth = found[name][FINEST]
             equal = {n: cosine(found[name][n], truth) for n in COUNTS}
@@ -88,7 +90,7 @@ def compare(model: Probabilities, seen: SeenImage, target: int) -> Iterator[tupl
             for n in COUNTS:
                 explainer = method(model, path)
                 adapted = explainer.attribute(
-                    seen.inputs, baselines, target, n_steps=n, steps="adaptive", internal_batch_size=8
+                    seen.inputs, baselines, target, n_steps=n, steps="adaptive", internal_batch_size=batch_size
                 )
                 adaptive[n] = cosine(adapted, truth)
                 if n >= 32 and adaptive[n] >= ENOUGH:
@@ -102,16 +104,18 @@ def needed(cosines: Cosines) -> float:
     return min((n for n in cosines if not too_few or n > max(too_few)), default=float("inf"))
 
 
-def images_for(name: str, data: Path | None, most: int | None) -> Iterator[tuple[Classifier, SeenImage, int]]:
+def images_for(
+    name: str, data: Path | None, most: int | None, device: str
+) -> Iterator[tuple[Classifier, SeenImage, int]]:
     """Yield the network, each image as it sees it, and the class to explain."""
     weights = None if data is None else data / f"{name}.safetensors"
-    classifier = load_classifier(name, weights if weights is not None and weights.exists() else None)
+    classifier = load_classifier(name, weights if weights is not None and weights.exists() else None, device)
     files = [] if data is None else sorted((data / "imagenet").glob("*.jpg"))
     images = [(read_image(file), int(file.name.split("_")[0])) for file in files]
     images = images or [(photograph.image, None) for photograph in photographs()]
     # Spread over the classes, which the files are in the order of.
     for image, label in images[:: max(1, len(images) // most) if most else 1][:most]:
-        seen = seen_image(classifier, image, ImageBaseline.BLACK, "cpu")
+        seen = seen_image(classifier, image, ImageBaseline.BLACK, device)
         predicted = int(classifier.model(seen.inputs).argmax())
         if label is None or predicted == label:
             yield classifier, seen, predicted
@@ -158,12 +162,14 @@ def main(
     ),
     pictures: Annotated[PositiveInt | None, Parameter(help="No more than so many for each network.")] = 6,
     times: Annotated[bool, Parameter(help="Measure processor time too.")] = False,
+    device: Annotated[str, Parameter(help="Where the networks run.")] = "cpu",
+    batch_size: Annotated[PositiveInt, Parameter(help="Points that go through a network at once.")] = 8,
 ) -> None:
     """Count the evaluations that a map needs with equal and with adaptive steps."""
     results: dict[tuple[str, str, str], list[tuple[Cosines, Cosines]]] = defaultdict(list)
     for network in networks:
-        for classifier, seen, target in tqdm(list(images_for(network, data, pictures)), desc=network):
-            for path, method, equal, adaptive in compare(Probabilities(classifier.model), seen, target):
+        for classifier, seen, target in tqdm(list(images_for(network, data, pictures, device)), desc=network):
+            for path, method, equal, adaptive in compare(Probabilities(classifier.model), seen, target, batch_size):
                 results[network, path, method].append((equal, adaptive))
                 print(network, path, method, needed(equal), needed(adaptive), flush=True)
         if times:

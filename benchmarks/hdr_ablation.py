@@ -39,10 +39,11 @@ from hdr.settings import TrainingSettings  # noqa: E402
 from hdr.training import AlikeScenes, HdrGan, merge_batch  # noqa: E402
 from hdr.weights import load_generator  # noqa: E402
 
-UNTRAINED = "untrained"
+UNTRAINED, FULL = "untrained", "full"
+_MAIN = "PSNR-mu"
 SPHERE = TrainingSettings().adversarial_weight
 VARIANTS: dict[str, dict[str, Any]] = {
-    "full": {},
+    FULL: {},
     "without alignment": {"alignment": "none"},
     "without attention": {"attention": False},
     "without deep supervision": {"deep_supervision": False},
@@ -111,6 +112,7 @@ def main(
     steps: PositiveInt = 500,
     seconds: Annotated[float | None, Parameter(help="End earlier, after so many.")] = None,
     seeds: Annotated[PositiveInt, Parameter(help="Runs of each variant.")] = 3,
+    first_seed: Annotated[int, Parameter(help="Of the runs; other seeds can be run beside these.")] = 0,
     preset: str = "tiny",
     crop: PositiveInt = 128,
     batch_size: PositiveInt = 4,
@@ -128,9 +130,10 @@ def main(
         raise ValueError(f"no variant {', '.join(unknown)}; choose of {', '.join(VARIANTS)}")
     where = torch.device(device)
     settings = {"preset": preset, "adversarial_weight": 0.0, "warm_up": min(200, steps)}
+    chosen_seeds = range(first_seed, first_seed + seeds)
     learners = [
         Learner(name, TrainingSettings(**{**settings, "seed": seed, **VARIANTS[name]}), where)
-        for seed in range(seeds)
+        for seed in chosen_seeds
         for name in chosen
     ]
     made_of = open_scenes(data, "train", crop, whole=True)
@@ -141,11 +144,13 @@ def main(
         num_workers=workers,
     )
     # Each seed crops the scenes that all share at other places.
-    pools = [ScenePool(kept_scenes, crop, batch_size, torch.Generator().manual_seed(seed)) for seed in range(seeds)]
+    pools = {
+        seed: ScenePool(kept_scenes, crop, batch_size, torch.Generator().manual_seed(seed)) for seed in chosen_seeds
+    }
     updates = 0
     for share, batch in zip(shares(steps, seconds), fresh, strict=False):
         batch = on(where, batch)
-        for seed, pool in enumerate(pools):
+        for seed, pool in pools.items():
             crops = pool.exchange(batch)
             for learner in learners:
                 if learner.seed == seed:
@@ -161,15 +166,37 @@ def main(
         generator = learner.gan.averaged_generator.eval()
         found.setdefault(learner.name, []).append(measure(generator, held_out))
         parameters[learner.name] = sum(parameter.numel() for parameter in generator.parameters())
+    result = {
+        "preset": preset,
+        "crop": crop,
+        "batch_size": batch_size,
+        "updates": [updates] * seeds,
+        "parameters": parameters,
+        "found": found,
+    }
     if out is not None:
-        out.write_text(json.dumps({"updates": updates, "batch_size": batch_size, "found": found}, indent=1))
+        out.write_text(json.dumps(result, indent=1))
+    print_table([result])
+
+
+def print_table(results: list[dict[str, Any]]) -> None:
+    """Mean and spread over the seeds of results of :func:`main`, and of the difference to the full model."""
+    first = results[0]
+    updates = [count for result in results for count in result["updates"]]
     print(
-        f"{preset}, {updates} updates of {batch_size} crops of {crop}, mean and standard deviation over {seeds} seeds"
+        f"{first['preset']}, {min(updates)} to {max(updates)} updates of {first['batch_size']} crops of "
+        f"{first['crop']}, mean and standard deviation over {len(updates)} seeds"
     )
-    print(f"\n| variant | parameters | {' | '.join(METRICS)} |\n| --- | --- |{' --- |' * len(METRICS)}")
-    for name, rows in found.items():
-        cells = [_mean_and_spread([row[metric] for row in rows]) for metric in METRICS]
-        print(f"| {name} | {parameters[name]:,} | {' | '.join(cells)} |")
+    columns = ["variant", "parameters", *METRICS, f"{_MAIN} beyond full"]
+    print(f"\n| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
+    rows = {name: [row for result in results for row in result["found"][name]] for name in first["parameters"]}
+    for name, parameters in first["parameters"].items():
+        cells = [_mean_and_spread([row[metric] for row in rows[name]]) for metric in METRICS]
+        beyond = "-"
+        if name not in (FULL, UNTRAINED) and FULL in rows:
+            # With each seed all variants saw the same crops.
+            beyond = _mean_and_spread([a[_MAIN] - b[_MAIN] for a, b in zip(rows[name], rows[FULL], strict=True)])
+        print(f"| {name} | {parameters:,} | {' | '.join(cells)} | {beyond} |")
 
 
 def _mean_and_spread(values: list[float]) -> str:
@@ -177,5 +204,15 @@ def _mean_and_spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.3f}{spread}"
 
 
+app = cyclopts.App(help=__doc__)
+app.default(main)
+
+
+@app.command
+def join(*results: Path) -> None:
+    """Print one table of runs with other seeds, from the files that they wrote with --out."""
+    print_table([json.loads(result.read_text()) for result in results])
+
+
 if __name__ == "__main__":
-    cyclopts.run(main)
+    app()

@@ -59,19 +59,48 @@ class Cells(NamedTuple):
     """Rows and columns in which the cells lie; one row where some are left out."""
 
     @classmethod
-    def of(cls, ldr: Tensor) -> Cells:
-        """Cells of exposures of shape (N, 3, H, W); those with a NaN, which not all exposures saw, are left out."""
+    def of(cls, ldr: Tensor, displacement: Tensor | None = None) -> Cells:
+        """Cells of exposures of shape (N, 3, H, W), each cell where an exposure shows it.
+
+        Parameters
+        ----------
+        ldr
+            Values of the exposures.
+        displacement
+            Shape (N, 2, h, w), in pixels of ``ldr`` and at its resolution or a lower one: where the exposures show what
+            one of them does. Cells are moved by whole pixels, for interpolation would take noise away. Those that an
+            exposure did not see are left out. By default all exposures lie on each other.
+        """
         height, width = ldr.shape[-2:]
         stride = max(_CELL, math.ceil(math.sqrt(height * width / _MOST_CELLS)))
-        grid = ldr.detach().unfold(2, _CELL, stride).unfold(3, _CELL, stride)
-        pixels = grid.to("cpu", torch.float32).flatten(4).flatten(2, 3).numpy()
-        rows, columns = grid.shape[2:4]
-        seen = np.isfinite(pixels).all((0, 1, 3))
-        if not seen.all():
-            pixels, rows, columns = pixels[:, :, seen], 1, int(seen.sum())
-        mean = pixels.mean(-1)
-        spread = np.sqrt(np.maximum(np.square(pixels).mean(-1) - np.square(mean), 0.0))
-        return cls(pixels, mean, spread, pixels.max((1, 3)), (rows, columns))
+        if displacement is None:
+            grid = ldr.detach().unfold(2, _CELL, stride).unfold(3, _CELL, stride)
+            pixels, rows, columns = grid.flatten(4).flatten(2, 3), *grid.shape[2:4]
+        else:
+            pixels = _moved_cells(ldr.detach(), displacement, stride)
+            rows, columns = 1, pixels.shape[2]
+        values = pixels.to("cpu", torch.float32).numpy()
+        mean = values.mean(-1)
+        spread = np.sqrt(np.maximum(np.square(values).mean(-1) - np.square(mean), 0.0))
+        return cls(values, mean, spread, values.max((1, 3)), (rows, columns))
+
+
+def _moved_cells(ldr: Tensor, displacement: Tensor, stride: int) -> Tensor:
+    """Pixels (N, 3, cells, 16) of the cells that all exposures show, read where each shows them."""
+    height, width = ldr.shape[-2:]
+    top, left = torch.meshgrid(*(torch.arange(0, side - _CELL + 1, stride) for side in (height, width)), indexing="ij")
+    rows, columns = displacement.shape[-2:]
+    row = ((top + _CELL // 2) * rows // height).clamp_max(rows - 1)
+    column = ((left + _CELL // 2) * columns // width).clamp_max(columns - 1)
+    shift = displacement[:, :, row, column].round().long().cpu()
+    tops, lefts = top + shift[:, 1], left + shift[:, 0]
+    seen = ((tops >= 0) & (tops <= height - _CELL) & (lefts >= 0) & (lefts <= width - _CELL)).all(dim=0)
+    within = torch.arange(_CELL)
+    moved = []
+    for exposure, first_row, first_column in zip(ldr, tops[:, seen], lefts[:, seen], strict=True):
+        y, x = first_row[:, None, None] + within[:, None], first_column[:, None, None] + within
+        moved.append(exposure[:, y, x].flatten(2))
+    return torch.stack(moved)
 
 
 class Equations(NamedTuple):

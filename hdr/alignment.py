@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import cv2
 import numpy as np
@@ -19,11 +19,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hdr.bracket import Bracket
 from hdr.fusion import moving_share
 from hdr.geometry import inside, pixel_grid
 from hdr.radiometry import GAMMA
 from hdr.registration import CameraMotion, RegistrationError, estimate_motion
+
+if TYPE_CHECKING:
+    from hdr.bracket import Bracket  # calibrated with the help of what is here
 
 Mode = Literal["auto", "on", "off"]
 
@@ -36,7 +38,7 @@ _FOLLOWED = 0.5  # of them: flow has followed the background, and features need 
 _STILL = 0.3  # pixels: a background that moves less has not moved
 _AS_MANY = 0.9  # of those that agree on the best motion; a simpler one that so many agree on is preferred
 _TRANSLATIONS_TRIED = 500
-_STILL_SHARE = 0.015  # of the image may move in a still scene: leaves, lamps that blink
+_STILL_SHARE = 0.02  # of the image may move in a still scene: leaves, lamps that blink
 _NOTABLE, _NOTABLE_LEVELS = 1.15, 0.2  # by which flow must be better, as a factor and in 8-bit levels
 _TEXTURED = 6.0  # Sobel gradient of 8-bit levels, over the noise
 _FEWEST_TEXTURED = 30
@@ -72,6 +74,7 @@ class Alignment:
 
     Examples
     --------
+    >>> from hdr.bracket import Bracket
     >>> bracket = Bracket(torch.rand(3, 3, 64, 64), torch.tensor([1.0, 4.0, 16.0]))
     >>> align(bracket, "off").window(0, 16, 0, 32).shape
     torch.Size([3, 2, 16, 32])
@@ -138,6 +141,7 @@ def align(bracket: Bracket, mode: Mode = "auto", *, progress: Callable[[], objec
 
     Examples
     --------
+    >>> from hdr.bracket import Bracket
     >>> bracket = Bracket(torch.rand(3, 3, 64, 64), torch.tensor([1.0, 4.0, 16.0]))
     >>> float(align(bracket, "off").displacement.abs().max())
     0.0

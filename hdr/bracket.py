@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from hdr.alignment import align
 from hdr.calibration import Calibration, calibrate, check_exposures, estimate_exposures
 from hdr.exposure import exposures_from_ev, exposures_from_exif, read_exposure_file, warn_if_camera_disagrees
 from hdr.io import Photograph, is_raw, read_photograph
@@ -26,6 +29,7 @@ LARGEST_TRAINED_RATIO = 16.0
 _SENSOR_WHITES = (2**10 - 1, 2**12 - 1, 2**14 - 1)
 # Of the values of the longest exposure at white, and how often a level of those just below it they have to be there.
 _LEAST_CLIPPED, _PILED_UP, _LEVELS_BELOW = 1e-3, 8, 32
+_COMPARED_PIXELS = 1_500_000  # of an exposure, where a calibration asks what moved
 _RATIO_TOLERANCE = 1.1  # a nominal 1/60 s is 1/64 s, and exposures of 4 EV must pass as 16
 
 PathLike = str | os.PathLike[str]
@@ -159,12 +163,20 @@ class Bracket:
         _check_exposures(relative, names)
         if check and exposures != "auto":
             check_exposures(ldr, relative, response, names)
-        calibration = calibrate(ldr, relative, response=response)
+        reference_index = -1 if reference is None else order.tolist().index(reference)
+
+        def located(first: Response) -> Tensor:
+            small, factor = _reduced(ldr)
+            provisional = cls(small, relative, tuple(names), Calibration(first), reference_index)
+            with warnings.catch_warnings():  # of a camera whose motion cannot be told: whoever merges is told so
+                warnings.simplefilter("ignore", UserWarning)
+                return factor * align(provisional).displacement
+
+        calibration = calibrate(ldr, relative, response=response, located=located)
         if calibration.corrections:  # shutters are not exact
             relative = relative_exposures(relative * torch.tensor(calibration.corrections).exp2().to(relative))
         for note in calibration.notes:
             warnings.warn(note, stacklevel=2)
-        reference_index = -1 if reference is None else order.tolist().index(reference)
         return cls(
             ldr,
             relative,
@@ -328,6 +340,13 @@ def _light(exposures: Exposures, images: Tensor, response: Response | None) -> T
     if len(images) != len(exposures):
         raise ValueError(f"there are {len(images)} images but {len(exposures)} exposures; give one for each")
     return torch.tensor([float(exposure) for exposure in exposures], dtype=torch.float64)
+
+
+def _reduced(ldr: Tensor) -> tuple[Tensor, int]:
+    """Exposures small enough to be aligned quickly, and by which factor: a calibration looks at cells of 4 pixels."""
+    height, width = ldr.shape[-2:]
+    factor = math.ceil(math.sqrt(height * width / _COMPARED_PIXELS))
+    return (F.avg_pool2d(ldr, factor, ceil_mode=True, count_include_pad=False) if factor > 1 else ldr), factor
 
 
 def _stated_exposures(

@@ -29,7 +29,8 @@ from hdr._response_fit import (
 )
 from hdr.response import Response
 
-Aligned = Callable[[Tensor, Response], Tensor]
+Located = Callable[[Response], Tensor]
+"""From a first response to where the exposures show what one of them does: displacement (N, 2, h, w) in pixels."""
 
 SHOT, READ = 2.5e-5, 1e-6
 
@@ -88,9 +89,15 @@ class Calibration:
     disagreement: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def typical_disagreement(self) -> float:
+        """Mean of those disagreements that are known, in EV; 0 where none is."""
+        known = [ev for ev in self.disagreement if math.isfinite(ev)]
+        return sum(known) / len(known) if known else 0.0
+
 
 def calibrate(
-    ldr: Tensor, exposures: Tensor, *, response: Response | None = None, aligned: Aligned | None = None
+    ldr: Tensor, exposures: Tensor, *, response: Response | None = None, located: Located | None = None
 ) -> Calibration:
     """Estimate response, white level and noise of the camera that took a bracket.
 
@@ -103,9 +110,10 @@ def calibrate(
         and exposure ratios cannot both be free. :func:`check_exposures` tells gross errors.
     response
         Of the camera, where it is known; then only the rest is estimated.
-    aligned
-        Called with ``ldr`` and a first response, returns the exposures in one frame, NaN where one did not see. Without
-        it, pictures that do not lie on each other are compared by their ranks, which is less exact.
+    located
+        Called with a first response, tells where the exposures show the same: displacement of shape (N, 2, h, w), in
+        pixels of ``ldr`` and at its resolution or a lower one. Without it, pictures that do not lie on each other are
+        compared by their ranks, which is less exact, and what moved passes for noise and disagreement.
 
     Returns
     -------
@@ -138,9 +146,7 @@ def calibrate(
                 f"dark parts keep their value whatever the exposure: light begins above {black / STEP:.0f} of 255"
             )
         rough = solve(equations_of_ranks(cells, ev, black, 0.92), ev, base, base).curve
-        if aligned is not None:
-            registered = Cells.of(aligned(ldr, response_of(rough)))
-            cells = registered if registered.pixels.shape[2] >= _FEWEST_CELLS else cells
+        cells = _where_shown(cells, ldr, located, response_of(rough))
         white = _white_level(cells, ev, rough, notes)
         equations = equations_of_cells(cells, ev, rough, black, white)
         found = solve(equations, ev, base, rough)
@@ -162,6 +168,7 @@ def calibrate(
                 )
             errors = found.errors
     else:
+        cells = _where_shown(cells, ldr, located, response)
         white = _white_level(cells, ev, log_curve(response), notes)
     response = response.with_white_level(min(white, response.white_level))
     levels = _levels(cells)
@@ -174,6 +181,14 @@ def calibrate(
     ]
     corrections = tuple((errors - errors[0]).tolist())
     return Calibration(response, response.white_level, shot, read, levels, corrections, disagreement, tuple(notes))
+
+
+def _where_shown(cells: Cells, ldr: Tensor, located: Located | None, response: Response) -> Cells:
+    """The cells read where each exposure shows them, if that is known and enough of them were seen by all."""
+    if located is None:
+        return cells
+    moved = Cells.of(ldr, located(response))
+    return moved if moved.pixels.shape[2] >= _FEWEST_CELLS else cells
 
 
 class ExposureMismatchError(ValueError):

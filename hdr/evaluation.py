@@ -10,7 +10,7 @@ from torch import Tensor
 from hdr.baselines import BASELINES
 from hdr.bracket import Bracket
 from hdr.data.sample import HdrSample, calibration_of
-from hdr.data.source import open_scenes
+from hdr.data.source import Cameras, open_scenes
 from hdr.data.still import StillBrackets, StillScene, score_still
 from hdr.merge import Merger
 from hdr.metrics import evaluate
@@ -63,7 +63,9 @@ class Cases(Sequence[Case]):
         return _still_case(scene) if isinstance(scene, StillScene) else _moving_case(scene)
 
 
-def open_cases(data: str, *, skip_broken: bool = False, limit: int | None = None) -> Cases:
+def open_cases(
+    data: str, *, skip_broken: bool = False, limit: int | None = None, cameras: Cameras = "estimated"
+) -> Cases:
     """Scenes with ground truth.
 
     Parameters
@@ -71,7 +73,7 @@ def open_cases(data: str, *, skip_broken: bool = False, limit: int | None = None
     data
         ``"synthetic:DIR"`` or ``"kalantari:DIR"``, as for :func:`hdr.data.source.open_scenes`; or ``"still:DIR"``, see
         :class:`hdr.data.still.StillBrackets`.
-    skip_broken
+    skip_broken, cameras
         As for :func:`hdr.data.source.open_scenes`.
     limit
         Only the first so many.
@@ -86,7 +88,7 @@ def open_cases(data: str, *, skip_broken: bool = False, limit: int | None = None
         return Cases(StillBrackets(folder), limit)
     if kind not in ("synthetic", "kalantari") or not folder:
         raise ValueError(f"data must be synthetic:DIR, kalantari:DIR or still:DIR, got {data!r}")
-    return Cases(open_scenes(data, "validation", skip_broken=skip_broken), limit)
+    return Cases(open_scenes(data, "validation", skip_broken=skip_broken, cameras=cameras), limit)
 
 
 def score(case: Case, methods: dict[str, Method]) -> list[Score]:

@@ -72,7 +72,8 @@ class MergeGraph(nn.Module):
         light
             Shape (1021,): the response, light of LDR values from 0 to 1.
         noise
-            Shape (4,): shot and read noise of linear light (variances), largest level (255, 65535), and white level.
+            Shape (5,): shot and read noise of linear light (variances), largest level (255, 65535), white level, and by
+            how many EV exposures disagree.
         displacement
             Shape (N, 2, H, W): where the reference's places are found in each exposure, x and y in pixels.
 
@@ -81,8 +82,8 @@ class MergeGraph(nn.Module):
         tuple of Tensor
             Radiance (3, H, W) on the scale on which the shortest exposure saturates at 1, and weights (N, H, W).
         """
-        shot, read, levels, white_level = noise.unbind()
-        calibration: Any = _GivenCalibration(_GivenResponse(light), white_level, shot, read, levels)
+        shot, read, levels, white_level, disagreement = noise.unbind()
+        calibration: Any = _GivenCalibration(_GivenResponse(light), white_level, shot, read, levels, disagreement)
         observations = observe(ldr, exposures, calibration)
         merged = self.generator(observations[None], exposures[None], displacement[None], self.reference)
         return inverse_mu_law(merged.radiance[0]).clamp_min(0), merged.weights[0, :, 0]
@@ -112,7 +113,7 @@ class _GivenCalibration:
     shot: Tensor
     read: Tensor
     levels: Tensor
-    disagreement: tuple[float, ...] = ()
+    typical_disagreement: Tensor
 
 
 def _looked_up(table: Tensor, values: Tensor) -> Tensor:
@@ -128,10 +129,16 @@ def calibration_inputs(calibration: Calibration) -> tuple[Tensor, Tensor]:
     --------
     >>> light, noise = calibration_inputs(Calibration(Response.srgb()))
     >>> light.shape, noise.shape
-    (torch.Size([1021]), torch.Size([4]))
+    (torch.Size([1021]), torch.Size([5]))
     """
     values = torch.linspace(0, 1, RESPONSE_ENTRIES, dtype=torch.float64)
-    noise = (calibration.shot, calibration.read, calibration.levels, calibration.white_level)
+    noise = (
+        calibration.shot,
+        calibration.read,
+        calibration.levels,
+        calibration.white_level,
+        calibration.typical_disagreement,
+    )
     return calibration.response.to_linear(values).float(), torch.tensor(noise, dtype=torch.float32)
 
 

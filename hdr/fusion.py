@@ -119,7 +119,7 @@ def observe(
     variance = (calibration.shot * light + calibration.read + rounding.square() / 12) / t.square()
     radiance = light / t
     # A response that neighbouring exposures disagree about by so many EV is wrong by a factor, wherever it is used.
-    misjudged = radiance * (2.0 ** _disagreement(calibration) - 1)
+    misjudged = radiance * (2.0**calibration.typical_disagreement - 1)
     deviation = ((variance + misjudged.square()).sqrt() * mu_law_slope(radiance)).mean(1, keepdim=True)
     tone_mapped = mu_law(radiance)
     if unexplained is not None:
@@ -369,11 +369,6 @@ def _parted(observations: Tensor, seen: Tensor) -> Aligned:
 def clipping_value(exposures: Tensor, reference: int) -> Tensor:
     """Radiance in the mu-law domain at which two exposures clip alike: the reference and each other one, (B, N)."""
     return mu_law(1.0 / torch.maximum(exposures, exposures[:, reference : reference + 1]))
-
-
-def _disagreement(calibration: Calibration) -> float:
-    known = [ev for ev in calibration.disagreement if math.isfinite(ev)]
-    return sum(known) / len(known) if known else 0.0
 
 
 def _precision(aligned: Aligned, reference: int) -> Tensor:

@@ -6,7 +6,7 @@ along. Dense flow (:mod:`hdr.alignment`) begins where this ends.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -14,8 +14,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from hdr.bracket import Bracket
 from hdr.radiometry import linear_to_ldr
+
+if TYPE_CHECKING:
+    from hdr.bracket import Bracket  # calibrated with the help of what is here
 
 _LONGEST_SIDE = 1600  # of the pictures that features are found in; more costs time and finds no better homography
 _FEATURES = 2000

@@ -18,6 +18,9 @@ class LossSettings:
         Weight of the tone-mapped L1 at the coarser decoder scales, together.
     linear_weight
         Weight of the L1 of linear radiance, which tells highlights apart where the mu-law is flat.
+    regression_weight
+        Weight of being farther from the truth than the physical merge, where that is so: in the mu-law domain, and
+        times linear_weight in linear radiance.
     alignment_weight
         Weight of the loss that tells the alignment what to find.
     adversarial_weight
@@ -34,6 +37,7 @@ class LossSettings:
     square_weight: float = 4.0
     coarse_weight: float = 0.25
     linear_weight: float = 0.5
+    regression_weight: float = 1.0
     alignment_weight: float = 0.5
     adversarial_weight: float = 5e-5
     adversarial_start: float = 0.7

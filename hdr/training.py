@@ -30,7 +30,7 @@ from hdr.data.pool import ScenePool
 from hdr.data.sample import HdrSample
 from hdr.data.source import open_scenes
 from hdr.metrics import psnr_l, psnr_mu
-from hdr.nn import Generator, Merged, PatchDiscriminator, SphereAdversarialLoss, alignment_loss
+from hdr.nn import Generator, Merged, PatchDiscriminator, SphereAdversarialLoss, alignment_loss, regression_loss
 from hdr.radiometry import inverse_mu_law, mu_law
 from hdr.settings import RunSettings, TrainingSettings
 from hdr.weights import load_generator, save_generator
@@ -182,13 +182,18 @@ class HdrGan(L.LightningModule):
         """
         weights = self.settings
         radiance = output.radiance.float()
+        linear, linear_target = inverse_mu_law(radiance.clamp(-0.1, 1.1)), inverse_mu_law(target)
         losses = {
             "tone_mapped_l1": F.l1_loss(radiance, target),
             "square": weights.square_weight * F.mse_loss(radiance, target),
-            "linear_l1": weights.linear_weight
-            * F.l1_loss(inverse_mu_law(radiance.clamp(-0.1, 1.1)), inverse_mu_law(target)),
+            "linear_l1": weights.linear_weight * F.l1_loss(linear, linear_target),
             "alignment": weights.alignment_weight * alignment_loss(output.aligned, target, reference),
         }
+        if output.physical is not None and weights.regression_weight > 0:
+            physical = output.physical.float()
+            worse = regression_loss(radiance, physical, target)
+            worse_in_light = regression_loss(linear, inverse_mu_law(physical), linear_target)
+            losses["regression"] = weights.regression_weight * (worse + weights.linear_weight * worse_in_light)
         if output.coarser:
             scales = [F.l1_loss(c.float(), F.avg_pool2d(target, 2**k)) for k, c in enumerate(output.coarser, start=2)]
             losses["coarse_l1"] = weights.coarse_weight * torch.stack(scales).mean()

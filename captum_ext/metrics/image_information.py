@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -36,8 +37,8 @@ def file_size(image: Pixels, kind: Literal["webp", "png"]) -> int:
     return buffer.tell()
 
 
-def multiscale_similarity(image: Tensor, other: Tensor) -> float:
-    """Return the multi-scale structural similarity (MS-SSIM) of two images, at most 1.
+def multiscale_similarity(images: Tensor, other: Tensor) -> Tensor:
+    """Return the multi-scale structural similarity (MS-SSIM) of images to another one, at most 1; shape (N,).
 
     Source: Wang, Simoncelli and Bovik, Multiscale structural similarity for image quality assessment, Asilomar 2003,
     equation 7; Gaussian windows of 11 pixels, sigma = 1.5, K = (0.01, 0.03). Where the structure of a scale is opposite
@@ -45,48 +46,60 @@ def multiscale_similarity(image: Tensor, other: Tensor) -> float:
 
     Parameters
     ----------
-    image, other
-        Shape (C, H, W), values in [0, 1]; 176 pixels or more on each side.
+    images
+        Shape (N, C, H, W), values in [0, 1]; 176 pixels or more on each side.
+    other
+        Shape (C, H, W), likewise.
 
     Examples
     --------
     >>> stripes = torch.linspace(0, 60, 176).sin().mul(0.5).add(0.5).expand(1, 176, 176)
-    >>> round(multiscale_similarity(stripes, stripes), 3), multiscale_similarity(stripes, 1 - stripes)
-    (1.0, 0.0)
+    >>> multiscale_similarity(torch.stack([stripes, 1 - stripes]), stripes)
+    tensor([1., 0.])
     """
     from kornia.filters import filter2d_separable, get_gaussian_kernel1d
 
-    window = get_gaussian_kernel1d(11, 1.5, device=image.device, dtype=image.dtype)
-    pair = torch.stack([image, other])
-    similarity = 1.0
+    window = get_gaussian_kernel1d(11, 1.5, device=images.device, dtype=images.dtype)
+    everything = torch.cat([images, other[None]])
+    similarity = images.new_ones(len(images))
     for scale, weight in enumerate(_SCALE_WEIGHTS, start=1):
         is_coarsest = scale == len(_SCALE_WEIGHTS)
         # Windows lie inside the image, but at the coarsest scale, where few would be left, it is mirrored.
-        x, y = pad(pair, (5, 5, 5, 5), mode="reflect") if is_coarsest else pair
-        moments = torch.stack([x, y, x * x, y * y, x * y])
-        mean_x, mean_y, xx, yy, xy = filter2d_separable(moments, window, window, padding="valid")
+        shown = pad(everything, (5, 5, 5, 5), mode="reflect") if is_coarsest else everything
+        moments = torch.cat([shown, shown.square(), shown[:-1] * shown[-1:]])
+        averages = filter2d_separable(moments, window, window, padding="valid")
+        # The other image comes last of the means and of the squares, and its moments serve all.
+        means, squares, xy = averages.split([len(shown), len(shown), len(images)])
+        mean_x, mean_y = means[:-1], means[-1:]
         # Rounding can leave a variance below zero where the image is flat.
-        variances = (xx - mean_x**2).clamp(min=0) + (yy - mean_y**2).clamp(min=0)
-        alike = (2 * (xy - mean_x * mean_y) + 0.03**2) / (variances + 0.03**2)
+        variance = (squares - means.square()).clamp(min=0)
+        alike = (2 * (xy - mean_x * mean_y) + 0.03**2) / (variance[:-1] + variance[-1:] + 0.03**2)
         if is_coarsest:  # brightness counts here alone
             alike = alike * (2 * mean_x * mean_y + 0.01**2) / (mean_x**2 + mean_y**2 + 0.01**2)
-        similarity *= max(float(alike.mean()), 0.0) ** weight
-        pair = avg_pool2d(pair, 2)
+        similarity = similarity * alike.mean((1, 2, 3)).clamp(min=0) ** weight
+        everything = avg_pool2d(everything, 2)
     return similarity
 
 
-def information_in(version: Pixels, whole: Pixels, information: Information) -> float:
-    """Return how much a version of an image tells.
+def information_in(
+    versions: Sequence[Pixels], whole: Pixels, information: Information, device: torch.device | None = None
+) -> list[float]:
+    """Return how much each version of an image tells.
 
     Parameters
     ----------
-    version, whole
-        Shape (H, W, C), C 1 or 3; for MS-SSIM of 176 pixels or more on each side.
+    versions, whole
+        Each of shape (H, W, C), C 1 or 3; for MS-SSIM of 176 pixels or more on each side.
     information
-        ``"webp"`` or ``"png"`` for the version's bytes as such a file, ``"ms-ssim"`` for its similarity to the whole
+        ``"webp"`` or ``"png"`` for a version's bytes as such a file, ``"ms-ssim"`` for its similarity to the whole
         image, at most 1.
+    device
+        Where similarities are computed; None takes the CPU.
     """
     if information != "ms-ssim":
-        return file_size(version, information)
-    stack = torch.from_numpy(np.stack([version, whole])).permute(0, 3, 1, 2).float() / 255
-    return multiscale_similarity(stack[0], stack[1])
+        return [file_size(version, information) for version in versions]
+    # By default cuDNN convolves float32 with ten bits, of which variances, differences of squares, would keep few.
+    dtype = torch.float64 if device is not None and device.type == "cuda" else torch.float32
+    stack = torch.from_numpy(np.stack([*versions, whole])).to(device).permute(0, 3, 1, 2).to(dtype) / 255
+    similarities: list[float] = multiscale_similarity(stack[:-1], stack[-1]).tolist()
+    return similarities

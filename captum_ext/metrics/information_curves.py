@@ -399,14 +399,18 @@ def _scores_and_information(
     from threadpoolctl import threadpool_limits
 
     fill = partial(interpolate_hidden, image) if hidden == "interpolated" else blur_hidden(image)
+    device = classifier.like.device
+    # An accelerator compares all versions at once; for the CPU's threads each version is a task of its own.
+    at_once = [measure for measure in measures if measure == "ms-ssim" and device.type != "cpu"]
+    one_by_one = [measure for measure in measures if measure not in at_once]
     # SciPy and Pillow work without holding the interpreter. SciPy calls BLAS for every triangle, whose threads would
     # only compete with these.
     with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor() as pool:
 
-        def informed(version: Pixels) -> list[Future[float]]:
-            return [pool.submit(information_in, version, image, measure) for measure in measures]
+        def informed(version: Pixels) -> list[Future[list[float]]]:
+            return [pool.submit(information_in, [version], image, measure) for measure in one_by_one]
 
-        def reveal(mask: Mask) -> tuple[Pixels, list[Future[float]]]:
+        def reveal(mask: Mask) -> tuple[Pixels, list[Future[list[float]]]]:
             version = fill(mask)
             return version, informed(version)
 
@@ -414,11 +418,16 @@ def _scores_and_information(
         versions, told = zip(*reversed([*pool.map(reveal, masks[::-1])]), strict=True)
         told_by_whole = informed(image)
         scores = classifier.scores(versions, target)  # while the pool measures information
-        by_measure = zip(*told, told_by_whole, strict=True)
-        return scores, {
-            measure: np.array([future.result() for future in futures])
-            for measure, futures in zip(measures, by_measure, strict=True)
+        shown = [*versions, image]
+        rows = classifier.internal_batch_size or len(shown)
+        parts = [shown[first : first + rows] for first in range(0, len(shown), rows)]
+        found: dict[Information, list[float]] = {
+            measure: [amount for part in parts for amount in information_in(part, image, measure, device)]
+            for measure in at_once
         }
+        for measure, futures in zip(one_by_one, zip(*told, told_by_whole, strict=True), strict=True):
+            found[measure] = [amount for future in futures for amount in future.result()]
+    return scores, {measure: np.array(found[measure]) for measure in measures}
 
 
 def _refusals(

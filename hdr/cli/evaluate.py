@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from hdr._files import check_writable, written_whole
 from hdr.cli._bracket import MergerSettings
 from hdr.cli._console import Flag, note, print_table, say
+from hdr.data.source import Cameras
 from hdr.evaluation import Score, mean_scores, open_cases, score_cases
 from hdr.metrics import format_metric
 
@@ -21,6 +22,7 @@ def evaluate(
     *,
     data: str,
     merger: Annotated[MergerSettings | None, Parameter(name="*")] = None,
+    cameras: Cameras = "estimated",
     baselines: bool = True,
     scenes: int | None = None,
     out: Path | None = None,
@@ -34,6 +36,9 @@ def evaluate(
     data
         kalantari:DIR or synthetic:DIR, scenes that moved; or still:DIR, real brackets of scenes that stood still, whose
         truth is what all their exposures give.
+    cameras
+        What is known of the cameras of synthetic:DIR: what each bracket tells of its own, as of a photographer's; or
+        the true one, misjudged at random.
     baselines
         Measure reference only, weighted merges, OpenCV and the untrained generator, too.
     scenes
@@ -47,7 +52,7 @@ def evaluate(
     """
     if out is not None:
         check_writable(out, overwrite=force, suffixes=(".csv",))
-    cases = open_cases(data, skip_broken=skip_broken, limit=scenes)
+    cases = open_cases(data, skip_broken=skip_broken, limit=scenes, cameras=cameras)
     merge = (merger or MergerSettings()).merger()
     scores: list[Score] = []
     for number, of_scene in enumerate(score_cases(merge, cases, baselines), start=1):

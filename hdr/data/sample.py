@@ -37,7 +37,7 @@ class HdrSample(TypedDict):
     light: Tensor
     """Shape (entries,): the response, light of equally spaced LDR values, as far as it is known."""
     noise: Tensor
-    """Shape (4,): shot, read, levels and white level of the calibration."""
+    """Shape (5,): shot, read, levels and white level of the calibration, and by how many EV exposures disagree."""
 
 
 def make_sample(
@@ -83,13 +83,22 @@ def make_sample(
         "target": target[inside],
         "light": calibration.response.to_linear(torch.linspace(0, 1, _ENTRIES, dtype=torch.float64)),
         "noise": torch.tensor(
-            [calibration.shot, calibration.read, calibration.levels, calibration.white_level], dtype=torch.float64
+            [
+                calibration.shot,
+                calibration.read,
+                calibration.levels,
+                calibration.white_level,
+                calibration.typical_disagreement,
+            ],
+            dtype=torch.float64,
         ),
     }
 
 
 def calibration_of(sample: HdrSample) -> Calibration:
     """The calibration that a scene was made with."""
-    shot, read, levels, white_level = (float(value) for value in sample["noise"])
+    shot, read, levels, white_level, disagreement = (float(value) for value in sample["noise"])
     response = Response.table(sample["light"])
-    return Calibration(response, white_level=white_level, shot=shot, read=read, levels=int(levels))
+    return Calibration(
+        response, white_level=white_level, shot=shot, read=read, levels=int(levels), disagreement=(disagreement,)
+    )

@@ -11,6 +11,8 @@ from hdr.data.kalantari import Broken, KalantariDataset
 from hdr.data.sample import HdrSample
 from hdr.data.synthetic import SceneSettings, SyntheticBrackets
 
+Cameras = Literal["estimated", "misjudged"]
+
 TRAINING_SCENES = 1_000_000
 TRAINING_SIDE = 256
 """Pixels of a training scene, of which a crop is learned from: motion needs room."""
@@ -26,6 +28,7 @@ def open_scenes(
     *,
     whole: bool = False,
     skip_broken: bool = False,
+    cameras: Cameras = "estimated",
 ) -> Dataset[HdrSample]:
     """Data set for a split.
 
@@ -43,6 +46,9 @@ def open_scenes(
         are all of one size.
     skip_broken
         Whether broken scenes of ``kalantari:DIR`` are named in a warning and left out, instead of refused.
+    cameras
+        What is known of the cameras of the validation scenes of ``synthetic:DIR``: what each bracket tells of its own,
+        or the true one, ``"misjudged"`` at random. Training scenes have three of the first to one of the other.
 
     Returns
     -------
@@ -65,7 +71,14 @@ def open_scenes(
         return KalantariDataset.from_split(Path(folder), split, crop if training else None, broken)
     if training:
         side = max(TRAINING_SIDE, crop)
-        return SyntheticBrackets(folder, (side, side), TRAINING_SCENES, split="train", crop=None if whole else crop)
+        return SyntheticBrackets(
+            folder,
+            (side, side),
+            TRAINING_SCENES,
+            split="train",
+            settings=SceneSettings(exposure_error=0.04, estimated=0.75),
+            crop=None if whole else crop,
+        )
     return SyntheticBrackets(
         folder,
         (VALIDATION_SIDE, VALIDATION_SIDE),
@@ -73,5 +86,5 @@ def open_scenes(
         seed=VALIDATION_SEED,
         split="validation",
         # Three exposures, as the papers have: the others are trained on, and measured on real brackets.
-        settings=SceneSettings(exposures=(3,)),
+        settings=SceneSettings(exposures=(3,), estimated=1.0 if cameras == "estimated" else 0.0),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from kornia.geometry.conversions import axis_angle_to_rotation_matrix
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from hdr.bracket import middle
+from hdr.bracket import Bracket, middle
 from hdr.calibration import Calibration
 from hdr.data.camera import Camera, draw_camera, misjudged
 from hdr.data.motion import compose, moving_layer
@@ -49,6 +50,11 @@ class SceneSettings:
         fifth none is saturated.
     exposures
         Numbers of exposures; each block of scenes takes one of them in turn.
+    exposure_error
+        By how many EV an exposure got more or less light than stated, a standard deviation: shutters are not exact.
+    estimated
+        Share of the scenes of whose camera is known what the bracket tells, as of a photographer's own, instead of the
+        camera misjudged at random.
     """
 
     largest_motion: float = 120.0
@@ -57,6 +63,8 @@ class SceneSettings:
     ratios: tuple[float, float] = (1.5, 16.0)
     saturation: tuple[float, float] = (0.005, 0.4)
     exposures: tuple[int, ...] = (3, 3, 3, 3, 2, 3, 5, 3)
+    exposure_error: float = 0.0
+    estimated: float = 0.0
 
 
 class SyntheticBrackets(Dataset[HdrSample]):
@@ -145,13 +153,20 @@ class SyntheticBrackets(Dataset[HdrSample]):
         lost = 0.0 if uniform(generator, 0, 1) < 0.2 else log_uniform(generator, *self.settings.saturation)
         instants = instants * (saturating_scale(instants[reference], lost) / exposures[reference])
         camera = draw_camera(generator)
-        ldr = camera.photograph(generator, instants, exposures)
+        got = exposures
+        if self.settings.exposure_error > 0:
+            errors = self.settings.exposure_error * normal(generator, count)
+            got = exposures * torch.exp2(errors - errors[0])
+        ldr = camera.photograph(generator, instants, got)
+        calibration = calibration_of_camera(misjudged(generator, camera))
+        if self.settings.estimated > 0 and uniform(generator, 0, 1) < self.settings.estimated:
+            exposures, calibration = _estimated(ldr, exposures, camera.levels) or (exposures, calibration)
         return make_sample(
             f"{self.names[which]}-{index:04d}",
             ldr,
             exposures,
             instants[reference].clamp(0, 1),
-            calibration_of_camera(misjudged(generator, camera)),
+            calibration,
             reference,
             self._crop(generator),
         )
@@ -204,6 +219,17 @@ def calibration_of_camera(camera: Camera) -> Calibration:
         read=camera.read_noise**2,
         levels=camera.levels,
     )
+
+
+def _estimated(ldr: Tensor, exposures: Tensor, levels: int) -> tuple[Tensor, Calibration] | None:
+    """Exposures and camera as a bracket's own pixels tell them; None where they tell that it is no bracket."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            bracket = Bracket.from_images(list(ldr), exposures.tolist(), levels=levels, check=False)
+    except ValueError:
+        return None
+    return bracket.exposures, bracket.calibration
 
 
 def _background(

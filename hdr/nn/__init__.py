@@ -7,6 +7,7 @@ from hdr.nn.losses import (
     ToneMappedL1Loss,
     alignment_loss,
     inverse_stereographic,
+    regression_loss,
     sphere_distance,
     tone_mapped_l1,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "ToneMappedL1Loss",
     "alignment_loss",
     "inverse_stereographic",
+    "regression_loss",
     "sphere_distance",
     "tone_mapped_l1",
 ]

@@ -47,6 +47,8 @@ class Merged(NamedTuple):
     """The exposures where the generator found them, for the loss of the alignment."""
     coarser: tuple[Tensor, ...]
     """Radiance at the decoder's coarser scales, (B, 3, H / 4, W / 4) first; in training mode with deep supervision."""
+    physical: Tensor | None = None
+    """What physics alone makes of it, without a gradient, as ``radiance``; in training mode."""
 
 
 class Generator(nn.Module):
@@ -222,8 +224,12 @@ class Generator(nn.Module):
         blend = blended(moved, weights)
         radiance = blend + self._residual(blend, moved, weights, decoded[0], reference)
         radiance = not_below_saturation(radiance, moved.tone_mapped[:, reference], exposures[:, reference])
-        coarser = self._coarser(decoded, every, aligned, belief) if self.training else ()
-        return Merged(radiance, weights, moved, coarser)
+        if not self.training:
+            return Merged(radiance, weights, moved, ())
+        with torch.no_grad():
+            physical = blended(aligned, torch.softmax(belief, dim=1))
+            physical = not_below_saturation(physical, aligned.tone_mapped[:, reference], exposures[:, reference])
+        return Merged(radiance, weights, moved, self._coarser(decoded, every, aligned, belief), physical)
 
     # Inside the network the exposures lie one after the other, (N B, C, H, W): those of all examples first that are the
     # shortest, and so on. Taking some of them out and putting them together copies blocks, in any memory format.

@@ -11,6 +11,7 @@ from hdr.radiometry import MU, mu_law
 
 _USABLE = 0.5  # saturation below which an exposure says something about the scene
 _FAR = 0.1  # mu-law domain
+_PATCH = 8  # pixels, over which noise averages out
 
 
 def _safe_norm(vectors: Tensor) -> Tensor:
@@ -197,3 +198,30 @@ def alignment_loss(aligned: Aligned, target: Tensor, reference: int) -> Tensor:
     found = torch.cat([aligned.tone_mapped[:, :reference], aligned.tone_mapped[:, reference + 1 :]], dim=1)
     distance = (found.float() - target.unsqueeze(1)).abs()
     return (usable * distance / (1 + distance / _FAR)).mean()
+
+
+def regression_loss(output: Tensor, physical: Tensor, target: Tensor) -> Tensor:
+    """By how much a merge is farther from the truth than the physical one, where it is: mean of max(e - e_physical, 0).
+
+    e is the mean absolute error over a patch of 8 x 8 pixels. A mean over the image lets a network pay for what it
+    gains in one place with what physics had right in another.
+
+    Parameters
+    ----------
+    output, physical, target
+        Shape (B, 3, H, W), in the same domain; H and W at least 8.
+
+    Returns
+    -------
+    Tensor
+        A scalar; 0 for the physical merge itself.
+
+    Examples
+    --------
+    >>> target = torch.zeros(1, 3, 16, 16)
+    >>> physical = torch.full_like(target, 0.25)
+    >>> float(regression_loss(target, physical, target)), float(regression_loss(3 * physical, physical, target))
+    (0.0, 0.5)
+    """
+    ours, theirs = (F.avg_pool2d((merge - target).abs().mean(1, keepdim=True), _PATCH) for merge in (output, physical))
+    return (ours - theirs).clamp_min(0).mean()

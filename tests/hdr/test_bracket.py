@@ -10,6 +10,7 @@ from hdr.bracket import Bracket, middle
 from hdr.calibration import ExposureMismatchError
 from hdr.response import Response
 from tests.hdr.brackets import ldr_of, textured
+from tests.hdr.cameras import CURVES, drawn_light, exposures_of
 from tests.hdr.photographs import random_pixels, write_16_bit, write_photograph
 
 # What is estimated from noise comes with notes.
@@ -182,6 +183,21 @@ def test_the_response_of_8_bit_images_is_estimated_so_that_exposures_agree(gamma
     assert apart < 0.1
     assert max(bracket.calibration.disagreement) < 0.1
     assert bracket.calibration.levels == 255
+
+
+def test_a_shaking_hand_is_neither_noise_nor_disagreement():
+    light, offsets = drawn_light(240, 320), [(9, 4), (20, 16), (3, 27)]
+    shaken = [
+        exposures_of(light[y : y + 192, x : x + 256], [ev], CURVES["S"], shot=1e-4, read=1e-6, seed=index)[0]
+        for index, ((y, x), ev) in enumerate(zip(offsets, (-2.0, 0.0, 2.0), strict=True))
+    ]
+    found = Bracket.from_images(shaken, [1, 4, 16]).calibration
+    values = torch.linspace(0.1, 0.9, 30, dtype=torch.float64)
+    truth = torch.from_numpy(CURVES["S"](values.numpy()))
+    difference = (found.response.to_linear(values) / truth).log2()
+    assert (difference - difference.median()).abs().max() < 0.08
+    assert max(found.disagreement) < 0.03
+    assert found.shot == pytest.approx(1e-4, rel=0.3)
 
 
 def test_16_bit_linear_tiffs_keep_their_depth(tmp_path):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from hdr._response_fit import Cells
 from hdr.calibration import (
     Calibration,
     ExposureMismatchError,
@@ -195,21 +196,53 @@ def test_the_depth_of_the_files_is_seen() -> None:
     assert calibrate(sixteen, ratios(EVS), response=Response.srgb()).levels == 65535
 
 
-def test_pictures_can_be_aligned_with_a_first_response() -> None:
+def rolled(still: Tensor) -> tuple[Tensor, Tensor]:
+    """Exposures that lie 17 rows and 9 columns apart, and their displacement from the first one's frame."""
+    moved = torch.stack([image.roll((17 * index, 9 * index), (1, 2)) for index, image in enumerate(still)])
+    steps = torch.arange(float(len(still)))
+    displacement = torch.stack([9 * steps, 17 * steps], dim=1)[:, :, None, None]
+    return moved, displacement.expand(-1, -1, still.shape[2] // 2, still.shape[3] // 2)
+
+
+def test_exposures_can_be_aligned_with_a_first_response() -> None:
     light, asked = drawn_light(), []
     still = exposures_of(light, EVS, CURVES["S"])
-    moved = torch.stack([picture.roll((17 * index, 9 * index), (1, 2)) for index, picture in enumerate(still)])
+    moved, displacement = rolled(still)
 
-    def aligned(ldr: Tensor, response: Response) -> Tensor:
+    def located(response: Response) -> Tensor:
         asked.append(response)
-        back = torch.stack([picture.roll((-17 * index, -9 * index), (1, 2)) for index, picture in enumerate(ldr)])
-        back[0, :, :20] = math.nan  # what the shortest exposure did not see
-        return back
+        return displacement
 
-    with_help = calibrate(moved, ratios(EVS), aligned=aligned)
+    with_help = calibrate(moved, ratios(EVS), located=located)
     assert len(asked) == 1
     assert error_in_ev(asked[0], "S", still) < 0.5
     assert error_in_ev(with_help.response, "S", still) < 0.02
+
+
+def test_what_moved_is_neither_noise_nor_disagreement() -> None:
+    still = exposures_of(drawn_light(), EVS, CURVES["S"], shot=1e-4, read=1e-6)
+    moved, displacement = rolled(still)
+    for response in (None, calibrate(still, ratios(EVS)).response):
+        truth = calibrate(still, ratios(EVS), response=response)
+        found = calibrate(moved, ratios(EVS), response=response, located=lambda _: displacement)
+        assert found.shot == pytest.approx(truth.shot, rel=0.2)
+        assert found.disagreement == pytest.approx(truth.disagreement, abs=0.005)
+
+
+def test_cells_are_read_where_an_exposure_shows_them() -> None:
+    ldr = torch.rand(2, 3, 23, 30)
+    displacement = torch.tensor([[0.0, 0.0], [5.4, -2.6]])[:, :, None, None].expand(-1, -1, 23, 30)
+    cells = Cells.of(ldr, displacement)
+    found = {tuple(pixels.ravel().tolist()) for pixels in np.moveaxis(cells.pixels, 2, 0)}
+    expected = {
+        tuple(
+            torch.stack([ldr[0, :, y : y + 4, x : x + 4], ldr[1, :, y - 3 : y + 1, x + 5 : x + 9]]).flatten().tolist()
+        )
+        for y in range(0, 20, 4)
+        for x in range(0, 27, 4)
+        if y >= 3 and x + 9 <= 30
+    }
+    assert found == expected
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hdr.fusion import bring_to_reference, observe, prior
+from hdr.fusion import bring_to_reference, observe, physical_merge, prior
 from hdr.nn import Generator, Merged
 from hdr.nn.generator import PRESETS
 from hdr.radiometry import inverse_mu_law, mu_law
@@ -126,6 +126,16 @@ def test_training_mode_gives_the_coarser_scales() -> None:
     output = generator(*inputs)
     assert [tuple(c.shape) for c in output.coarser] == [(2, 3, 8, 12), (2, 3, 4, 6)]
     assert generator.eval()(*inputs).coarser == ()
+
+
+def test_training_mode_gives_the_physical_merge_beside_the_learned_one() -> None:
+    inputs = inputs_of(32, 48, batch=2)
+    output = random_generator().train()(*inputs)
+    expected = physical_merge(*inputs, reference=1)[0]
+    assert (output.radiance - expected).abs().max() > 1e-3
+    torch.testing.assert_close(output.physical, expected)
+    assert not output.physical.requires_grad
+    assert random_generator().eval()(*inputs).physical is None
 
 
 @pytest.mark.parametrize("alignment", ["deformable", "none"])

@@ -413,9 +413,13 @@ def test_the_discriminator_learns_only_after_the_warm_up() -> None:
 
 
 def test_losses_are_those_of_the_settings() -> None:
-    module, batch = module_with_trainer(square_weight=2.0, linear_weight=3.0, coarse_weight=0.5), batch_of_two()
-    output = merge_batch(module.generator, batch)
+    settings = {"square_weight": 2.0, "linear_weight": 3.0, "coarse_weight": 0.5, "regression_weight": 0.5}
+    module, batch = module_with_trainer(**settings), batch_of_two()
     target = mu_law(batch["target"])
+    output = merge_batch(module.generator, batch)
+    physics = target.clone()  # better than ours below, worse above
+    physics[..., : target.shape[2] // 2, :] += 0.5
+    output = output._replace(physical=physics)
     losses = module.reconstruction_losses(output, target, 1)
     difference = (output.radiance - target).double()
     linear = (5001 ** output.radiance.double() - 1) / 5000 - batch["target"].double()
@@ -426,6 +430,21 @@ def test_losses_are_those_of_the_settings() -> None:
     assert float(losses["tone_mapped_l1"]) == pytest.approx(float(difference.abs().mean()), rel=1e-4)
     assert float(losses["square"]) == pytest.approx(2 * float(difference.square().mean()), rel=1e-4)
     assert float(losses["linear_l1"]) == pytest.approx(3 * float(linear.abs().mean()), rel=1e-3)
+    worse = 0.0
+    physical = physics.double()
+    for ours, theirs, weight in (
+        (difference, physical - target, 1),
+        (linear, (5001**physical - 1) / 5000 - batch["target"], 3),
+    ):
+        patches = [
+            ours[b, :, y : y + 8, x : x + 8].abs().mean() - theirs[b, :, y : y + 8, x : x + 8].abs().mean()
+            for b in range(ours.shape[0])
+            for y in range(0, ours.shape[2], 8)
+            for x in range(0, ours.shape[3], 8)
+        ]
+        worse += weight * sum(max(float(patch), 0.0) for patch in patches) / len(patches)
+    assert worse > 0
+    assert float(losses["regression"]) == pytest.approx(0.5 * worse, rel=1e-3)
     assert float(losses["coarse_l1"]) == pytest.approx(0.5 * float(sum(halves)) / 2, rel=1e-4)
 
 

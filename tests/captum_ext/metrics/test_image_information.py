@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from captum_ext.metrics.image_information import multiscale_similarity
+from captum_ext.metrics.image_information import information_in, multiscale_similarity
 
 
 def waves_and_noise(channels: int, size: int, seed: int) -> list[torch.Tensor]:
@@ -24,6 +24,17 @@ def waves_and_noise(channels: int, size: int, seed: int) -> list[torch.Tensor]:
 )
 def test_ms_ssim_is_that_of_torchmetrics(channels, size, seed, expected):
     image, noisy = waves_and_noise(channels, size, seed)
-    assert multiscale_similarity(image, noisy) == pytest.approx(expected, abs=1e-8)
-    assert multiscale_similarity(image.float(), noisy.float()) == pytest.approx(expected, abs=1e-5)
-    assert multiscale_similarity(image, 1 - noisy) == 0
+    images = torch.stack([image, noisy, 1 - noisy])
+    found = multiscale_similarity(images, noisy)
+    assert found.tolist() == pytest.approx([expected, 1, 0], abs=1e-8)
+    assert multiscale_similarity(images.float(), noisy.float()).tolist() == pytest.approx(found.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("information", ["png", "webp", "ms-ssim"])
+def test_versions_of_an_image_together_tell_what_each_tells_alone(information):
+    whole, *versions = (
+        (255 * image).byte().permute(1, 2, 0).numpy() for seed in (0, 1) for image in waves_and_noise(3, 176, seed)
+    )
+    together = information_in(versions, whole, information)
+    assert together == pytest.approx([information_in([version], whole, information)[0] for version in versions])
+    assert len(set(together)) == len(versions)

@@ -449,3 +449,20 @@ def test_without_information_there_is_no_score_however_many_points_lie_there():
     assert curve[0] == 0.0
     corner = _curve(np.concatenate([[0.5], np.ones(1000)]), np.concatenate([[0.1], scores]))
     assert corner[-1] == 1.0
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("internal_batch_size", [None, 2])
+def test_an_accelerator_finds_the_curves_of_the_cpu(internal_batch_size):
+    images = landscape(1, 176, sharpness=4000)
+    attributions = images * torch.randn_like(images)
+    options = {"target": 0, "thresholds": (0.01, 0.05, 0.2), "min_score": 0.6, "hidden": "blurred"}
+    measures = ("png", "ms-ssim")
+    here = information_curves_by_measure(measures, spot_finder(), images, attributions, **options)
+    there = information_curves_by_measure(
+        measures, spot_finder(), images.cuda(), attributions.cuda(), internal_batch_size=internal_batch_size, **options
+    )
+    for measure in measures:
+        assert not there[measure].refused
+        torch.testing.assert_close(there[measure].softmax, here[measure].softmax, rtol=0, atol=1e-4)
