@@ -13,11 +13,9 @@ from PIL import ExifTags
 from hdr.bracket import SMALLEST_RATIO
 from hdr.exposure import CameraSettings, read_camera_settings, settings_of
 from hdr.io import HEIF_SUFFIXES, RAW_SUFFIXES, damage_reported, is_raw, opened_image
+from hdr.settings import LARGEST_GAP
 
 PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".avif", *HEIF_SUFFIXES, *RAW_SUFFIXES)
-
-LARGEST_GAP = 3.0
-"""Seconds from the end of one exposure to the next within a bracket, by default."""
 
 _BASE = ExifTags.Base
 

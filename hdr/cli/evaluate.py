@@ -6,16 +6,17 @@ import csv
 import math
 from io import StringIO
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from hdr._files import check_writable, written_whole
-from hdr.cli._bracket import MergerSettings
 from hdr.cli._console import Flag, note, print_table, say
-from hdr.data.source import Cameras
-from hdr.evaluation import Score, mean_scores, open_cases, score_cases
-from hdr.metrics import format_metric
+from hdr.cli._settings import MergerSettings
+from hdr.settings import Cameras
+
+if TYPE_CHECKING:
+    from hdr.evaluation import Score
 
 
 def evaluate(
@@ -50,6 +51,8 @@ def evaluate(
     force
         Replace an existing file.
     """
+    from hdr.evaluation import mean_scores, open_cases, score_cases
+
     if out is not None:
         check_writable(out, overwrite=force, suffixes=(".csv",))
     cases = open_cases(data, skip_broken=skip_broken, limit=scenes, cameras=cameras)
@@ -71,6 +74,8 @@ def evaluate(
 
 
 def _shown(name: str, value: float) -> str:
+    from hdr.metrics import format_metric
+
     return "-" if math.isnan(value) else format_metric(name, value)
 
 
