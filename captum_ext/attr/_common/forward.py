@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.overrides import BaseTorchFunctionMode
 
 from captum_ext._captum import TargetType, expand_target, run_forward, select_targets
 from captum_ext._errors import InvalidArgumentError, TargetOutOfRangeError
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.batch_norm import batch_norm_guard
-from captum_ext.attr._common.kernels import differentiable_kernels
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,27 @@ class TargetFunction:
             torch.zeros_like(leaf) if gradient is None else gradient
             for gradient, leaf in zip(gradients, leaves, strict=True)
         )
+
+
+def differentiable_kernels() -> AbstractContextManager[Any]:
+    """Context in which transformer layers take the path that can be differentiated, in this thread.
+
+    Where nothing asks for a gradient, ``torch.nn.TransformerEncoder`` packs a padded batch into nested tensors and runs
+    a fused kernel: inner layers are not called, or with tensors of another kind, and padded places come out as zeros.
+
+    Examples
+    --------
+    >>> import torch
+    >>> layer = torch.nn.TransformerEncoderLayer(4, 2, 8, batch_first=True).eval()
+    >>> encoder = torch.nn.TransformerEncoder(layer, 1)
+    >>> with torch.no_grad(), differentiable_kernels():
+    ...     padded = encoder(torch.rand(1, 3, 4), src_key_padding_mask=torch.tensor([[False, False, True]]))[0, 2]
+    >>> bool(padded.any())
+    True
+    """
+    # PyTorch's switch for this is one for the whole process. Function modes are a thread's own, and where there is one,
+    # these layers leave the fused kernel alone, which would bypass it.
+    return BaseTorchFunctionMode()
 
 
 def _as_captum_takes_it(target: Any) -> Any:
