@@ -364,13 +364,12 @@ class OperationTrace(TorchFunctionMode):
         for tensor in results:
             # A view of something that the operation made inside, as a linear layer's output of three axes is: a write
             # to the view goes to that inner tensor, which then comes up as a value of its own.
-            if tensor._is_view() and tensor._base is not None and self._is_unseen(tensor._base):
-                self._not_looked_inside.append(outputs[id(tensor)])
+            base = tensor._base if tensor._is_view() else None
+            node = None if base is None else base.grad_fn
+            if base is None or node is None or node in self._constants or (node, base.output_nr) in self._known:
+                continue
+            self._not_looked_inside.append(outputs[id(tensor)])
         return outputs
-
-    def _is_unseen(self, tensor: Tensor) -> bool:
-        node = tensor.grad_fn
-        return node is not None and (node, tensor.output_nr) not in self._known and node not in self._constants
 
     def _remember_inside(self, output: _Output, nodes: set[Node]) -> None:
         """Remember which nodes an output was made by, in case one of them comes up as a value of its own."""
