@@ -88,7 +88,7 @@ class TargetFunction:
         """Evaluate one point of every example; shape (N,)."""
         # With gradients enabled, so that modules choose the same kernels as where a gradient is asked for.
         with torch.inference_mode(False), torch.enable_grad():
-            return self._forward(_leaves(point), n_points=1).detach()
+            return self._forward(leaves_of(point), n_points=1).detach()
 
     def values(self, points: Tensors, n_points: int) -> Tensor:
         """Evaluate several points of every example, given as in `value_and_gradient`, where no gradient is needed."""
@@ -113,14 +113,12 @@ class TargetFunction:
             One for each input, of the shape of ``points``.
         """
         with torch.inference_mode(False), torch.enable_grad(), batch_norm_guard(*points):
-            leaves = _leaves(points)
+            leaves = leaves_of(points)
             values = self._forward(leaves, n_points)
             return values.detach(), self._gradient(values, leaves)
 
     def _forward(self, leaves: Tensors, n_points: int) -> Tensor:
-        # The model sees copies: an operation in place must neither meet a leaf nor move the path. They are contiguous,
-        # since a `view` in the model would fail on other strides, which an image has as it comes from a file.
-        points = tuple(leaf.clone(memory_format=torch.contiguous_format) for leaf in leaves)
+        points = copies_of(leaves)
         # Captum repeats a list of any length, and then explains other examples than were meant.
         if isinstance(self.target, list) and len(self.target) != self.n_examples:
             raise InvalidArgumentError(
@@ -156,10 +154,7 @@ class TargetFunction:
                 "is not to be explained as additional_forward_args, for a layer grad_kwargs={'allow_unused': True}; "
                 "look for .detach() in forward_func."
             )
-        return tuple(
-            torch.zeros_like(leaf) if gradient is None else gradient
-            for gradient, leaf in zip(gradients, leaves, strict=True)
-        )
+        return or_zeros(gradients, leaves)
 
 
 def differentiable_kernels() -> AbstractContextManager[Any]:
@@ -224,11 +219,26 @@ def take_rows(
     return target, tuple(value[[*examples]] if _has_rows(value, n_examples) else value for value in arguments)
 
 
-def _leaves(points: Tensors) -> Tensors:
-    # A tensor made in inference mode cannot ask for a gradient, its copy can; integers have none.
+def leaves_of(points: Tensors) -> Tensors:
+    """Return tensors of the same values, with respect to which a gradient may be taken; integers have none."""
+    # A tensor made in inference mode cannot ask for a gradient, its copy can.
     return tuple(
         (tensor.clone() if tensor.is_inference() else tensor.detach()).requires_grad_(tensor.is_floating_point())
         for tensor in points
+    )
+
+
+def copies_of(leaves: Tensors) -> Tensors:
+    """Return what the model sees: an operation in place must neither meet a leaf nor change a user's tensor."""
+    # Contiguous, since a `view` in the model would fail on other strides, which an image has as it comes from a file.
+    return tuple(leaf.clone(memory_format=torch.contiguous_format) for leaf in leaves)
+
+
+def or_zeros(gradients: Sequence[Tensor | None], leaves: Tensors) -> Tensors:
+    """Return zeros for tensors on which nothing depends."""
+    return tuple(
+        torch.zeros_like(leaf) if gradient is None else gradient
+        for gradient, leaf in zip(gradients, leaves, strict=True)
     )
 
 
