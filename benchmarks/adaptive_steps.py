@@ -41,7 +41,7 @@ from captum_ext.classifiers import (
 )
 
 FINEST = 2048
-COUNTS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+COUNTS = (4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256, 384, 512, 768, 1024)
 ENOUGH = 0.99
 PATHS = {"straight": StraightPath(), "blur": BlurPath()}
 METHODS = {"IDGI": (IDGI, important_direction), "IG": (PathIG, riemann)}
