@@ -147,17 +147,14 @@ class RandomDraws:
         now = self._state()
         is_own = self._were_seen and not self._others_drew and _equal(now, self._latest)
         if is_own or self._are_hidden or threading.active_count() == 1:
-            self._put_back()
+            torch.set_rng_state(self._start[0])
+            for device, state in zip(self._devices, self._start[1:], strict=True):
+                torch.cuda.set_rng_state(state, device)
+            for outer in _OPEN.accounts:  # to a context around this one it must not look like another thread's draw
+                outer._latest = outer._state()
 
     def _state(self) -> State:
         return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in self._devices)]
-
-    def _put_back(self) -> None:
-        torch.set_rng_state(self._start[0])
-        for device, state in zip(self._devices, self._start[1:], strict=True):
-            torch.cuda.set_rng_state(state, device)
-        for outer in _OPEN.accounts:
-            outer._latest = outer._state()
 
 
 class _Watch(TorchFunctionMode):
