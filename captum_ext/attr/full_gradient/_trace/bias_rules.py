@@ -335,18 +335,18 @@ def _channel_bias(spatial_dims: int, bias_position: int = 2) -> BiasRule:
 
 
 def _batch_norm(seen: Observation) -> ImplicitBias | None:
-    """Eval-mode batch normalisation: beta - gamma mu / sqrt(var + eps)."""
+    """Eval-mode batch normalisation: beta - gamma mu / sqrt(var + eps), which is what it gives for zeros."""
     features, mean, variance = (
         seen.argument(i, name) for i, name in enumerate(("input", "running_mean", "running_var"))
     )
-    if not seen.only_first_depends or mean is None:
-        return JacobianBias(seen.call())
     weight, shift = seen.argument(3, "weight"), seen.argument(4, "bias")
+    if not seen.only_first_depends or mean is None or not _are_alike(mean, variance, weight, shift):
+        return JacobianBias(seen.call())
     eps = seen.argument(7, "eps", 1e-5)
-    scale = torch.rsqrt(variance.detach() + eps)
-    bias = mean.detach() * (scale if weight is None else scale * weight.detach())
-    bias = -bias if shift is None else shift.detach() - bias
-    return ConstantBias(bias.reshape(-1, *[1] * (features.dim() - 2)))
+    with torch.no_grad():
+        zeros = mean.new_zeros(1, len(mean))
+        bias = torch.batch_norm(zeros, weight, shift, mean, variance, False, 0.0, eps, False)
+    return ConstantBias(bias.view(-1, *[1] * (features.dim() - 2)))
 
 
 _HOMOGENEOUS = """
