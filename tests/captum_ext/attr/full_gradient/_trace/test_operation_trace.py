@@ -220,6 +220,26 @@ def test_an_activation_that_is_overwritten_without_being_seen_is_told():
         FullGrad(forward).attribute(torch.rand(2, 3, dtype=torch.float64) + 1)
 
 
+class HidesOperations(torch.Tensor):
+    """A tensor subclass that keeps what is done with it to itself, as those do that hold several tensors in one."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        with torch._C.DisableTorchFunction():
+            return function(*args, **(kwargs or {}))
+
+
+def test_of_an_activation_that_is_overwritten_as_a_tensor_subclass_these_are_named():
+    def forward(x):
+        y = x * 1.5
+        activated = torch.nn.functional.gelu(y)
+        y.detach().as_subclass(HidesOperations).mul_(2)
+        return activated.sum(1)
+
+    with pytest.raises(RuntimeError, match=r"overwritten.*a tensor subclass\) before.*Make it out of place"):
+        FullGrad(forward).attribute(torch.rand(2, 3, dtype=torch.float64) + 1)
+
+
 def test_tensors_inside_of_function_transforms_are_not_looked_at():
     weight = torch.nn.Parameter(torch.randn(3, dtype=torch.float64))
     layer = torch.nn.Linear(3, 3, dtype=torch.float64)
