@@ -244,7 +244,8 @@ class LayersBias:
         """Return the bias of one of the outputs; those of all are computed together."""
         if not self._found:
             self.kept.check()
-            with torch.no_grad():
+            # As PyTorch does: what overflows or underflows is looked at in the attributions, and neither told nor raised.
+            with torch.no_grad(), np.errstate(all="ignore"):
                 self._found = self._compute()
         return self._found[output_index]
 

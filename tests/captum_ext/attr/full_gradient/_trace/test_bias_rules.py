@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captum_ext.attr import FullGrad
 from captum_ext.attr.full_gradient._trace.bias_rules import RULES, Observation
 from captum_ext.attr.full_gradient._trace.implicit_bias import Call, ElementwiseBias, JacobianBias
 from captum_ext.attr.full_gradient._trace.traits import traits_of
@@ -186,6 +188,18 @@ def test_recurrent_networks_in_closed_form_are_what_forward_mode_gives(name, whi
 def test_steps_by_pytorch_give_what_steps_by_numpy_give(network_name, name, value, monkeypatch):
     monkeypatch.setattr(f"captum_ext.attr.full_gradient._trace.recurrent_layers.{name}", value)
     test_recurrent_networks_in_closed_form_are_what_forward_mode_gives(network_name, "input and states")
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_numbers_that_underflow_are_zero_as_in_pytorch_whatever_numpy_was_told_to_raise(kind):
+    built = network(kind, batch_first=True).float()
+    for parameter in built.parameters():
+        parameter.data *= 1e-20
+    x = normal(2, 6, 4).float()
+    with np.errstate(all="raise"):
+        attributions, delta = FullGrad(lambda x: built(x)[0].sum((1, 2))).attribute(x, return_convergence_delta=True)
+    assert bool(attributions.isfinite().all())
+    assert float(delta.abs().max()) < 1e-25  # of outputs near 1e-20
 
 
 def test_the_gates_of_an_lstm_may_be_shut_completely():
