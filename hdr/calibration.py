@@ -41,6 +41,7 @@ _LOWEST_LIGHT = 0.002  # 9 EV below white an 8-bit file has a handful of levels 
 _STEEPEST = 0.15  # EV from one level to the next, where rounding decides what two exposures differ by
 
 _SAME_SHARE = 0.25  # of the EV stated: less than this is the same light
+_OFF_SHARE = 0.5  # of the EV stated: what is off by more was not exposed as stated
 _CONTRAST = 1.75  # times as many EV as sRGB would show: what cameras' own curves may make of them
 _LEAST_SIMILARITY = 0.42  # of 1500 pairs of different pictures 3 came above it, of brackets none below
 _JUDGED_EV, _FARTHEST_EV = 5.0, 8.0  # farther apart, what both show well is a choice of what moved; or nothing
@@ -112,7 +113,7 @@ def calibrate(
         small errors: response and exposure ratios cannot both be free. :func:`check_exposures` tells gross errors.
     response
         Of the camera, where it is known; then only the rest is estimated, and errors of the exposures of up to a
-        quarter of an EV each.
+        quarter of an EV each, and up to half of what was stated.
     located
         Called with a first response, tells where the exposures show the same: displacement of shape (N, 2, h, w), in
         pixels of ``ldr`` and at its resolution or a lower one. Without it, pictures that do not lie on each other are
@@ -497,8 +498,9 @@ def _exposure_errors(cells: Cells, ev: Array, curve: Array, white: float) -> Arr
         usable = _well_exposed(cells, a, b, curve, white)
         apart = read_off(curve, cells.mean[b][usable]) - read_off(curve, cells.mean[a][usable]) - (ev[b] - ev[a])
         error = float(np.median(apart)) if apart.size >= _FEWEST_EQUATIONS else 0.0
-        # Less is rounding; more is no shutter, but another response than was said.
-        errors[b] = errors[a] + (error if _LEAST_ERROR < abs(error) < _LARGEST_ERROR else 0.0)
+        # Less is rounding; more is no shutter, but another response than was said, or another exposure.
+        largest = min(_LARGEST_ERROR, _OFF_SHARE * (ev[b] - ev[a]))
+        errors[b] = errors[a] + (error if _LEAST_ERROR < abs(error) < largest else 0.0)
     return errors
 
 
@@ -520,7 +522,8 @@ def _agree(moved: Cells, finding: ExposureFinding, curve: Array, white: float) -
         return False
     usable = _well_exposed(moved, a, b, curve, white)
     apart = read_off(curve, moved.mean[b][usable]) - read_off(curve, moved.mean[a][usable]) - finding.stated
-    return apart.size >= _FEWEST_CELLS and float((np.abs(apart) < _AGREEING_EV).mean()) > _AGREEING_SHARE
+    near = min(_AGREEING_EV, _OFF_SHARE * finding.stated)
+    return apart.size >= _FEWEST_CELLS and float((np.abs(apart) < near).mean()) > _AGREEING_SHARE
 
 
 def _problem(stated: float, measured: float, contrast: float, similarity: float, identical: bool) -> str:

@@ -258,6 +258,19 @@ def test_pictures_that_agree_where_they_show_the_same_are_not_refused() -> None:
         check_exposures(torch.stack([still[0], other[1]]), ratios((0.0, 2.0)), located=lambda _: 0 * displacement)
 
 
+@pytest.mark.parametrize(("stated", "got"), [(0.2, 0.0), (0.3, 0.0), (0.15, -0.15)])
+def test_exposures_that_are_stated_near_each_other_do_not_agree_by_being_so(stated: float, got: float) -> None:
+    ldr = exposures_of(drawn_light(), (0.0, got), CURVES["srgb"], shot=1e-4, read=1e-6)
+    with pytest.raises(ExposureMismatchError, match="the same exposure twice|signs reversed"):
+        check_exposures(ldr, ratios((0.0, stated)), located=lambda _: torch.zeros(2, 2, 24, 32))
+
+
+@pytest.mark.parametrize(("stated", "got"), [(0.2, -0.02), (0.2, 0.05), (0.4, 0.19)])
+def test_a_shutter_is_off_by_less_than_half_of_a_step(stated: float, got: float) -> None:
+    ldr = exposures_of(drawn_light(), (0.0, got), CURVES["srgb"])
+    assert calibrate(ldr, ratios((0.0, stated)), response=Response.srgb()).corrections == (0.0, 0.0)
+
+
 def test_cells_are_read_where_an_exposure_shows_them() -> None:
     ldr = torch.rand(2, 3, 23, 30)
     displacement = torch.tensor([[0.0, 0.0], [5.4, -2.6]])[:, :, None, None].expand(-1, -1, 23, 30)
