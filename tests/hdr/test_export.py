@@ -120,7 +120,7 @@ def test_the_command_exports_what_it_is_told_to(
         exported.append((generator.config["scales"], path, options))
         return 2e-7
 
-    monkeypatch.setattr("hdr.cli.export.export_merge", export)
+    monkeypatch.setattr("hdr.export.export_merge", export)
     save_generator(generator(), tmp_path / "mine.safetensors")
     out = tmp_path / "merge.onnx"
     assert main(["export", str(tmp_path / "mine.safetensors"), "--out", str(out), "--exposures", "5", "--force"]) == 0
