@@ -244,7 +244,7 @@ class LayersBias:
         """Return the bias of one of the outputs; those of all are computed together."""
         if not self._found:
             self.kept.check()
-            # As PyTorch does: what overflows or underflows is looked at in the attributions, and neither told nor raised.
+            # As PyTorch: what overflows or underflows is seen in the attributions, and neither told nor raised here.
             with torch.no_grad(), np.errstate(all="ignore"):
                 self._found = self._compute()
         return self._found[output_index]
