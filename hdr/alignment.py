@@ -118,7 +118,9 @@ class Alignment:
         return _largest_part(seen, scale, self.size)
 
 
-def align(bracket: Bracket, mode: Mode = "auto", *, progress: Callable[[], object] | None = None) -> Alignment:
+def align(
+    bracket: Bracket, mode: Mode = "auto", *, progress: Callable[[], object] | None = None, warn: bool = True
+) -> Alignment:
     """Find every place of the reference in every other exposure.
 
     Parameters
@@ -130,6 +132,8 @@ def align(bracket: Bracket, mode: Mode = "auto", *, progress: Callable[[], objec
         motion of the camera can be found; ``"off"`` takes the exposures as they lie.
     progress
         Called after each exposure.
+    warn
+        Whether it is warned of exposures between which the camera's motion cannot be told, in ``"auto"``.
 
     Raises
     ------
@@ -154,7 +158,7 @@ def align(bracket: Bracket, mode: Mode = "auto", *, progress: Callable[[], objec
     still = [False] * bracket.count
     for index in range(bracket.count):
         if index != bracket.reference_index:
-            found, background = _of_exposure(bracket, index, mode, scale)
+            found, background = _of_exposure(bracket, index, mode, scale, warn)
             still[index] = background is not None and _is_still(bracket, index, background)
             # Where nothing moves there is nothing for flow to follow but noise, and leaves, and the shine of lamps.
             displacement[index] = background if still[index] and background is not None else found
@@ -189,7 +193,7 @@ def _is_still(bracket: Bracket, index: int, background: Tensor) -> bool:
     return share <= _STILL_SHARE
 
 
-def _of_exposure(bracket: Bracket, index: int, mode: Mode, scale: int) -> tuple[Tensor, Tensor | None]:
+def _of_exposure(bracket: Bracket, index: int, mode: Mode, scale: int, warn: bool) -> tuple[Tensor, Tensor | None]:
     """Displacement of everything, and that of the background alone, if there is one."""
     reference = bracket.reference_index
     if mode == "off":
@@ -200,7 +204,7 @@ def _of_exposure(bracket: Bracket, index: int, mode: Mode, scale: int) -> tuple[
     followed = _flow(here, there)
     # Features cost as much as flow does, and are asked only where flow has lost the background.
     found = mode == "auto" and followed.agreement >= _FOLLOWED
-    motion = None if found else _camera_motion(bracket, index, mode)
+    motion = None if found else _camera_motion(bracket, index, mode, warn)
     if motion is None:
         return _scaled(followed, scale)
     # The camera's motion first, so that flow has little left to follow; then both in one displacement.
@@ -224,14 +228,15 @@ def _scaled(followed: _Followed, scale: int) -> tuple[Tensor, Tensor | None]:
     return _as_tensor(followed.displacement) * scale, background
 
 
-def _camera_motion(bracket: Bracket, index: int, mode: Mode) -> CameraMotion | None:
+def _camera_motion(bracket: Bracket, index: int, mode: Mode, warn: bool) -> CameraMotion | None:
     try:
         motion = estimate_motion(bracket, index)
     except RegistrationError as error:
         if mode == "on":
             raise
         # Flow follows small motion all the same; only a large one of the camera is left.
-        warnings.warn(f"{bracket.names[index]}: the camera's motion cannot be told ({error})", stacklevel=4)
+        if warn:
+            warnings.warn(f"{bracket.names[index]}: the camera's motion cannot be told ({error})", stacklevel=4)
         return None
     return motion if mode == "on" or motion.is_evident else None
 

@@ -30,6 +30,7 @@ _SENSOR_WHITES = (2**10 - 1, 2**12 - 1, 2**14 - 1)
 # Of the values of the longest exposure at white, and how often a level of those just below it they have to be there.
 _LEAST_CLIPPED, _PILED_UP, _LEVELS_BELOW = 1e-3, 8, 32
 _COMPARED_PIXELS = 1_500_000  # of an exposure, where a calibration asks what moved
+_LONGEST_SIDE = 2**15 - 2  # of which OpenCV reads at displaced places
 _RATIO_TOLERANCE = 1.1  # a nominal 1/60 s is 1/64 s, and exposures of 4 EV must pass as 16
 
 PathLike = str | os.PathLike[str]
@@ -99,6 +100,7 @@ class Bracket:
         if self.reference_index == -1:
             object.__setattr__(self, "reference_index", middle(self.count))
         _check_exposures(self.exposures, self.names)
+        _warn_of_large_ratios(self.exposures, self.names)
         if not 0 <= self.reference_index < self.count:
             raise ValueError(
                 f"the reference must be one of the {self.count} exposures, 0 to {self.count - 1} from the shortest, "
@@ -158,17 +160,18 @@ class Bracket:
         light = _light(exposures, stacked, response)
         order = light.argsort(stable=True)
         ldr = stacked if bool((order.diff() > 0).all()) else stacked[order]
-        relative = relative_exposures(light[order]).to(ldr.dtype)
+        # Half precision has not even the range: 16 EV are infinite there.
+        relative = relative_exposures(light[order]).to(torch.promote_types(ldr.dtype, torch.float32))
         names = [names[index] for index in order.tolist()]
         _check_exposures(relative, names)
-        reference_index = -1 if reference is None else order.tolist().index(reference)
+        reference_index = middle(len(images)) if reference is None else order.tolist().index(reference)
 
         def located(first: Response) -> Tensor:
             small, factor = _reduced(ldr)
-            provisional = cls(small, relative, tuple(names), Calibration(first), reference_index)
-            with warnings.catch_warnings():  # of a camera whose motion cannot be told: whoever merges is told so
-                warnings.simplefilter("ignore", UserWarning)
-                return factor * align(provisional).displacement
+            calibration = Calibration(first, first.white_level)
+            provisional = _Provisional(small, relative, tuple(names), calibration, reference_index)
+            # Whoever merges is told of a camera whose motion cannot be told.
+            return factor * align(provisional, warn=False).displacement
 
         if check and exposures != "auto":
             check_exposures(ldr, relative, response, names, located=located)
@@ -320,6 +323,13 @@ class Bracket:
         return self.calibration.response.to_linear(self.ldr[index]) / float(self.exposures[index])
 
 
+class _Provisional(Bracket):
+    """A bracket whose camera is not known yet; what it is made of was checked, and is neither again nor warned of."""
+
+    def __post_init__(self) -> None:
+        pass
+
+
 def _developed(
     paths: Sequence[PathLike], exposures: Exposures, reference: int | None, raw: RawSettings
 ) -> list[Tensor]:
@@ -344,10 +354,14 @@ def _light(exposures: Exposures, images: Tensor, response: Response | None) -> T
 
 
 def _reduced(ldr: Tensor) -> tuple[Tensor, int]:
-    """Exposures small enough to be aligned quickly, and by which factor: a calibration looks at cells of 4 pixels."""
+    """Exposures small enough to be aligned quickly, and by which factor: a calibration looks at cells of 4 pixels.
+
+    On the CPU and in float32, where they are aligned.
+    """
     height, width = ldr.shape[-2:]
-    factor = math.ceil(math.sqrt(height * width / _COMPARED_PIXELS))
-    return (F.avg_pool2d(ldr, factor, ceil_mode=True, count_include_pad=False) if factor > 1 else ldr), factor
+    factor = math.ceil(max(math.sqrt(height * width / _COMPARED_PIXELS), max(height, width) / _LONGEST_SIDE))
+    small = F.avg_pool2d(ldr.detach(), factor, ceil_mode=True, count_include_pad=False) if factor > 1 else ldr.detach()
+    return small.to("cpu", torch.float32), factor
 
 
 def _stated_exposures(
@@ -449,6 +463,11 @@ def _check_exposures(exposures: Tensor, names: Sequence[str]) -> None:
                 f"{names[index - 1]} and {names[index]} have nearly equal exposures (ratio {ratio:.3g}, at least "
                 f"{SMALLEST_RATIO} is needed); are these different exposures of a bracket? Leave one of them out"
             )
+
+
+def _warn_of_large_ratios(exposures: Tensor, names: Sequence[str]) -> None:
+    for index in range(1, len(exposures)):
+        ratio = float(exposures[index]) / float(exposures[index - 1])
         if ratio > LARGEST_TRAINED_RATIO * _RATIO_TOLERANCE:
             warnings.warn(
                 f"{names[index]} has {ratio:.3g} times the exposure of {names[index - 1]}; the networks are trained "

@@ -263,7 +263,7 @@ def unexplained_variance(
         too few pixels are well exposed in both.
     """
     aligned = _sampled(ldr, exposures, calibration, displacement)
-    return _unexplained(aligned, exposures.to(ldr).view(1, -1, 1, 1, 1), reference)
+    return _unexplained(aligned, exposures.to(aligned.tone_mapped).view(1, -1, 1, 1, 1), reference)
 
 
 def _unexplained(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
@@ -305,15 +305,16 @@ def moving_share(
     float
         In [0, 1]; 1 where too little is well exposed in both.
     """
-    places = _patches(*ldr.shape[-2:]).to(ldr)
+    places = _patches(*ldr.shape[-2:]).to(ldr.device, _precise(ldr))
+    displacement = displacement.to(places)
     scale = ldr.shape[-2] / displacement.shape[-2]
     column, row = ((places + 0.5) / scale).long().unbind()
     moved = (
         places + displacement[:, row.clamp_max(displacement.shape[1] - 1), column.clamp_max(displacement.shape[2] - 1)]
     )
-    pair = [(ldr[reference], places), (ldr[index], moved.to(ldr))]
-    read = torch.cat([sample(image[None], where[None]) for image, where in pair])
-    t = exposures[[reference, index]].to(ldr)
+    pair = [(ldr[reference], places), (ldr[index], moved)]
+    read = torch.cat([sample(image[None].to(where), where[None]) for image, where in pair])
+    t = exposures[[reference, index]].to(places)
     observed = observe(read, t, calibration)
     aligned = _aligned(observed, torch.stack([where for _, where in pair]), ldr.shape[-2:])
     # As observe adds it, without observing all again.
@@ -350,9 +351,14 @@ def _sampled(ldr: Tensor, exposures: Tensor, calibration: Calibration, displacem
     rows, columns = displacement.shape[-2:]
     scale, step = height / rows, math.ceil(math.sqrt(rows * columns / _SAMPLED_PIXELS))
     places = (pixel_grid(rows, columns, like=displacement) + 0.5) * scale - 0.5
-    positions = (places + displacement)[..., ::step, ::step].to(ldr)
-    read = torch.cat([sample(image[None], where[None]) for image, where in zip(ldr, positions, strict=True)])
-    return _aligned(observe(read, exposures, calibration), positions, (height, width))
+    positions = (places + displacement)[..., ::step, ::step].to(ldr.device, _precise(ldr))
+    read = torch.cat([sample(image[None].to(where), where[None]) for image, where in zip(ldr, positions, strict=True)])
+    return _aligned(observe(read, exposures.to(read), calibration), positions, (height, width))
+
+
+def _precise(ldr: Tensor) -> torch.dtype:
+    """What is computed in: half precision tells neither the places of a large image apart nor, at 16 EV, exposures."""
+    return torch.promote_types(ldr.dtype, torch.float32)
 
 
 def _aligned(observed: Tensor, positions: Tensor, size: Sequence[int]) -> Aligned:

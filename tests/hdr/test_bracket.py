@@ -1,11 +1,13 @@
 """Brackets: sorted, of one size, of distinct exposures, or refused by name."""
 
+import threading
 import warnings
 
 import numpy as np
 import pytest
 import torch
 
+from hdr.alignment import align
 from hdr.bracket import Bracket, middle
 from hdr.calibration import ExposureMismatchError
 from hdr.response import Response
@@ -198,6 +200,57 @@ def test_a_shaking_hand_is_neither_noise_nor_disagreement():
     assert (difference - difference.median()).abs().max() < 0.08
     assert max(found.disagreement) < 0.03
     assert found.shot == pytest.approx(1e-4, rel=0.3)
+
+
+def scene(width: int = 128) -> list[torch.Tensor]:
+    return list(exposures_of(drawn_light(96, width), (-2.0, 0.0, 2.0), CURVES["S"]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_images_of_every_floating_type_are_calibrated_as_those_of_float32(dtype):
+    images = [image.to(dtype) for image in scene()]
+    found = Bracket.from_images(images, [1, 4, 16])
+    expected = Bracket.from_images([image.float() for image in images], [1, 4, 16])
+    assert found.ldr.dtype == dtype
+    torch.testing.assert_close(
+        found.exposures.float(), expected.exposures, rtol=1e-3 if dtype.itemsize > 1 else 0, atol=0
+    )
+    torch.testing.assert_close(found.calibration.response.light, expected.calibration.response.light)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_images_on_a_gpu_are_calibrated_as_those_on_the_cpu():
+    found = Bracket.from_images([image.cuda() for image in scene()], [1, 4, 16])
+    expected = Bracket.from_images(scene(), [1, 4, 16])
+    assert found.ldr.is_cuda
+    assert found.calibration.response == expected.calibration.response
+
+
+def test_a_strip_is_calibrated_although_it_is_long_and_narrow():
+    strip = [image[:, :20].repeat(1, 1, 800) for image in scene()]  # 2 million pixels
+    assert Bracket.from_images(strip, [1, 4, 16]).size == (20, 102400)
+
+
+def test_reading_in_one_thread_lets_another_warn(monkeypatch):
+    def warn_beside(*_, **__):
+        thread = threading.Thread(target=warnings.warn, args=("of something else", UserWarning))
+        thread.start()
+        thread.join()
+        return align(*_, **__)
+
+    monkeypatch.setattr("hdr.bracket.align", warn_beside)
+    with pytest.warns(UserWarning, match="of something else"):
+        Bracket.from_images(scene(), [1, 4, 16])
+
+
+def test_what_is_merged_is_warned_of_once():
+    grey = [torch.full((3, 64, 64), 0.1)] * 3
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        Bracket.from_images(grey, [1, 18, 72], check=False)
+    words = [str(one.message) for one in told]
+    assert sum("times the exposure" in one for one in words) == 1
+    assert not any("motion cannot be told" in one for one in words)  # that is told when it is merged
 
 
 def test_16_bit_linear_tiffs_keep_their_depth(tmp_path):

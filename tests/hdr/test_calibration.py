@@ -261,7 +261,7 @@ def test_pictures_that_agree_where_they_show_the_same_are_not_refused() -> None:
 @pytest.mark.parametrize(("stated", "got"), [(0.2, 0.0), (0.3, 0.0), (0.15, -0.15)])
 def test_exposures_that_are_stated_near_each_other_do_not_agree_by_being_so(stated: float, got: float) -> None:
     ldr = exposures_of(drawn_light(), (0.0, got), CURVES["srgb"], shot=1e-4, read=1e-6)
-    with pytest.raises(ExposureMismatchError, match="the same exposure twice|signs reversed"):
+    with pytest.raises(ExposureMismatchError, match=r"the same exposure twice|signs reversed"):
         check_exposures(ldr, ratios((0.0, stated)), located=lambda _: torch.zeros(2, 2, 24, 32))
 
 

@@ -288,6 +288,14 @@ def test_bfloat16_is_close_to_float32():
     assert 0 < float((precise - half).abs().mean()) < 0.01
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_images_of_every_floating_type_are_merged_as_those_of_float32(dtype):
+    scene = bracket(64, 64)
+    in_type, same = (dataclasses.replace(scene, ldr=scene.ldr.to(dtype).to(last)) for last in (dtype, torch.float32))
+    merger = Merger("none", "cpu")
+    torch.testing.assert_close(merger(in_type, "off"), merger(same, "off"), rtol=1e-4, atol=1e-5)
+
+
 def test_progress_is_shown_when_asked_and_moves_for_a_single_tile(capsys):
     merger = Merger(Generator(4), device="cpu")
     merger(bracket(40, 40), "off")
