@@ -24,7 +24,7 @@ Array = NDArray[np.floating]
 STEP = 1.0 / 255.0  # one level of an 8-bit file
 ENTRIES = 256
 
-_CELL = 4  # pixels on a side
+CELL = 4  # pixels on a side
 _MOST_CELLS = 1 << 13
 _FARTHEST_EV = 3.2  # between exposures that are compared although others lie between
 _BINS, _CELLS_IN_BIN = 32, 64
@@ -72,9 +72,9 @@ class Cells(NamedTuple):
             exposure did not see are left out. By default all exposures lie on each other.
         """
         height, width = ldr.shape[-2:]
-        stride = max(_CELL, math.ceil(math.sqrt(height * width / _MOST_CELLS)))
+        stride = max(CELL, math.ceil(math.sqrt(height * width / _MOST_CELLS)))
         if displacement is None:
-            grid = ldr.detach().unfold(2, _CELL, stride).unfold(3, _CELL, stride)
+            grid = ldr.detach().unfold(2, CELL, stride).unfold(3, CELL, stride)
             pixels, rows, columns = grid.flatten(4).flatten(2, 3), *grid.shape[2:4]
         else:
             pixels = _moved_cells(ldr.detach(), displacement, stride)
@@ -87,15 +87,17 @@ class Cells(NamedTuple):
 
 def _moved_cells(ldr: Tensor, displacement: Tensor, stride: int) -> Tensor:
     """Pixels (N, 3, cells, 16) of the cells that all exposures show, read where each shows them."""
+    if displacement.ndim != 4 or displacement.shape[:2] != (len(ldr), 2) or 0 in displacement.shape:
+        raise ValueError(f"a displacement must have the shape ({len(ldr)}, 2, h, w), got {tuple(displacement.shape)}")
     height, width = ldr.shape[-2:]
-    top, left = torch.meshgrid(*(torch.arange(0, side - _CELL + 1, stride) for side in (height, width)), indexing="ij")
+    top, left = torch.meshgrid(*(torch.arange(0, side - CELL + 1, stride) for side in (height, width)), indexing="ij")
     rows, columns = displacement.shape[-2:]
-    row = ((top + _CELL // 2) * rows // height).clamp_max(rows - 1)
-    column = ((left + _CELL // 2) * columns // width).clamp_max(columns - 1)
+    row = ((top + CELL // 2) * rows // height).clamp_max(rows - 1)
+    column = ((left + CELL // 2) * columns // width).clamp_max(columns - 1)
     shift = displacement[:, :, row, column].round().long().cpu()
     tops, lefts = top + shift[:, 1], left + shift[:, 0]
-    seen = ((tops >= 0) & (tops <= height - _CELL) & (lefts >= 0) & (lefts <= width - _CELL)).all(dim=0)
-    within = torch.arange(_CELL)
+    seen = ((tops >= 0) & (tops <= height - CELL) & (lefts >= 0) & (lefts <= width - CELL)).all(dim=0)
+    within = torch.arange(CELL)
     moved = []
     for exposure, first_row, first_column in zip(ldr, tops[:, seen], lefts[:, seen], strict=True):
         y, x = first_row[:, None, None] + within[:, None], first_column[:, None, None] + within

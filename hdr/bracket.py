@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hdr._images import check_images, hold_eight_bits
 from hdr.alignment import align
 from hdr.calibration import Calibration, calibrate, check_exposures, estimate_exposures
 from hdr.exposure import exposures_from_ev, exposures_from_exif, read_exposure_file, warn_if_camera_disagrees
@@ -94,7 +95,7 @@ class Bracket:
     to_rec709: Tensor | None = None
 
     def __post_init__(self) -> None:
-        _check_images(self.ldr)
+        check_images(self.ldr, SMALLEST_SIDE)
         if not self.names:
             object.__setattr__(self, "names", tuple(f"exposure {index + 1}" for index in range(self.count)))
         if self.reference_index == -1:
@@ -153,10 +154,10 @@ class Bracket:
             If numbers, sizes, values or exposures do not make a bracket, or contradict the pixels.
         """
         names = [f"image {number}" for number in range(1, len(images) + 1)] if names is None else list(names)
-        _check_count(images, names)
+        _check_count(images, names, reference)
         _check_equal_sizes(images, names)
         stacked = torch.stack(list(images))
-        _check_images(stacked)
+        check_images(stacked, SMALLEST_SIDE)
         light = _light(exposures, stacked, response)
         order = light.argsort(stable=True)
         ldr = stacked if bool((order.diff() > 0).all()) else stacked[order]
@@ -173,7 +174,7 @@ class Bracket:
             # Whoever merges is told of a camera whose motion cannot be told.
             return factor * align(provisional, warn=False).displacement
 
-        if check and exposures != "auto":
+        if check and not isinstance(exposures, str):
             check_exposures(ldr, relative, response, names, located=located)
         calibration = calibrate(ldr, relative, response=response, located=located)
         # Shutters are not exact; but what is merged unchecked by a response that was said is merged as stated.
@@ -244,7 +245,7 @@ class Bracket:
             If a file, the exposures or their combination is not a bracket; the message names the file.
         """
         names = [Path(path).name for path in paths]
-        _check_count(paths, names)
+        _check_count(paths, names, reference)
         raw_files = [name for path, name in zip(paths, names, strict=True) if is_raw(path)]
         if raw_files and len(raw_files) < len(paths):
             raise ValueError(
@@ -277,7 +278,7 @@ class Bracket:
             if white is not None:
                 for image in images:  # in place: they are this bracket's own, and large
                     image.mul_(LEVELS / white).clamp_max_(1.0)
-            in_eight_bits = white is None and all(_is_of_eight_bits(image) for image in images)
+            in_eight_bits = white is None and all(hold_eight_bits(image[..., ::7, ::7]) for image in images)
             levels = 255 if in_eight_bits else white or max(one.levels for one in photographs)
         if response == "auto":
             encoded = None if levels == 255 else Response.gamma(GAMMA)
@@ -425,29 +426,14 @@ def _share_at(image: Tensor, lowest: int, highest: int) -> float:
     return float(between.sum()) / image.numel()
 
 
-def _is_of_eight_bits(image: Tensor) -> bool:
-    levels = image[..., ::7, ::7] * 255
-    return bool((levels - levels.round()).abs().max() < 1e-3)
-
-
-def _check_count(images: Sequence[object], names: Sequence[str]) -> None:
+def _check_count(images: Sequence[object], names: Sequence[str], reference: int | None) -> None:
     if len(images) < 2:
         told = f" ({names[0]})" if names else ""
         raise ValueError(f"a bracket needs two or more exposures, got {len(images)}{told}")
-
-
-def _check_images(ldr: Tensor) -> None:
-    if ldr.ndim != 4 or ldr.shape[0] < 2 or ldr.shape[1] != 3:
-        raise ValueError(f"expected two or more RGB exposures of shape (N, 3, H, W), got {tuple(ldr.shape)}")
-    if not ldr.is_floating_point():
-        raise ValueError(f"expected floating point values in [0, 1], got {ldr.dtype}; divide by the largest level")
-    if min(ldr.shape[-2:]) < SMALLEST_SIDE:
+    if reference is not None and not 0 <= reference < len(images):
         raise ValueError(
-            f"images must be at least {SMALLEST_SIDE} pixels wide and high, got {tuple(ldr.shape[-2:])} (H, W)"
+            f"the reference must be one of the {len(images)} images, 0 to {len(images) - 1}, got {reference}"
         )
-    low, high = float(ldr.min()), float(ldr.max())
-    if not (low >= 0.0 and high <= 1.0):  # also refuses NaN
-        raise ValueError(f"image values must lie in [0, 1], got values from {low:g} to {high:g}")
 
 
 def _check_exposures(exposures: Tensor, names: Sequence[str]) -> None:

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from torch import Tensor
 
+from hdr._images import check_images, hold_eight_bits
 from hdr._response_fit import (
+    CELL,
     STEP,
     Array,
     Cells,
@@ -176,7 +178,8 @@ def calibrate(
         white = _white_level(cells, ev, log_curve(response), notes)
         errors = _exposure_errors(cells, ev, log_curve(response), white)
     response = response.with_white_level(min(white, response.white_level))
-    levels = _levels(cells)
+    # A quarter of the pixels tells as much as all.
+    levels = 255 if hold_eight_bits(torch.from_numpy(cells.pixels[..., ::4])) else 65535
     shot, read = _noise(cells, ev, response, levels, notes)
     disagreement = _disagreement(cells, ev + errors, response)
     notes += [
@@ -372,16 +375,7 @@ def estimate_exposures(ldr: Tensor, response: Response | None = None) -> Tensor:
 
 def _checked(ldr: Tensor, exposures: Tensor) -> Array:
     """EV of the exposures, after refusing what is no bracket."""
-    if ldr.ndim != 4 or ldr.shape[0] < 2 or ldr.shape[1] != 3 or not ldr.is_floating_point():
-        raise ValueError(
-            f"expected two or more RGB exposures of shape (N, 3, H, W), floating point, got {tuple(ldr.shape)} of "
-            f"{ldr.dtype}"
-        )
-    if min(ldr.shape[-2:]) < 4:
-        raise ValueError(f"pictures must be at least 4 pixels wide and high, got {tuple(ldr.shape[-2:])} (H, W)")
-    low, high = float(ldr.min()), float(ldr.max())
-    if not (low >= 0.0 and high <= 1.0):  # also refuses NaN
-        raise ValueError(f"picture values must lie in [0, 1], got values from {low:g} to {high:g}")
+    check_images(ldr, smallest_side=CELL)
     values = exposures.detach().double().cpu().numpy()
     if values.shape != (len(ldr),) or not np.isfinite(values).all() or not (values > 0).all():
         raise ValueError(f"expected {len(ldr)} positive exposures, got {values.tolist()}")
@@ -451,11 +445,6 @@ def _white_level(cells: Cells, ev: Array, curve: Array, notes: list[str]) -> flo
             "exposure tells whether it is clipped there; it is taken as not clipped"
         )
     return 1.0
-
-
-def _levels(cells: Cells) -> int:
-    values = cells.pixels[..., :: max(1, cells.pixels.shape[-1] // 4)] * np.float32(255)
-    return 255 if float(np.abs(values - np.rint(values)).max()) < 1e-3 else 65535
 
 
 def _noise(cells: Cells, ev: Array, response: Response, levels: int, notes: list[str]) -> tuple[float, float]:

@@ -253,6 +253,20 @@ def test_what_is_merged_is_warned_of_once():
     assert not any("motion cannot be told" in one for one in words)  # that is told when it is merged
 
 
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_exposures_may_be_of_any_kind_of_sequence(kind):
+    found = Bracket.from_images(scene(), kind([1.0, 4.0, 16.0]))
+    assert found.calibration == Bracket.from_images(scene(), (1, 4, 16)).calibration
+
+
+@pytest.mark.parametrize("reference", [-1, 3])
+def test_a_reference_that_is_none_of_the_images_is_refused_before_they_are_read(reference):
+    with pytest.raises(ValueError, match=f"reference must be one of the 3 images, 0 to 2, got {reference}"):
+        Bracket.from_images(scene(), [1, 4, 16], reference=reference)
+    with pytest.raises(ValueError, match=f"reference must be one of the 3 images, 0 to 2, got {reference}"):
+        Bracket.from_files(["a.dng", "b.dng", "c.dng"], [1, 4, 16], reference=reference)
+
+
 def test_16_bit_linear_tiffs_keep_their_depth(tmp_path):
     paths = [write_16_bit(tmp_path / f"{i}.tif", random_pixels(depth=np.uint16, seed=i)) for i in range(3)]
     bracket = Bracket.from_files(paths, [1.0, 4.0, 16.0], response=Response.linear(), check=False)

@@ -271,6 +271,20 @@ def test_a_shutter_is_off_by_less_than_half_of_a_step(stated: float, got: float)
     assert calibrate(ldr, ratios((0.0, stated)), response=Response.srgb()).corrections == (0.0, 0.0)
 
 
+@pytest.mark.parametrize("shape", [(2, 2, 24, 32), (3, 24, 32), (3, 2, 0, 0), (3, 1, 24, 32)])
+def test_a_displacement_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    ldr = exposures_of(drawn_light(), EVS, CURVES["srgb"])
+    with pytest.raises(ValueError, match=r"displacement must have the shape \(3, 2, h, w\), got \(" + str(shape)[1:-1]):
+        calibrate(ldr, ratios(EVS), located=lambda _: torch.zeros(shape))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1e19, 1e30, 300.0])
+def test_a_displacement_out_of_the_picture_is_as_if_there_were_none(value: float) -> None:
+    ldr = exposures_of(drawn_light(), EVS, CURVES["srgb"])
+    found = calibrate(ldr, ratios(EVS), located=lambda _: torch.full((3, 2, 24, 32), value))
+    assert found == calibrate(ldr, ratios(EVS))
+
+
 def test_cells_are_read_where_an_exposure_shows_them() -> None:
     ldr = torch.rand(2, 3, 23, 30)
     displacement = torch.tensor([[0.0, 0.0], [5.4, -2.6]])[:, :, None, None].expand(-1, -1, 23, 30)
