@@ -56,7 +56,7 @@ class Cells(NamedTuple):
     brightest: Array
     """Shape (N, cells): the largest value of the three channels."""
     grid: tuple[int, int]
-    """Rows and columns in which the cells lie; one row where some are left out."""
+    """Rows and columns in which the cells lie; one row where they were moved, for some may be left out."""
 
     @classmethod
     def of(cls, ldr: Tensor, displacement: Tensor | None = None) -> Cells:
