@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from torch.utils.data import Dataset
 
@@ -57,11 +57,13 @@ def open_scenes(
     Raises
     ------
     ValueError
-        If the name is not one of these, the folder does not hold such data, or it cannot be had whole.
+        If the name or the cameras are not among these, the folder does not hold such data, or it cannot be had whole.
     """
     kind, _, folder = data.partition(":")
     if kind not in ("synthetic", "kalantari") or not folder:
         raise ValueError(f"data must be synthetic:DIR or kalantari:DIR, got {data!r}")
+    if cameras not in get_args(Cameras):
+        raise ValueError(f"cameras must be one of {', '.join(get_args(Cameras))}, got {cameras!r}")
     training = split == "train"
     if kind == "kalantari":
         if whole:

@@ -55,8 +55,8 @@ class Generator(nn.Module):
     """HDR generator with deformable alignment and spatial attention (after Niu et al., HDR-GAN, IEEE TIP 2021).
 
     An explicit merge: the weights of the exposures are those of physics (:func:`hdr.fusion.prior`) plus logits of the
-    network, and a residual is added by the reference's share. Both are zero before training, so an untrained generator is
-    the physical merge.
+    network, and a residual is added by the reference's share. Both are zero before training, so an untrained generator
+    is the physical merge.
 
     The network is a U-Net. Exposures are a set around the reference: all pass one encoder, each is aligned to the
     reference scale by scale and gated by attention, and at each scale the decoder fuses the reference, the mean of the

@@ -53,9 +53,12 @@ def test_the_reference_is_not_displaced() -> None:
 
 def test_the_calibration_comes_back() -> None:
     bracket, truth = scene(32)
-    calibration = Calibration(Response.gamma(1.9), white_level=1.0, shot=3e-4, read=2e-6, levels=65535)
+    calibration = Calibration(
+        Response.gamma(1.9), white_level=1.0, shot=3e-4, read=2e-6, levels=65535, disagreement=(0.1, 0.3)
+    )
     back = calibration_of(make_sample("a", bracket.ldr, bracket.exposures, truth, calibration, 1))
     assert (back.shot, back.read, back.levels, back.white_level) == (3e-4, 2e-6, 65535, 1.0)
+    assert back.typical_disagreement == 0.2
     ldr = torch.linspace(0, 1, 256, dtype=torch.float64)
     torch.testing.assert_close(back.response.to_linear(ldr), ldr**1.9, atol=1e-5, rtol=0)
 

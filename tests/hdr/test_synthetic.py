@@ -1,6 +1,9 @@
 """Synthetic scenes: functions of seed and index, with the truth at the instant of the reference."""
 
+import dataclasses
 import math
+import statistics
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +11,15 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from hdr.bracket import Bracket
 from hdr.data import SyntheticBrackets
 from hdr.data.motion import Layer, compose, moving_layer
-from hdr.data.sample import HdrSample, calibration_of
+from hdr.data.sample import HdrSample, calibration_of, make_sample
 from hdr.data.scenery import Panorama
 from hdr.data.shapes import SHAPES, figure
+from hdr.data.source import open_scenes
 from hdr.data.synthetic import SAME_COUNT, SceneSettings, saturating_scale
+from hdr.evaluation import open_cases
 from hdr.geometry import pixel_grid
 from hdr.io import write_radiance
 from tests.hdr.panoramas import write_panoramas
@@ -115,6 +121,77 @@ def test_exposures_of_a_still_scene_agree_with_its_truth(folder: Path) -> None:
     assert len(known) > 10
     # A tone curve that is misjudged by some per cent, light that changes by a tenth, noise and JPEG.
     assert sorted(known)[len(known) // 2] < 0.1
+
+
+def test_exposures_get_as_much_more_light_than_stated_as_the_settings_say(folder: Path) -> None:
+    found = []
+    for index in range(30):
+        exact, got = (
+            scenes(folder, settings=dataclasses.replace(STILL, exposure_error=error))[index] for error in (1e-9, 0.1)
+        )
+        assert torch.equal(exact["ldr"][0], got["ldr"][0])  # all are relative to the shortest
+        assert torch.equal(exact["exposures"], got["exposures"])
+        assert torch.equal(exact["target"], got["target"])
+        response = calibration_of(exact).response
+        light = [response.to_linear(sample["ldr"].double()).log2() for sample in (exact, got)]
+        usable = ((exact["ldr"] > 0.3) & (exact["ldr"] < 0.85)).flatten(1)
+        apart = (light[1] - light[0]).flatten(1)
+        errors = [float(apart[i][usable[i]].median()) if usable[i].sum() > 100 else math.nan for i in range(3)]
+        found += [error for error in errors[1:] if not math.isnan(error)]
+    assert len(found) > 30
+    assert statistics.pstdev(found) == pytest.approx(0.1 * math.sqrt(2), rel=0.3)
+
+
+def test_of_an_estimated_camera_is_known_what_a_photographer_would_be_told(folder: Path) -> None:
+    for index in range(3):
+        misjudged, estimated = (
+            scenes(folder, settings=dataclasses.replace(STILL, estimated=share, exposure_error=0.04))[index]
+            for share in (0.0, 1.0)
+        )
+        assert torch.equal(misjudged["ldr"], estimated["ldr"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            bracket = Bracket.from_images(
+                list(misjudged["ldr"]),
+                misjudged["exposures"].tolist(),
+                levels=calibration_of(misjudged).levels,
+                check=False,
+            )
+        told = make_sample(
+            estimated["name"], bracket.ldr, bracket.exposures, misjudged["target"], bracket.calibration, 1
+        )
+        assert not torch.equal(misjudged["light"], told["light"])
+        for name in ("exposures", "light", "noise", "displacement", "observations"):
+            assert torch.equal(estimated[name], told[name])  # type: ignore[literal-required]
+
+
+def test_a_share_of_the_cameras_is_estimated(folder: Path) -> None:
+    every, some = (scenes(folder, settings=dataclasses.replace(STILL, estimated=share)) for share in (1.0, 0.5))
+    same = sum(torch.equal(every[i]["light"], some[i]["light"]) for i in range(16))
+    assert 3 < same < 13
+
+
+def test_where_the_pixels_make_no_bracket_the_camera_is_misjudged(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> Bracket:
+        raise ValueError("the exposures are nearly equal")
+
+    expected = scenes(folder, settings=STILL)[0]
+    monkeypatch.setattr(Bracket, "from_images", refused)
+    found = scenes(folder, settings=dataclasses.replace(STILL, estimated=1.0))[0]
+    assert torch.equal(found["light"], expected["light"])
+    assert torch.equal(found["exposures"], expected["exposures"])
+
+
+def test_scenes_are_measured_with_the_cameras_that_are_asked_for(folder: Path) -> None:
+    for cameras, share in (("estimated", 1.0), ("misjudged", 0.0)):
+        data = open_scenes(f"synthetic:{folder}", "validation", cameras=cameras)  # type: ignore[arg-type]
+        assert isinstance(data, SyntheticBrackets)
+        assert data.settings == SceneSettings(exposures=THREE, estimated=share)
+        assert open_cases(f"synthetic:{folder}", cameras=cameras).scenes.settings == data.settings  # type: ignore
+    with pytest.raises(ValueError, match="cameras must be one of estimated, misjudged, got 'true'"):
+        open_scenes(f"synthetic:{folder}", "validation", cameras="true")  # type: ignore[arg-type]
 
 
 def test_truth_is_the_scene_at_the_references_instant(folder: Path) -> None:
