@@ -63,7 +63,7 @@ def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.
             precision = exposures[reference] * variance[reference][here] / variance[i][here]
             usable = unsaturated[i][here]
             if i > reference:  # what the reference saw of the light clips it
-                light = (5001 ** tone_mapped[(reference, slice(None), *here)].max() - 1) / 5000 * t
+                light = (5001 ** tone_mapped[reference, :, row, column].max() - 1) / 5000 * t
                 usable = min(usable, max(0.0, min(1.0, (1.3 - light) / 0.2)))
             weight = usable * precision * consistent * seen[i][here]
             if i < reference:  # shorter exposures decide where the reference is lost
