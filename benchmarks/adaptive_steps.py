@@ -6,17 +6,19 @@
 
 The second explains the photographs of scikit-image and scikit-learn for their predicted classes. Counts do not depend
 on the machine. The truth is the map of 2,048 equal steps; maps are compared by the cosine of their absolute values,
-summed over the channels.
+summed over the channels. A picture takes some 5,000 evaluations of a network: what is kept by ``--results`` is not
+measured again, and pictures measured elsewhere, with fewer numbers of steps, are compared by those that all have.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import cyclopts
 import torch
@@ -105,36 +107,64 @@ def needed(cosines: Cosines) -> float:
 
 
 def images_for(
-    name: str, data: Path | None, most: int | None, device: str
-) -> Iterator[tuple[Classifier, SeenImage, int]]:
-    """Yield the network, each image as it sees it, and the class to explain."""
+    name: str, data: Path | None, every: int, most: int | None, device: str
+) -> Iterator[tuple[str, Classifier, SeenImage, int]]:
+    """Yield each image's name, the network, the image as it sees it, and the class to explain."""
     weights = None if data is None else data / f"{name}.safetensors"
     classifier = load_classifier(name, weights if weights is not None and weights.exists() else None, device)
     files = [] if data is None else sorted((data / "imagenet").glob("*.jpg"))
-    images = [(read_image(file), int(file.name.split("_")[0])) for file in files]
-    images = images or [(photograph.image, None) for photograph in photographs()]
-    # Spread over the classes, which the files are in the order of.
-    for image, label in images[:: max(1, len(images) // most) if most else 1][:most]:
+    images = [(file.stem, read_image(file), int(file.name.split("_")[0])) for file in files]
+    images = images or [(photograph.name, photograph.image, None) for photograph in photographs()]
+    for image_name, image, label in images[::every][:most]:
         seen = seen_image(classifier, image, ImageBaseline.BLACK, device)
         predicted = int(classifier.model(seen.inputs).argmax())
         if label is None or predicted == label:
-            yield classifier, seen, predicted
+            yield image_name, classifier, seen, predicted
+
+
+def measured(
+    file: Path | None, classifier: Classifier, seen: SeenImage, target: int, batch_size: int
+) -> list[dict[str, Any]]:
+    """Return what `compare` finds, from a file if it is there, and keep it in one."""
+    if file is not None and file.exists():
+        found: list[dict[str, Any]] = json.loads(file.read_text())
+        return found
+    compared = compare(Probabilities(classifier.model), seen, target, batch_size)
+    found = [dict(zip(("path", "method", "equal", "adaptive"), one, strict=True)) for one in compared]
+    text = json.dumps(found)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        half = file.with_suffix(".half")
+        half.write_text(text)
+        half.replace(file)
+    read: list[dict[str, Any]] = json.loads(text)
+    return read
+
+
+def with_common_counts(results: list[tuple[Cosines, Cosines]]) -> list[tuple[Cosines, Cosines]]:
+    """Leave the numbers of steps that all pictures were measured with."""
+    common = set.intersection(*(set(equal) for equal, _ in results))
+    return [
+        ({n: equal[n] for n in sorted(common)}, {n: adaptive[n] for n in sorted(common & set(adaptive))})
+        for equal, adaptive in results
+    ]
 
 
 def print_table(results: dict[tuple[str, str, str], list[tuple[Cosines, Cosines]]]) -> None:
     print("| network | path | method | images | equal | adaptive | fewer by | cosine of 16: equal | adaptive |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    for (network, path, method), found in results.items():
+    for (network, path, method), of_all in results.items():
+        found = with_common_counts(of_all)
         equal, adaptive = ([needed(one[side]) for one in found] for side in (0, 1))
         factors = [a / b for a, b in zip(equal, adaptive, strict=True)]
-        sixteen = [statistics.mean(one[side][16] for one in found) for side in (0, 1)]
+        sixteen = [statistics.median(one[side][16] for one in found) for side in (0, 1)]
         cells = [network, path, method, str(len(found)), *(_median(counts) for counts in (equal, adaptive))]
-        cells += [f"{statistics.median(factors):.1f}", *(f"{value:.3f}" for value in sixteen)]
+        cells += [_median(factors, ".1f"), *(f"{value:.3f}" for value in sixteen)]
         print(f"| {' | '.join(cells)} |")
 
 
-def _median(counts: list[float]) -> str:
-    return f"{statistics.median(counts):.0f} ({min(counts):.0f} to {max(counts):.0f})"
+def _median(numbers: list[float], shown: str = ".0f") -> str:
+    return f"{statistics.median(numbers):{shown}} ({min(numbers):{shown}} to {max(numbers):{shown}})"
 
 
 def print_times(classifier: Classifier, seen: SeenImage, target: int, runs: int = 5) -> None:
@@ -160,21 +190,26 @@ def main(
         "squeezenet1_0",
         "efficientnet-lite0",
     ),
-    pictures: Annotated[PositiveInt | None, Parameter(help="No more than so many for each network.")] = 6,
+    every: Annotated[PositiveInt, Parameter(help="Only every so-many-th picture.")] = 1,
+    pictures: Annotated[PositiveInt | None, Parameter(help="The first so many of these; all if not given.")] = None,
+    results: Annotated[Path | None, Parameter(help="Folder that keeps what each picture gave.")] = None,
     times: Annotated[bool, Parameter(help="Measure processor time too.")] = False,
     device: Annotated[str, Parameter(help="Where the networks run.")] = "cpu",
     batch_size: Annotated[PositiveInt, Parameter(help="Points that go through a network at once.")] = 8,
 ) -> None:
     """Count the evaluations that a map needs with equal and with adaptive steps."""
-    results: dict[tuple[str, str, str], list[tuple[Cosines, Cosines]]] = defaultdict(list)
+    found: dict[tuple[str, str, str], list[tuple[Cosines, Cosines]]] = defaultdict(list)
     for network in networks:
-        for classifier, seen, target in tqdm(list(images_for(network, data, pictures, device)), desc=network):
-            for path, method, equal, adaptive in compare(Probabilities(classifier.model), seen, target, batch_size):
-                results[network, path, method].append((equal, adaptive))
-                print(network, path, method, needed(equal), needed(adaptive), flush=True)
+        images = list(images_for(network, data, every, pictures, device))
+        for name, classifier, seen, target in tqdm(images, desc=network):
+            file = None if results is None else results / network / f"{name}.json"
+            for one in measured(file, classifier, seen, target, batch_size):
+                equal, adaptive = ({int(n): x for n, x in one[steps].items()} for steps in ("equal", "adaptive"))
+                found[network, one["path"], one["method"]].append((equal, adaptive))
+                print(network, name, one["path"], one["method"], needed(equal), needed(adaptive), flush=True)
         if times:
             print_times(classifier, seen, target)
-    print_table(results)
+    print_table(found)
 
 
 if __name__ == "__main__":
