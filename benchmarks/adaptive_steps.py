@@ -6,8 +6,12 @@
 
 The second explains the photographs of scikit-image and scikit-learn for their predicted classes. Counts do not depend
 on the machine. The truth is the map of 2,048 equal steps; maps are compared by the cosine of their absolute values,
-summed over the channels. A picture takes some 5,000 evaluations of a network: what is kept by ``--results`` is not
-measured again, and pictures measured elsewhere, with fewer numbers of steps, are compared by those that all have.
+summed over the channels. For IDGI there is a third way: as many forward passes first, at even distances, then steps
+that hold equal shares of the change between these, in the manner of the adaptive sampling of Walker, Jha, Chen and
+Ewetz, Integrated Decision Gradients, AAAI 2024.
+
+A picture takes some 5,000 evaluations of a network. What is kept by ``--results`` is not measured again, and pictures
+measured elsewhere, with fewer numbers of steps, are compared by those that all have.
 """
 
 from __future__ import annotations
@@ -16,11 +20,15 @@ import json
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
 import cyclopts
+import numpy as np
+import numpy.typing as npt
 import torch
 from cyclopts import Parameter
 from cyclopts.types import PositiveInt
@@ -47,6 +55,7 @@ COUNTS = (4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 
 ENOUGH = 0.99
 PATHS = {"straight": StraightPath(), "blur": BlurPath()}
 METHODS = {"IDGI": (IDGI, important_direction), "IG": (PathIG, riemann)}
+WAYS = ("equal", "adaptive", "pilot")
 Cosines = dict[int, float]
 
 
@@ -55,10 +64,34 @@ def cosine(attributions: Tensor, truth: Tensor) -> float:
     return torch.nn.functional.cosine_similarity(*maps, dim=0).item()
 
 
-def equal_maps(
+@dataclass(frozen=True)
+class FinestWalk:
+    """The maps of each rule for each number of equal steps, and what the output and its gradient were on the way."""
+
+    maps: dict[str, dict[int, Tensor]]
+    values: npt.NDArray[np.float64]
+    gradients: list[Tensor]
+
+    def after_a_pilot(self, n_steps: int) -> Tensor:
+        """Return IDGI's map of steps with equal shares of the change that as many forward passes see."""
+        finest = len(self.gradients)
+        looked_at = np.linspace(0, finest, n_steps + 1).round().astype(int)
+        seen = np.concatenate([[0.0], np.abs(np.diff(self.values[looked_at])).cumsum()])
+        ends = np.interp(np.linspace(0, seen[-1], n_steps + 1), seen, looked_at).round().astype(int)
+        total = torch.zeros_like(self.gradients[0], dtype=torch.float32)
+        for left, right in pairwise(np.unique([0, *ends, finest])):
+            values = (torch.tensor([self.values[place]], device=total.device) for place in (left, right))
+            gradient = (self.gradients[left].float(),)
+            total += important_direction(
+                EvaluatedPoint((), next(values), gradient), EvaluatedPoint((), next(values), None)
+            )[0]
+        return total
+
+
+def finest_walk(
     path: StraightPath | BlurPath, model: Probabilities, seen: SeenImage, target: int, batch_size: int
-) -> dict[str, dict[int, Tensor]]:
-    """Return the map of each rule for each number of equal steps, from one walk of the most.
+) -> FinestWalk:
+    """Take the most equal steps, and make the maps of fewer from them.
 
     A number of steps that does not divide the most has its points at the nearest ones of the walk.
     """
@@ -67,7 +100,13 @@ def equal_maps(
     ends = {n: {round(step * FINEST / n) for step in range(1, n + 1)} for n in (*COUNTS, FINEST)}
     maps = {name: {n: torch.zeros_like(seen.inputs) for n in ends} for name in METHODS}
     left: dict[int, EvaluatedPoint] = {}
+    values: list[float] = []
+    gradients: list[Tensor] = []
     for place, point in enumerate(walk.points()):
+        values.append(point.value.item())
+        if point.gradient is not None:
+            # Half of the memory, at the range of float32.
+            gradients.append(point.gradient[0].bfloat16())
         for n, places in ends.items():
             if place and place not in places:
                 continue
@@ -75,19 +114,21 @@ def equal_maps(
                 for name, (_, rule) in METHODS.items():
                     maps[name][n] += rule(left[n], point)[0]
             left[n] = point
-    return maps
+    return FinestWalk(maps, np.array(values), gradients)
 
 
 def compare(
     model: Probabilities, seen: SeenImage, target: int, batch_size: int = 8
-) -> Iterator[tuple[str, str, Cosines, Cosines]]:
-    """Yield path, method, and the cosines with the truth by number of steps: equal ones, adaptive ones."""
+) -> Iterator[tuple[str, str, dict[str, Cosines]]]:
+    """Yield path, method, and for each way to put steps the cosines with the truth by their number."""
     for path_name, path in PATHS.items():
         baselines = seen.baselines if isinstance(path, StraightPath) else None
-        found = equal_maps(path, model, seen, target, batch_size)
+        finest = finest_walk(path, model, seen, target, batch_size)
         for name, (method, _) in METHODS.items():
-            truth = found[name][FINEST]
-            equal = {n: cosine(found[name][n], truth) for n in COUNTS}
+            truth = finest.maps[name][FINEST]
+            ways = {"equal": {n: cosine(finest.maps[name][n], truth) for n in COUNTS}}
+            if name == "IDGI":
+                ways["pilot"] = {n: cosine(finest.after_a_pilot(n), truth) for n in COUNTS}
             adaptive: Cosines = {}
             for n in COUNTS:
                 explainer = method(model, path)
@@ -97,13 +138,13 @@ def compare(
                 adaptive[n] = cosine(adapted, truth)
                 if n >= 32 and adaptive[n] >= ENOUGH:
                     break
-            yield path_name, name, equal, adaptive
+            yield path_name, name, {**ways, "adaptive": adaptive}
 
 
-def needed(cosines: Cosines) -> float:
-    """Return the least number of steps from which on the map is near enough to the truth."""
-    too_few = [n for n, value in cosines.items() if value < ENOUGH]
-    return min((n for n in cosines if not too_few or n > max(too_few)), default=float("inf"))
+def needed(cosines: Cosines, counts: Container[int] = COUNTS) -> float:
+    """Return the least number of steps, of these, from which on the map is near enough to the truth."""
+    too_few = [n for n, value in cosines.items() if n in counts and value < ENOUGH]
+    return min((n for n in cosines if n in counts and n > max(too_few, default=0)), default=float("inf"))
 
 
 def images_for(
@@ -130,7 +171,7 @@ def measured(
         found: list[dict[str, Any]] = json.loads(file.read_text())
         return found
     compared = compare(Probabilities(classifier.model), seen, target, batch_size)
-    found = [dict(zip(("path", "method", "equal", "adaptive"), one, strict=True)) for one in compared]
+    found = [{"path": path, "method": method, **ways} for path, method, ways in compared]
     text = json.dumps(found)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -141,26 +182,20 @@ def measured(
     return read
 
 
-def with_common_counts(results: list[tuple[Cosines, Cosines]]) -> list[tuple[Cosines, Cosines]]:
-    """Leave the numbers of steps that all pictures were measured with."""
-    common = set.intersection(*(set(equal) for equal, _ in results))
-    return [
-        ({n: equal[n] for n in sorted(common)}, {n: adaptive[n] for n in sorted(common & set(adaptive))})
-        for equal, adaptive in results
-    ]
-
-
-def print_table(results: dict[tuple[str, str, str], list[tuple[Cosines, Cosines]]]) -> None:
-    print("| network | path | method | images | equal | adaptive | fewer by | cosine of 16: equal | adaptive |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    for (network, path, method), of_all in results.items():
-        found = with_common_counts(of_all)
-        equal, adaptive = ([needed(one[side]) for one in found] for side in (0, 1))
-        factors = [a / b for a, b in zip(equal, adaptive, strict=True)]
-        sixteen = [statistics.median(one[side][16] for one in found) for side in (0, 1)]
-        cells = [network, path, method, str(len(found)), *(_median(counts) for counts in (equal, adaptive))]
-        cells += [_median(factors, ".1f"), *(f"{value:.3f}" for value in sixteen)]
-        print(f"| {' | '.join(cells)} |")
+def print_table(results: dict[tuple[str, str, str], list[dict[str, Cosines]]]) -> None:
+    titles = ("network", "path", "method", "images", "equal", "adaptive", "fewer by", "after a pilot")
+    print(f"| {' | '.join(titles)} | cosine of 16: equal | adaptive |")
+    print(f"|{' --- |' * (len(titles) + 2)}")
+    for (network, path, method), found in results.items():
+        # Not all were measured with the same numbers of steps.
+        common = set.intersection(*(set(one["equal"]) for one in found))
+        counts = {way: [needed(one[way], common) for one in found] for way in ("equal", "adaptive")}
+        factors = [a / b for a, b in zip(*counts.values(), strict=True)]
+        pilots = [needed(one["pilot"], common) for one in found if "pilot" in one]
+        sixteen = [statistics.median(one[way][16] for one in found) for way in counts]
+        cells = [network, path, method, str(len(found)), *map(_median, counts.values()), _median(factors, ".1f")]
+        cells += [f"{_median(pilots)}, {len(pilots)} images" if pilots else "-"]
+        print(f"| {' | '.join([*cells, *(f'{value:.3f}' for value in sixteen)])} |")
 
 
 def _median(numbers: list[float], shown: str = ".0f") -> str:
@@ -198,15 +233,15 @@ def main(
     batch_size: Annotated[PositiveInt, Parameter(help="Points that go through a network at once.")] = 8,
 ) -> None:
     """Count the evaluations that a map needs with equal and with adaptive steps."""
-    found: dict[tuple[str, str, str], list[tuple[Cosines, Cosines]]] = defaultdict(list)
+    found: dict[tuple[str, str, str], list[dict[str, Cosines]]] = defaultdict(list)
     for network in networks:
         images = list(images_for(network, data, every, pictures, device))
         for name, classifier, seen, target in tqdm(images, desc=network):
             file = None if results is None else results / network / f"{name}.json"
             for one in measured(file, classifier, seen, target, batch_size):
-                equal, adaptive = ({int(n): x for n, x in one[steps].items()} for steps in ("equal", "adaptive"))
-                found[network, one["path"], one["method"]].append((equal, adaptive))
-                print(network, name, one["path"], one["method"], needed(equal), needed(adaptive), flush=True)
+                ways = {way: {int(n): x for n, x in one[way].items()} for way in WAYS if way in one}
+                found[network, one["path"], one["method"]].append(ways)
+                print(network, name, one["path"], one["method"], {way: needed(ways[way]) for way in ways}, flush=True)
         if times:
             print_times(classifier, seen, target)
     print_table(found)
