@@ -136,7 +136,7 @@ class Bracket:
         levels
             Largest level of the files that the images were read from, 255 or 65535.
         check
-            Whether exposures that contradict the pixels are refused.
+            Whether exposures that contradict the pixels are refused, and small errors of them are corrected.
         paths
             The files that the images were read from.
 
@@ -173,7 +173,8 @@ class Bracket:
                 return factor * align(provisional).displacement
 
         calibration = calibrate(ldr, relative, response=response, located=located)
-        if calibration.corrections:  # shutters are not exact
+        # Shutters are not exact; but what is merged unchecked by a response that was said is merged as stated.
+        if calibration.corrections and (check or response is None):
             relative = relative_exposures(relative * torch.tensor(calibration.corrections).exp2().to(relative))
         for note in calibration.notes:
             warnings.warn(note, stacklevel=2)

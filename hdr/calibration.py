@@ -48,6 +48,7 @@ _MIDDLE = (0.15, 0.85)
 _COMPARED_SIDE = 40
 _WELL_KNOWN = 0.8  # of the range of values
 _LARGE_DISAGREEMENT = 0.35  # EV
+_LEAST_ERROR, _LARGEST_ERROR = 0.02, 0.25  # EV, of a shutter
 _LOWEST_WHITE, _SURELY_WHITE = 0.85, 253  # a value, and a level of 255
 _FAR_ABOVE_WHITE = 1.2  # EV
 _MOST_FLAT_CELLS = 100
@@ -72,7 +73,7 @@ class Calibration:
         Quantisation levels of the files: 255, or 65535 for 16 bits.
     corrections
         For each exposure, by how many EV it got more light than stated, beside the shortest: the small errors of
-        shutters and of clouds that no response explains. All 0 where the response was given.
+        shutters and of clouds that no response explains.
     disagreement
         For each exposure but the shortest, the median of |EV| by which it and the one before disagree, corrected; NaN
         where nothing is well exposed in both.
@@ -106,10 +107,11 @@ def calibrate(
     ldr
         Shape (N, 3, H, W), N >= 2, values in [0, 1] of 8-bit files, shortest exposure first.
     exposures
-        Shape (N,): positive multiples of the light that each exposure got, ascending. They are taken as true: response
-        and exposure ratios cannot both be free. :func:`check_exposures` tells gross errors.
+        Shape (N,): positive multiples of the light that each exposure got, ascending. They are taken as true but for
+        small errors: response and exposure ratios cannot both be free. :func:`check_exposures` tells gross errors.
     response
-        Of the camera, where it is known; then only the rest is estimated.
+        Of the camera, where it is known; then only the rest is estimated, and errors of the exposures of up to a
+        quarter of an EV each.
     located
         Called with a first response, tells where the exposures show the same: displacement of shape (N, 2, h, w), in
         pixels of ``ldr`` and at its resolution or a lower one. Without it, pictures that do not lie on each other are
@@ -170,6 +172,7 @@ def calibrate(
     else:
         cells = _where_shown(cells, ldr, located, response)
         white = _white_level(cells, ev, log_curve(response), notes)
+        errors = _exposure_errors(cells, ev, log_curve(response), white)
     response = response.with_white_level(min(white, response.white_level))
     levels = _levels(cells)
     shot, read = _noise(cells, ev, response, levels, notes)
@@ -465,6 +468,18 @@ def _noise(cells: Cells, ev: Array, response: Response, levels: int, notes: list
         return SHOT, READ
     solution, _ = nnls(np.stack(rows) / np.array(totals)[:, None], np.array(variances) / totals)
     return float(np.clip(solution[0], *_SHOT_RANGE)), float(np.clip(solution[1], *_READ_RANGE))
+
+
+def _exposure_errors(cells: Cells, ev: Array, curve: Array, white: float) -> Array:
+    """By how many EV each exposure got more light than stated, by a response that is known; 0 where nothing tells."""
+    errors = np.zeros(len(ev))
+    for a, b in itertools.pairwise(range(len(ev))):
+        usable = _well_exposed(cells, a, b, curve, white)
+        apart = read_off(curve, cells.mean[b][usable]) - read_off(curve, cells.mean[a][usable]) - (ev[b] - ev[a])
+        error = float(np.median(apart)) if apart.size >= _FEWEST_EQUATIONS else 0.0
+        # Less is rounding; more is no shutter, but another response than was said.
+        errors[b] = errors[a] + (error if _LEAST_ERROR < abs(error) < _LARGEST_ERROR else 0.0)
+    return errors
 
 
 def _measured_ev(cells: Cells, a: int, b: int, curve: Array, white: float) -> float:

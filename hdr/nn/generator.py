@@ -222,7 +222,8 @@ class Generator(nn.Module):
         logits = _by_example(logits, exposures.shape[1])[..., :height, :width]
         weights = torch.softmax(belief_moved + logits.to(belief_moved), dim=1)
         blend = blended(moved, weights)
-        radiance = blend + self._residual(blend, moved, weights, decoded[0], reference)
+        # What other exposures confirm stays as it is: only where the reference stands alone is there room for more.
+        radiance = blend + weights[:, reference] * self._residual(blend, moved, weights, decoded[0], reference)
         radiance = not_below_saturation(radiance, moved.tone_mapped[:, reference], exposures[:, reference])
         if not self.training:
             return Merged(radiance, weights, moved, ())

@@ -51,8 +51,8 @@ def test_bundled_weights_merge_a_fixed_bracket_as_when_they_were_bundled() -> No
     expected = [
         (merged, (0.6404, 0.6228, 0.5976)),
         (merged[:, 20:24, 60:64], (0.9176, 0.9453, 0.9721)),
-        (merged[:, 70:74, 30:34], (0.5955, 0.5820, 0.5708)),
-        (merged[:, 20:24, 24:28], (0.9113, 0.9381, 0.9658)),
+        (merged[:, 70:74, 30:34], (0.5951, 0.5821, 0.5707)),
+        (merged[:, 20:24, 24:28], (0.9059, 0.9313, 0.9576)),
     ]
     for part, means in expected:
         torch.testing.assert_close(part.mean(dim=(1, 2)), torch.tensor(means), rtol=0, atol=2e-3)

@@ -105,6 +105,21 @@ def test_a_shutter_that_is_not_exact_is_found() -> None:
     assert max(calibration.disagreement) < 0.03
 
 
+@pytest.mark.parametrize("errors", [(0.12, 0.0), (-0.08, 0.15), (0.0, -0.2)])
+def test_with_a_response_that_is_given_every_shutter_is_found(errors: tuple[float, float]) -> None:
+    got = (-2.0, errors[0], 2.0 + errors[1])
+    ldr = exposures_of(drawn_light(), got, CURVES["gamma 2.2"], moving_rows=0.2)
+    calibration = calibrate(ldr, ratios(EVS), response=Response.gamma(2.2))
+    assert calibration.corrections == pytest.approx((0.0, *errors), abs=0.015)
+    assert max(calibration.disagreement) < 0.03
+
+
+@pytest.mark.parametrize("error", [0.01, 0.4])
+def test_rounding_and_wrong_responses_are_no_shutters(error: float) -> None:
+    ldr = exposures_of(drawn_light(), (-2.0, error, 2.0 + error), CURVES["gamma 2.2"])
+    assert calibrate(ldr, ratios(EVS), response=Response.gamma(2.2)).corrections == (0.0, 0.0, 0.0)
+
+
 def test_exact_exposures_are_not_corrected() -> None:
     ldr = exposures_of(drawn_light(), EVS, CURVES["S"])
     assert calibrate(ldr, ratios(EVS)).corrections == pytest.approx((0, 0, 0), abs=0.01)

@@ -99,9 +99,25 @@ def test_result_is_never_below_the_references_saturation(exposures: tuple[float,
     dark = random_generator()
     with torch.no_grad():
         list(dark.refinement.parameters())[-1].sub_(5.0)  # the bias of its last layer
-    merged = merged_by(dark, inputs).radiance
-    assert bool((merged[clipped] >= clipping - 1e-6).all())
-    assert bool((merged[ours < mu_law(torch.tensor(0.9 / exposures[reference]))] < 0).all())
+    merged = merged_by(dark, inputs)
+    assert bool((merged.radiance[clipped] >= clipping - 1e-6).all())
+    unclipped = (ours < mu_law(torch.tensor(0.9 / exposures[reference]))) & (merged.weights[:, reference] > 0.5)
+    assert unclipped.any()
+    assert bool((merged.radiance[unclipped] < 0).all())
+
+
+def test_what_is_added_goes_with_the_share_of_the_reference() -> None:
+    inputs = inputs_of(32, 40)
+    generator = random_generator()
+    before = merged_by(generator, inputs)
+    with torch.no_grad():
+        list(generator.refinement.parameters())[-1].add_(0.1)  # the bias of its last layer
+    after = merged_by(generator, inputs)
+    share = before.weights[:, 1].expand_as(before.radiance)
+    assert share.min() < 0.3
+    assert share.max() > 0.6
+    unclipped = inputs[0][:, 1, :3] < mu_law(torch.tensor(0.9 / 4))
+    torch.testing.assert_close((after.radiance - before.radiance)[unclipped], 0.1 * share[unclipped])
 
 
 def test_weights_are_those_of_physics_and_of_the_judge_together() -> None:

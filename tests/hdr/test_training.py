@@ -34,7 +34,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def small(**settings: Any) -> TrainingSettings:
-    return TrainingSettings(**{"preset": "tiny", "crop": 32, "batch_size": 1, "discriminator_channels": 4, **settings})
+    tiny = {"preset": "tiny", "crop": 32, "batch_size": 1, "discriminator_channels": 4, "adversarial_weight": 5e-5}
+    return TrainingSettings(**{**tiny, **settings})
 
 
 def on_cpu(**run: Any) -> RunSettings:
@@ -410,6 +411,14 @@ def test_the_discriminator_learns_only_after_the_warm_up() -> None:
     module.training_step(batch_of_two(), 0)
     assert not torch.equal(weight, before)
     assert all(p.requires_grad for p in module.discriminator.parameters())
+
+
+def test_there_is_no_discriminator_unless_it_has_weight() -> None:
+    module = HdrGan(TrainingSettings(preset="tiny"))
+    asked: list[int] = []
+    losses = module.learn(batch_of_two(), 1.0, lambda which, loss: asked.append(which))
+    assert asked == [0]
+    assert "sphere" not in losses
 
 
 def test_losses_are_those_of_the_settings() -> None:
