@@ -10,8 +10,7 @@ summed over the channels. For IDGI there is a third way: as many forward passes 
 that hold equal shares of the change between these, in the manner of the adaptive sampling of Walker, Jha, Chen and
 Ewetz, Integrated Decision Gradients, AAAI 2024.
 
-A picture takes some 5,000 evaluations of a network. What is kept by ``--results`` is not measured again, and pictures
-measured elsewhere, with fewer numbers of steps, are compared by those that all have.
+A picture takes some 5,000 evaluations of a network. What is kept by ``--results`` is not measured again.
 """
 
 from __future__ import annotations
@@ -52,6 +51,8 @@ from captum_ext.classifiers import (
 
 FINEST = 2048
 COUNTS = (4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256, 384, 512, 768, 1024)
+COARSE = tuple(n for n in COUNTS if n in {2**k for k in range(2, 11)} | {3 * 2**k for k in range(1, 9)})
+"""Two for each doubling."""
 ENOUGH = 0.99
 PATHS = {"straight": StraightPath(), "blur": BlurPath()}
 METHODS = {"IDGI": (IDGI, important_direction), "IG": (PathIG, riemann)}
@@ -136,12 +137,12 @@ def compare(
                     seen.inputs, baselines, target, n_steps=n, steps="adaptive", internal_batch_size=batch_size
                 )
                 adaptive[n] = cosine(adapted, truth)
-                if n >= 32 and adaptive[n] >= ENOUGH:
+                if n >= 32 and n in COARSE and adaptive[n] >= ENOUGH:
                     break
             yield path_name, name, {**ways, "adaptive": adaptive}
 
 
-def needed(cosines: Cosines, counts: Container[int] = COUNTS) -> float:
+def needed(cosines: Cosines, counts: Container[int]) -> float:
     """Return the least number of steps, of these, from which on the map is near enough to the truth."""
     too_few = [n for n, value in cosines.items() if n in counts and value < ENOUGH]
     return min((n for n in cosines if n in counts and n > max(too_few, default=0)), default=float("inf"))
@@ -182,16 +183,14 @@ def measured(
     return read
 
 
-def print_table(results: dict[tuple[str, str, str], list[dict[str, Cosines]]]) -> None:
+def print_table(results: dict[tuple[str, str, str], list[dict[str, Cosines]]], numbers: Container[int]) -> None:
     titles = ("network", "path", "method", "images", "equal", "adaptive", "fewer by", "after a pilot")
     print(f"| {' | '.join(titles)} | cosine of 16: equal | adaptive |")
     print(f"|{' --- |' * (len(titles) + 2)}")
     for (network, path, method), found in results.items():
-        # Not all were measured with the same numbers of steps.
-        common = set.intersection(*(set(one["equal"]) for one in found))
-        counts = {way: [needed(one[way], common) for one in found] for way in ("equal", "adaptive")}
+        counts = {way: [needed(one[way], numbers) for one in found] for way in ("equal", "adaptive")}
         factors = [a / b for a, b in zip(*counts.values(), strict=True)]
-        pilots = [needed(one["pilot"], common) for one in found if "pilot" in one]
+        pilots = [needed(one["pilot"], numbers) for one in found if "pilot" in one]
         sixteen = [statistics.median(one[way][16] for one in found) for way in counts]
         cells = [network, path, method, str(len(found)), *map(_median, counts.values()), _median(factors, ".1f")]
         cells += [f"{_median(pilots)}, {len(pilots)} images" if pilots else "-"]
@@ -228,11 +227,13 @@ def main(
     every: Annotated[PositiveInt, Parameter(help="Only every so-many-th picture.")] = 1,
     pictures: Annotated[PositiveInt | None, Parameter(help="The first so many of these; all if not given.")] = None,
     results: Annotated[Path | None, Parameter(help="Folder that keeps what each picture gave.")] = None,
+    coarse: Annotated[bool, Parameter(help="Count by two numbers of steps for each doubling, 16, 24, 32 ...")] = False,
     times: Annotated[bool, Parameter(help="Measure processor time too.")] = False,
     device: Annotated[str, Parameter(help="Where the networks run.")] = "cpu",
     batch_size: Annotated[PositiveInt, Parameter(help="Points that go through a network at once.")] = 8,
 ) -> None:
     """Count the evaluations that a map needs with equal and with adaptive steps."""
+    numbers = COARSE if coarse else COUNTS
     found: dict[tuple[str, str, str], list[dict[str, Cosines]]] = defaultdict(list)
     for network in networks:
         images = list(images_for(network, data, every, pictures, device))
@@ -241,10 +242,17 @@ def main(
             for one in measured(file, classifier, seen, target, batch_size):
                 ways = {way: {int(n): x for n, x in one[way].items()} for way in WAYS if way in one}
                 found[network, one["path"], one["method"]].append(ways)
-                print(network, name, one["path"], one["method"], {way: needed(ways[way]) for way in ways}, flush=True)
+                print(
+                    network,
+                    name,
+                    one["path"],
+                    one["method"],
+                    {way: needed(ways[way], numbers) for way in ways},
+                    flush=True,
+                )
         if times:
             print_times(classifier, seen, target)
-    print_table(found)
+    print_table(found, numbers)
 
 
 if __name__ == "__main__":
