@@ -242,14 +242,8 @@ def main(
             for one in measured(file, classifier, seen, target, batch_size):
                 ways = {way: {int(n): x for n, x in one[way].items()} for way in WAYS if way in one}
                 found[network, one["path"], one["method"]].append(ways)
-                print(
-                    network,
-                    name,
-                    one["path"],
-                    one["method"],
-                    {way: needed(ways[way], numbers) for way in ways},
-                    flush=True,
-                )
+                counts = {way: needed(cosines, numbers) for way, cosines in ways.items()}
+                print(network, name, one["path"], one["method"], counts, flush=True)
         if times:
             print_times(classifier, seen, target)
     print_table(found, numbers)
