@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import cv2
 import numpy as np
@@ -23,11 +23,10 @@ from hdr.fusion import moving_share
 from hdr.geometry import inside, pixel_grid
 from hdr.radiometry import GAMMA
 from hdr.registration import CameraMotion, RegistrationError, estimate_motion
+from hdr.settings import Mode
 
 if TYPE_CHECKING:
     from hdr.bracket import Bracket  # calibrated with the help of what is here
-
-Mode = Literal["auto", "on", "off"]
 
 _LARGEST_AT_FULL_RESOLUTION = 6_000_000  # pixels; beyond it displacements are found and kept at half the resolution
 _PATCH, _PATCH_STEP, _DESCENT_STEPS, _REFINEMENTS = 8, 3, 25, 5

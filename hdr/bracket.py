@@ -161,8 +161,6 @@ class Bracket:
         relative = relative_exposures(light[order]).to(ldr.dtype)
         names = [names[index] for index in order.tolist()]
         _check_exposures(relative, names)
-        if check and exposures != "auto":
-            check_exposures(ldr, relative, response, names)
         reference_index = -1 if reference is None else order.tolist().index(reference)
 
         def located(first: Response) -> Tensor:
@@ -172,6 +170,8 @@ class Bracket:
                 warnings.simplefilter("ignore", UserWarning)
                 return factor * align(provisional).displacement
 
+        if check and exposures != "auto":
+            check_exposures(ldr, relative, response, names, located=located)
         calibration = calibrate(ldr, relative, response=response, located=located)
         # Shutters are not exact; but what is merged unchecked by a response that was said is merged as stated.
         if calibration.corrections and (check or response is None):

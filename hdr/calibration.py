@@ -6,7 +6,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -46,6 +46,7 @@ _LEAST_SIMILARITY = 0.42  # of 1500 pairs of different pictures 3 came above it,
 _JUDGED_EV, _FARTHEST_EV = 5.0, 8.0  # farther apart, what both show well is a choice of what moved; or nothing
 _MIDDLE = (0.15, 0.85)
 _COMPARED_SIDE = 40
+_AGREEING_EV, _AGREEING_SHARE = 0.4, 0.5  # of cells, of which most would differ by more if the exposures were others
 _WELL_KNOWN = 0.8  # of the range of values
 _LARGE_DISAGREEMENT = 0.35  # EV
 _LEAST_ERROR, _LARGEST_ERROR = 0.02, 0.25  # EV, of a shutter
@@ -219,7 +220,12 @@ class ExposureFinding:
 
 
 def exposure_findings(
-    ldr: Tensor, exposures: Tensor, response: Response | None = None, names: Sequence[str] | None = None
+    ldr: Tensor,
+    exposures: Tensor,
+    response: Response | None = None,
+    names: Sequence[str] | None = None,
+    *,
+    located: Located | None = None,
 ) -> tuple[ExposureFinding, ...]:
     """Compare the exposures that were stated with the pixels, neighbour by neighbour.
 
@@ -232,6 +238,9 @@ def exposure_findings(
         stated, if all neighbours have about the same factor.
     names
         What to call the pictures.
+    located
+        As for :func:`calibrate`; asked only about what seems to contradict the exposures. Pictures that agree with them
+        where they show the same do not.
 
     Returns
     -------
@@ -260,11 +269,21 @@ def exposure_findings(
     for (a, b), s, m in zip(neighbours, stated, measured, strict=True):
         words = _problem(s, m, contrast, _similarity(cells, a, b, white), bool(torch.equal(ldr[a], ldr[b])))
         findings.append(ExposureFinding((a, b), s, m, f"{called[a]} and {called[b]} {words}" if words else ""))
+    if located is not None and any(finding.problem for finding in findings):
+        moved = Cells.of(ldr, located(response or Response.srgb()))
+        findings = [
+            replace(finding, problem="") if _agree(moved, finding, curve, white) else finding for finding in findings
+        ]
     return tuple(findings)
 
 
 def check_exposures(
-    ldr: Tensor, exposures: Tensor, response: Response | None = None, names: Sequence[str] | None = None
+    ldr: Tensor,
+    exposures: Tensor,
+    response: Response | None = None,
+    names: Sequence[str] | None = None,
+    *,
+    located: Located | None = None,
 ) -> None:
     """Refuse exposures that contradict the pixels; arguments as for :func:`exposure_findings`.
 
@@ -285,7 +304,8 @@ def check_exposures(
     Traceback (most recent call last):
     hdr.calibration.ExposureMismatchError: the exposures contradict the pixels: picture 1 and picture 2 are stated ...
     """
-    problems = [finding.problem for finding in exposure_findings(ldr, exposures, response, names) if finding.problem]
+    findings = exposure_findings(ldr, exposures, response, names, located=located)
+    problems = [finding.problem for finding in findings if finding.problem]
     if problems:
         raise ExposureMismatchError(
             f"the exposures contradict the pixels: {'; '.join(problems)}. Correct --times or --ev, leave out "
@@ -491,6 +511,16 @@ def _measured_ev(cells: Cells, a: int, b: int, curve: Array, white: float) -> fl
     if usable.sum() < _FEWEST_CELLS:
         return math.nan
     return float(np.median(read_off(curve, cells.mean[b][usable]) - read_off(curve, cells.mean[a][usable])))
+
+
+def _agree(moved: Cells, finding: ExposureFinding, curve: Array, white: float) -> bool:
+    """Whether most of what two exposures show well is as many EV apart as stated, looked at where each shows it."""
+    a, b = finding.pictures
+    if not moved.pixels.shape[2] or np.array_equal(moved.pixels[a], moved.pixels[b]):
+        return False
+    usable = _well_exposed(moved, a, b, curve, white)
+    apart = read_off(curve, moved.mean[b][usable]) - read_off(curve, moved.mean[a][usable]) - finding.stated
+    return apart.size >= _FEWEST_CELLS and float((np.abs(apart) < _AGREEING_EV).mean()) > _AGREEING_SHARE
 
 
 def _problem(stated: float, measured: float, contrast: float, similarity: float, identical: bool) -> str:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 import struct
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,20 +22,14 @@ from hdr._avif import with_exif_item
 from hdr._files import check_writable, known_suffix, written_whole
 from hdr.io import PREVIEW_SUFFIXES, check_radiance, write_preview
 from hdr.radiometry import MIDDLE_GREY, REC709, luminance
-from hdr.tonemap import Operator
-
-Transfer = Literal["pq", "hlg"]
-Primaries = Literal["rec2020", "p3", "rec709"]
+from hdr.settings import PQ_PEAK, SDR_WHITE, Operator, Primaries
+from hdr.settings import DisplaySettings as DisplaySettings
 
 PICTURE_SUFFIXES = (*PREVIEW_SUFFIXES, ".avif")
-
-SDR_WHITE = 203.0
-"""Luminance of diffuse white, in candela per square metre (BT.2408)."""
 
 HLG_PEAK = 1000.0
 """Luminance of the display that HLG's system gamma of 1.2 is meant for (BT.2100)."""
 
-_PQ_PEAK = 10_000.0
 _BLACK = 1e-6
 _SMALLEST_SIDE = 8  # of what libultrahdr encodes
 _WHITE = REC709[6:]
@@ -45,53 +38,6 @@ _CHROMATICITIES: dict[Primaries, tuple[float, ...]] = {
     "p3": (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, *_WHITE),
     "rec2020": (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, *_WHITE),
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class DisplaySettings:
-    """How radiance becomes the light of a display, and how that is encoded.
-
-    Parameters
-    ----------
-    brightness
-        EV by which the image is brighter than one whose average is middle grey.
-    peak
-        Luminance of the brightest light that the file holds, in candela per square metre, 203 to 10000; with HLG 1000.
-    transfer
-        Of AVIF: pq, absolute, or hlg, relative to the display.
-    primaries
-        Of AVIF: rec2020, p3 or rec709.
-    bits
-        Of AVIF: 10 or 12 for a channel.
-    quality
-        Of JPEG and AVIF, 1 to 100.
-    """
-
-    brightness: float = 0.0
-    peak: float = 1000.0
-    transfer: Transfer = "pq"
-    primaries: Primaries = "rec2020"
-    bits: Literal[10, 12] = 10
-    quality: int = 95
-
-    def __post_init__(self) -> None:
-        if not abs(self.brightness) <= 20:  # also refuses NaN
-            raise ValueError(f"brightness is in EV, within -20 and 20; got {self.brightness}")
-        if not SDR_WHITE <= self.peak <= _PQ_PEAK:
-            raise ValueError(
-                f"peak is a luminance from {SDR_WHITE:g} (diffuse white) to {_PQ_PEAK:g} cd/m^2, got {self.peak}"
-            )
-        if (
-            self.transfer not in get_args(Transfer)
-            or self.primaries not in _CHROMATICITIES
-            or self.bits not in (10, 12)
-        ):
-            raise ValueError(
-                "transfer must be pq or hlg, primaries rec2020, p3 or rec709, bits 10 or 12; got "
-                f"{self.transfer!r}, {self.primaries!r}, {self.bits!r}"
-            )
-        if not 1 <= self.quality <= 100:
-            raise ValueError(f"quality is from 1 to 100, got {self.quality}")
 
 
 def check_picture(path: str | os.PathLike[str], gain_map: bool = False, *, overwrite: bool = False) -> None:
@@ -204,7 +150,7 @@ def pq(luminance: Tensor) -> Tensor:
     >>> pq(torch.tensor([0.0, 203.0, 10_000.0]))
     tensor([0.0000, 0.5807, 1.0000])
     """
-    y = (luminance / _PQ_PEAK).clamp(0, 1) ** (2610 / 16384)
+    y = (luminance / PQ_PEAK).clamp(0, 1) ** (2610 / 16384)
     signal: Tensor = ((3424 / 4096 + 2413 / 128 * y) / (1 + 2392 / 128 * y)) ** (2523 / 32)
     return torch.where(luminance > 0, signal, torch.zeros_like(signal))
 

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from hdr._files import check_folder, check_writable, written_whole
 from hdr.baselines import BASELINES, reference_only, weighted_merge
-from hdr.bracket import Bracket
 from hdr.delivery import write_picture
 from hdr.evaluation import OURS, UNTRAINED, Case, Score, measure_against, score
 from hdr.io import write_radiance
@@ -93,8 +92,9 @@ def draw_comparison(scene: DynamicScene, merged: Tensor, scores: list[Score]) ->
     halves: Any = figure.subfigures(2, 1, height_ratios=[11.2, 2.0])
     pictures, numbers = halves
     panels = pictures.subplots(3, 3)
-    for panel, picture, title in zip(panels[0], scene.bracket.ldr, _input_titles(scene.bracket), strict=True):
-        _show(panel, picture, title)
+    names = ("Short exposure", "Reference", "Long exposure")
+    for panel, picture, name, t in zip(panels[0], scene.bracket.ldr, names, scene.bracket.exposures, strict=True):
+        _show(panel, picture, f"{name}, {float(t):.3g} t")
     shown = {"Weighted merge, with ghosts": ghosts, f"Merged by {OURS}": merged, "Ground truth": truth}
     for panel, (title, radiance) in zip(panels[1], shown.items(), strict=True):
         _show(panel, tonemap(radiance.clamp(0.0, 1.0)), title)
@@ -104,11 +104,6 @@ def draw_comparison(scene: DynamicScene, merged: Tensor, scores: list[Score]) ->
     pictures.colorbar(image, ax=panels[2].tolist(), extend="max")
     _write_table(numbers.subplots(), scores)
     return figure
-
-
-def _input_titles(bracket: Bracket) -> list[str]:
-    names = ("Short exposure", "Reference", "Long exposure")
-    return [f"{name}, {float(t):.3g} t" for name, t in zip(names, bracket.exposures, strict=True)]
 
 
 def _show(panel: Any, picture: Tensor, title: str) -> None:

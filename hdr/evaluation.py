@@ -10,10 +10,11 @@ from torch import Tensor
 from hdr.baselines import BASELINES
 from hdr.bracket import Bracket
 from hdr.data.sample import HdrSample, calibration_of
-from hdr.data.source import Cameras, open_scenes
+from hdr.data.source import open_scenes
 from hdr.data.still import StillBrackets, StillScene, score_still
 from hdr.merge import Merger
 from hdr.metrics import evaluate
+from hdr.settings import Cameras
 
 OURS = "HDR-GAN"
 UNTRAINED = "untrained generator"

@@ -13,11 +13,9 @@ from PIL import ExifTags
 from hdr.bracket import SMALLEST_RATIO
 from hdr.exposure import CameraSettings, read_camera_settings, settings_of
 from hdr.io import HEIF_SUFFIXES, RAW_SUFFIXES, damage_reported, is_raw, opened_image
+from hdr.settings import LARGEST_GAP
 
 PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".avif", *HEIF_SUFFIXES, *RAW_SUFFIXES)
-
-LARGEST_GAP = 3.0
-"""Seconds from the end of one exposure to the next within a bracket, by default."""
 
 _BASE = ExifTags.Base
 
@@ -151,7 +149,7 @@ def find_brackets(
         if progress is not None:
             progress()
     shots.sort(key=lambda shot: (shot.camera, shot.taken is None, shot.taken or datetime.min, _by_name(shot.path)))
-    runs = _counted_off(shots, group) if group else _split(shots, timedelta(seconds=gap))
+    runs = _runs(shots, group, timedelta(seconds=gap))
     runs.sort(key=lambda run: (run[0].taken is None, run[0].taken or datetime.min, _by_name(run[0].path)))
     return Contents(tuple(_named(runs, group)), unreadable, tuple(left_out))
 
@@ -204,10 +202,15 @@ def _photographs(folder: Path, exclude: Path | None) -> tuple[list[Path], list[P
     return [path for path in found if path not in set(left_out)], left_out
 
 
-def _split(shots: Sequence[Shot], gap: timedelta) -> list[list[Shot]]:
+def _runs(shots: Sequence[Shot], count: int | None, gap: timedelta) -> list[list[Shot]]:
+    """Take apart what lies in order: counted off, or where time and exposures tell that another bracket begins."""
     runs: list[list[Shot]] = []
     for shot in shots:
-        if not runs or _begins_anew(runs[-1], shot, gap):
+        if (
+            not runs
+            or _is_of_another_kind(runs[-1][-1], shot)
+            or (len(runs[-1]) == count if count else _begins_anew(runs[-1], shot, gap))
+        ):
             runs.append([])
         runs[-1].append(shot)
     return runs
@@ -215,8 +218,6 @@ def _split(shots: Sequence[Shot], gap: timedelta) -> list[list[Shot]]:
 
 def _begins_anew(run: list[Shot], shot: Shot, gap: timedelta) -> bool:
     last = run[-1]
-    if _is_of_another_kind(last, shot):
-        return True
     if last.taken is not None and shot.taken is not None:
         # Cameras write down whole seconds: up to one of them is rounding.
         end = last.taken + timedelta(seconds=last.settings.time or 0.0)
@@ -225,26 +226,15 @@ def _begins_anew(run: list[Shot], shot: Shot, gap: timedelta) -> bool:
     exposures = [one.exposure for one in run]
     if shot.exposure is None or None in exposures:
         return False  # without exposures only time tells
-    return any(_are_equal(shot.exposure, exposure) for exposure in exposures if exposure is not None)
+    # An exposure that the run has already begins the next one; what differs by less than two exposures do is the same.
+    pairs = [(shot.exposure, exposure) for exposure in exposures if exposure is not None]
+    return any(max(pair) < SMALLEST_RATIO * min(pair) for pair in pairs)
 
 
 def _is_of_another_kind(one: Shot, other: Shot) -> bool:
     if one.camera != other.camera or is_raw(one.path) != is_raw(other.path):
         return True
     return one.size is not None and other.size is not None and sorted(one.size) != sorted(other.size)
-
-
-def _are_equal(one: float, other: float) -> bool:
-    return max(one, other) < SMALLEST_RATIO * min(one, other)
-
-
-def _counted_off(shots: Sequence[Shot], count: int) -> list[list[Shot]]:
-    runs: list[list[Shot]] = []
-    for shot in shots:
-        if not runs or len(runs[-1]) == count or _is_of_another_kind(runs[-1][-1], shot):
-            runs.append([])
-        runs[-1].append(shot)
-    return runs
 
 
 def _named(runs: Iterable[Sequence[Shot]], count: int | None) -> Iterable[ShotGroup]:

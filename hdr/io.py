@@ -24,7 +24,8 @@ from torch import Tensor
 
 from hdr._files import known_suffix, written_whole
 from hdr.radiometry import REC709
-from hdr.tonemap import Operator, tonemap
+from hdr.settings import Operator
+from hdr.tonemap import tonemap
 
 RADIANCE_SUFFIXES = (".hdr", ".exr")
 PREVIEW_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")

@@ -7,20 +7,19 @@ import math
 import os
 from collections.abc import Iterator
 from itertools import product
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from hdr.alignment import Alignment, Mode, align
+from hdr.alignment import Alignment, align
 from hdr.bracket import Bracket
 from hdr.fusion import observe, physical_merge, unexplained_variance
 from hdr.nn.generator import SMALLEST_SIDE, Generator
 from hdr.radiometry import inverse_mu_law
+from hdr.settings import Mode, Precision
 from hdr.weights import load_generator
-
-Precision = Literal["float32", "bfloat16", "float16"]
 
 BLEND = 32
 """Pixels over which one tile fades into the next."""

@@ -31,7 +31,8 @@ from hdr.exposure_map import draw_exposure_map
 from hdr.io import check_radiance
 from hdr.merge import MergedBracket
 from hdr.radiometry import GAMMA, MIDDLE_GREY
-from hdr.tonemap import Operator, tonemap
+from hdr.settings import Operator
+from hdr.tonemap import tonemap
 
 REPORT_SUFFIXES = (".html",)
 LONGEST_SIDE = 1024

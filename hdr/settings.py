@@ -1,9 +1,83 @@
-"""What can be set, each option once: the fields are the options of ``hdr train``, the docstrings are its help."""
+"""What can be set, each option once: fields are options of the commands, docstrings their help, types what is allowed.
+
+Nothing that computes is imported here, so that help is quick.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+Mode = Literal["auto", "on", "off"]
+"""Of the alignment."""
+
+Precision = Literal["float32", "bfloat16", "float16"]
+"""Of what convolutions compute in."""
+
+Operator = Literal["reinhard", "mu-law", "local"]
+"""Of tone mapping."""
+
+Cameras = Literal["estimated", "misjudged"]
+"""What is known of the cameras of synthetic scenes."""
+
+Transfer = Literal["pq", "hlg"]
+Primaries = Literal["rec2020", "p3", "rec709"]
+
+LARGEST_GAP = 3.0
+"""Seconds from the end of one exposure to the next within a bracket, by default."""
+
+SDR_WHITE = 203.0
+"""Luminance of diffuse white, in candela per square metre (BT.2408)."""
+
+PQ_PEAK = 10_000.0
+"""The largest luminance that PQ encodes (BT.2100)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DisplaySettings:
+    """How radiance becomes the light of a display, and how that is encoded.
+
+    Parameters
+    ----------
+    brightness
+        EV by which the image is brighter than one whose average is middle grey.
+    peak
+        Luminance of the brightest light that the file holds, in candela per square metre, 203 to 10000; with HLG 1000.
+    transfer
+        Of AVIF: pq, absolute, or hlg, relative to the display.
+    primaries
+        Of AVIF: rec2020, p3 or rec709.
+    bits
+        Of AVIF: 10 or 12 for a channel.
+    quality
+        Of JPEG and AVIF, 1 to 100.
+    """
+
+    brightness: float = 0.0
+    peak: float = 1000.0
+    transfer: Transfer = "pq"
+    primaries: Primaries = "rec2020"
+    bits: Literal[10, 12] = 10
+    quality: int = 95
+
+    def __post_init__(self) -> None:
+        if not abs(self.brightness) <= 20:  # also refuses NaN
+            raise ValueError(f"brightness is in EV, within -20 and 20; got {self.brightness}")
+        if not SDR_WHITE <= self.peak <= PQ_PEAK:
+            raise ValueError(
+                f"peak is a luminance from {SDR_WHITE:g} (diffuse white) to {PQ_PEAK:g} cd/m^2, got {self.peak}"
+            )
+        if (
+            self.transfer not in get_args(Transfer)
+            or self.primaries not in get_args(Primaries)
+            or self.bits not in (10, 12)
+        ):
+            raise ValueError(
+                "transfer must be pq or hlg, primaries rec2020, p3 or rec709, bits 10 or 12; got "
+                f"{self.transfer!r}, {self.primaries!r}, {self.bits!r}"
+            )
+        if not 1 <= self.quality <= 100:
+            raise ValueError(f"quality is from 1 to 100, got {self.quality}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +10,7 @@ from kornia.filters import guided_blur
 from torch import Tensor
 
 from hdr.radiometry import GAMMA, MIDDLE_GREY, MU, luminance, mu_law
-
-Operator = Literal["reinhard", "mu-law", "local"]
+from hdr.settings import Operator
 
 _BLACK = 1e-6  # keeps the logarithm of black finite
 _RADIUS = 8  # of the window for the base, in pixels of a picture that is reduced to 400 to 800

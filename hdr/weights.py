@@ -62,7 +62,8 @@ def load_generator(weights: str | os.PathLike[str], preset: str | None = None) -
         generator = _build(path, metadata)
         expected = generator.config if preset is None else Generator.from_preset(preset).config
     if generator.config != expected:
-        raise ValueError(f"{path}: weights of {_describe(metadata)}, but {preset!r} was asked for; give weights of it")
+        made_for = metadata.get("preset", "custom")
+        raise ValueError(f"{path}: weights of preset {made_for!r}, but {preset!r} was asked for; give weights of it")
     _check_tensors(path, generator, tensors)
     generator.load_state_dict(tensors)
     return generator.requires_grad_(False).eval()
@@ -176,7 +177,3 @@ def _check_tensors(path: Path, generator: Generator, tensors: dict[str, Tensor])
     broken = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if broken:
         raise ValueError(f"{path}: {len(broken)} tensors hold NaN or infinity, first {broken[0]!r}")
-
-
-def _describe(metadata: dict[str, str]) -> str:
-    return f"preset {metadata.get('preset', 'custom')!r}"

@@ -6,7 +6,6 @@ from captum_ext._lazy import lazy_names
 
 if TYPE_CHECKING:
     from captum_ext.attr._common.blur import blur_within_borders
-    from captum_ext.classifiers.baselines import image_baseline
     from captum_ext.classifiers.choices import ImageBaseline, Output
     from captum_ext.classifiers.digits import Digits, scanned_digits, train_classifier
     from captum_ext.classifiers.efficientnets import efficientnet_lite
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     )
     from captum_ext.classifiers.outputs import Logits, ModelError, Probabilities
     from captum_ext.classifiers.photograph import Photograph, photographs
-    from captum_ext.classifiers.seen_images import SeenImage, seen_image
+    from captum_ext.classifiers.seen_images import SeenImage, image_baseline, seen_image
     from captum_ext.classifiers.weights import WeightsFileError, load_weights
 
 __all__ = [
@@ -54,7 +53,6 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "captum_ext.attr._common.blur": ("blur_within_borders",),
-        "baselines": ("image_baseline",),
         "choices": (
             "ImageBaseline",
             "Output",
@@ -87,6 +85,7 @@ __getattr__, __dir__ = lazy_names(
         ),
         "seen_images": (
             "SeenImage",
+            "image_baseline",
             "seen_image",
         ),
         "weights": (

@@ -48,7 +48,14 @@ def read_image(path: Path) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                _check_size(path, image.size)
+                width, height = image.size
+                if max(image.size) > MAX_ASPECT_RATIO * min(
+                    image.size
+                ):  # of a line no resized picture has anything left
+                    raise ImageFileError(
+                        f"{path}: is {width} x {height} pixels; sides may differ by a factor of {MAX_ASPECT_RATIO} at "
+                        "most, crop it first."
+                    )
                 return _to_rgb(path, ImageOps.exif_transpose(image))
     except FileNotFoundError:
         raise ImageFileError(f"{path}: there is no such file.") from None
@@ -63,15 +70,6 @@ def read_image(path: Path) -> Image.Image:
         raise
     except (OSError, SyntaxError, EOFError, ValueError, struct.error, zlib.error) as error:  # all of Pillow's own
         raise ImageFileError(f"{path}: cannot be read: {error}.") from error
-
-
-def _check_size(path: Path, size: tuple[int, int]) -> None:
-    shorter, longer = min(size), max(size)
-    if longer > MAX_ASPECT_RATIO * shorter:
-        raise ImageFileError(
-            f"{path}: is {size[0]} x {size[1]} pixels; sides may differ by a factor of {MAX_ASPECT_RATIO} at most, "
-            "crop it first."
-        )
 
 
 def _to_rgb(path: Path, image: Image.Image) -> Image.Image:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from captum_ext._errors import InvalidArgumentError, described
 from captum_ext.classifiers import Classifier, ImageBaseline, Probabilities, SeenImage, image_baseline
 from captum_ext.evaluation.settings import EvaluationSettings, HiddenPixels, Importance
+from captum_ext.methods.names import chosen, own_name
 from captum_ext.metrics import InformationCurve, ScoreCurves, deletion, insertion, perturbation
 from captum_ext.metrics.image_information import SMALLEST_SIDE_MS_SSIM, Information
 from captum_ext.metrics.information_curves import (
@@ -127,15 +128,7 @@ def chosen_metrics(given: GivenMetrics) -> dict[str, Metric]:
     >>> chosen_metrics(["insertion", "sic"])["sic"].title
     'SIC'
     """
-    pairs = given.items() if isinstance(given, Mapping) else [(None, metric) for metric in given]
-    found: dict[str, Metric] = {}
-    for name, metric in pairs:
-        own, resolved = _named(name, metric)
-        if found.setdefault(own, resolved) != resolved:
-            raise InvalidArgumentError(f"two metrics are called {own!r}: give a mapping from names to metrics.")
-    if not found:
-        raise InvalidArgumentError(f"no metric was given: known are {', '.join(METRICS)}.")
-    return found
+    return chosen(given, _named, "metric", METRICS)
 
 
 def _named(name: str | None, metric: str | Metric | MetricFunction) -> tuple[str, Metric]:
@@ -145,11 +138,7 @@ def _named(name: str | None, metric: str | Metric | MetricFunction) -> tuple[str
         return name or metric, METRICS[metric]
     if isinstance(metric, Metric):
         return name or metric.title, metric
-    own = str(name or getattr(metric, "__name__", type(metric).__name__))
-    if not callable(metric) or own == "<lambda>":
-        raise InvalidArgumentError(
-            f"metric {metric!r} was given: give a name, a Metric, or a function, in a mapping where it has no name."
-        )
+    own = own_name(name, metric, "metric", "a Metric")
     return own, Metric(own, function=metric)
 
 

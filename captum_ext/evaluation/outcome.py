@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
 from captum_ext._files import atomic_write
 from captum_ext.evaluation.dataset import FIGURES
-from captum_ext.evaluation.figures import MEANS, curves_figure, write_figure
-from captum_ext.evaluation.measures import Metric
+from captum_ext.evaluation.measures import INFORMATION_CURVES, Metric
 from captum_ext.evaluation.report import REPORT, Findings, write_report
 from captum_ext.evaluation.settings import EvaluationSettings
 from captum_ext.evaluation.store import ResultStore
 from captum_ext.evaluation.summary import summarize
 from captum_ext.evaluation.table import Curves, CurvesFile, curves_of, table, write_csv
 from captum_ext.methods import Method
+from captum_ext.plot import information_curves_figure, score_curves_figure
 from captum_ext.plot.means import means_figure
 
 RESULTS = "results.csv"
 SUMMARY = "summary.csv"
 CURVES = "curves"
+MEANS = "means"
 MOST_NUMBERS_DRAWN = 2_000_000
 """Of more numbers, the curves of some images, spread over all, are drawn: their bands would take hours."""
 
@@ -157,3 +161,33 @@ def _means(
         panels[metric.title] = rows[["mean", "low", "high"]].to_numpy(dtype=np.float64)
         directions[metric.title] = metric.higher_is_better
     return [method.title for method in methods.values()], panels, directions
+
+
+def write_figure(directory: Path, name: str, figure: Figure) -> bytes:
+    """Write ``figures/NAME.png`` and ``.pdf``, and return the PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    with atomic_write(directory / FIGURES / f"{name}.png") as file:
+        file.write(buffer.getvalue())
+    with atomic_write(directory / FIGURES / f"{name}.pdf") as file:
+        figure.savefig(file, format="pdf")
+    return buffer.getvalue()
+
+
+def curves_figure(metric: str, title: str, curves: Mapping[str, Curves], seed: int = 0) -> Figure:
+    """Draw every method's curves of one metric.
+
+    Parameters
+    ----------
+    metric
+        Its name.
+    title
+        Above everything.
+    curves
+        From a method's title to shape (N, points), N at least 1.
+    seed
+        Of the bands.
+    """
+    if metric in INFORMATION_CURVES:
+        return information_curves_figure(curves, which=INFORMATION_CURVES[metric], title=title, seed=seed)
+    return score_curves_figure(curves, title=title, seed=seed)

@@ -229,7 +229,9 @@ class ResultStore:
         try:
             record = json.loads(line)
             image, method = str(record["image"]), str(record.get("method", ""))
-            has_failed = _has_failed(record)
+            # The image itself, or one metric of it.
+            found = record.get("metrics", {}).values()
+            has_failed = record.get("error") is not None or any("failed" in of_metric for of_metric in found)
         except (ValueError, KeyError, TypeError, AttributeError):
             warnings.warn(
                 f"{path}: the line at byte {place[0]} is damaged and counts as missing, so it is computed again.",
@@ -313,7 +315,3 @@ class ResultStore:
         """Close the files that are read."""
         while self._open:
             self._open.popitem()[1].close()
-
-
-def _has_failed(record: Record) -> bool:
-    return record.get("error") is not None or any("failed" in found for found in record.get("metrics", {}).values())

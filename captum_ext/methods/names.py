@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from captum.attr import Attribution, InputXGradient, IntegratedGradients, Saliency
 from torch import Tensor, nn
@@ -239,17 +239,7 @@ def chosen_methods(given: GivenMethods) -> dict[str, Method]:
     >>> list(chosen_methods(["ig", "gradcam:layer4", grey]))
     ['ig', 'gradcam:layer4', 'grey']
     """
-    pairs = given.items() if isinstance(given, Mapping) else [(None, method) for method in given]
-    found: dict[str, Method] = {}
-    meant: dict[str, object] = {}
-    for name, method in pairs:
-        own, resolved = _resolved(name, method)
-        if meant.setdefault(own, method) != method:
-            raise InvalidArgumentError(f"two methods are called {own!r}: give a mapping from names to methods.")
-        found[own] = resolved
-    if not found:
-        raise InvalidArgumentError(f"no method was given: known are {', '.join(METHODS)}, gradcam:LAYER.")
-    return found
+    return chosen(given, _resolved, "method", [*METHODS, "gradcam:LAYER"])
 
 
 def _resolved(name: str | None, method: str | GivenMethod) -> tuple[str, Method]:
@@ -257,13 +247,55 @@ def _resolved(name: str | None, method: str | GivenMethod) -> tuple[str, Method]
         return name or method, method_named(method)
     if isinstance(method, Method):
         return name or method.title, method
-    own = str(name or getattr(method, "__name__", type(method).__name__))
-    if not callable(method) or own == "<lambda>":
-        raise InvalidArgumentError(
-            f"method {method!r} was given: give a name, a class of Captum's kind, a Method, or a function, in a "
-            "mapping where it has no name."
-        )
+    own = own_name(name, method, "method", "a class of Captum's kind, a Method")
     if isinstance(method, type) and issubclass(method, Attribution):
         return own, Method(own, method, is_complete=False)
     function: Callable[..., Tensor] = method
     return own, Method(own, lambda model: SimpleNamespace(attribute=partial(function, model)), is_complete=False)
+
+
+Chosen = TypeVar("Chosen")
+
+
+def chosen(
+    given: Iterable[Any], resolve: Callable[[str | None, Any], tuple[str, Chosen]], what: str, known: Iterable[str]
+) -> dict[str, Chosen]:
+    """Return by name what was chosen of one kind, of methods or metrics.
+
+    Parameters
+    ----------
+    given
+        A sequence, or a mapping from names of one's choice.
+    resolve
+        From that name, None in a sequence, and what was given, to its name and what it stands for.
+    what
+        The kind.
+    known
+        Names that may be given.
+
+    Raises
+    ------
+    InvalidArgumentError
+        There is none, or a name has two meanings.
+    """
+    pairs = given.items() if isinstance(given, Mapping) else [(None, one) for one in given]
+    found: dict[str, Chosen] = {}
+    meant: dict[str, object] = {}
+    for name, one in pairs:
+        own, resolved = resolve(name, one)
+        if meant.setdefault(own, one) != one:
+            raise InvalidArgumentError(f"two {what}s are called {own!r}: give a mapping from names to {what}s.")
+        found[own] = resolved
+    if not found:
+        raise InvalidArgumentError(f"no {what} was given: known are {', '.join(known)}.")
+    return found
+
+
+def own_name(name: str | None, given: object, what: str, allowed: str) -> str:
+    """Return the name of a function or class of a person's own, or raise `InvalidArgumentError` if it has none."""
+    own = str(name or getattr(given, "__name__", type(given).__name__))
+    if not callable(given) or own == "<lambda>":
+        raise InvalidArgumentError(
+            f"{what} {given!r} was given: give a name, {allowed}, or a function, in a mapping where it has no name."
+        )
+    return own

@@ -174,7 +174,10 @@ def attribution_grid(
         draw_image(grid[0, column], pixels, labels[column] if labels else "")
         for axes, attribution in zip(grid[1:, column], attributions.values(), strict=True):
             draw_map(axes, scaled_map(attribution[column], percentile))
-            _draw_outlines(axes, pixels)
+            # Outlines of the image, without which nobody sees where on it a map is bright.
+            grey = pixels.mean(2)
+            if grey.min() < 0.5 < grey.max():
+                axes.contour(grey, levels=(0.5,), colors="white", linewidths=0.8, alpha=0.8)
     for axes, name in zip(grid[:, 0], ("input", *attributions), strict=True):
         axes.set_ylabel(name, fontsize=9)
     if title:
@@ -275,12 +278,6 @@ def _draw_with_captum(axes: Axes, scaled: ScaledMap, pixels: Array | None, metho
         alpha_overlay=alpha,
         use_pyplot=False,
     )
-
-
-def _draw_outlines(axes: Axes, pixels: Array) -> None:
-    grey = pixels.mean(2)
-    if grey.min() < 0.5 < grey.max():
-        axes.contour(grey, levels=(0.5,), colors="white", linewidths=0.8, alpha=0.8)
 
 
 def _draw_scale(axes: Axes, percentile: float) -> None:

@@ -1,4 +1,4 @@
-"""One bracket of files to radiance and pictures: the settings, and the work."""
+"""One bracket of files to radiance and pictures."""
 
 from __future__ import annotations
 
@@ -6,187 +6,70 @@ import ctypes
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from cyclopts import Parameter
 
 from hdr._files import check_writable
-from hdr.alignment import Mode
 from hdr.bracket import Bracket
-from hdr.cli._console import Flag
-from hdr.delivery import DisplaySettings, check_picture, write_picture
+from hdr.cli._settings import BracketSettings, OutputSettings
+from hdr.delivery import check_picture, write_picture
 from hdr.exif import carried_exif
 from hdr.exposure import parse_numbers, read_camera_settings
 from hdr.exposure_map import draw_exposure_map
 from hdr.io import PREVIEW_SUFFIXES, RADIANCE_SUFFIXES, write_image, write_radiance
-from hdr.merge import MergedBracket, Merger, Precision
+from hdr.merge import MergedBracket, Merger
 from hdr.raw import RawSettings
 from hdr.report import REPORT_SUFFIXES, write_report
 from hdr.response import Response
-from hdr.tonemap import Operator
+from hdr.settings import DisplaySettings
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
-@dataclass(frozen=True, kw_only=True)
-class MergerSettings:
-    """What merges, and where.
-
-    Parameters
-    ----------
-    weights
-        Bundled preset, a .safetensors file, or none for the physical merge without a network.
-    device
-        auto, cpu, cuda, cuda:1, ...
-    tile
-        Pixels by which tiles advance; larger is faster and takes more memory.
-    overlap
-        Pixels that tiles share; by default what the network sees. Less is faster.
-    precision
-        What convolutions compute in.
-    """
-
-    weights: str = "small"
-    device: str = "auto"
-    tile: int = 768
-    overlap: int | None = None
-    precision: Precision = "float32"
-
-    def merger(self) -> Merger:
-        """Make the merger."""
-        return Merger(self.weights, self.device, self.tile, self.overlap, self.precision)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BracketSettings:
-    """How the exposures are read.
-
-    Parameters
-    ----------
-    times
-        Exposure times in seconds, as 1/60,1/15,1/4. Without times, --ev or --exposures, EXIF tells them.
-    ev
-        Exposure values in EV, as -2,0,2; or auto, which estimates them from the pixels.
-    exposures
-        Text file with one EV a line, in the order of the images.
-    response
-        The camera's: auto (estimated from 8-bit files; 16-bit ones are taken as gamma 2.2, camera raw as linear), srgb,
-        linear (raw that was developed elsewhere), gamma:2.2, or a file that --save-response wrote.
-    reference
-        Which image, counted from 1 as given, shows the instant that is wanted; by default the middle exposure.
-    wb
-        White balance of camera raw, one for all exposures: camera (as shot by the reference), daylight, auto, or three
-        factors R,G,B.
-    half_size
-        Develop camera raw at half the size, one pixel for four of the sensor.
-    white_level
-        Of 16-bit files, the level that is white; by default 65535, or 1023, 4095 or 16383 where the values end there.
-    """
-
-    times: str | None = None
-    ev: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
-    exposures: Path | None = None
-    response: str = "auto"
-    reference: int | None = None
-    wb: str = "camera"
-    half_size: Flag = False
-    white_level: int | None = None
-
-    def bracket(self, images: list[Path], *, check: bool) -> Bracket:
-        """Read the bracket; ``check`` refuses exposures that contradict the pixels."""
-        if self.reference is not None and not 1 <= self.reference <= len(images):
-            raise ValueError(f"--reference must be from 1 to {len(images)}, the number of images; got {self.reference}")
-        response: Response | Literal["auto"] = "auto" if self.response == "auto" else Response.parse(self.response)
-        values = "auto" if self.ev == "auto" else None if self.ev is None else parse_numbers(self.ev)
-        return Bracket.from_files(
-            images,
-            exposure_times=None if self.times is None else parse_numbers(self.times),
-            exposure_values=values,  # type: ignore[arg-type]
-            exposure_file=self.exposures,
-            response=response,
-            reference=None if self.reference is None else self.reference - 1,
-            check=check,
-            raw=RawSettings.parse(self.wb, self.half_size),
-            white_level=self.white_level,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutputSettings:
-    """What is made of the exposures, and what is written besides the radiance.
-
-    Parameters
-    ----------
-    align
-        auto follows the camera and what moved; on fails where the camera's motion cannot be told; off takes the images
-        as they lie.
-    crop
-        Cut to what all exposures saw.
-    half
-        16-bit float in the .exr file: half the size.
-    preview
-        Picture to look at: tone-mapped .jpg, .png or 16-bit .tif; or HDR as .avif. Of a folder: jpg, png, tif or avif.
-    operator
-        Tone mapping of the preview; local keeps the contrast of small things and opens shadows.
-    gain_map
-        Make the preview, a .jpg, one that new displays show as HDR and old ones as it is (Ultra HDR).
-    exposure_map
-        Picture of which exposure made which pixel: .jpg, .png or .tif.
-    report
-        Page about the bracket, .html: exposures, the result under an exposure slider, what was estimated, all notes.
-    save_response
-        File for the camera's response, to be given as --response another time.
-    force
-        Replace existing files.
-    """
-
-    align: Mode = "auto"
-    crop: Flag = False
-    half: Flag = False
-    preview: Path | None = None
-    operator: Operator = "reinhard"
-    gain_map: Flag = False
-    exposure_map: Path | None = None
-    report: Path | None = None
-    save_response: Path | None = None
-    force: Flag = False
-
-    def check(self, images: list[Path], out: Path) -> None:
-        """Raise now, before the work, what writing would."""
-        if self.gain_map and self.preview is None:
-            raise ValueError("--gain-map is of the preview; name a .jpg file with --preview")
-        if self.half and out.suffix.lower() == ".hdr":
-            raise ValueError(f"{out}: only .exr files hold 16-bit float; leave --half out")
-        check_writable(out, overwrite=self.force, suffixes=RADIANCE_SUFFIXES)
-        if self.preview is not None:
-            check_picture(self.preview, self.gain_map, overwrite=self.force)
-        if self.exposure_map is not None:
-            check_writable(self.exposure_map, overwrite=self.force, suffixes=PREVIEW_SUFFIXES)
-        if self.report is not None:
-            check_writable(self.report, overwrite=self.force, suffixes=REPORT_SUFFIXES)
-        if self.save_response is not None:
-            check_writable(self.save_response, overwrite=self.force, suffixes=(".json",))
-        read = {image.resolve() for image in images}
-        written = [path.resolve() for path in self.written(out)]
-        for path in written:
-            if path in read:
-                raise ValueError(f"{path} is one of the images to merge; choose another name")
-            if written.count(path) > 1:
-                raise ValueError(f"{path} is named for two outputs; choose another name")
-
-    def written(self, out: Path) -> list[Path]:
-        """All files that are written."""
-        named = (out, self.preview, self.exposure_map, self.report, self.save_response)
-        return [path for path in named if path is not None]
+def check_output(output: OutputSettings, images: list[Path], out: Path) -> None:
+    """Raise now, before the work, what writing would."""
+    if output.gain_map and output.preview is None:
+        raise ValueError("--gain-map is of the preview; name a .jpg file with --preview")
+    if output.half and out.suffix.lower() == ".hdr":
+        raise ValueError(f"{out}: only .exr files hold 16-bit float; leave --half out")
+    check_writable(out, overwrite=output.force, suffixes=RADIANCE_SUFFIXES)
+    if output.preview is not None:
+        check_picture(output.preview, output.gain_map, overwrite=output.force)
+    if output.exposure_map is not None:
+        check_writable(output.exposure_map, overwrite=output.force, suffixes=PREVIEW_SUFFIXES)
+    if output.report is not None:
+        check_writable(output.report, overwrite=output.force, suffixes=REPORT_SUFFIXES)
+    if output.save_response is not None:
+        check_writable(output.save_response, overwrite=output.force, suffixes=(".json",))
+    read = {image.resolve() for image in images}
+    written = [path.resolve() for path in output.written(out)]
+    for path in written:
+        if path in read:
+            raise ValueError(f"{path} is one of the images to merge; choose another name")
+        if written.count(path) > 1:
+            raise ValueError(f"{path} is named for two outputs; choose another name")
 
 
 def read_bracket(images: list[Path], reading: BracketSettings, output: OutputSettings) -> Bracket:
     """Read what is to be merged."""
-    # Images of different scenes are merged where alignment and estimation are both left out: someone knows better.
-    return reading.bracket(images, check=not (output.align == "off" and reading.response != "auto"))
+    if reading.reference is not None and not 1 <= reading.reference <= len(images):
+        raise ValueError(f"--reference must be from 1 to {len(images)}, the number of images; got {reading.reference}")
+    response: Response | Literal["auto"] = "auto" if reading.response == "auto" else Response.parse(reading.response)
+    values = "auto" if reading.ev == "auto" else None if reading.ev is None else parse_numbers(reading.ev)
+    return Bracket.from_files(
+        images,
+        exposure_times=None if reading.times is None else parse_numbers(reading.times),
+        exposure_values=values,  # type: ignore[arg-type]
+        exposure_file=reading.exposures,
+        response=response,
+        reference=None if reading.reference is None else reading.reference - 1,
+        # Images of different scenes are merged where alignment and estimation are both left out: someone knows better.
+        check=not (output.align == "off" and reading.response != "auto"),
+        raw=RawSettings.parse(reading.wb, reading.half_size),
+        white_level=reading.white_level,
+    )
 
 
 def merge_bracket(

@@ -9,50 +9,20 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, 
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
 from tqdm import tqdm
 
 from hdr._files import check_folder
 from hdr.bracket import Bracket
-from hdr.cli._bracket import (
-    BracketSettings,
-    MergerSettings,
-    OutputSettings,
-    keep_memory,
-    merge_bracket,
-    read_bracket,
-)
-from hdr.cli._console import Flag, about, note, noted_warnings, print_table, say
-from hdr.delivery import DisplaySettings
-from hdr.folder import LARGEST_GAP, Contents, ShotGroup, find_brackets
+from hdr.cli._bracket import check_output, keep_memory, merge_bracket, read_bracket
+from hdr.cli._console import about, note, noted_warnings, print_table, say
+from hdr.cli._settings import BracketSettings, FolderSettings, MergerSettings, OutputSettings
+from hdr.folder import Contents, ShotGroup, find_brackets
 from hdr.merge import Merger
+from hdr.settings import DisplaySettings
 
 _RADIANCE = ".exr"
 _PREVIEWS = ("jpg", "png", "tif", "avif")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FolderSettings:
-    """How a folder is taken apart into brackets.
-
-    Parameters
-    ----------
-    group
-        Pictures in a bracket, where time and exposures do not tell: they are counted off.
-    gap
-        Seconds between two pictures with which a new bracket begins.
-    dry_run
-        Only show the brackets.
-    jobs
-        Brackets that are merged at once, each with the memory of one.
-    """
-
-    group: int | None = None
-    gap: float = LARGEST_GAP
-    dry_run: Annotated[Flag, Parameter(alias="-n")] = False
-    jobs: int = 1
 
 
 @dataclass(frozen=True)
@@ -202,7 +172,7 @@ def _work(job: _Job) -> str:
 def _read(job: _Job) -> Bracket:
     """Read a bracket, perhaps while the one before it is merged: nothing here may touch what threads share."""
     with about(job.group.name):
-        job.output.check(job.group.paths, job.out)
+        check_output(job.output, job.group.paths, job.out)
         return read_bracket(job.group.paths, job.reading, job.output)
 
 

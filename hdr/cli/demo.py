@@ -7,10 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from hdr.cli._bracket import MergerSettings
 from hdr.cli._console import Flag, print_table, say
-from hdr.demo import FIGURE, run_demo
-from hdr.metrics import METRICS, format_metric
+from hdr.cli._settings import MergerSettings
 
 
 def demo(
@@ -31,6 +29,9 @@ def demo(
     force
         Replace existing files.
     """
+    from hdr.demo import FIGURE, run_demo
+    from hdr.metrics import METRICS, format_metric
+
     scores = run_demo((merger or MergerSettings()).merger(), out, overwrite=force, seed=seed)
     cells = [[one.method, *(format_metric(name, one.metrics[name]) for name in METRICS)] for one in scores]
     print_table("Demo scene", ["Method"], list(METRICS), cells)

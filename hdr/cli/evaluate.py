@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import csv
 import math
-from io import StringIO
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from hdr._files import check_writable, written_whole
-from hdr.cli._bracket import MergerSettings
 from hdr.cli._console import Flag, note, print_table, say
-from hdr.data.source import Cameras
-from hdr.evaluation import Score, mean_scores, open_cases, score_cases
-from hdr.metrics import format_metric
+from hdr.cli._settings import MergerSettings
+from hdr.settings import Cameras
 
 
 def evaluate(
@@ -50,33 +47,31 @@ def evaluate(
     force
         Replace an existing file.
     """
+    from hdr.evaluation import mean_scores, open_cases, score_cases
+    from hdr.metrics import format_metric
+
     if out is not None:
         check_writable(out, overwrite=force, suffixes=(".csv",))
     cases = open_cases(data, skip_broken=skip_broken, limit=scenes, cameras=cameras)
     merge = (merger or MergerSettings()).merger()
-    scores: list[Score] = []
+    scores = []
     for number, of_scene in enumerate(score_cases(merge, cases, baselines), start=1):
         scores += of_scene
         note(f"{number} of {len(cases)}: {of_scene[0].scene}")
     means = mean_scores(scores)
     names = list(scores[0].metrics)
     for title, rows in (("Scenes", scores), (f"Mean of {len(cases)} scenes", means)):
-        cells = [[one.scene, one.method, *(_shown(name, one.metrics[name]) for name in names)] for one in rows]
+        cells = []
+        for one in rows:  # what does not apply to a scene, as lost highlights where nothing is lost, is not a number
+            values = [(name, one.metrics[name]) for name in names]
+            shown = ["-" if math.isnan(value) else format_metric(name, value) for name, value in values]
+            cells.append([one.scene, one.method, *shown])
         print_table(title, ["Scene", "Method"], names, cells)
     if out is not None:
-        with written_whole(out, overwrite=force) as temporary:
-            temporary.write_text(_csv([*scores, *means], names))
+        with written_whole(out, overwrite=force) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["scene", "method", *names])
+            every = [*scores, *means]
+            writer.writerows([one.scene, one.method, *(one.metrics[name] for name in names)] for one in every)
         say(f"Wrote {out}")
     return 0
-
-
-def _shown(name: str, value: float) -> str:
-    return "-" if math.isnan(value) else format_metric(name, value)
-
-
-def _csv(scores: list[Score], names: list[str]) -> str:
-    text = StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["scene", "method", *names])
-    writer.writerows([one.scene, one.method, *(one.metrics[name] for name in names)] for one in scores)
-    return text.getvalue()

@@ -12,8 +12,6 @@ from cyclopts.validators import Number
 
 from hdr._files import check_writable
 from hdr.cli._console import Flag, note, say
-from hdr.export import SUFFIXES, export_merge
-from hdr.weights import load_generator
 
 
 def export(
@@ -37,6 +35,9 @@ def export(
     force
         Replace an existing file.
     """
+    from hdr.export import SUFFIXES, export_merge
+    from hdr.weights import load_generator
+
     check_writable(out, overwrite=force, suffixes=SUFFIXES)
     note("Tracing the network; this takes about half a minute.")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)

@@ -7,10 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from hdr.cli._bracket import BracketSettings, MergerSettings, OutputSettings, keep_memory, merge_bracket, read_bracket
 from hdr.cli._console import remembered_warnings, say
-from hdr.cli._folder import FolderSettings, merge_folder
-from hdr.delivery import DisplaySettings
+from hdr.cli._settings import BracketSettings, FolderSettings, MergerSettings, OutputSettings
+from hdr.settings import DisplaySettings
 
 
 def merge(
@@ -35,6 +34,10 @@ def merge(
         Radiance, .exr or .hdr; the shortest exposure saturates at 1. Of a folder: the folder for the results, which
         goes on where it stopped.
     """
+    # Here, as everywhere in the commands: help imports nothing that computes, which takes seconds.
+    from hdr.cli._bracket import check_output, keep_memory, merge_bracket, read_bracket
+    from hdr.cli._folder import merge_folder
+
     reading, merging = bracket or BracketSettings(), merger or MergerSettings()
     writing, grouping = output or OutputSettings(), folder or FolderSettings()
     if len(images) == 1 and images[0].is_dir():
@@ -42,7 +45,7 @@ def merge(
     if grouping != FolderSettings():
         raise ValueError("--group, --gap, --dry-run and --jobs are for a folder; give one instead of files")
     keep_memory()
-    writing.check(images, out)
+    check_output(writing, images, out)
     with remembered_warnings() as notes:
         bracket_read = read_bracket(images, reading, writing)
         told = merge_bracket(bracket_read, out, merging.merger(), writing, display, notes=notes)

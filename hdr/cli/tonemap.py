@@ -8,9 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from hdr.cli._console import Flag, say
-from hdr.delivery import DisplaySettings, check_picture, write_picture
-from hdr.io import read_radiance
-from hdr.tonemap import Operator
+from hdr.settings import DisplaySettings, Operator
 
 
 def tonemap(
@@ -38,6 +36,9 @@ def tonemap(
     force
         Replace an existing file.
     """
+    from hdr.delivery import check_picture, write_picture
+    from hdr.io import read_radiance
+
     check_picture(out, gain_map, overwrite=force)
     write_picture(out, read_radiance(radiance), operator, gain_map=gain_map, settings=display, overwrite=force)
     say(f"Wrote {out}")

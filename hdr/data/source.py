@@ -10,8 +10,7 @@ from torch.utils.data import Dataset
 from hdr.data.kalantari import Broken, KalantariDataset
 from hdr.data.sample import HdrSample
 from hdr.data.synthetic import SceneSettings, SyntheticBrackets
-
-Cameras = Literal["estimated", "misjudged"]
+from hdr.settings import Cameras
 
 TRAINING_SCENES = 1_000_000
 TRAINING_SIDE = 256

@@ -94,7 +94,11 @@ class StillBrackets(Dataset[StillScene]):
         lists = sorted(folder.rglob(LIST_NAME))
         if not lists:
             raise ValueError(f"{folder}: no {LIST_NAME} in it or below; expected pictures and a list: file,seconds")
-        self.lists = {_name(path.parent, folder): read_exposure_list(path) for path in lists}
+        # By the folder below the one that is given, or by the name of this itself.
+        names = [
+            folder.resolve().name if path.parent == folder else str(path.parent.relative_to(folder)) for path in lists
+        ]
+        self.lists = {name: read_exposure_list(path) for name, path in zip(names, lists, strict=True)}
         self.exposures_per_bracket = exposures_per_bracket
         self.response = response
 
@@ -302,10 +306,6 @@ def score_still(result: Tensor, scene: StillScene) -> dict[str, float]:
     lost = (scaled[:, scene.lost][..., None], scene.truth[:, scene.lost][..., None])
     scores[LOST_HIGHLIGHTS] = float(psnr_mu(*lost)) if bool(scene.lost.any()) else math.nan
     return scores
-
-
-def _name(folder: Path, root: Path) -> str:
-    return folder.resolve().name if folder == root else str(folder.relative_to(root))
 
 
 def _listed(path: Path, number: int, cells: dict[str, str]) -> ListedExposure:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from captum_ext import IDGI, BlurIG, FullGrad, GuidedIG, LayerIDGI, PathIG, SimpleFullGrad, SmoothFullGrad
-from captum_ext.metrics import completeness, deletion, information_curves, insertion
+from captum_ext.metrics import completeness, deletion, information_curves, insertion, perturbation
 
 
 class ViewAfterConvolution(nn.Module):
@@ -56,7 +56,7 @@ def test_attributions_are_those_of_the_contiguous_image(name, images):
 @pytest.mark.parametrize("images", [ONE, TWO], ids=["one from a file", "channels last"])
 def test_measures_are_those_of_the_contiguous_image(images):
     maps = torch.rand(images.shape, generator=torch.Generator().manual_seed(1))
-    for measure in (insertion, deletion):
+    for measure in (insertion, deletion, perturbation):
         found, expected = (measure(MODEL, x, maps, target=1, n_steps=4).curves for x in (images, images.contiguous()))
         torch.testing.assert_close(found, expected)
     found, expected = (completeness(MODEL, x, maps, target=1).delta for x in (images, images.contiguous()))

@@ -244,6 +244,20 @@ def test_what_moved_is_neither_noise_nor_disagreement() -> None:
         assert found.disagreement == pytest.approx(truth.disagreement, abs=0.005)
 
 
+def test_pictures_that_agree_where_they_show_the_same_are_not_refused() -> None:
+    still = exposures_of(drawn_light(), (0.0, 2.0))
+    far = torch.stack([still[0], still[1].roll((80, 110), (1, 2))])
+    displacement = torch.tensor([[0.0, 0.0], [110.0, 80.0]])[:, :, None, None].expand(-1, -1, 24, 32)
+    with pytest.raises(ExposureMismatchError, match="same scene"):
+        check_exposures(far, ratios((0.0, 2.0)))
+    check_exposures(far, ratios((0.0, 2.0)), located=lambda _: displacement)
+    with pytest.raises(ExposureMismatchError, match="same scene"):  # nor do they agree where they were found
+        check_exposures(far, ratios((0.0, 4.0)), located=lambda _: displacement)
+    other = exposures_of(drawn_light(seed=7), (0.0, 2.0))
+    with pytest.raises(ExposureMismatchError, match="same scene"):
+        check_exposures(torch.stack([still[0], other[1]]), ratios((0.0, 2.0)), located=lambda _: 0 * displacement)
+
+
 def test_cells_are_read_where_an_exposure_shows_them() -> None:
     ldr = torch.rand(2, 3, 23, 30)
     displacement = torch.tensor([[0.0, 0.0], [5.4, -2.6]])[:, :, None, None].expand(-1, -1, 23, 30)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.overrides import BaseTorchFunctionMode
 
 from captum_ext._captum import TargetType, expand_target, run_forward, select_targets
 from captum_ext._errors import InvalidArgumentError, TargetOutOfRangeError
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.batch_norm import batch_norm_guard
-from captum_ext.attr._common.kernels import differentiable_kernels
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class TargetFunction:
         """Evaluate one point of every example; shape (N,)."""
         # With gradients enabled, so that modules choose the same kernels as where a gradient is asked for.
         with torch.inference_mode(False), torch.enable_grad():
-            return self._forward(_leaves(point), n_points=1).detach()
+            return self._forward(leaves_of(point), n_points=1).detach()
 
     def values(self, points: Tensors, n_points: int) -> Tensor:
         """Evaluate several points of every example, given as in `value_and_gradient`, where no gradient is needed."""
@@ -112,14 +113,12 @@ class TargetFunction:
             One for each input, of the shape of ``points``.
         """
         with torch.inference_mode(False), torch.enable_grad(), batch_norm_guard(*points):
-            leaves = _leaves(points)
+            leaves = leaves_of(points)
             values = self._forward(leaves, n_points)
             return values.detach(), self._gradient(values, leaves)
 
     def _forward(self, leaves: Tensors, n_points: int) -> Tensor:
-        # The model sees copies: an operation in place must neither meet a leaf nor move the path. They are contiguous,
-        # since a `view` in the model would fail on other strides, which an image has as it comes from a file.
-        points = tuple(leaf.clone(memory_format=torch.contiguous_format) for leaf in leaves)
+        points = copies_of(leaves)
         # Captum repeats a list of any length, and then explains other examples than were meant.
         if isinstance(self.target, list) and len(self.target) != self.n_examples:
             raise InvalidArgumentError(
@@ -155,10 +154,28 @@ class TargetFunction:
                 "is not to be explained as additional_forward_args, for a layer grad_kwargs={'allow_unused': True}; "
                 "look for .detach() in forward_func."
             )
-        return tuple(
-            torch.zeros_like(leaf) if gradient is None else gradient
-            for gradient, leaf in zip(gradients, leaves, strict=True)
-        )
+        return or_zeros(gradients, leaves)
+
+
+def differentiable_kernels() -> AbstractContextManager[Any]:
+    """Context in which transformer layers take the path that can be differentiated, in this thread.
+
+    Where nothing asks for a gradient, ``torch.nn.TransformerEncoder`` packs a padded batch into nested tensors and runs
+    a fused kernel: inner layers are not called, or with tensors of another kind, and padded places come out as zeros.
+
+    Examples
+    --------
+    >>> import torch
+    >>> layer = torch.nn.TransformerEncoderLayer(4, 2, 8, batch_first=True).eval()
+    >>> encoder = torch.nn.TransformerEncoder(layer, 1)
+    >>> with torch.no_grad(), differentiable_kernels():
+    ...     padded = encoder(torch.rand(1, 3, 4), src_key_padding_mask=torch.tensor([[False, False, True]]))[0, 2]
+    >>> bool(padded.any())
+    True
+    """
+    # PyTorch's switch for this is one for the whole process. Function modes are a thread's own, and where there is one,
+    # these layers leave the fused kernel alone, which would bypass it.
+    return BaseTorchFunctionMode()
 
 
 def _as_captum_takes_it(target: Any) -> Any:
@@ -202,11 +219,26 @@ def take_rows(
     return target, tuple(value[[*examples]] if _has_rows(value, n_examples) else value for value in arguments)
 
 
-def _leaves(points: Tensors) -> Tensors:
-    # A tensor made in inference mode cannot ask for a gradient, its copy can; integers have none.
+def leaves_of(points: Tensors) -> Tensors:
+    """Return tensors of the same values, with respect to which a gradient may be taken; integers have none."""
+    # A tensor made in inference mode cannot ask for a gradient, its copy can.
     return tuple(
         (tensor.clone() if tensor.is_inference() else tensor.detach()).requires_grad_(tensor.is_floating_point())
         for tensor in points
+    )
+
+
+def copies_of(leaves: Tensors) -> Tensors:
+    """Return what the model sees: an operation in place must neither meet a leaf nor change a user's tensor."""
+    # Contiguous, since a `view` in the model would fail on other strides, which an image has as it comes from a file.
+    return tuple(leaf.clone(memory_format=torch.contiguous_format) for leaf in leaves)
+
+
+def or_zeros(gradients: Sequence[Tensor | None], leaves: Tensors) -> Tensors:
+    """Return zeros for tensors on which nothing depends."""
+    return tuple(
+        torch.zeros_like(leaf) if gradient is None else gradient
+        for gradient, leaf in zip(gradients, leaves, strict=True)
     )
 
 

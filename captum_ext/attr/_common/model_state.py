@@ -77,7 +77,9 @@ class _SavedBuffers:
         for module in root.modules():
             if module.training and id(module) not in self._modules:
                 self._modules[id(module)] = module
-                if isinstance(module, torch.jit.ScriptModule) or _is_compiled(module):
+                # What it draws is not seen in a script, nor in a compiled module, made by `torch.compile` or in place.
+                is_compiled = hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
+                if is_compiled or isinstance(module, torch.jit.ScriptModule):
                     self._account.hidden()
                 for name, buffer in module._buffers.items():
                     self._buffers.append((module, name, buffer))
@@ -93,10 +95,6 @@ class _SavedBuffers:
             # A scripted module's buffers are no dictionary, and have no get.
             if name not in module._buffers or module._buffers[name] is not buffer:
                 module._buffers[name] = buffer
-
-
-def _is_compiled(module: nn.Module) -> bool:
-    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
 
 
 class _Watching(threading.local):

@@ -12,26 +12,30 @@ from torch.overrides import TorchFunctionMode
 
 Function = Callable[..., Any]
 
-_NAMESPACES: tuple[Any, ...] = (torch, torch.Tensor, torch.nn.functional, torch._C._nn, torch.nn.init)
+_NAMESPACES: tuple[Any, ...] = (
+    *(torch, torch.Tensor, torch.nn.functional, torch._C._nn, torch.nn.init),
+    *(torch.special, torch.linalg, torch.fft),
+)
 
 
-def _functions(names: str) -> frozenset[Function]:
+def functions_called(names: str) -> frozenset[Function]:
+    """Return the functions and methods of PyTorch that have one of the names, which are given with spaces between."""
     found = [getattr(namespace, name, None) for name in names.split() for namespace in _NAMESPACES]
     return frozenset(function for function in found if callable(function))
 
 
-_DROPOUTS = _functions(
+_DROPOUTS = functions_called(
     "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout "
     "dropout_ alpha_dropout_ feature_alpha_dropout_ feature_dropout_"
 )
-_RECURRENT = _functions("lstm gru rnn_tanh rnn_relu")
+_RECURRENT = functions_called("lstm gru rnn_tanh rnn_relu")
 _ATTENTION = {
     torch.nn.functional.multi_head_attention_forward: 10,
     torch.nn.functional.scaled_dot_product_attention: 4,
 }
 SOMETIMES_RANDOM = _DROPOUTS | _RECURRENT | _ATTENTION.keys() | {torch.nn.functional.rrelu}
 # Functions that draw whenever they are called, those of Python among them, inside of which nothing is seen.
-_ALWAYS_RANDOM = _functions(
+_ALWAYS_RANDOM = functions_called(
     "rand rand_like randn randn_like randint randint_like randperm normal bernoulli multinomial poisson binomial "
     "bernoulli_ cauchy_ exponential_ geometric_ log_normal_ normal_ random_ uniform_ "
     "gumbel_softmax fractional_max_pool2d fractional_max_pool3d fractional_max_pool2d_with_indices "
@@ -143,17 +147,14 @@ class RandomDraws:
         now = self._state()
         is_own = self._were_seen and not self._others_drew and _equal(now, self._latest)
         if is_own or self._are_hidden or threading.active_count() == 1:
-            self._put_back()
+            torch.set_rng_state(self._start[0])
+            for device, state in zip(self._devices, self._start[1:], strict=True):
+                torch.cuda.set_rng_state(state, device)
+            for outer in _OPEN.accounts:  # to a context around this one it must not look like another thread's draw
+                outer._latest = outer._state()
 
     def _state(self) -> State:
         return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in self._devices)]
-
-    def _put_back(self) -> None:
-        torch.set_rng_state(self._start[0])
-        for device, state in zip(self._devices, self._start[1:], strict=True):
-            torch.cuda.set_rng_state(state, device)
-        for outer in _OPEN.accounts:
-            outer._latest = outer._state()
 
 
 class _Watch(TorchFunctionMode):

@@ -15,7 +15,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from captum_ext._captum import run_forward
 from captum_ext._errors import InvalidArgumentError
-from captum_ext.attr._common.kernels import differentiable_kernels
+from captum_ext.attr._common.forward import differentiable_kernels
 
 Activation = tuple[Tensor, ...]
 Visitor = Callable[[int, Activation], Activation | None]

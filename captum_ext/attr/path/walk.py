@@ -36,9 +36,8 @@ from captum_ext.attr._common.forward import TargetFunction
 from captum_ext.attr._common.model_state import preserve_state
 from captum_ext.attr._common.sums import in_accumulation_dtype, row_sum
 from captum_ext.attr.path.paths import AdaptivePath, Path, resolve_path
-from captum_ext.attr.path.refinement import Refinement
 from captum_ext.attr.path.rules import EvaluatedPoint, Rule, important_direction, missed, remaining, riemann
-from captum_ext.attr.path.steps import StepPlan, Steps, StepsReport, plan_steps
+from captum_ext.attr.path.steps import Refinement, StepPlan, Steps, StepsReport, plan_steps
 
 Returned = Union[  # noqa: UP007
     TensorOrTupleOfTensorsGeneric,

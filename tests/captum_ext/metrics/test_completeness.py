@@ -112,3 +112,6 @@ def test_a_delta_in_the_place_of_the_last_input_is_told():
     x, z = torch.rand(3, 2), torch.rand(3, 2)
     with pytest.raises(ValueError, match="the last looks like the convergence delta"):
         completeness(lambda x, z: (x + z).sum(1), (x, z), (x, torch.zeros(3)))
+    x = torch.rand(3)
+    with pytest.raises(ValueError, match="the last looks like the convergence delta"):
+        completeness(lambda x: 2 * x, x, (2 * x, torch.zeros(3)))

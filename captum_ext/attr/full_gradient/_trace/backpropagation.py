@@ -17,7 +17,7 @@ from captum_ext._captum import TargetType, run_forward
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.checks import all_finite
-from captum_ext.attr._common.forward import select_output
+from captum_ext.attr._common.forward import copies_of, leaves_of, or_zeros, select_output
 from captum_ext.attr._common.model_state import preserve_state
 from captum_ext.attr._common.random_draws import RandomDraws
 from captum_ext.attr.full_gradient._trace.consumer import Consumer
@@ -101,7 +101,8 @@ def _run(
     target: TargetType,
     additional_forward_args: tuple[Any, ...] | None,
 ) -> Backpropagated:
-    leaves, copies = _leaves_and_copies(inputs)
+    leaves = leaves_of(inputs)
+    copies = copies_of(leaves)
     for copy in copies:
         trace.add_input(copy)
     with trace, _eager():
@@ -119,7 +120,7 @@ def _run(
     if account.may_have_happened:
         # Some models draw numbers that they do not use, and other threads draw too: what counts is the output.
         with _eager(), account.watching():
-            raw = run_forward(forward_func, _leaves_and_copies(inputs)[1], None, additional_forward_args)
+            raw = run_forward(forward_func, copies_of(leaves_of(inputs)), None, additional_forward_args)
             check_repeated(output, select_output(raw, target, inputs[0].shape[0]))
     total = output.sum()
     with trace.listening():
@@ -130,7 +131,7 @@ def _run(
     if flowing := consumer.flowing_back():
         edges, maps = zip(*flowing, strict=True)
         pulled_back = torch.autograd.grad(edges, leaves, maps, allow_unused=True)
-    return Backpropagated(output.detach(), _or_zeros(gradients, inputs), _or_zeros(pulled_back, inputs))
+    return Backpropagated(output.detach(), or_zeros(gradients, inputs), or_zeros(pulled_back, inputs))
 
 
 _EAGER_LOCK = threading.Lock()
@@ -177,9 +178,9 @@ def first_not_finite(
             found.append(node.name().split("Backward")[0])
 
     with torch.inference_mode(False), torch.enable_grad(), preserve_state(forward_func, *inputs):
-        leaves, copies = _leaves_and_copies(inputs)
+        leaves = leaves_of(inputs)
         output = select_output(
-            run_forward(forward_func, copies, None, additional_forward_args), target, inputs[0].shape[0]
+            run_forward(forward_func, copies_of(leaves), None, additional_forward_args), target, inputs[0].shape[0]
         ).sum()
         assert output.grad_fn is not None
         seen, frontier = {output.grad_fn}, [output.grad_fn]
@@ -191,16 +192,3 @@ def first_not_finite(
             frontier += parents
         torch.autograd.grad(output, leaves, allow_unused=True)
     return f"operation {found[0]}" if found else "an operation"
-
-
-def _leaves_and_copies(inputs: Tensors) -> tuple[Tensors, Tensors]:
-    leaves = tuple((x.clone() if x.is_inference() else x.detach()).requires_grad_() for x in inputs)
-    # The model sees copies: an operation in place must neither meet a leaf nor change the user's tensor. They are
-    # contiguous, since a `view` in the model would fail on other strides.
-    return leaves, tuple(leaf.clone(memory_format=torch.contiguous_format) for leaf in leaves)
-
-
-def _or_zeros(gradients: tuple[Tensor | None, ...], inputs: Tensors) -> Tensors:
-    return tuple(
-        torch.zeros_like(x) if gradient is None else gradient for gradient, x in zip(gradients, inputs, strict=True)
-    )

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_ext.attr._common.random_draws import Function, argument
+from captum_ext.attr._common.random_draws import Function, argument, functions_called
 from captum_ext.attr.full_gradient._trace.implicit_bias import (
     AffineBias,
     AttentionBias,
@@ -72,21 +72,6 @@ class Observation:
 
 # A rule gives the bias of an operation, or None where it is zero.
 BiasRule = Callable[[Observation], ImplicitBias | None]
-
-_NAMESPACES: tuple[Any, ...] = (
-    torch,
-    torch.Tensor,
-    torch.nn.functional,
-    torch._C._nn,
-    torch.special,
-    torch.linalg,
-    torch.fft,
-)
-
-
-def _functions(names: str) -> list[Function]:
-    found = [getattr(namespace, name, None) for name in names.split() for namespace in _NAMESPACES]
-    return [function for function in found if callable(function)]
 
 
 def by_jacobian(seen: Observation) -> ImplicitBias | None:
@@ -350,18 +335,18 @@ def _channel_bias(spatial_dims: int, bias_position: int = 2) -> BiasRule:
 
 
 def _batch_norm(seen: Observation) -> ImplicitBias | None:
-    """Eval-mode batch normalisation: beta - gamma mu / sqrt(var + eps)."""
+    """Eval-mode batch normalisation: beta - gamma mu / sqrt(var + eps), which is what it gives for zeros."""
     features, mean, variance = (
         seen.argument(i, name) for i, name in enumerate(("input", "running_mean", "running_var"))
     )
-    if not seen.only_first_depends or mean is None:
-        return JacobianBias(seen.call())
     weight, shift = seen.argument(3, "weight"), seen.argument(4, "bias")
+    if not seen.only_first_depends or mean is None or not _are_alike(mean, variance, weight, shift):
+        return JacobianBias(seen.call())
     eps = seen.argument(7, "eps", 1e-5)
-    scale = torch.rsqrt(variance.detach() + eps)
-    bias = mean.detach() * (scale if weight is None else scale * weight.detach())
-    bias = -bias if shift is None else shift.detach() - bias
-    return ConstantBias(bias.reshape(-1, *[1] * (features.dim() - 2)))
+    with torch.no_grad():
+        zeros = mean.new_zeros(1, len(mean))
+        bias = torch.batch_norm(zeros, weight, shift, mean, variance, False, 0.0, eps, False)
+    return ConstantBias(bias.view(-1, *[1] * (features.dim() - 2)))
 
 
 _HOMOGENEOUS = """
@@ -395,7 +380,7 @@ _LAYER_RULES: dict[BiasRule, str] = {
 
 
 def _table(entries: Iterable[tuple[BiasRule, str]]) -> dict[Function, BiasRule]:
-    return {function: rule for rule, names in entries for function in _functions(names)}
+    return {function: rule for rule, names in entries for function in functions_called(names)}
 
 
 RULES: dict[Function, BiasRule] = {
@@ -437,7 +422,7 @@ RULES: dict[Function, BiasRule] = {
 # Whichever of their arguments depends on the input, a gradient leads there.
 CONNECTED = frozenset(
     [
-        *_functions(f"{_PRODUCT} {_CONTRACTION} {_PLUS} {_MINUS} rsub __rsub__ cat concat concatenate stack"),
+        *functions_called(f"{_PRODUCT} {_CONTRACTION} {_PLUS} {_MINUS} rsub __rsub__ cat concat concatenate stack"),
         *CELLS,
         *KINDS,
     ]
@@ -446,7 +431,9 @@ CONNECTED = frozenset(
 # They ask a tensor about itself, and get no tensor. Models do it at every turn, and it has to cost nothing.
 QUERIES: frozenset[Function] = frozenset(
     [
-        *_functions("dim size numel is_floating_point is_complex is_contiguous stride is_signed get_device __len__"),
+        *functions_called(
+            "dim size numel is_floating_point is_complex is_contiguous stride is_signed get_device __len__"
+        ),
         *(
             getattr(torch.Tensor, name).__get__
             for name in (
@@ -469,7 +456,7 @@ LAYERS = frozenset(function for function, rule in RULES.items() if rule in {*_LA
 
 # They change what a tensor says of its values, and not the values.
 RESHAPED_IN_PLACE = frozenset(
-    _functions(
+    functions_called(
         "t_ transpose_ swapaxes_ swapdims_ squeeze_ unsqueeze_ as_strided_ detach_ requires_grad_ rename_ share_memory_"
     )
 )

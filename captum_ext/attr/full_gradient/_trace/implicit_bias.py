@@ -71,16 +71,21 @@ class Kept:
             )
 
 
+CONTAINERS = (tuple, list, dict)
+"""In a constant: a union of types is made anew wherever it is asked for, which counts where every operation passes."""
+
+
 def tensors_in(tree: Any) -> list[Tensor]:
     """Return the tensors in nested tuples, lists and dictionaries, from left to right."""
     if isinstance(tree, Tensor):
         return [tree]
-    branches = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, tuple | list) else ()
     found: list[Tensor] = []
-    for branch in branches:  # this runs for every operation, and nearly all trees are flat
+    if not isinstance(tree, CONTAINERS):
+        return found
+    for branch in tree.values() if isinstance(tree, dict) else tree:
         if isinstance(branch, Tensor):
             found.append(branch)
-        elif isinstance(branch, tuple | list | dict):
+        elif isinstance(branch, CONTAINERS):
             found += tensors_in(branch)
     return found
 

@@ -22,6 +22,7 @@ from captum_ext.attr.full_gradient._trace.consumer import Consumer
 from captum_ext.attr.full_gradient._trace.determinism import check_module, check_operation
 from captum_ext.attr.full_gradient._trace.grid import Grid, follow, image_grid
 from captum_ext.attr.full_gradient._trace.implicit_bias import (
+    CONTAINERS,
     AffineBias,
     Call,
     ConstantBias,
@@ -39,6 +40,8 @@ from captum_ext.attr.full_gradient._trace.traits import Traits, traits_of
 
 Key = tuple[Node, int]
 
+
+_NO_TENSORS = (int, float, str, torch.Size)
 
 # Steps of a recurrent network wait for each other until they are so many numbers: then time goes into these.
 _LARGE = 2**18
@@ -232,7 +235,7 @@ class OperationTrace(TorchFunctionMode):
         if traits.is_in_place or (kwargs and kwargs.get("inplace")):
             return self._run_in_place(func, traits, args, kwargs, dependents)
         output = func(*args, **kwargs)
-        if output is None or isinstance(output, int | float | str | torch.Size):
+        if output is None or isinstance(output, _NO_TENSORS):
             return output
         is_alone = len(dependents) == 1 and bool(args) and args[0] is dependents[0]
         passes = traits.passes_to_all or (is_alone and traits.passes_to_first)
@@ -275,8 +278,8 @@ class OperationTrace(TorchFunctionMode):
             if isinstance(value, Tensor):
                 if value.requires_grad and self.depends_on_input(value):
                     found.append(value)
-            elif isinstance(value, tuple | list | dict):
-                found += [tensor for tensor in tensors_in(value) if self.depends_on_input(tensor)]
+            elif isinstance(value, CONTAINERS):  # most of them hold sizes and steps, and no tensor
+                found.extend(tensor for tensor in tensors_in(value) if self.depends_on_input(tensor))
         return found
 
     def _learn(self, tensor: Tensor, grid: Grid | None) -> None:
@@ -364,13 +367,12 @@ class OperationTrace(TorchFunctionMode):
         for tensor in results:
             # A view of something that the operation made inside, as a linear layer's output of three axes is: a write
             # to the view goes to that inner tensor, which then comes up as a value of its own.
-            if tensor._is_view() and tensor._base is not None and self._is_unseen(tensor._base):
-                self._not_looked_inside.append(outputs[id(tensor)])
+            base = tensor._base if tensor._is_view() else None
+            node = None if base is None else base.grad_fn
+            if base is None or node is None or node in self._constants or (node, base.output_nr) in self._known:
+                continue
+            self._not_looked_inside.append(outputs[id(tensor)])
         return outputs
-
-    def _is_unseen(self, tensor: Tensor) -> bool:
-        node = tensor.grad_fn
-        return node is not None and (node, tensor.output_nr) not in self._known and node not in self._constants
 
     def _remember_inside(self, output: _Output, nodes: set[Node]) -> None:
         """Remember which nodes an output was made by, in case one of them comes up as a value of its own."""

@@ -174,12 +174,13 @@ def test_result_is_in_the_dtype_of_the_input(method, dtype, tolerance):
     assert (found.double() - expected).abs().max() <= tolerance * expected.abs().max()
 
 
-def test_sums_over_a_path_are_kept_in_float32_for_bfloat16_models():
-    # The sum swings between -30 and 30 a dozen times; bfloat16 holds such numbers to an eighth only.
-    x = torch.ones(1, 1, dtype=torch.bfloat16)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_sums_over_a_path_are_kept_in_float32_for_half_precision(dtype):
+    # The sum swings between -30 and 30 a dozen times; bfloat16 holds such numbers to an eighth only, float16 to a 64th.
+    x = torch.ones(1, 1, dtype=dtype)
     found = IDGI(lambda x: 30 * torch.sin(40 * x.float()).sum(1)).attribute(x, n_steps=200)
-    assert found.dtype == torch.bfloat16
-    torch.testing.assert_close(float(found), 30 * math.sin(40), rtol=2**-8, atol=0)
+    assert found.dtype == dtype
+    torch.testing.assert_close(float(found), 30 * math.sin(40), rtol=torch.finfo(dtype).eps, atol=0)
 
 
 @each_method

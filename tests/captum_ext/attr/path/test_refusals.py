@@ -142,6 +142,11 @@ def test_refuses_inputs_without_a_gradient_or_a_batch(model, inputs, message):
             explainer.attribute(inputs, target=1)
 
 
+def test_numbers_whose_sum_overflows_are_taken():
+    x = torch.full((1, 4), 6e4, dtype=torch.float16)  # the largest is 65504
+    assert bool(torch.isfinite(IDGI(lambda x: 1e-4 * x.mean(1)).attribute(x, n_steps=4)).all())
+
+
 def test_nan_is_refused_for_layers_too(model):
     with pytest.raises(ValueError, match="NaN"):
         LayerIDGI(model, model[1]).attribute(torch.full((3, 3, 8, 8), math.nan).double(), target=1)

@@ -1,0 +1,153 @@
+"""What can be set of a merge: the fields are the options, and the docstrings their help.
+
+Nothing that computes is imported before it runs, so that help is quick.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from hdr.cli._console import Flag
+from hdr.settings import LARGEST_GAP, Mode, Operator, Precision
+
+if TYPE_CHECKING:
+    from hdr.merge import Merger
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergerSettings:
+    """What merges, and where.
+
+    Parameters
+    ----------
+    weights
+        Bundled preset, a .safetensors file, or none for the physical merge without a network.
+    device
+        auto, cpu, cuda, cuda:1, ...
+    tile
+        Pixels by which tiles advance; larger is faster and takes more memory.
+    overlap
+        Pixels that tiles share; by default what the network sees. Less is faster.
+    precision
+        What convolutions compute in.
+    """
+
+    weights: str = "small"
+    device: str = "auto"
+    tile: int = 768
+    overlap: int | None = None
+    precision: Precision = "float32"
+
+    def merger(self) -> Merger:
+        """Make the merger."""
+        from hdr.merge import Merger
+
+        return Merger(self.weights, self.device, self.tile, self.overlap, self.precision)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BracketSettings:
+    """How the exposures are read.
+
+    Parameters
+    ----------
+    times
+        Exposure times in seconds, as 1/60,1/15,1/4. Without times, --ev or --exposures, EXIF tells them.
+    ev
+        Exposure values in EV, as -2,0,2; or auto, which estimates them from the pixels.
+    exposures
+        Text file with one EV a line, in the order of the images.
+    response
+        The camera's: auto (estimated from 8-bit files; 16-bit ones are taken as gamma 2.2, camera raw as linear), srgb,
+        linear (raw that was developed elsewhere), gamma:2.2, or a file that --save-response wrote.
+    reference
+        Which image, counted from 1 as given, shows the instant that is wanted; by default the middle exposure.
+    wb
+        White balance of camera raw, one for all exposures: camera (as shot by the reference), daylight, auto, or three
+        factors R,G,B.
+    half_size
+        Develop camera raw at half the size, one pixel for four of the sensor.
+    white_level
+        Of 16-bit files, the level that is white; by default 65535, or 1023, 4095 or 16383 where the values end there.
+    """
+
+    times: str | None = None
+    ev: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
+    exposures: Path | None = None
+    response: str = "auto"
+    reference: int | None = None
+    wb: str = "camera"
+    half_size: Flag = False
+    white_level: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputSettings:
+    """What is made of the exposures, and what is written besides the radiance.
+
+    Parameters
+    ----------
+    align
+        auto follows the camera and what moved; on fails where the camera's motion cannot be told; off takes the images
+        as they lie.
+    crop
+        Cut to what all exposures saw.
+    half
+        16-bit float in the .exr file: half the size.
+    preview
+        Picture to look at: tone-mapped .jpg, .png or 16-bit .tif; or HDR as .avif. Of a folder: jpg, png, tif or avif.
+    operator
+        Tone mapping of the preview; local keeps the contrast of small things and opens shadows.
+    gain_map
+        Make the preview, a .jpg, one that new displays show as HDR and old ones as it is (Ultra HDR).
+    exposure_map
+        Picture of which exposure made which pixel: .jpg, .png or .tif.
+    report
+        Page about the bracket, .html: exposures, the result under an exposure slider, what was estimated, all notes.
+    save_response
+        File for the camera's response, to be given as --response another time.
+    force
+        Replace existing files.
+    """
+
+    align: Mode = "auto"
+    crop: Flag = False
+    half: Flag = False
+    preview: Path | None = None
+    operator: Operator = "reinhard"
+    gain_map: Flag = False
+    exposure_map: Path | None = None
+    report: Path | None = None
+    save_response: Path | None = None
+    force: Flag = False
+
+    def written(self, out: Path) -> list[Path]:
+        """All files that are written."""
+        named = (out, self.preview, self.exposure_map, self.report, self.save_response)
+        return [path for path in named if path is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderSettings:
+    """How a folder is taken apart into brackets.
+
+    Parameters
+    ----------
+    group
+        Pictures in a bracket, where time and exposures do not tell: they are counted off.
+    gap
+        Seconds between two pictures with which a new bracket begins.
+    dry_run
+        Only show the brackets.
+    jobs
+        Brackets that are merged at once, each with the memory of one.
+    """
+
+    group: int | None = None
+    gap: float = LARGEST_GAP
+    dry_run: Annotated[Flag, Parameter(alias="-n")] = False
+    jobs: int = 1
