@@ -53,6 +53,7 @@ _LOST_TRUST = 1e-2  # of shorter exposures where the reference is lost; above wh
 _UNSEEN_TRUST = 0.03  # of the edge of a frame that goes on outside, against what was seen; only where all is lost
 _REFERENCE_TRUST = 1e-5  # of a clipped reference; it wins where nothing shorter is bright enough to be believed
 _ALL_BUT_CLIPPED = 1e-3  # of saturation: what lies above is clipped
+_SURELY_CLIPPED = (1.1, 1.3)  # times the light at which an exposure clips: from there on, and beyond doubt
 _CLIPPED = 0.99  # of the reference's saturation: what noise and rounding leave of a clipped channel
 _PATCH = 13  # pixels; what moves is larger than a leaf and smaller than the image
 _PATCHES = 1000
@@ -202,6 +203,11 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
     consistent = torch.exp(-0.5 * excess / (variance + DEVIATION_FLOOR**2))
     # Interpolation leaves 1 - 6e-8 of what is clipped: where little else is known, that rounding would decide.
     unsaturated = (1 - aligned.saturation - _ALL_BUT_CLIPPED).clamp_min(0)
+    # What the reference saw of the light clips a longer exposure by so much, whatever JPEG has made of its white.
+    light = inverse_mu_law(aligned.tone_mapped[:, reference]).amax(dim=1, keepdim=True).unsqueeze(1)
+    perhaps, surely = _SURELY_CLIPPED
+    unclipped = ((surely - light * t) / (surely - perhaps)).clamp(0, 1)
+    unsaturated = torch.where(index > reference, torch.minimum(unsaturated, unclipped), unsaturated)
     precision = _precision(aligned, reference) * t[:, reference : reference + 1]  # so that shot noise alone makes it t
     consistent = torch.where(index == reference, torch.ones_like(consistent), consistent)
     weights = unsaturated * precision * consistent * aligned.seen

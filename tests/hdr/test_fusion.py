@@ -61,7 +61,11 @@ def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.
             excess = max(squared[here] - expected[here], 0.0)
             consistent = 1.0 if i == reference else math.exp(-0.5 * excess / (expected[here] + 0.003**2))
             precision = exposures[reference] * variance[reference][here] / variance[i][here]
-            weight = unsaturated[i][here] * precision * consistent * seen[i][here]
+            usable = unsaturated[i][here]
+            if i > reference:  # what the reference saw of the light clips it
+                light = (5001 ** tone_mapped[reference, :, row, column].max() - 1) / 5000 * t
+                usable = min(usable, max(0.0, min(1.0, (1.3 - light) / 0.2)))
+            weight = usable * precision * consistent * seen[i][here]
             if i < reference:  # shorter exposures decide where the reference is lost
                 enough = math.exp(-0.5 * excess / (expected[here] + 0.006**2))
                 usable = 1.0 if i == 0 else unsaturated[i][here]
@@ -190,6 +194,21 @@ def test_rounding_of_what_is_clipped_decides_nothing() -> None:
     rounded = aligned._replace(saturation=torch.where(aligned.saturation == 1, 1 - 2**-24, aligned.saturation))
     weights, as_rounded = (prior(one, T[None], 1).softmax(dim=1) for one in (aligned, rounded))
     torch.testing.assert_close(as_rounded, weights, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("of_white", [0.5, 0.94, 1.0])
+def test_what_jpeg_makes_of_white_is_not_believed(of_white: float) -> None:
+    # The long exposure, sixteen times the light, is clipped everywhere; its file says 248 to 255 of 255 for it.
+    response = Response.gamma(2.2)
+    ldr = torch.full((2, 3, 32, 32), of_white)
+    ldr[:, 1:] = 0.1  # a saturated red
+    ldr[1, 0] = torch.randint(248, 256, (32, 32), generator=torch.Generator().manual_seed(0)) / 255
+    exposures = torch.tensor([1.0, 16.0])
+    ldr[1, 1:] = response.to_ldr(response.to_linear(ldr[0, 1:]) * 16)
+    observed = observe(ldr, exposures, Calibration(response))[None]
+    assert (observed[0, 1, 3] < 1).float().mean() > 0.2
+    aligned = bring_to_reference(observed, torch.zeros(1, 2, 2, 32, 32), 0)
+    assert prior(aligned, exposures[None], 0).softmax(dim=1)[:, 1].max() < 1e-3
 
 
 def test_saturation_begins_and_ends_below_the_white_level_and_is_that_of_the_brightest_channel() -> None:
