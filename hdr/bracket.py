@@ -139,7 +139,8 @@ class Bracket:
         levels
             Largest level of the files that the images were read from, 255 or 65535.
         check
-            Whether exposures that contradict the pixels are refused, and small errors of them are corrected.
+            Whether exposures that contradict the pixels are refused and, by a response that is given, small errors of
+            them are corrected. Where the response is estimated, the errors are as well, and corrected in any case.
         paths
             The files that the images were read from.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TypedDict
 
 import torch
@@ -66,9 +65,8 @@ def make_sample(
     """
     height, width = ldr.shape[-2:]
     bracket = Bracket(ldr, exposures, calibration=calibration, reference_index=reference)
-    with warnings.catch_warnings():  # of scenes too dark to see how the camera moved: they are learned from, too
-        warnings.simplefilter("ignore", UserWarning)
-        alignment = align(bracket)
+    # Scenes too dark to see how the camera moved are learned from, too.
+    alignment = align(bracket, warn=False)
     displacement = alignment.displacement
     unexplained = unexplained_variance(ldr, exposures, calibration, displacement, reference)
     top, left, rows, columns = (0, 0, height, width) if crop is None else (*crop, crop[2])

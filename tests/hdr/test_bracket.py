@@ -231,6 +231,17 @@ def test_a_strip_is_calibrated_although_it_is_long_and_narrow():
     assert Bracket.from_images(strip, [1, 4, 16]).size == (20, 102400)
 
 
+def test_exposures_are_aligned_with_the_white_level_of_the_response_that_is_given(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "hdr.bracket.align", lambda bracket, **options: seen.append(bracket) or align(bracket, **options)
+    )
+    response = Response.srgb().with_white_level(0.9)
+    bracket = Bracket.from_images(scene(), [1, 4, 16], response=response, check=False)
+    assert [one.calibration.white_level for one in seen] == [0.9]
+    assert seen[0].reference_index == bracket.reference_index == 1
+
+
 def test_reading_in_one_thread_lets_another_warn(monkeypatch):
     def warn_beside(*_, **__):
         thread = threading.Thread(target=warnings.warn, args=("of something else", UserWarning))
