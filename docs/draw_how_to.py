@@ -6,9 +6,14 @@ import sys
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from captum_ext import IDGI
+from captum_ext.attr import BlurPath, StraightPath
+from captum_ext.classifiers import ImageBaseline, Probabilities, load_classifier, photographs, seen_image
+from captum_ext.plot import attribution_figure
 from hdr import Bracket, Merger, Response
 from hdr.data.camera import Camera
 from hdr.photograph_scene import photograph_scene
@@ -54,6 +59,57 @@ def time_lapse() -> Tensor:
     return _rows([[tonemap(frame) for frame in frames], [tonemap_mu_law(factor * frame) for frame in frames]])
 
 
+def baselines() -> Figure:
+    """IDGI's map of one photograph from four baselines, and along the blur path."""
+    classifier, cat = load_classifier("efficientnet-lite0"), photographs()[0].image
+    maps = {}
+    for baseline in ImageBaseline:
+        seen = seen_image(classifier, cat, baseline, "cpu")
+        target = int(classifier.model(seen.inputs).argmax())
+        maps[baseline.value] = _explained(IDGI(classifier.model), seen.inputs, seen.baselines, target)
+    maps["path='blur'"] = _explained(IDGI(classifier.model, "blur"), seen.inputs, None, target)
+    return attribution_figure(seen.image, maps)
+
+
+def _explained(method: IDGI, inputs: Tensor, start: Tensor | None, target: int) -> Tensor:
+    attributions = method.attribute(inputs, start, target, n_steps=32, steps="adaptive", internal_batch_size=8)
+    return attributions[0]
+
+
+def steps() -> Figure:
+    """How a network's probability rises on the way to a photograph, and where sixteen steps of either kind begin."""
+    classifier, cat = load_classifier("efficientnet-lite0"), photographs()[0].image
+    model = Probabilities(classifier.model)
+    seen = seen_image(classifier, cat, ImageBaseline.BLACK, "cpu")
+    target = int(model(seen.inputs).argmax())
+    figure = Figure(figsize=(9, 2.8), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    paths = {"straight path, from black": StraightPath(), "blur path, from 50 pixels": BlurPath()}
+    for axes, (title, path) in zip(panels, paths.items(), strict=True):
+        start = path.start((seen.inputs,), seen.baselines if isinstance(path, StraightPath) else None)
+        _, report = IDGI(model, path).attribute(
+            seen.inputs,
+            seen.baselines if isinstance(path, StraightPath) else None,
+            target,
+            n_steps=16,
+            steps="adaptive",
+            internal_batch_size=8,
+            return_steps_report=True,
+        )
+        chosen = report.fractions[0].tolist()
+        fractions = sorted({*chosen, *(j / 128 for j in range(129))})
+        with torch.no_grad():
+            rises = [model(path.point((seen.inputs,), start, at)[0])[0, target].item() for at in fractions]
+        axes.plot(fractions, rises, color="0.4", linewidth=1.2)
+        for places, height, name in ((chosen[:-1], -0.06, "adaptive"), ([j / 16 for j in range(16)], -0.12, "equal")):
+            axes.plot(places, [height] * 16, "|", markersize=9, label=f"16 {name} steps")
+        axes.set(title=title, xlabel="fraction of the path")
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set(ylabel="probability", yticks=[0.0, 0.1, 0.2, 0.3, 0.4])
+    panels[1].legend(frameon=False, loc="upper left")
+    return figure
+
+
 def _taken(camera: Camera, radiance: Tensor, exposures: Tensor) -> Bracket:
     instants = radiance.expand(len(exposures), -1, -1, -1)
     pictures = camera.photograph(torch.Generator().manual_seed(0), instants, exposures)
@@ -85,6 +141,8 @@ def main(folder: Path) -> None:
     for name, draw in {"interiors": interiors, "night": night, "time-lapse": time_lapse}.items():
         pixels = draw().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
         Image.fromarray(pixels).save(folder / f"{name}.jpg", quality=85)
+    baselines().savefig(folder / "baselines.jpg", dpi=80, pil_kwargs={"quality": 85})
+    steps().savefig(folder / "steps.png", dpi=110)
 
 
 if __name__ == "__main__":

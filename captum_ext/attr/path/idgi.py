@@ -115,8 +115,8 @@ class IDGI(PathMethod):
         steps
             ``"equal"``, all of one length, or ``"adaptive"``: four equal ones first, then the steps in which the output
             changes most are halved until ``n_steps`` are taken, each example's where it needs them. On photographs a
-            map came as near to its limit with 2.7 to 32 times fewer evaluations. Not for a path that chooses its
-            points.
+            map came as near to its limit with 3 to 12 times fewer evaluations on the straight path and 11 to 32 times
+            fewer on the blur path, in the median on four networks. Not for a path that chooses its points.
         tolerance
             With adaptive steps, an example for which no step holds more than this share of all that the output moves
             takes no further one; above 0 and below 1, for ``n_steps="auto"`` 0.05 if not given.
