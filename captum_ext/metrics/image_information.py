@@ -16,6 +16,7 @@ from captum_ext.metrics.revealed_pixels import Pixels
 Information = Literal["webp", "png", "ms-ssim"]
 SMALLEST_SIDE_MS_SSIM = 176
 """Five scales, the coarsest with room for the window of 11 pixels."""
+_PIXELS_AT_ONCE = 1 << 21  # 41 versions of 224 x 224
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
@@ -100,6 +101,10 @@ def information_in(
         return [file_size(version, information) for version in versions]
     # By default cuDNN convolves float32 with ten bits, of which variances, differences of squares, would keep few.
     dtype = torch.float64 if device is not None and device.type == "cuda" else torch.float32
-    stack = torch.from_numpy(np.stack([*versions, whole])).to(device).permute(0, 3, 1, 2).to(dtype) / 255
-    similarities: list[float] = multiscale_similarity(stack[:-1], stack[-1]).tolist()
-    return similarities
+    stack = torch.from_numpy(np.stack([*versions, whole])).to(device).permute(0, 3, 1, 2)
+    at_once = max(1, _PIXELS_AT_ONCE // whole[..., 0].size)
+    similarities = [
+        multiscale_similarity(some.to(dtype) / 255, stack[-1].to(dtype) / 255) for some in stack[:-1].split(at_once)
+    ]
+    values: list[float] = torch.cat(similarities).tolist()
+    return values

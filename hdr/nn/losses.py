@@ -216,6 +216,11 @@ def regression_loss(output: Tensor, physical: Tensor, target: Tensor) -> Tensor:
     Tensor
         A scalar; 0 for the physical merge itself.
 
+    Raises
+    ------
+    ValueError
+        If the shapes differ, for they are not broadcast, or are smaller than a patch.
+
     Examples
     --------
     >>> target = torch.zeros(1, 3, 16, 16)
@@ -223,5 +228,8 @@ def regression_loss(output: Tensor, physical: Tensor, target: Tensor) -> Tensor:
     >>> float(regression_loss(target, physical, target)), float(regression_loss(3 * physical, physical, target))
     (0.0, 0.5)
     """
+    if not output.shape == physical.shape == target.shape or min(output.shape[-2:]) < _PATCH:
+        shapes = ", ".join(str(tuple(images.shape)) for images in (output, physical, target))
+        raise ValueError(f"expected equal shapes (B, 3, H, W), H and W at least {_PATCH}, got {shapes}")
     ours, theirs = (F.avg_pool2d((merge - target).abs().mean(1, keepdim=True), _PATCH) for merge in (output, physical))
     return (ours - theirs).clamp_min(0).mean()

@@ -16,6 +16,7 @@ from hdr.nn import (
     ToneMappedL1Loss,
     alignment_loss,
     inverse_stereographic,
+    regression_loss,
     sphere_distance,
     tone_mapped_l1,
 )
@@ -221,3 +222,16 @@ def test_losses_on_cuda_with_bfloat16() -> None:
     loss.backward()
     assert q.grad is not None
     assert torch.isfinite(q.grad).all()
+
+
+@pytest.mark.parametrize("shapes", [((2, 3, 8, 8), (3, 8, 8), (2, 3, 8, 8)), ((1, 3, 7, 9),) * 3])
+def test_regression_is_of_images_of_one_shape_that_hold_a_patch(shapes):
+    with pytest.raises(ValueError, match=r"expected equal shapes .*H and W at least 8, got"):
+        regression_loss(*map(torch.zeros, shapes))
+
+
+def test_regression_in_one_patch_is_not_paid_for_by_progress_in_another():
+    target, physical = torch.zeros(1, 3, 8, 16), torch.full((1, 3, 8, 16), 0.5)
+    output = physical.clone()
+    output[..., :8], output[..., 8:] = 0.0, 0.75
+    assert float(regression_loss(output, physical, target)) == 0.125  # half of the patches are 0.25 worse

@@ -38,3 +38,19 @@ def test_versions_of_an_image_together_tell_what_each_tells_alone(information):
     together = information_in(versions, whole, information)
     assert together == pytest.approx([information_in([version], whole, information)[0] for version in versions])
     assert len(set(together)) == len(versions)
+
+
+def test_of_large_images_no_more_versions_than_memory_holds_are_compared_at_once(monkeypatch):
+    rng = np.random.default_rng(0)
+    versions = [rng.integers(256, size=(180, 200, 3), dtype=np.uint8) for _ in range(5)]
+    whole = (versions[0] // 2 + versions[1] // 2).astype(np.uint8)
+    expected, seen = information_in(versions, whole, "ms-ssim"), []
+
+    def counted(images, other):
+        seen.append(len(images))
+        return multiscale_similarity(images, other)
+
+    monkeypatch.setattr("captum_ext.metrics.image_information._PIXELS_AT_ONCE", 2 * 180 * 200)
+    monkeypatch.setattr("captum_ext.metrics.image_information.multiscale_similarity", counted)
+    assert information_in(versions, whole, "ms-ssim") == pytest.approx(expected)
+    assert seen == [2, 2, 1]
