@@ -7,6 +7,7 @@ reference is clipped.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from hdr.bracket import Bracket  # calibrated with the help of what is here
 
 _LARGEST_AT_FULL_RESOLUTION = 6_000_000  # pixels; beyond it displacements are found and kept at half the resolution
+LONGEST_SIDE = 2**15 - 2
+"""Pixels of the longest side of which OpenCV reads at displaced places."""
+
 _PATCH, _PATCH_STEP, _DESCENT_STEPS, _REFINEMENTS = 8, 3, 25, 5
 _BACKGROUND_STEP = 4  # every fourth pixel takes part in the fit of the background's motion
 _BACKGROUND_ERROR = 0.5
@@ -152,7 +156,7 @@ def align(
     if mode not in get_args(Mode):
         raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, got {mode!r}")
     height, width = bracket.size
-    scale = 2 if height * width > _LARGEST_AT_FULL_RESOLUTION else 1
+    scale = max(2 if height * width > _LARGEST_AT_FULL_RESOLUTION else 1, math.ceil(max(height, width) / LONGEST_SIDE))
     rows, columns = -(-height // scale), -(-width // scale)
     displacement = torch.zeros(bracket.count, 2, rows, columns)
     still = [False] * bracket.count

@@ -249,3 +249,14 @@ def test_the_background_moves_as_simply_as_it_can() -> None:
     background = hdr.alignment._flow(*shown).background
     assert background is not None
     assert np.abs(background - [3, 1]).max() < 0.5
+
+
+def test_a_strip_longer_than_opencv_reads_is_aligned_at_a_lower_resolution() -> None:
+    strip = textured(48, 640, brightest=0.2).repeat(1, 1, 55)
+    bracket = Bracket(
+        torch.stack([strip.mul(t).clamp(max=1).pow(1 / 2.2) for t in (1.0, 4.0)]), torch.tensor([1.0, 4.0])
+    )
+    alignment = align(bracket)
+    assert alignment.displacement.shape == (2, 2, 24, 17600)
+    assert alignment.window(0, 48, 35000, 35200).shape == (2, 2, 48, 200)
+    assert float(alignment.displacement.abs().max()) < 0.5
