@@ -36,6 +36,9 @@ Located = Callable[[Response], Tensor]
 
 SHOT, READ = 2.5e-5, 1e-6
 
+RESPONSE_ENTRIES = 1021
+"""Of a response's table as a tensor: four for each level of an 8-bit file."""
+
 _FEWEST_CELLS = 30
 _FEWEST_EQUATIONS = 200
 _FAR_FROM_ALIGNED = 0.3  # EV, the typical residual where cells of two exposures show different things
@@ -93,6 +96,19 @@ class Calibration:
     corrections: tuple[float, ...] = ()
     disagreement: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def as_tensors(self) -> tuple[Tensor, Tensor]:
+        """What can be put into a batch or a graph.
+
+        Returns
+        -------
+        tuple of Tensor
+            Light of :data:`RESPONSE_ENTRIES` equally spaced values from 0 to 1; and shot, read, levels, white level and
+            the typical disagreement. Both float64.
+        """
+        values = torch.linspace(0, 1, RESPONSE_ENTRIES, dtype=torch.float64)
+        noise = (self.shot, self.read, self.levels, self.white_level, self.typical_disagreement)
+        return self.response.to_linear(values), torch.tensor(noise, dtype=torch.float64)
 
     @property
     def typical_disagreement(self) -> float:
@@ -484,8 +500,7 @@ def _exposure_errors(cells: Cells, ev: Array, curve: Array, white: float) -> Arr
     """By how many EV each exposure got more light than stated, by a response that is known; 0 where nothing tells."""
     errors = np.zeros(len(ev))
     for a, b in itertools.pairwise(range(len(ev))):
-        usable = _well_exposed(cells, a, b, curve, white)
-        apart = read_off(curve, cells.mean[b][usable]) - read_off(curve, cells.mean[a][usable]) - (ev[b] - ev[a])
+        apart = _ev_apart(cells, a, b, curve, _well_exposed(cells, a, b, curve, white)) - (ev[b] - ev[a])
         error = float(np.median(apart)) if apart.size >= _FEWEST_EQUATIONS else 0.0
         # Less is rounding; more is no shutter, but another response than was said, or another exposure.
         largest = min(_LARGEST_ERROR, _OFF_SHARE * (ev[b] - ev[a]))
@@ -501,7 +516,7 @@ def _measured_ev(cells: Cells, a: int, b: int, curve: Array, white: float) -> fl
     usable &= (brighter > _MIDDLE[0]) & (brighter < _MIDDLE[1] * white)
     if usable.sum() < _FEWEST_CELLS:
         return math.nan
-    return float(np.median(read_off(curve, cells.mean[b][usable]) - read_off(curve, cells.mean[a][usable])))
+    return float(np.median(_ev_apart(cells, a, b, curve, usable)))
 
 
 def _agree(moved: Cells, finding: ExposureFinding, curve: Array, white: float) -> bool:
@@ -509,8 +524,7 @@ def _agree(moved: Cells, finding: ExposureFinding, curve: Array, white: float) -
     a, b = finding.pictures
     if not moved.pixels.shape[2] or np.array_equal(moved.pixels[a], moved.pixels[b]):
         return False
-    usable = _well_exposed(moved, a, b, curve, white)
-    apart = read_off(curve, moved.mean[b][usable]) - read_off(curve, moved.mean[a][usable]) - finding.stated
+    apart = _ev_apart(moved, a, b, curve, _well_exposed(moved, a, b, curve, white)) - finding.stated
     near = min(_AGREEING_EV, _OFF_SHARE * finding.stated)
     return apart.size >= _FEWEST_CELLS and float((np.abs(apart) < near).mean()) > _AGREEING_SHARE
 
@@ -567,11 +581,17 @@ def _well_exposed(cells: Cells, a: int, b: int, curve: Array, white: float) -> N
     return usable
 
 
+def _ev_apart(cells: Cells, a: int, b: int, curve: Array, usable: NDArray[np.bool_]) -> Array:
+    """By how many EV b has more light than a, in those channels and cells (3, cells) that are usable."""
+    apart: Array = read_off(curve, cells.mean[b][usable]) - read_off(curve, cells.mean[a][usable])
+    return apart
+
+
 def _disagreement(cells: Cells, ev: Array, response: Response) -> tuple[float, ...]:
     curve = log_curve(response)
     result = []
     for a, b in zip(range(len(ev) - 1), range(1, len(ev)), strict=True):
         usable = _well_exposed(cells, a, b, curve, response.white_level)
-        error = read_off(curve, cells.mean[b][usable]) - read_off(curve, cells.mean[a][usable]) - (ev[b] - ev[a])
+        error = _ev_apart(cells, a, b, curve, usable) - (ev[b] - ev[a])
         result.append(float(np.median(np.abs(error))) if error.size >= _FEWEST_CELLS else math.nan)
     return tuple(result)

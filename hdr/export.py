@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hdr._files import check_writable, written_whole
 from hdr.bracket import middle
-from hdr.calibration import Calibration
+from hdr.calibration import RESPONSE_ENTRIES, Calibration
 from hdr.fusion import observe
 from hdr.nn.generator import SMALLEST_SIDE, Generator
 from hdr.radiometry import inverse_mu_law
@@ -21,9 +21,6 @@ from hdr.response import Response
 
 SUFFIXES = (".onnx", ".pt2")
 """ONNX, and what :func:`torch.export.load` reads."""
-
-RESPONSE_ENTRIES = 1021
-"""Entries of the response that a graph takes: light of equally spaced LDR values from 0 to 1."""
 
 _LONGEST_SIDE = 65536
 _INPUTS = ("ldr", "exposures", "light", "noise", "displacement")
@@ -131,15 +128,8 @@ def calibration_inputs(calibration: Calibration) -> tuple[Tensor, Tensor]:
     >>> light.shape, noise.shape
     (torch.Size([1021]), torch.Size([5]))
     """
-    values = torch.linspace(0, 1, RESPONSE_ENTRIES, dtype=torch.float64)
-    noise = (
-        calibration.shot,
-        calibration.read,
-        calibration.levels,
-        calibration.white_level,
-        calibration.typical_disagreement,
-    )
-    return calibration.response.to_linear(values).float(), torch.tensor(noise, dtype=torch.float32)
+    light, noise = calibration.as_tensors()
+    return light.float(), noise.float()
 
 
 def example_inputs(count: int, height: int, width: int) -> tuple[Tensor, ...]:

@@ -230,8 +230,12 @@ def physical_merge(
     """
     aligned = bring_to_reference(observations, displacement, reference, corner)
     weights = torch.softmax(prior(aligned, exposures, reference), dim=1)
-    radiance = blended(aligned, weights)
-    return not_below_saturation(radiance, aligned.tone_mapped[:, reference], exposures[:, reference]), weights
+    return merged(aligned, weights, exposures, reference), weights
+
+
+def merged(aligned: Aligned, weights: Tensor, exposures: Tensor, reference: int) -> Tensor:
+    """Radiance (B, 3, H, W) in the mu-law domain: the weighted mean, where the reference is clipped not below that."""
+    return not_below_saturation(blended(aligned, weights), aligned.tone_mapped[:, reference], exposures[:, reference])
 
 
 def blended(aligned: Aligned, weights: Tensor) -> Tensor:

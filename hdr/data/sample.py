@@ -13,8 +13,6 @@ from hdr.calibration import Calibration
 from hdr.fusion import observe, unexplained_variance
 from hdr.response import Response
 
-_ENTRIES = 1021  # of every scene, so that a batch can hold them; four for each level of an 8-bit file
-
 
 class HdrSample(TypedDict):
     """One scene of N exposures; a DataLoader's default collation adds a batch dimension in front."""
@@ -69,6 +67,7 @@ def make_sample(
     alignment = align(bracket, warn=False)
     displacement = alignment.displacement
     unexplained = unexplained_variance(ldr, exposures, calibration, displacement, reference)
+    light, noise = calibration.as_tensors()
     top, left, rows, columns = (0, 0, height, width) if crop is None else (*crop, crop[2])
     inside = (..., slice(top, top + rows), slice(left, left + columns))
     return {
@@ -79,17 +78,8 @@ def make_sample(
         "displacement": displacement[inside].to(ldr),
         "corner": torch.tensor([top, left]),
         "target": target[inside],
-        "light": calibration.response.to_linear(torch.linspace(0, 1, _ENTRIES, dtype=torch.float64)),
-        "noise": torch.tensor(
-            [
-                calibration.shot,
-                calibration.read,
-                calibration.levels,
-                calibration.white_level,
-                calibration.typical_disagreement,
-            ],
-            dtype=torch.float64,
-        ),
+        "light": light,
+        "noise": noise,
     }
 
 

@@ -14,6 +14,7 @@ from hdr.fusion import (
     blended,
     bring_to_reference,
     clipping_value,
+    merged,
     not_below_saturation,
     prior,
 )
@@ -229,8 +230,7 @@ class Generator(nn.Module):
         if not self.training:
             return Merged(radiance, weights, moved, ())
         with torch.no_grad():
-            physical = blended(aligned, torch.softmax(belief, dim=1))
-            physical = not_below_saturation(physical, aligned.tone_mapped[:, reference], exposures[:, reference])
+            physical = merged(aligned, torch.softmax(belief, dim=1), exposures, reference)
         return Merged(radiance, weights, moved, self._coarser(decoded, every, aligned, belief), physical)
 
     # Inside the network the exposures lie one after the other, (N B, C, H, W): those of all examples first that are the
