@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import ExifTags, Image, TiffImagePlugin
 
+from hdr._exif_text import as_stored
 from hdr.exposure import read_camera_settings
 from hdr.io import is_raw, opened_image
 
@@ -55,12 +56,13 @@ def carried_exif(path: str | os.PathLike[str]) -> bytes | None:
     exif = Image.Exif()
     for tag in _OF_THE_IMAGE:
         if tag in found:
-            exif[tag] = found[tag]
+            exif[tag] = as_stored(found[tag])
     taken = parts[ExifTags.IFD.Exif]
-    exposure = {int(tag): _rational(taken[tag]) for tag in _OF_THE_EXPOSURE if tag in taken}
-    place = {tag: _rational(value) for tag, value in parts[ExifTags.IFD.GPSInfo].items()}
+    exposure = {int(tag): _writable(taken[tag]) for tag in _OF_THE_EXPOSURE if tag in taken}
+    place = {tag: _writable(value) for tag, value in parts[ExifTags.IFD.GPSInfo].items()}
     if exposure:
-        exif.get_ifd(ExifTags.IFD.Exif).update(exposure)
+        # The version of the standard that knows all of these tags; readers ask for it.
+        exif.get_ifd(ExifTags.IFD.Exif).update({_BASE.ExifVersion: b"0232", **exposure})
     if place:
         exif.get_ifd(ExifTags.IFD.GPSInfo).update(place)
     if not len(exif) and not exposure and not place:
@@ -74,12 +76,12 @@ def carried_exif(path: str | os.PathLike[str]) -> bytes | None:
     return written if written.startswith(_PREFIX) else _PREFIX + written
 
 
-def _rational(value: Any) -> Any:
-    """A value as EXIF stores it, which knows ratios of whole numbers; Pillow would write a float as 64 bits."""
+def _writable(value: Any) -> Any:
+    """A value as EXIF stores it: text as it was, and ratios of whole numbers (Pillow writes a float as 64 bits)."""
     if isinstance(value, tuple):
-        return tuple(_rational(one) for one in value)
+        return tuple(_writable(one) for one in value)
     if not isinstance(value, float) or not math.isfinite(value):
-        return value
+        return as_stored(value)
     ratio = Fraction(value).limit_denominator(1_000_000)
     return TiffImagePlugin.IFDRational(ratio.numerator, ratio.denominator)
 

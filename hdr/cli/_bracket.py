@@ -16,7 +16,7 @@ from hdr.bracket import Bracket
 from hdr.cli._settings import BracketSettings, OutputSettings
 from hdr.delivery import check_picture, write_picture
 from hdr.exif import carried_exif
-from hdr.exposure import parse_numbers, read_camera_settings
+from hdr.exposure import parse_numbers, read_camera_settings, white_luminance
 from hdr.exposure_map import draw_exposure_map
 from hdr.io import PREVIEW_SUFFIXES, RADIANCE_SUFFIXES, write_image, write_radiance
 from hdr.merge import MergedBracket, Merger
@@ -126,7 +126,7 @@ def keep_memory() -> None:
 
 
 def _told_in_the_file(bracket: Bracket) -> dict[str, str | float]:
-    """Attributes for an .exr file, by OpenEXR's standard names where there are such."""
+    """Attributes for the radiance, by OpenEXR's standard names where there are such."""
     reference = bracket.names[bracket.reference_index]
     told: dict[str, str | float] = {
         "software": "captum-ext",
@@ -134,7 +134,15 @@ def _told_in_the_file(bracket: Bracket) -> dict[str, str | float]:
         f"exposures {' : '.join(f'{float(t):.4g}' for t in bracket.exposures)}; 1 is where the shortest saturates",
     }
     settings = read_camera_settings(bracket.paths[bracket.reference_index])
-    known = {"expTime": settings.time, "isoSpeed": settings.iso, "aperture": settings.f_number}
+    white = white_luminance(settings)
+    if white is not None:  # of the reference; 1 is where the shortest exposure saturates
+        white *= float(bracket.exposures[bracket.reference_index] / bracket.exposures.min())
+    known = {
+        "expTime": settings.time,
+        "isoSpeed": settings.iso,
+        "aperture": settings.f_number,
+        "whiteLuminance": white,
+    }
     return told | {name: value for name, value in known.items() if value is not None}
 
 
