@@ -18,12 +18,14 @@ from hdr.merge import Merger
 from hdr.metrics import METRICS, format_metric
 from hdr.photograph_scene import photograph_scene
 from hdr.radiometry import mu_law
+from hdr.report import write_report
 from hdr.scene import DynamicScene
 from hdr.tonemap import tonemap
 
 FIGURE = "hdr-demo.png"
 MERGED = "hdr-demo.exr"
 PREVIEW = "hdr-demo.jpg"
+REPORT = "hdr-demo.html"
 DISPLAYED = ("hdr-demo-gain-map.jpg", "hdr-demo.avif")
 """Written if imagecodecs is installed: for displays that show HDR."""
 
@@ -32,7 +34,7 @@ _DPI = 150
 
 
 def run_demo(merger: Merger, folder: Path, *, overwrite: bool = False, seed: int = 0) -> list[Score]:
-    """Merge the photographed scene, and write radiance, previews and a figure that compares it with the truth.
+    """Merge the photographed scene, and write radiance, previews, a report and a figure that compares it with the truth.
 
     Parameters
     ----------
@@ -58,16 +60,18 @@ def run_demo(merger: Merger, folder: Path, *, overwrite: bool = False, seed: int
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     displayed = DISPLAYED if importlib.util.find_spec("imagecodecs") else ()
-    for name in (FIGURE, MERGED, PREVIEW, *displayed):
+    for name in (FIGURE, MERGED, PREVIEW, REPORT, *displayed):
         check_writable(folder / name, overwrite=overwrite)
     scene = photograph_scene(seed)
-    merged = merger(scene.bracket)
+    told = merger.with_weights(scene.bracket)
+    merged = told.radiance
     untrained = Merger("none", merger.device)
     case = Case("demo", scene.bracket, measure_against(scene.radiance))
     scores = score(case, {OURS: lambda _: merged, UNTRAINED: untrained, **BASELINES})
     write_radiance(folder / MERGED, merged, overwrite=overwrite)
     for name in (PREVIEW, *displayed):
         write_picture(folder / name, merged, gain_map="gain-map" in name, overwrite=overwrite)
+    write_report(folder / REPORT, scene.bracket, told, overwrite=overwrite)
     figure = draw_comparison(scene, merged, scores)
     with written_whole(folder / FIGURE, overwrite=overwrite) as temporary:
         figure.savefig(temporary, dpi=_DPI)

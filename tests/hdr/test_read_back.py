@@ -19,7 +19,7 @@ from hdr.delivery import DisplaySettings, display_light, encoded_signal, write_p
 from hdr.io import write_radiance
 from hdr.tonemap import tonemap
 from tests.hdr.brackets import ldr_of, textured
-from tests.hdr.programs import exiftool, imagemagick, light_in_browser, openimageio, program, said
+from tests.programs import exiftool, imagemagick, light_in_browser, openimageio, program, said
 
 SIZE = (64, 96)
 

@@ -20,7 +20,7 @@ def test_demo_writes_figure_radiance_and_preview(command, tmp_path):
     finished = command("demo", "--out", folder, "--weights", "none")
     assert finished.exit_code == 0, finished.output
     displayed = DISPLAYED if importlib.util.find_spec("imagecodecs") else ()
-    expected = sorted(["hdr-demo.exr", "hdr-demo.jpg", "hdr-demo.png", *displayed])
+    expected = sorted(["hdr-demo.exr", "hdr-demo.html", "hdr-demo.jpg", "hdr-demo.png", *displayed])
     assert sorted(path.name for path in folder.iterdir()) == expected
     for text in (OURS, UNTRAINED, "weighted merge", "PSNR-mu"):
         assert text in finished.output

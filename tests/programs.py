@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import subprocess
-from html import unescape
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,48 @@ def browser(page: Path, *options: str) -> str:
     # Its sandbox wants more than containers give.
     words = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={page.parent / 'profile'}", *options]
     return said(program("chromium", "chromium-browser", "google-chrome"), *words, "--dump-dom", page.as_uri())
+
+
+def asked_in_browser(page: str, question: str, folder: Path, width: int = 1200) -> Any:
+    """What a page says in a window of that width, once it is loaded; it must run without an error.
+
+    ``question`` is the body of a JavaScript function of ``window`` and ``document``.
+    """
+    watched = page.replace("<head>", "<head><script>window.errors = []; onerror = (e) => errors.push(e);</script>", 1)
+    assert watched != page
+    outer = folder / "outer.html"
+    outer.write_text(
+        f"""<!DOCTYPE html><meta charset="utf-8">
+        <iframe style="width: {width}px; height: 900px; border: 0" srcdoc="{escape(watched)}"></iframe>
+        <script>
+          const frame = document.querySelector("iframe");
+          frame.addEventListener("load", () => {{
+            const ask = (window, document) => {{ {question} }};
+            const told = [frame.contentWindow.errors, ask(frame.contentWindow, frame.contentDocument)];
+            document.body.dataset.told = JSON.stringify(told);
+            frame.remove();
+          }});
+        </script>""",
+        encoding="utf-8",
+    )
+    told = re.search(r'data-told="([^"]*)"', browser(outer))
+    assert told is not None
+    errors, answer = json.loads(unescape(told[1]))
+    assert errors == []
+    return answer
+
+
+LAYOUT = """
+    const box = (element) => element.getBoundingClientRect();
+    const shown = [...document.images].filter((image) => box(image).height > 0);
+    return {
+      beyond: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+      broken: [...document.images].filter((image) => !image.naturalWidth).map((image) => image.alt),
+      shown: shown.map((image) => image.alt),
+      squeezed: [...document.querySelectorAll("td:first-child")].map(box).filter((cell) => cell.width < 80).length,
+    };
+"""
+"""A question: pixels by which the page is too wide, images that are broken, those that are seen, cells too narrow."""
 
 
 def light_in_browser(path: Path, headroom: float) -> NDArray[np.float32]:
