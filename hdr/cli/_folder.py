@@ -22,7 +22,7 @@ from hdr.merge import Merger
 from hdr.settings import DisplaySettings
 
 _RADIANCE = ".exr"
-_PREVIEWS = ("jpg", "png", "tif", "avif")
+_PREVIEWS = ("jpg", "png", "tif", "avif", "jxl")
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,8 @@ class OutputSettings:
     half
         16-bit float in the .exr file: half the size.
     preview
-        Picture to look at: tone-mapped .jpg, .png or 16-bit .tif; or HDR as .avif. Of a folder: jpg, png, tif or avif.
+        Picture to look at: tone-mapped .jpg, .png or 16-bit .tif; or HDR as .avif or .jxl. Of a folder: jpg, png, tif,
+        avif or jxl.
     operator
         Tone mapping of the preview; local keeps the contrast of small things and opens shadows.
     gain_map

@@ -257,7 +257,7 @@ def test_results_inside_of_the_card_are_no_photographs(command, tmp_path):
         (("--jobs", "0"), "--jobs is at least 1"),
         (("--exposure-map", "a.png"), "are for one bracket"),
         (("--report", "a.html"), "are for one bracket"),
-        (("--preview", "bmp"), "--preview is one of jpg, png, tif, avif"),
+        (("--preview", "bmp"), "--preview is one of jpg, png, tif, avif, jxl"),
         (("--group", "1"), "two or more pictures"),
     ],
 )
