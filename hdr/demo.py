@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from hdr._files import check_folder, check_writable, written_whole
 from hdr.baselines import BASELINES, reference_only, weighted_merge
-from hdr.delivery import write_picture
+from hdr.delivery import check_picture, write_picture
 from hdr.evaluation import OURS, UNTRAINED, Case, Score, measure_against, score
 from hdr.io import write_radiance
 from hdr.merge import Merger
@@ -27,7 +26,7 @@ MERGED = "hdr-demo.exr"
 PREVIEW = "hdr-demo.jpg"
 REPORT = "hdr-demo.html"
 DISPLAYED = ("hdr-demo-gain-map.jpg", "hdr-demo.avif")
-"""Written if imagecodecs is installed: for displays that show HDR."""
+"""For displays that show HDR; each is written if imagecodecs is there and able to."""
 
 _LARGEST_ERROR = 0.2  # in the mu-law domain, white in the error maps
 _DPI = 150
@@ -59,7 +58,7 @@ def run_demo(merger: Merger, folder: Path, *, overwrite: bool = False, seed: int
     """
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    displayed = DISPLAYED if importlib.util.find_spec("imagecodecs") else ()
+    displayed = [name for name in DISPLAYED if _can_be_encoded(folder / name)]
     for name in (FIGURE, MERGED, PREVIEW, REPORT, *displayed):
         check_writable(folder / name, overwrite=overwrite)
     scene = photograph_scene(seed)
@@ -70,12 +69,24 @@ def run_demo(merger: Merger, folder: Path, *, overwrite: bool = False, seed: int
     scores = score(case, {OURS: lambda _: merged, UNTRAINED: untrained, **BASELINES})
     write_radiance(folder / MERGED, merged, overwrite=overwrite)
     for name in (PREVIEW, *displayed):
-        write_picture(folder / name, merged, gain_map="gain-map" in name, overwrite=overwrite)
+        write_picture(folder / name, merged, gain_map=_has_gain_map(folder / name), overwrite=overwrite)
     write_report(folder / REPORT, scene.bracket, told, overwrite=overwrite)
     figure = draw_comparison(scene, merged, scores)
     with written_whole(folder / FIGURE, overwrite=overwrite) as temporary:
         figure.savefig(temporary, dpi=_DPI)
     return scores
+
+
+def _has_gain_map(path: Path) -> bool:
+    return "gain-map" in path.name
+
+
+def _can_be_encoded(path: Path) -> bool:
+    try:
+        check_picture(path, _has_gain_map(path), overwrite=True)
+    except (ModuleNotFoundError, ValueError):  # not installed, or too old to state colours, as on Python 3.10
+        return False
+    return True
 
 
 def draw_comparison(scene: DynamicScene, merged: Tensor, scores: list[Score]) -> Figure:

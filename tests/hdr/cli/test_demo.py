@@ -35,6 +35,15 @@ def test_demo_writes_figure_radiance_and_preview(command, tmp_path):
         run_demo(lambda _: pytest.fail("merged in vain"), folder)
 
 
+def test_demo_leaves_out_what_an_older_encoder_cannot_write(command, tmp_path, monkeypatch):
+    imagecodecs = pytest.importorskip("imagecodecs")
+    monkeypatch.delattr(imagecodecs.AVIF, "COLOR_PRIMARIES", raising=False)  # as on Python 3.10
+    finished = command("demo", "--out", tmp_path, "--weights", "none")
+    assert finished.exit_code == 0, finished.output
+    assert (tmp_path / "hdr-demo-gain-map.jpg").exists()
+    assert not (tmp_path / "hdr-demo.avif").exists()
+
+
 def test_demo_needs_a_folder(command, tmp_path):
     (tmp_path / "file").write_text("precious")
     finished = command("demo", "--out", tmp_path / "file", "--weights", "none")
