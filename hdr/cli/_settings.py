@@ -145,7 +145,8 @@ class FolderSettings:
     dry_run
         Only show the brackets.
     jobs
-        Brackets that are merged at once, each with the memory of one.
+        Brackets that are merged at once, each with the memory of one. For several GPUs start several processes, with
+        torchrun -m hdr.cli merge.
     """
 
     group: int | None = None
