@@ -40,6 +40,8 @@ _FLOAT_LEVELS = 2**24
 _JPEG_QUALITY = 95
 _PNG_BIT_DEPTH_OFFSET = 24  # the signature, the length and name of IHDR, width and height come first
 _TIFF_BITS_PER_SAMPLE, _TIFF_STRIP_OFFSETS, _TIFF_SAMPLE_FORMAT, _TIFF_PROFILE = 258, 273, 339, 34675
+_TIFF_X_RESOLUTION, _TIFF_Y_RESOLUTION, _TIFF_RESOLUTION_UNIT = 282, 283, 296
+_PIXELS_PER_INCH, _INCH = 72, 2
 _TIFF_HEADER = 8  # bytes
 _TIFF_FLOAT = 3
 _RADIANCE_EFFICACY = 179.0  # lm/W of equal-energy white, by which Radiance converts; values over EXPOSURE are W/sr/m^2
@@ -478,6 +480,9 @@ def _encode_tiff(pixels: NDArray[Any], exif: bytes | None) -> bytes:
         directory.tagtype[tag] = written.tagtype[tag]
         directory[tag] = value
     directory[_TIFF_PROFILE] = _srgb_profile()
+    for tag in (_TIFF_X_RESOLUTION, _TIFF_Y_RESOLUTION):  # TIFF 6.0 asks RGB images for them, whatever they say
+        directory[tag] = _PIXELS_PER_INCH
+    directory[_TIFF_RESOLUTION_UNIT] = _INCH
     if exif is not None:
         carried = Image.Exif()
         carried.load(exif)

@@ -125,6 +125,15 @@ def test_exiftool_finds_the_whole_of_a_gain_map(tmp_path: Path) -> None:
         assert gains.size == (96, 64)
 
 
+def test_exiftool_misses_nothing_in_a_tiff(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.tif", scene())
+    assert said(program("exiftool"), "-validate", "-warning", "-a", tmp_path / "a.tif").split() == [
+        "Validate",
+        ":",
+        "OK",
+    ]
+
+
 def test_exrheader_finds_colours_brightness_and_camera(portrait: list[Path], tmp_path: Path) -> None:
     shown = program("exrheader")
     for name, half in (("a.exr", []), ("half.exr", ["--half"])):
