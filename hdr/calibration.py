@@ -55,12 +55,14 @@ _COMPARED_SIDE = 40
 _AGREEING_EV, _AGREEING_SHARE = 0.4, 0.5  # of cells, of which most would differ by more if the exposures were others
 _WELL_KNOWN = 0.8  # of the range of values
 _LARGE_DISAGREEMENT = 0.35  # EV
+_LARGEST_RESPONSE_ERROR = 0.2  # EV, in the median of what two exposures share; real brackets had 0.16 at most
 _LEAST_ERROR, _LARGEST_ERROR = 0.02, 0.25  # EV, of a shutter
 _LOWEST_WHITE, _SURELY_WHITE = 0.85, 253  # a value, and a level of 255
 _FAR_ABOVE_WHITE = 1.2  # EV
 _MOST_FLAT_CELLS = 100
 _FAR_BELOW_WHITE = -1.0  # EV
-_SPOILT, _SPOILT_EV = 1.3, 0.04  # times the difference elsewhere, and EV: a clipped channel spoils others by so much
+# A clipped channel spoils others if they differ by so many times what they do elsewhere, or by so many EV in one sense.
+_SPOILT, _SPOILT_MARGIN, _SPOILT_EV = 2.0, 0.02, 0.04
 # An orthonormal basis of the planes over a cell, shape (16, 3).
 _PLANE = np.linalg.qr(np.stack([np.ones(16), np.repeat(np.arange(4.0), 4), np.tile(np.arange(4.0), 4)], 1))[0]
 _SHOT_RANGE, _READ_RANGE = (1e-6, 1e-2), (1e-9, 1e-4)
@@ -119,8 +121,11 @@ class Calibration:
 
     @property
     def typical_disagreement(self) -> float:
-        """Mean of those disagreements that are known, in EV; 0 where none is."""
-        known = [ev for ev in self.disagreement if math.isfinite(ev)]
+        """Mean of those disagreements that are known, in EV; 0 where none is.
+
+        Each counts for 0.2 at most: no response is that wrong, and more is other light, or something that moved.
+        """
+        known = [min(ev, _LARGEST_RESPONSE_ERROR) for ev in self.disagreement if math.isfinite(ev)]
         return sum(known) / len(known) if known else 0.0
 
 
@@ -518,8 +523,9 @@ def _channels_mix(cells: Cells, ev: Array, response: Response) -> bool:
         fine = cells.brightest[a] < clipping
         clipped = cells.brightest[b] >= clipping
         expected = read_off(curve, cells.mean[a]) + ev[b] - ev[a]
-        # Far from white itself, and told by both exposures to a part of what is looked for.
-        usable = fine & (expected < _FAR_BELOW_WHITE) & (expected > math.log2(_LOWEST_LIGHT))
+        # Itself far from white, all over the cell, and told by both exposures to a part of what is looked for.
+        usable = fine & (cells.pixels[b].max(-1) < clipping) & (expected < _FAR_BELOW_WHITE)
+        usable &= expected > math.log2(_LOWEST_LIGHT)
         usable &= read_off(steps, cells.mean[a]) < _STEEPEST
         apart = read_off(curve, cells.mean[b]) - expected
         beside_clipped.append(apart[usable & clipped])
@@ -527,8 +533,9 @@ def _channels_mix(cells: Cells, ev: Array, response: Response) -> bool:
     wrong, right = (np.concatenate(parts) for parts in (beside_clipped, elsewhere))
     if min(len(wrong), len(right)) < _FEWEST_CELLS:
         return True
-    usual = float(np.median(np.abs(right)))
-    return bool(np.median(np.abs(wrong)) > _SPOILT * usual + _SPOILT_EV or abs(np.median(wrong)) > _SPOILT_EV)
+    # Grey is spoilt most and strong colours hardly: the larger differences tell, too.
+    spoilt, usual = (np.quantile(np.abs(one), [0.5, 0.8]) for one in (wrong, right))
+    return bool((spoilt > _SPOILT * usual + _SPOILT_MARGIN).any() or abs(np.median(wrong)) > _SPOILT_EV)
 
 
 def _exposure_errors(cells: Cells, ev: Array, curve: Array, white: float) -> Array:
