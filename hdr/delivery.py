@@ -42,8 +42,21 @@ _CHROMATICITIES: dict[Primaries, tuple[float, ...]] = {
 
 def check_picture(path: str | os.PathLike[str], gain_map: bool = False, *, overwrite: bool = False) -> None:
     """Raise now, before the work, what :func:`write_picture` would: another suffix, an existing file, no encoder."""
-    path = Path(path)
     check_writable(path, overwrite=overwrite, suffixes=PICTURE_SUFFIXES)
+    check_encoder(path, gain_map)
+
+
+def check_encoder(path: str | os.PathLike[str], gain_map: bool = False) -> None:
+    """Raise now, before the work, what encoding a file of this name would: no encoder, one that is too old, no JPEG.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If imagecodecs is needed and not installed.
+    ValueError
+        If it cannot state the file's colours, or the file cannot have a gain map.
+    """
+    path = Path(path)
     if gain_map and path.suffix.lower() not in (".jpg", ".jpeg"):
         raise ValueError(f"{path}: only a .jpg file can have a gain map; .avif and .jxl files are HDR by themselves")
     if gain_map:

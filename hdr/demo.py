@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hdr._files import check_folder, check_writable, written_whole
 from hdr.baselines import BASELINES, reference_only, weighted_merge
-from hdr.delivery import check_picture, write_picture
+from hdr.delivery import check_encoder, write_picture
 from hdr.evaluation import OURS, UNTRAINED, Case, Score, measure_against, score
 from hdr.io import write_radiance
 from hdr.merge import Merger
@@ -83,7 +83,7 @@ def _has_gain_map(path: Path) -> bool:
 
 def _can_be_encoded(path: Path) -> bool:
     try:
-        check_picture(path, _has_gain_map(path), overwrite=True)
+        check_encoder(path, _has_gain_map(path))
     except (ModuleNotFoundError, ValueError):  # not installed, or too old to state colours, as on Python 3.10
         return False
     return True

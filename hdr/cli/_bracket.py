@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
 
@@ -52,23 +52,28 @@ def check_output(output: OutputSettings, images: list[Path], out: Path) -> None:
             raise ValueError(f"{path} is named for two outputs; choose another name")
 
 
+def parsed(reading: BracketSettings) -> dict[str, Any]:
+    """What is said of every bracket, as :meth:`hdr.bracket.Bracket.from_files` takes it; ValueError if it is wrong."""
+    return {
+        "exposure_times": None if reading.times is None else parse_numbers(reading.times),
+        "exposure_values": reading.ev if reading.ev in (None, "auto") else parse_numbers(reading.ev),
+        "exposure_file": reading.exposures,
+        "response": "auto" if reading.response == "auto" else Response.parse(reading.response),
+        "raw": RawSettings.parse(reading.wb, reading.half_size),
+        "white_level": reading.white_level,
+    }
+
+
 def read_bracket(images: list[Path], reading: BracketSettings, output: OutputSettings) -> Bracket:
     """Read what is to be merged."""
     if reading.reference is not None and not 1 <= reading.reference <= len(images):
         raise ValueError(f"--reference must be from 1 to {len(images)}, the number of images; got {reading.reference}")
-    response: Response | Literal["auto"] = "auto" if reading.response == "auto" else Response.parse(reading.response)
-    values = "auto" if reading.ev == "auto" else None if reading.ev is None else parse_numbers(reading.ev)
     return Bracket.from_files(
         images,
-        exposure_times=None if reading.times is None else parse_numbers(reading.times),
-        exposure_values=values,  # type: ignore[arg-type]
-        exposure_file=reading.exposures,
-        response=response,
         reference=None if reading.reference is None else reading.reference - 1,
         # Images of different scenes are merged where alignment and estimation are both left out: someone knows better.
         check=not (output.align == "off" and reading.response != "auto"),
-        raw=RawSettings.parse(reading.wb, reading.half_size),
-        white_level=reading.white_level,
+        **parsed(reading),
     )
 
 

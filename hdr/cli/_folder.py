@@ -14,10 +14,11 @@ from tqdm import tqdm
 
 from hdr._files import check_folder
 from hdr.bracket import Bracket
-from hdr.cli._bracket import check_output, keep_memory, merge_bracket, read_bracket
+from hdr.cli._bracket import check_output, keep_memory, merge_bracket, parsed, read_bracket
 from hdr.cli._console import about, note, noted_warnings, print_table, say
 from hdr.cli._ranks import Ranks
 from hdr.cli._settings import BracketSettings, FolderSettings, MergerSettings, OutputSettings
+from hdr.delivery import check_encoder
 from hdr.folder import Contents, ShotGroup, find_brackets
 from hdr.merge import Merger
 from hdr.settings import DisplaySettings
@@ -83,7 +84,7 @@ def merge_folder(
 
 
 def _check(folder: Path, out: Path, grouping: FolderSettings, reading: BracketSettings, output: OutputSettings) -> None:
-    """Raise now, before the folder is read, what does not fit one."""
+    """Raise now, before the folder is read, what would be said of every bracket in it."""
     if grouping.jobs < 1:
         raise ValueError(f"--jobs is at least 1, got {grouping.jobs}")
     if any(one is not None for one in (output.exposure_map, output.report, output.save_response, reading.exposures)):
@@ -92,6 +93,11 @@ def _check(folder: Path, out: Path, grouping: FolderSettings, reading: BracketSe
         )
     if output.preview is not None and output.preview.name not in _PREVIEWS:
         raise ValueError(f"of a folder, --preview is one of {', '.join(_PREVIEWS)}; got {output.preview}")
+    if output.preview is not None:
+        check_encoder(f"preview.{output.preview}", output.gain_map)
+    elif output.gain_map:
+        raise ValueError("--gain-map is of the preview; state --preview jpg")
+    parsed(reading)
     check_folder(out)
     if out.resolve() == folder.resolve():
         raise ValueError(f"{out} holds the photographs; choose another folder for the results")
