@@ -41,6 +41,8 @@ STILL_TOLERANCE = 2.5
 MISPLACEMENT = 0.0015
 """Deviation in the mu-law domain that alignment leaves in every exposure but the reference, besides its noise."""
 
+_RESPONSE_ERROR = 1.0  # levels of the file, standard deviation: its toe, black level and compression
+
 BINS = 14
 """Steps of brightness in the mu-law domain for which :func:`unexplained_variance` is found."""
 
@@ -73,7 +75,7 @@ class Aligned(NamedTuple):
     deviation: Tensor
     """(B, N, 1, H, W): by how much equal radiance is expected to differ, standard deviation in the mu-law domain."""
     noise: Tensor
-    """(B, N, 1, H, W): standard deviation of the radiance itself, by the calibration alone."""
+    """(B, N, 1, H, W): standard deviation of the radiance itself, by the calibration and a level of the file."""
     seen: Tensor
     """(B, N, 1, H, W): 1 inside an exposure's frame, 0 outside."""
 
@@ -132,7 +134,9 @@ def observe(
     if any(still):
         tolerance = torch.tensor([STILL_TOLERANCE if one else 1.0 for one in still]).to(deviation)
         deviation = deviation * tolerance.view(-1, 1, 1, 1)
-    return torch.cat([tone_mapped, saturation, deviation, variance.mean(1, keepdim=True).sqrt()], dim=1)
+    # No response is known better than to a level: of two exposures the one whose values are large is believed more.
+    noise = (variance + (_RESPONSE_ERROR * rounding / t).square()).mean(1, keepdim=True).sqrt()
+    return torch.cat([tone_mapped, saturation, deviation, noise], dim=1)
 
 
 def bring_to_reference(
