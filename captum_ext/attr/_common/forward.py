@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.overrides import BaseTorchFunctionMode
 
-from captum_ext._captum import TargetType, expand_target, run_forward, select_targets
+from captum_ext._captum import TargetType, expand_target, select_targets
 from captum_ext._errors import InvalidArgumentError, TargetOutOfRangeError
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.batch_norm import batch_norm_guard
@@ -136,7 +136,7 @@ class TargetFunction:
                 for value in arguments
             )
         with differentiable_kernels():
-            output = run_forward(self.forward_func, points, None, arguments)
+            output = self.forward_func(*points, *(arguments or ()))
         return select_output(output, target, self.n_examples * n_points)
 
     def _gradient(self, values: Tensor, leaves: Tensors) -> Tensors:

@@ -42,7 +42,7 @@ def preserve_state(
     watch_draws
         Whether every operation is looked at for what it draws. False where the caller sees them all anyway.
     """
-    devices = sorted({x.device.index for x in tensors if isinstance(x, Tensor) and x.device.type == "cuda"})
+    devices = sorted({x.device.index for x in tensors if isinstance(x, Tensor) and x.is_cuda})
     account = RandomDraws(devices)
     saved = _SavedBuffers(account)
     # A module is not watched where its forward method is called by itself, or where it was compiled in place.
@@ -74,7 +74,14 @@ class _SavedBuffers:
         """Save what a module and the modules in it have, where they are in training mode and not saved yet."""
         if id(root) in self._modules:
             return
-        for module in root.modules():
+        # By hand: modules() makes up the path of each, and takes three times as long in every call.
+        found, unseen = {id(root): root}, [root]
+        while unseen:
+            for child in unseen.pop()._modules.values():
+                if child is not None and id(child) not in found:
+                    found[id(child)] = child
+                    unseen.append(child)
+        for module in found.values():
             if module.training and id(module) not in self._modules:
                 self._modules[id(module)] = module
                 # What it draws is not seen in a script, nor in a compiled module, made by `torch.compile` or in place.
@@ -88,9 +95,10 @@ class _SavedBuffers:
 
     def put_back(self) -> None:
         """Give every module its tensors back, with their values."""
-        with torch.no_grad():
-            for tensor, value in self._values.values():
-                tensor.copy_(value)
+        if self._values:
+            with torch.no_grad():
+                for tensor, value in self._values.values():
+                    tensor.copy_(value)
         for module, name, buffer in self._buffers:
             # A scripted module's buffers are no dictionary, and have no get.
             if name not in module._buffers or module._buffers[name] is not buffer:

@@ -144,8 +144,7 @@ class RandomDraws:
 
     def __exit__(self, *error: Any) -> None:
         _OPEN.accounts.remove(self)
-        now = self._state()
-        is_own = self._were_seen and not self._others_drew and _equal(now, self._latest)
+        is_own = self._were_seen and not self._others_drew and _equal(self._state(), self._latest)
         if is_own or self._are_hidden or threading.active_count() == 1:
             torch.set_rng_state(self._start[0])
             for device, state in zip(self._devices, self._start[1:], strict=True):

@@ -19,8 +19,10 @@ _ACCUMULATION_TYPES = frozenset({torch.float32, torch.float64})
 
 def row_sum(tensors: Tensors, device: torch.device) -> Tensor:
     """Add up all features of each example over all tensors; shape (N,), in accumulation precision."""
-    totals = [rows(in_accumulation_dtype(tensor)).sum(1).to(device) for tensor in tensors]
-    return torch.stack(torch.broadcast_tensors(*totals)).sum(0) if len(totals) > 1 else totals[0]
+    totals = [rows(in_accumulation_dtype(tensor)).sum(1) for tensor in tensors]
+    if len(totals) > 1:
+        return torch.stack(torch.broadcast_tensors(*(total.to(device) for total in totals))).sum(0)
+    return totals[0].to(device)
 
 
 def in_accumulation_dtype(tensor: Tensor) -> Tensor:

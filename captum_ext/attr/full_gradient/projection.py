@@ -81,7 +81,7 @@ def spread_evenly(totals: Tensor, inputs: Tensors) -> Tensors:
     >>> spread_evenly(torch.tensor([6.0]), (torch.zeros(1, 2), torch.zeros(1, 1)))[0]
     tensor([[2., 2.]])
     """
-    share = totals / sum(tensor[0].numel() for tensor in inputs)
+    share = totals * (len(totals) / sum(tensor.numel() for tensor in inputs))
     return tuple(like_rows(share, tensor).expand(tensor.shape) for tensor in inputs)
 
 
