@@ -22,8 +22,14 @@ from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.checks import expand_baselines
 from captum_ext.attr._common.complete_method import CompleteMethod
-from captum_ext.attr._common.sums import concatenate, in_accumulation_dtype, products, row_sum
-from captum_ext.attr.full_gradient._trace.examples import Examples, explain_in_parts, is_complete, tolerance
+from captum_ext.attr._common.forward import in_accumulation_dtype, row_sum
+from captum_ext.attr.full_gradient._trace.examples import (
+    Examples,
+    concatenate,
+    explain_in_parts,
+    is_complete,
+    tolerance,
+)
 from captum_ext.attr.full_gradient.layer_totals import LayerContribution, LayerTotals, join_layers
 from captum_ext.attr.full_gradient.projection import InputSpace, Projection
 from captum_ext.attr.full_gradient.saliency import check_image, paper_saliency
@@ -213,7 +219,7 @@ class FullGrad(CompleteMethod, GradientAttribution):
 def _explain(examples: Examples, projection: Projection, conserve: bool, internal_batch_size: int | None) -> _Explained:
     def explain(part: Examples) -> _Explained:
         passed, space = part.backpropagate(lambda: InputSpace(part.inputs, projection))
-        through_gradient = products(passed.gradients, part.inputs)
+        through_gradient = passed.input_terms(part.inputs)
         through_biases = space.contributions(passed, conserve=conserve)
         residual = (
             row_sum(through_gradient, passed.output.device) + space.total() - in_accumulation_dtype(passed.output)

@@ -12,7 +12,7 @@ from torch.nn.functional import adaptive_avg_pool1d
 from torch.nn.functional import interpolate as resample
 
 from captum_ext.attr._common import Tensors
-from captum_ext.attr._common.sums import in_accumulation_dtype, like_rows, row_sum
+from captum_ext.attr._common.forward import in_accumulation_dtype, like_rows, row_sum
 from captum_ext.attr.full_gradient._trace.backpropagation import Backpropagated
 from captum_ext.attr.full_gradient._trace.batch_axis import BatchAxis
 from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm

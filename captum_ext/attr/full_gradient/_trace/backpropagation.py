@@ -17,9 +17,8 @@ from captum_ext._captum import TargetType
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.checks import all_finite
-from captum_ext.attr._common.forward import copies_of, leaves_of, or_zeros, select_output
-from captum_ext.attr._common.model_state import preserve_state
-from captum_ext.attr._common.random_draws import RandomDraws
+from captum_ext.attr._common.forward import copies_of, in_accumulation_dtype, leaves_of, or_zeros, select_output
+from captum_ext.attr._common.model_state import RandomDraws, preserve_state
 from captum_ext.attr.full_gradient._trace.consumer import Consumer
 from captum_ext.attr.full_gradient._trace.determinism import check_repeated
 from captum_ext.attr.full_gradient._trace.operation_trace import LostValueError, OperationTrace
@@ -48,6 +47,13 @@ class Backpropagated:
     output: Tensor
     gradients: Tensors
     pulled_back: Tensors
+
+    def input_terms(self, inputs: Tensors) -> Tensors:
+        """Return each input times its gradient, in accumulation precision."""
+        return tuple(
+            in_accumulation_dtype(gradient) * in_accumulation_dtype(x.detach())
+            for gradient, x in zip(self.gradients, inputs, strict=True)
+        )
 
 
 def backpropagate(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-from captum_ext.attr._common.sums import in_accumulation_dtype
+from captum_ext.attr._common.forward import in_accumulation_dtype
 from captum_ext.attr.full_gradient._trace.grid import Grid
 from captum_ext.attr.full_gradient._trace.module_path import ModulePath
 

@@ -14,8 +14,8 @@ from torch._C._functorch import peek_interpreter_stack
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
-from captum_ext.attr._common.batch_norm import guard_output
-from captum_ext.attr._common.random_draws import Function, RandomDraws
+from captum_ext.attr._common.forward import guard_output
+from captum_ext.attr._common.model_state import Function, RandomDraws
 from captum_ext.attr.full_gradient._trace.bias_rules import Observation
 from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm, Operation
 from captum_ext.attr.full_gradient._trace.consumer import Consumer
