@@ -18,8 +18,7 @@ from captum_ext.evaluation.measures import INFORMATION_CURVES, Metric
 from captum_ext.evaluation.report import REPORT, Findings, write_report
 from captum_ext.evaluation.settings import EvaluationSettings
 from captum_ext.evaluation.store import ResultStore
-from captum_ext.evaluation.summary import summarize
-from captum_ext.evaluation.table import Curves, CurvesFile, curves_of, table, write_csv
+from captum_ext.evaluation.table import Curves, CurvesFile, curves_of, summarize, table, write_csv
 from captum_ext.methods import Method
 from captum_ext.plot import information_curves_figure, score_curves_figure
 from captum_ext.plot.means import means_figure

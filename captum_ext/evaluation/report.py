@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import io
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +17,11 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.colors import to_hex
+from PIL import Image
 
 from captum_ext._errors import printable
 from captum_ext._files import atomic_write
 from captum_ext.classifiers import ImageBaseline
-from captum_ext.evaluation.data_uri import data_uri, map_uri
 from captum_ext.evaluation.measures import METRICS, Metric
 from captum_ext.evaluation.settings import (
     NOT_STORED,
@@ -29,8 +31,8 @@ from captum_ext.evaluation.settings import (
     InformationMeasure,
     shown,
 )
-from captum_ext.evaluation.store import Record, ResultStore
-from captum_ext.evaluation.summary import missing_values
+from captum_ext.evaluation.store import Record, ResultStore, jpeg
+from captum_ext.evaluation.table import missing_values
 from captum_ext.methods import Method
 from captum_ext.plot.attributions import COLOUR_MAP
 from captum_ext.plot.curves import MOST_IN_ONE_PANEL
@@ -336,3 +338,27 @@ def command_line(settings: EvaluationSettings, data: str) -> str:
 def _css_scale(n_stops: int = 9) -> str:
     colours = matplotlib.colormaps[COLOUR_MAP](np.linspace(0, 1, n_stops))
     return f"linear-gradient(to right, {', '.join(to_hex(colour) for colour in colours)})"
+
+
+def data_uri(media_type: str, content: bytes) -> str:
+    """Return a file's content as a data URI.
+
+    Examples
+    --------
+    >>> data_uri("image/png", b"PNG")
+    'data:image/png;base64,UE5H'
+    """
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+def map_uri(grey: bytes) -> str:
+    """Return what `png` made, in colours, as a data URI.
+
+    Examples
+    --------
+    >>> map_uri(png(np.zeros((8, 8), np.uint8)))[:23]
+    'data:image/jpeg;base64,'
+    """
+    with Image.open(io.BytesIO(grey)) as image:
+        colours = matplotlib.colormaps[COLOUR_MAP](np.asarray(image), bytes=True)[..., :3]
+    return data_uri("image/jpeg", jpeg(np.ascontiguousarray(colours)))

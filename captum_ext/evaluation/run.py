@@ -30,7 +30,6 @@ from captum_ext.classifiers import (
     load_classifier,
     seen_image,
 )
-from captum_ext.evaluation.data_uri import jpeg, png
 from captum_ext.evaluation.dataset import (
     DatasetError,
     LabelledImage,
@@ -51,7 +50,7 @@ from captum_ext.evaluation.settings import (
     versions,
     with_options,
 )
-from captum_ext.evaluation.store import Record, ResultStore
+from captum_ext.evaluation.store import Record, ResultStore, jpeg, png
 from captum_ext.evaluation.table import table
 from captum_ext.methods import GivenMethods, Method, check_layers, chosen_methods, run_method
 from captum_ext.plot import scaled_map

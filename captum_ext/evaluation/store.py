@@ -8,6 +8,7 @@ of ``torchrun`` writes files of its own and reads those of all, so that file sys
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -20,7 +21,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 from filelock import FileLock, Timeout
+from PIL import Image
 
 from captum_ext._errors import RefusedError
 from captum_ext._files import atomic_write
@@ -30,6 +33,9 @@ from captum_ext.evaluation.settings import differences
 SETTINGS = "settings.json"
 PARTS = "parts"
 LOCK = ".lock"
+JPEG_QUALITY = 80
+MAP_PIXELS = 150
+"""The longest side of a map on the page; of an image it is twice as long."""
 _LONGEST_LINE = 1 << 20
 
 Record = dict[str, Any]
@@ -315,3 +321,22 @@ class ResultStore:
         """Close the files that are read."""
         while self._open:
             self._open.popitem()[1].close()
+
+
+def jpeg(pixels: npt.NDArray[np.uint8], longest_side: int = 2 * MAP_PIXELS) -> bytes:
+    """Return an image of shape (H, W, 1) or (H, W, 3) as a JPEG; a larger one is made smaller."""
+    image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+    image.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, format="jpeg", quality=JPEG_QUALITY, optimize=True)
+    return buffer.getvalue()
+
+
+def png(strength: npt.NDArray[np.uint8]) -> bytes:
+    """Return a map of shape (H, W) as a grey PNG; a larger one is made smaller."""
+    image = Image.fromarray(strength)
+    # Made smaller before it is coloured: a mean of colours is no colour of the scale.
+    image.thumbnail((MAP_PIXELS, MAP_PIXELS), Image.Resampling.BOX)
+    buffer = io.BytesIO()
+    image.save(buffer, format="png")
+    return buffer.getvalue()

@@ -14,10 +14,9 @@ from PIL import Image
 
 from captum_ext.evaluation import METRICS
 from captum_ext.evaluation import report as report_module
-from captum_ext.evaluation.data_uri import jpeg, png
 from captum_ext.evaluation.outcome import write_outcome
 from captum_ext.evaluation.settings import EvaluationSettings
-from captum_ext.evaluation.store import ResultStore
+from captum_ext.evaluation.store import ResultStore, jpeg, png
 from captum_ext.evaluation.table import table
 from captum_ext.methods import chosen_methods
 
