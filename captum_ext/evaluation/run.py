@@ -42,6 +42,7 @@ from captum_ext.evaluation.dataset import (
 from captum_ext.evaluation.measures import GivenMetrics, Metric, chosen_metrics, measure
 from captum_ext.evaluation.outcome import GrowingTable, files_of, write_outcome
 from captum_ext.evaluation.ranks import Rank, device_named, ranks
+from captum_ext.evaluation.report import Findings
 from captum_ext.evaluation.settings import (
     ClassFrom,
     EvaluationSettings,
@@ -51,7 +52,7 @@ from captum_ext.evaluation.settings import (
     with_options,
 )
 from captum_ext.evaluation.store import Record, ResultStore, jpeg, png
-from captum_ext.evaluation.table import table
+from captum_ext.evaluation.table import summarize, table
 from captum_ext.methods import GivenMethods, Method, check_layers, chosen_methods, run_method
 from captum_ext.plot import scaled_map
 
@@ -165,7 +166,9 @@ def evaluate(
                     )
                 found = table(store, names, settings.methods, settings.metrics)
                 if folder is not None and rank.is_first and not store.is_concluded(names):
-                    write_outcome(store, names, found, data, made_with, run.methods, run.metrics, settings)
+                    summary = summarize(found, measured, settings.seed)
+                    findings = Findings(settings, data, made_with, chosen, measured, found, summary)
+                    write_outcome(store, names, findings)
                     store.conclude(names)
                 rank.wait()
     return found

@@ -15,9 +15,10 @@ from PIL import Image
 from captum_ext.evaluation import METRICS
 from captum_ext.evaluation import report as report_module
 from captum_ext.evaluation.outcome import write_outcome
+from captum_ext.evaluation.report import Findings
 from captum_ext.evaluation.settings import EvaluationSettings
 from captum_ext.evaluation.store import ResultStore, jpeg, png
-from captum_ext.evaluation.table import table
+from captum_ext.evaluation.table import summarize, table
 from captum_ext.methods import chosen_methods
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -74,7 +75,9 @@ def write(directory: Path, *, all_fail: bool = False) -> None:
     store.save({"image": NAMES[2], "error": "is not a picture"}, {})
     found = table(store, NAMES, SETTINGS.methods, SETTINGS.metrics)
     metrics = {name: METRICS[name] for name in SETTINGS.metrics}
-    write_outcome(store, NAMES, found, "some data", VERSIONS, chosen_methods(SETTINGS.methods), metrics, SETTINGS)
+    summary = summarize(found, metrics)
+    findings = Findings(SETTINGS, "some data", VERSIONS, chosen_methods(SETTINGS.methods), metrics, found, summary)
+    write_outcome(store, NAMES, findings)
 
 
 @pytest.fixture(scope="module")
