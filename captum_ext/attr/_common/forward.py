@@ -349,10 +349,6 @@ def _check_range(lowest: int, highest: int, size: int) -> None:
 _BATCH_NORMS = frozenset({"batch_norm", "native_batch_norm", "_native_batch_norm_legit_no_training"})
 
 
-def _to_contiguous(gradient: Tensor) -> Tensor:
-    return gradient.contiguous()
-
-
 def is_guarded(func: Callable[..., Any]) -> bool:
     """Whether a function is a batch normalisation."""
     return getattr(func, "__name__", None) in _BATCH_NORMS
@@ -374,7 +370,7 @@ def guard_output(func: Callable[..., Any], output: Any) -> None:
         return
     tensor = output[0] if isinstance(output, tuple | list) else output
     if isinstance(tensor, Tensor) and tensor.device.type == "cpu" and tensor.requires_grad:
-        tensor.register_hook(_to_contiguous)
+        tensor.register_hook(Tensor.contiguous)
 
 
 class _BatchNormGuard(TorchFunctionMode):
