@@ -20,7 +20,7 @@ from captum_ext.evaluation.settings import EvaluationSettings
 from captum_ext.evaluation.store import ResultStore
 from captum_ext.evaluation.table import Curves, CurvesFile, curves_of, table, write_csv
 from captum_ext.plot import information_curves_figure, score_curves_figure
-from captum_ext.plot.means import means_figure
+from captum_ext.plot.curves import means_figure
 
 RESULTS = "results.csv"
 SUMMARY = "summary.csv"

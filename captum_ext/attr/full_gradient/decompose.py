@@ -14,8 +14,7 @@ from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.forward import in_accumulation_dtype, row_sum
 from captum_ext.attr.full_gradient._trace.batch_axis import BatchAxis
-from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm
-from captum_ext.attr.full_gradient._trace.consumer import Consumer
+from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm, Consumer
 from captum_ext.attr.full_gradient._trace.examples import Examples, concatenate, explain_in_parts
 
 Maps = Literal["sum", "spatial", "full"]

@@ -11,8 +11,7 @@ from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.forward import row_sum
 from captum_ext.attr.full_gradient._trace.backpropagation import Backpropagated
 from captum_ext.attr.full_gradient._trace.batch_axis import BatchAxis
-from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm
-from captum_ext.attr.full_gradient._trace.consumer import Consumer
+from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm, Consumer
 from captum_ext.attr.full_gradient._trace.examples import concatenate
 from captum_ext.attr.full_gradient.projection import interpolate
 

@@ -15,8 +15,7 @@ from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.forward import in_accumulation_dtype, like_rows, row_sum
 from captum_ext.attr.full_gradient._trace.backpropagation import Backpropagated
 from captum_ext.attr.full_gradient._trace.batch_axis import BatchAxis
-from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm
-from captum_ext.attr.full_gradient._trace.consumer import Consumer
+from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm, Consumer
 
 Projection = Literal["auto", "interpolate", "backflow", "tokens"]
 

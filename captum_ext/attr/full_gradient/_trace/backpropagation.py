@@ -19,7 +19,7 @@ from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.checks import all_finite
 from captum_ext.attr._common.forward import copies_of, in_accumulation_dtype, leaves_of, or_zeros, select_output
 from captum_ext.attr._common.model_state import RandomDraws, preserve_state
-from captum_ext.attr.full_gradient._trace.consumer import Consumer
+from captum_ext.attr.full_gradient._trace.bias_term import Consumer
 from captum_ext.attr.full_gradient._trace.determinism import check_repeated
 from captum_ext.attr.full_gradient._trace.operation_trace import LostValueError, OperationTrace
 

@@ -17,8 +17,7 @@ from torch.overrides import TorchFunctionMode
 from captum_ext.attr._common.forward import guard_output
 from captum_ext.attr._common.model_state import Function, RandomDraws
 from captum_ext.attr.full_gradient._trace.bias_rules import Observation
-from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm, Operation
-from captum_ext.attr.full_gradient._trace.consumer import Consumer
+from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm, Consumer, Operation
 from captum_ext.attr.full_gradient._trace.determinism import check_module, check_operation
 from captum_ext.attr.full_gradient._trace.grid import Grid, follow, image_grid
 from captum_ext.attr.full_gradient._trace.implicit_bias import (
