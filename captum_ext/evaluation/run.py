@@ -51,7 +51,7 @@ from captum_ext.evaluation.settings import (
     versions,
     with_options,
 )
-from captum_ext.evaluation.store import Record, ResultStore, jpeg, png
+from captum_ext.evaluation.store import Record, Request, ResultStore, jpeg, png
 from captum_ext.evaluation.table import summarize, table
 from captum_ext.methods import GivenMethods, Method, check_layers, chosen_methods, run_method
 from captum_ext.plot import scaled_map
@@ -148,14 +148,13 @@ def evaluate(
         check_layers(chosen, explained_model(classifier, settings.output))
         run = _Run(classifier, chosen, measured, settings, device)
         made_with = versions(classifier.model)
-        about = as_json(settings, data), made_with, files_of(settings) if folder is not None else []
+        files = files_of(settings) if folder is not None else []
+        asked = Request(as_json(settings, data), made_with, files, force, accept_versions)
         with _working_folder(folder) as directory, _evaluation_mode(classifier.model):
             store = ResultStore(directory, rank.index)
-            rank.once(
-                lambda: store.check(*about, force=force, accept_versions=accept_versions)
-            )  # before a lock is laid into somebody's folder
+            rank.once(lambda: store.check(asked))  # before a lock is laid into somebody's folder
             with store.locked() if rank.is_first else nullcontext(), closing(store):
-                rank.once(lambda: store.open(*about, force=force, accept_versions=accept_versions))
+                rank.once(lambda: store.open(asked))
                 run.compute(labelled, store, rank, grows=folder is not None, progress=progress)
                 rank.wait()
                 store.refresh()
