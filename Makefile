@@ -37,7 +37,8 @@ demo: $(DEMO)
 	@echo "  photographs.png  what five methods find in four photographs (photographs.csv: the numbers)"
 	@echo "  digits.png       what they find in ten scanned digits (digits.csv)"
 	@echo "  hdr-demo.png     a bracket of a scene that moves, merged (hdr-demo.exr: the radiance, hdr-demo.jpg: for the screen,"
-	@echo "                   hdr-demo-gain-map.jpg and hdr-demo.avif: for displays that show HDR)"
+	@echo "                   hdr-demo-gain-map.jpg and hdr-demo.avif: for displays that show HDR,"
+	@echo "                   hdr-demo.html: a page about it, with a slider for the exposure)"
 
 # One thread for each worker: with more, small models wait for each other.
 test: $(DEV)

@@ -31,6 +31,7 @@ _SENSOR_WHITES = (2**10 - 1, 2**12 - 1, 2**14 - 1)
 # Of the values of the longest exposure at white, and how often a level of those just below it they have to be there.
 _LEAST_CLIPPED, _PILED_UP, _LEVELS_BELOW = 1e-3, 8, 32
 _COMPARED_PIXELS = 1_500_000  # of an exposure, where a calibration asks what moved
+_COARSE_SIDE = 128  # of images at whose half resolution it asks
 _RATIO_TOLERANCE = 1.1  # a nominal 1/60 s is 1/64 s, and exposures of 4 EV must pass as 16
 
 PathLike = str | os.PathLike[str]
@@ -360,7 +361,10 @@ def _reduced(ldr: Tensor) -> tuple[Tensor, int]:
     On the CPU and in float32, where they are aligned.
     """
     height, width = ldr.shape[-2:]
-    factor = math.ceil(max(math.sqrt(height * width / _COMPARED_PIXELS), max(height, width) / LONGEST_SIDE))
+    coarse = 2 if min(height, width) >= _COARSE_SIDE else 1  # cells are moved by whole pixels
+    factor = max(
+        coarse, math.ceil(max(math.sqrt(height * width / _COMPARED_PIXELS), max(height, width) / LONGEST_SIDE))
+    )
     small = F.avg_pool2d(ldr.detach(), factor, ceil_mode=True, count_include_pad=False) if factor > 1 else ldr.detach()
     return small.to("cpu", torch.float32), factor
 

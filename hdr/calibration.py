@@ -55,10 +55,14 @@ _COMPARED_SIDE = 40
 _AGREEING_EV, _AGREEING_SHARE = 0.4, 0.5  # of cells, of which most would differ by more if the exposures were others
 _WELL_KNOWN = 0.8  # of the range of values
 _LARGE_DISAGREEMENT = 0.35  # EV
+_LARGEST_RESPONSE_ERROR = 0.2  # EV, in the median of what two exposures share; real brackets had 0.16 at most
 _LEAST_ERROR, _LARGEST_ERROR = 0.02, 0.25  # EV, of a shutter
 _LOWEST_WHITE, _SURELY_WHITE = 0.85, 253  # a value, and a level of 255
 _FAR_ABOVE_WHITE = 1.2  # EV
 _MOST_FLAT_CELLS = 100
+_FAR_BELOW_WHITE = -1.0  # EV
+# A clipped channel spoils others if they differ by so many times what they do elsewhere, or by so many EV in one sense.
+_SPOILT, _SPOILT_MARGIN, _SPOILT_EV = 2.0, 0.02, 0.04
 # An orthonormal basis of the planes over a cell, shape (16, 3).
 _PLANE = np.linalg.qr(np.stack([np.ones(16), np.repeat(np.arange(4.0), 4), np.tile(np.arange(4.0), 4)], 1))[0]
 _SHOT_RANGE, _READ_RANGE = (1e-6, 1e-2), (1e-9, 1e-4)
@@ -78,6 +82,9 @@ class Calibration:
         The variance of linear light L in [0, 1] is ``shot * L + read``, without what rounding to levels adds.
     levels
         Quantisation levels of the files: 255, or 65535 for 16 bits.
+    channels_mix
+        Whether a channel that clips spoils the other two, as where a camera turns the colours of its sensor into those
+        of the file; otherwise they are still worth what they say.
     corrections
         For each exposure, by how many EV it got more light than stated, beside the shortest: the small errors of
         shutters and of clouds that no response explains.
@@ -93,6 +100,7 @@ class Calibration:
     shot: float = SHOT
     read: float = READ
     levels: int = 255
+    channels_mix: bool = True
     corrections: tuple[float, ...] = ()
     disagreement: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
@@ -103,17 +111,21 @@ class Calibration:
         Returns
         -------
         tuple of Tensor
-            Light of :data:`RESPONSE_ENTRIES` equally spaced values from 0 to 1; and shot, read, levels, white level and
-            the typical disagreement. Both float64.
+            Light of :data:`RESPONSE_ENTRIES` equally spaced values from 0 to 1; and shot, read, levels, white level,
+            the typical disagreement, and 1 where channels mix. Both float64.
         """
         values = torch.linspace(0, 1, RESPONSE_ENTRIES, dtype=torch.float64)
-        noise = (self.shot, self.read, self.levels, self.white_level, self.typical_disagreement)
+        camera = (self.shot, self.read, self.levels, self.white_level)
+        noise = (*camera, self.typical_disagreement, self.channels_mix)
         return self.response.to_linear(values), torch.tensor(noise, dtype=torch.float64)
 
     @property
     def typical_disagreement(self) -> float:
-        """Mean of those disagreements that are known, in EV; 0 where none is."""
-        known = [ev for ev in self.disagreement if math.isfinite(ev)]
+        """Mean of those disagreements that are known, in EV; 0 where none is.
+
+        Each counts for 0.2 at most: no response is that wrong, and more is other light, or something that moved.
+        """
+        known = [min(ev, _LARGEST_RESPONSE_ERROR) for ev in self.disagreement if math.isfinite(ev)]
         return sum(known) / len(known) if known else 0.0
 
 
@@ -204,7 +216,10 @@ def calibrate(
         if ev_apart > _LARGE_DISAGREEMENT
     ]
     corrections = tuple((errors - errors[0]).tolist())
-    return Calibration(response, response.white_level, shot, read, levels, corrections, disagreement, tuple(notes))
+    mixing = _channels_mix(cells, ev + errors, response)
+    return Calibration(
+        response, response.white_level, shot, read, levels, mixing, corrections, disagreement, tuple(notes)
+    )
 
 
 def _where_shown(cells: Cells, ldr: Tensor, located: Located | None, response: Response) -> Cells:
@@ -494,6 +509,33 @@ def _noise(cells: Cells, ev: Array, response: Response, levels: int, notes: list
         return SHOT, READ
     solution, _ = nnls(np.stack(rows) / np.array(totals)[:, None], np.array(variances) / totals)
     return float(np.clip(solution[0], *_SHOT_RANGE)), float(np.clip(solution[1], *_READ_RANGE))
+
+
+def _channels_mix(cells: Cells, ev: Array, response: Response) -> bool:
+    """Whether a channel is wrong where another one is clipped; unless it is known not to be, it is.
+
+    Where a longer exposure clips a channel, a shorter one tells what the others should be.
+    """
+    curve, clipping = log_curve(response), response.white_level - 1.5 * STEP
+    steps = np.gradient(curve)
+    beside_clipped, elsewhere = [], []
+    for a, b in itertools.combinations(range(len(ev)), 2):
+        fine = cells.brightest[a] < clipping
+        clipped = cells.brightest[b] >= clipping
+        expected = read_off(curve, cells.mean[a]) + ev[b] - ev[a]
+        # Itself far from white, all over the cell, and told by both exposures to a part of what is looked for.
+        usable = fine & (cells.pixels[b].max(-1) < clipping) & (expected < _FAR_BELOW_WHITE)
+        usable &= expected > math.log2(_LOWEST_LIGHT)
+        usable &= read_off(steps, cells.mean[a]) < _STEEPEST
+        apart = read_off(curve, cells.mean[b]) - expected
+        beside_clipped.append(apart[usable & clipped])
+        elsewhere.append(apart[usable & ~clipped])
+    wrong, right = (np.concatenate(parts) for parts in (beside_clipped, elsewhere))
+    if min(len(wrong), len(right)) < _FEWEST_CELLS:
+        return True
+    # Grey is spoilt most and strong colours hardly: the larger differences tell, too.
+    spoilt, usual = (np.quantile(np.abs(one), [0.5, 0.8]) for one in (wrong, right))
+    return bool((spoilt > _SPOILT * usual + _SPOILT_MARGIN).any() or abs(np.median(wrong)) > _SPOILT_EV)
 
 
 def _exposure_errors(cells: Cells, ev: Array, curve: Array, white: float) -> Array:

@@ -1,8 +1,8 @@
-"""Files that displays show as HDR: JPEG with a gain map (Ultra HDR), and AVIF with PQ or HLG.
+"""Files that displays show as HDR: JPEG with a gain map (Ultra HDR), AVIF and JPEG XL with PQ or HLG.
 
 Radiance knows no display: one number of it may be any number of candelas. :func:`display_light` decides, as a camera's
 automatic exposure would; the formulas after it are those of ITU-R BT.2100 and BT.2408. Encoding is that of imagecodecs
-(``pip install 'captum-ext[delivery]'``), which carries libultrahdr and libavif.
+(``pip install 'captum-ext[delivery]'``), which carries libultrahdr, libavif and libjxl.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hdr._avif import with_exif_item
+from hdr._exif_boxes import with_exif_box, with_exif_item
 from hdr._files import check_writable, known_suffix, written_whole
 from hdr.io import PREVIEW_SUFFIXES, check_radiance, write_preview
 from hdr.radiometry import MIDDLE_GREY, REC709, luminance
 from hdr.settings import PQ_PEAK, SDR_WHITE, Operator, Primaries
 from hdr.settings import DisplaySettings as DisplaySettings
 
-PICTURE_SUFFIXES = (*PREVIEW_SUFFIXES, ".avif")
+PICTURE_SUFFIXES = (*PREVIEW_SUFFIXES, ".avif", ".jxl")
 
 HLG_PEAK = 1000.0
 """Luminance of the display that HLG's system gamma of 1.2 is meant for (BT.2100)."""
@@ -42,14 +42,29 @@ _CHROMATICITIES: dict[Primaries, tuple[float, ...]] = {
 
 def check_picture(path: str | os.PathLike[str], gain_map: bool = False, *, overwrite: bool = False) -> None:
     """Raise now, before the work, what :func:`write_picture` would: another suffix, an existing file, no encoder."""
-    path = Path(path)
     check_writable(path, overwrite=overwrite, suffixes=PICTURE_SUFFIXES)
+    check_encoder(path, gain_map)
+
+
+def check_encoder(path: str | os.PathLike[str], gain_map: bool = False) -> None:
+    """Raise now, before the work, what encoding a file of this name would: no encoder, one that is too old, no JPEG.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If imagecodecs is needed and not installed.
+    ValueError
+        If it cannot state the file's colours, or the file cannot have a gain map.
+    """
+    path = Path(path)
     if gain_map and path.suffix.lower() not in (".jpg", ".jpeg"):
-        raise ValueError(f"{path}: only a .jpg file can have a gain map; an .avif file is HDR by itself")
+        raise ValueError(f"{path}: only a .jpg file can have a gain map; .avif and .jxl files are HDR by themselves")
     if gain_map:
         _imagecodecs()
     if path.suffix.lower() == ".avif":
         _avif_codecs()
+    if path.suffix.lower() == ".jxl":
+        _jxl_codecs()
 
 
 def write_picture(
@@ -67,8 +82,8 @@ def write_picture(
     Parameters
     ----------
     path
-        .avif for HDR (:func:`write_avif`); .jpg, with a gain map (:func:`write_gain_map`) or tone-mapped; .png and
-        .tif, tone-mapped (:func:`hdr.io.write_preview`).
+        .avif and .jxl for HDR (:func:`write_avif`, :func:`write_jxl`); .jpg, with a gain map (:func:`write_gain_map`)
+        or tone-mapped; .png and .tif, tone-mapped (:func:`hdr.io.write_preview`).
     radiance
         Shape (3, H, W), linear Rec. 709, finite, >= 0.
     operator
@@ -105,6 +120,8 @@ def write_picture(
         write_gain_map(path, radiance, settings, exif=exif, overwrite=overwrite)
     elif Path(path).suffix.lower() == ".avif":
         write_avif(path, radiance, settings, exif=exif, overwrite=overwrite)
+    elif Path(path).suffix.lower() == ".jxl":
+        write_jxl(path, radiance, settings, exif=exif, overwrite=overwrite)
     else:
         write_preview(path, radiance, operator, exif=exif, overwrite=overwrite)
 
@@ -273,12 +290,10 @@ def write_avif(
     known_suffix(path, (".avif",), "AVIF is written to")
     check_radiance(radiance, "radiance")
     codecs = _avif_codecs()
-    signal = encoded_signal(radiance, settings)
-    pixels = (signal.permute(1, 2, 0) * (2**settings.bits - 1)).round().numpy().astype(np.uint16)
     constants = codecs.AVIF
     primaries = {"rec709": "BT709", "p3": "SMPTE432", "rec2020": "BT2020"}[settings.primaries]
     data = codecs.avif_encode(
-        np.ascontiguousarray(pixels),
+        _levels(encoded_signal(radiance, settings), settings.bits),
         level=settings.quality,
         speed=8,
         bitspersample=settings.bits,
@@ -297,6 +312,62 @@ def write_avif(
         temporary.write_bytes(data)
 
 
+def write_jxl(
+    path: str | os.PathLike[str],
+    radiance: Tensor,
+    settings: DisplaySettings | None = None,
+    *,
+    exif: bytes | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a JPEG XL of 10 or 12 bits with PQ or HLG, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Ends in .jxl.
+    radiance
+        Shape (3, H, W), linear Rec. 709, finite, >= 0.
+    settings
+        All are used.
+    exif
+        EXIF data to carry, see :func:`hdr.exif.carried_exif`.
+    overwrite
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and ``overwrite`` is False.
+    ModuleNotFoundError
+        If imagecodecs is not installed.
+    OSError
+        If the operating system does not let it be written.
+    ValueError
+        If the suffix is another, the radiance is not as above, or imagecodecs is older than 2026.5.10.
+    """
+    settings = settings or DisplaySettings()
+    path = Path(path)
+    known_suffix(path, (".jxl",), "JPEG XL is written to")
+    check_radiance(radiance, "radiance")
+    codecs = _jxl_codecs()
+    constants = codecs.JPEGXL
+    primaries = {"rec709": "SRGB", "p3": "P3", "rec2020": "BT2100"}[settings.primaries]
+    data = bytes(
+        codecs.jpegxl_encode(
+            _levels(encoded_signal(radiance, settings), settings.bits),
+            # What libjxl makes of a quality, down to 30; 1 is what people hardly see.
+            distance=0.1 + 0.09 * (100 - settings.quality),
+            bitspersample=settings.bits,
+            primaries=getattr(constants.PRIMARIES, primaries),
+            transfer=getattr(constants.TRANSFER_FUNCTION, settings.transfer.upper()),
+            usecontainer=True,
+        )
+    )
+    with written_whole(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(data if exif is None else with_exif_box(data, exif))
+
+
 def encoded_signal(radiance: Tensor, settings: DisplaySettings) -> Tensor:
     """Signal (3, H, W) in [0, 1] of radiance: on a display's scale, in its primaries, by its transfer function."""
     peak = HLG_PEAK if settings.transfer == "hlg" else settings.peak
@@ -304,6 +375,11 @@ def encoded_signal(radiance: Tensor, settings: DisplaySettings) -> Tensor:
     matrix, weights = from_rec709(settings.primaries)
     light = torch.einsum("ij,jhw->ihw", matrix, light).clamp_min(0)
     return pq(light) if settings.transfer == "pq" else hlg(light / HLG_PEAK, weights)
+
+
+def _levels(signal: Tensor, bits: int) -> NDArray[np.uint16]:
+    """Signal (3, H, W) in [0, 1] as whole numbers (H, W, 3) of so many bits."""
+    return np.ascontiguousarray((signal.permute(1, 2, 0) * (2**bits - 1)).round().numpy().astype(np.uint16))
 
 
 def with_exif(jpeg: bytes, exif: bytes) -> bytes:
@@ -343,6 +419,16 @@ def _avif_codecs() -> Any:
         raise ValueError(
             f"imagecodecs {codecs.__version__} cannot write what the colours of an .avif file are; 2025.11.11 can, on "
             "Python 3.11 and newer. Write a .jpg with a gain map instead"
+        )
+    return codecs
+
+
+def _jxl_codecs() -> Any:
+    codecs = _imagecodecs()
+    if not hasattr(codecs.JPEGXL, "PRIMARIES"):
+        raise ValueError(
+            f"imagecodecs {codecs.__version__} cannot write what the colours of a .jxl file are; 2026.5.10 can, on "
+            "Python 3.12 and newer. Write an .avif or a .jpg with a gain map instead"
         )
     return codecs
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +10,30 @@ from torch import Tensor
 
 from hdr._files import check_folder, check_writable, written_whole
 from hdr.baselines import BASELINES, reference_only, weighted_merge
-from hdr.delivery import write_picture
+from hdr.delivery import check_encoder, write_picture
 from hdr.evaluation import OURS, UNTRAINED, Case, Score, measure_against, score
 from hdr.io import write_radiance
 from hdr.merge import Merger
 from hdr.metrics import METRICS, format_metric
 from hdr.photograph_scene import photograph_scene
 from hdr.radiometry import mu_law
+from hdr.report import write_report
 from hdr.scene import DynamicScene
 from hdr.tonemap import tonemap
 
 FIGURE = "hdr-demo.png"
 MERGED = "hdr-demo.exr"
 PREVIEW = "hdr-demo.jpg"
+REPORT = "hdr-demo.html"
 DISPLAYED = ("hdr-demo-gain-map.jpg", "hdr-demo.avif")
-"""Written if imagecodecs is installed: for displays that show HDR."""
+"""For displays that show HDR; each is written if imagecodecs is there and able to."""
 
 _LARGEST_ERROR = 0.2  # in the mu-law domain, white in the error maps
 _DPI = 150
 
 
 def run_demo(merger: Merger, folder: Path, *, overwrite: bool = False, seed: int = 0) -> list[Score]:
-    """Merge the photographed scene, and write radiance, previews and a figure that compares it with the truth.
+    """Merge the photographed scene; write radiance, previews, a report, and a figure that compares it with the truth.
 
     Parameters
     ----------
@@ -57,21 +58,35 @@ def run_demo(merger: Merger, folder: Path, *, overwrite: bool = False, seed: int
     """
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    displayed = DISPLAYED if importlib.util.find_spec("imagecodecs") else ()
-    for name in (FIGURE, MERGED, PREVIEW, *displayed):
+    displayed = [name for name in DISPLAYED if _can_be_encoded(folder / name)]
+    for name in (FIGURE, MERGED, PREVIEW, REPORT, *displayed):
         check_writable(folder / name, overwrite=overwrite)
     scene = photograph_scene(seed)
-    merged = merger(scene.bracket)
+    told = merger.with_weights(scene.bracket)
+    merged = told.radiance
     untrained = Merger("none", merger.device)
     case = Case("demo", scene.bracket, measure_against(scene.radiance))
     scores = score(case, {OURS: lambda _: merged, UNTRAINED: untrained, **BASELINES})
     write_radiance(folder / MERGED, merged, overwrite=overwrite)
     for name in (PREVIEW, *displayed):
-        write_picture(folder / name, merged, gain_map="gain-map" in name, overwrite=overwrite)
+        write_picture(folder / name, merged, gain_map=_has_gain_map(folder / name), overwrite=overwrite)
+    write_report(folder / REPORT, scene.bracket, told, overwrite=overwrite)
     figure = draw_comparison(scene, merged, scores)
     with written_whole(folder / FIGURE, overwrite=overwrite) as temporary:
         figure.savefig(temporary, dpi=_DPI)
     return scores
+
+
+def _has_gain_map(path: Path) -> bool:
+    return "gain-map" in path.name
+
+
+def _can_be_encoded(path: Path) -> bool:
+    try:
+        check_encoder(path, _has_gain_map(path))
+    except (ModuleNotFoundError, ValueError):  # not installed, or too old to state colours, as on Python 3.10
+        return False
+    return True
 
 
 def draw_comparison(scene: DynamicScene, merged: Tensor, scores: list[Score]) -> Figure:

@@ -10,8 +10,11 @@ from typing import Any
 
 from PIL import ExifTags, Image, TiffImagePlugin
 
+from hdr import _raw_exif
+from hdr._exif_text import as_stored
+from hdr._raw_exif import Tags
 from hdr.exposure import read_camera_settings
-from hdr.io import is_raw, opened_image
+from hdr.io import damage_reported, is_raw, opened_image
 
 _BASE = ExifTags.Base
 # Who, when and with what; not how the pixels were stored, which is no longer true, nor a maker's own notes.
@@ -45,22 +48,20 @@ def carried_exif(path: str | os.PathLike[str]) -> bytes | None:
         of this, or cannot be read for it.
     """
     try:
-        with opened_image(Path(path)) as image:
-            found = image.getexif()
-            parts = {ifd: dict(found.get_ifd(ifd)) for ifd in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)}
+        found, taken, where = read_exif(path)
     except Exception:  # metadata is a courtesy: damaged EXIF, or a raw format of its own, must not stop a merge
         if not is_raw(path):
             return None
-        found, parts = Image.Exif(), {ExifTags.IFD.Exif: _of_raw(path), ExifTags.IFD.GPSInfo: {}}
+        found, taken, where = {}, _of_raw(path), {}
     exif = Image.Exif()
     for tag in _OF_THE_IMAGE:
-        if tag in found:
-            exif[tag] = found[tag]
-    taken = parts[ExifTags.IFD.Exif]
-    exposure = {int(tag): _rational(taken[tag]) for tag in _OF_THE_EXPOSURE if tag in taken}
-    place = {tag: _rational(value) for tag, value in parts[ExifTags.IFD.GPSInfo].items()}
+        if not _is_blank(found.get(tag)):
+            exif[tag] = as_stored(found[tag])
+    exposure = {int(tag): _writable(taken[tag]) for tag in _OF_THE_EXPOSURE if not _is_blank(taken.get(tag))}
+    place = {tag: _writable(value) for tag, value in where.items()}
     if exposure:
-        exif.get_ifd(ExifTags.IFD.Exif).update(exposure)
+        # The version of the standard that knows all of these tags; readers ask for it.
+        exif.get_ifd(ExifTags.IFD.Exif).update({_BASE.ExifVersion: b"0232", **exposure})
     if place:
         exif.get_ifd(ExifTags.IFD.GPSInfo).update(place)
     if not len(exif) and not exposure and not place:
@@ -74,12 +75,41 @@ def carried_exif(path: str | os.PathLike[str]) -> bytes | None:
     return written if written.startswith(_PREFIX) else _PREFIX + written
 
 
-def _rational(value: Any) -> Any:
-    """A value as EXIF stores it, which knows ratios of whole numbers; Pillow would write a float as 64 bits."""
+def read_exif(path: str | os.PathLike[str]) -> tuple[Tags, Tags, Tags]:
+    """Tags of the image, of the exposure and of the place.
+
+    Parameters
+    ----------
+    path
+        A JPEG, PNG, TIFF, AVIF or HEIC file, or camera raw.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
+    ValueError
+        If it is damaged, or a raw file of a kind whose EXIF data are not known.
+    """
+    with damage_reported(path):
+        of_raw = _raw_exif.read_exif(Path(path)) if is_raw(path) else None
+    if of_raw is not None:
+        return of_raw
+    with opened_image(Path(path)) as image, damage_reported(path):
+        found = image.getexif()
+        return dict(found), dict(found.get_ifd(ExifTags.IFD.Exif)), dict(found.get_ifd(ExifTags.IFD.GPSInfo))
+
+
+def _is_blank(value: Any) -> bool:
+    """Cameras leave room for an owner who has not said who he is."""
+    return value is None or (isinstance(value, str) and not value.strip("\0 "))
+
+
+def _writable(value: Any) -> Any:
+    """A value as EXIF stores it: text as it was, and ratios of whole numbers (Pillow writes a float as 64 bits)."""
     if isinstance(value, tuple):
-        return tuple(_rational(one) for one in value)
+        return tuple(_writable(one) for one in value)
     if not isinstance(value, float) or not math.isfinite(value):
-        return value
+        return as_stored(value)
     ratio = Fraction(value).limit_denominator(1_000_000)
     return TiffImagePlugin.IFDRational(ratio.numerator, ratio.denominator)
 

@@ -47,6 +47,23 @@ class CameraSettings:
     f_number: float | None
 
 
+def white_luminance(settings: CameraSettings) -> float | None:
+    """Luminance in candela per square metre that a camera's settings saturate; None if one of them is not known.
+
+    The speed S of a camera that saturates at H lx s is 78 / H, and a scene of luminance L gives 0.65 L t / N^2 (ISO
+    12232, saturation based). Makers have some freedom in what they call S: it is a good guess, not a measurement.
+
+    Examples
+    --------
+    >>> white_luminance(CameraSettings(time=1 / 100, iso=100, f_number=10.0))  # sunlight, by the sunny 16 rule
+    12000.0
+    """
+    time, iso, f_number = settings.time, settings.iso, settings.f_number
+    if time is None or iso is None or f_number is None:
+        return None
+    return 78.0 * f_number**2 / (0.65 * iso * time)
+
+
 def read_camera_settings(path: str | os.PathLike[str]) -> CameraSettings:
     """Read exposure time, ISO and f-number from the EXIF data of a picture.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import ExifTags
 
 from hdr.bracket import SMALLEST_RATIO
+from hdr.exif import read_exif
 from hdr.exposure import CameraSettings, read_camera_settings, settings_of
 from hdr.io import HEIF_SUFFIXES, RAW_SUFFIXES, damage_reported, is_raw, opened_image
 from hdr.settings import LARGEST_GAP
@@ -165,23 +166,23 @@ def read_shot(path: str | os.PathLike[str]) -> Shot:
         If it is damaged, or no photograph.
     """
     path = Path(path)
-    try:
+    size = None
+    if is_raw(path):
+        settings = read_camera_settings(path)
+        try:
+            tags, details, _ = read_exif(path)
+        except ValueError:
+            # Raw formats of which nobody here knows anything tell LibRaw when they were taken, and no camera.
+            return Shot(path, path.suffix.lower(), _taken_raw(path), settings, None)
+    else:
         with opened_image(path) as image, damage_reported(path):
-            tags, size = image.getexif(), image.size
-            details = tags.get_ifd(ExifTags.IFD.Exif)
-    except ValueError:
-        if not is_raw(path):
-            raise
-        # Raw formats of which Pillow knows nothing tell LibRaw when they were taken, and no camera.
-        return Shot(path, path.suffix.lower(), _taken_raw(path), read_camera_settings(path), None)
-    settings = read_camera_settings(path) if is_raw(path) else settings_of(details)
+            found, size = image.getexif(), image.size
+            tags, details = dict(found), dict(found.get_ifd(ExifTags.IFD.Exif))
+        settings = settings_of(details)
     words = [tags.get(_BASE.Make), tags.get(_BASE.Model), details.get(_BASE.BodySerialNumber)]
     camera = " ".join(str(word).strip("\0 ") for word in words if word)
     taken = _moment(details.get(_BASE.DateTimeOriginal), details.get(_BASE.SubsecTimeOriginal))
-    # The first picture in a raw file is a thumbnail.
-    return Shot(
-        path, camera, taken or _moment(tags.get(_BASE.DateTime), None), settings, None if is_raw(path) else size
-    )
+    return Shot(path, camera, taken or _moment(tags.get(_BASE.DateTime), None), settings, size)
 
 
 def _photographs(folder: Path, exclude: Path | None) -> tuple[list[Path], list[Path]]:

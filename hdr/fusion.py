@@ -23,9 +23,9 @@ from hdr.radiometry import inverse_mu_law, mu_law, mu_law_slope
 if TYPE_CHECKING:
     from hdr.calibration import Calibration  # needs OpenCV, which the networks do not
 
-_PARTS = (3, 1, 1, 1)
+_PARTS = (3, 3, 1, 1)
 OBSERVATION_CHANNELS = sum(_PARTS)
-"""Radiance (3), saturation, deviation, noise."""
+"""Radiance (3), saturation (3), deviation, noise."""
 
 SATURATION_BEGINS, SATURATION_ENDS = 0.9, 0.98
 """Share of the white level from which a pixel counts as saturated in part, and in full."""
@@ -69,7 +69,7 @@ class Aligned(NamedTuple):
     tone_mapped: Tensor
     """(B, N, 3, H, W), mu-law domain."""
     saturation: Tensor
-    """(B, N, 1, H, W), 0 unsaturated to 1 clipped; of the brightest channel."""
+    """(B, N, 3, H, W), 0 unsaturated to 1 clipped; where the camera mixes channels, the brightest one's for all."""
     deviation: Tensor
     """(B, N, 1, H, W): by how much equal radiance is expected to differ, standard deviation in the mu-law domain."""
     noise: Tensor
@@ -104,14 +104,14 @@ def observe(
     Returns
     -------
     Tensor
-        Shape (N, 6, H, W): radiance in the mu-law domain, saturation, deviation and noise as in :class:`Aligned`.
+        Shape (N, 8, H, W): radiance in the mu-law domain, saturation, deviation and noise as in :class:`Aligned`.
 
     Examples
     --------
     >>> from hdr.calibration import Calibration
     >>> from hdr.response import Response
     >>> observe(torch.rand(2, 3, 8, 8), torch.tensor([1.0, 4.0]), Calibration(Response.srgb())).shape
-    torch.Size([2, 6, 8, 8])
+    torch.Size([2, 8, 8, 8])
     """
     t = exposures.to(ldr).view(-1, 1, 1, 1)
     light = calibration.response.to_linear(ldr)
@@ -125,8 +125,10 @@ def observe(
     tone_mapped = mu_law(radiance)
     if unexplained is not None:
         deviation = (deviation.square() + _at_brightness(unexplained, tone_mapped)).sqrt()
-    brightest = ldr.amax(dim=1, keepdim=True) / calibration.white_level
-    saturation = ((brightest - SATURATION_BEGINS) / (SATURATION_ENDS - SATURATION_BEGINS)).clamp(0, 1)
+    # A tensor where it is an input of a graph.
+    mixing = torch.as_tensor(calibration.channels_mix, device=ldr.device) > 0
+    value = torch.where(mixing, ldr.amax(dim=1, keepdim=True), ldr) / calibration.white_level
+    saturation = ((value - SATURATION_BEGINS) / (SATURATION_ENDS - SATURATION_BEGINS)).clamp(0, 1)
     if any(still):
         tolerance = torch.tensor([STILL_TOLERANCE if one else 1.0 for one in still]).to(deviation)
         deviation = deviation * tolerance.view(-1, 1, 1, 1)
@@ -141,7 +143,7 @@ def bring_to_reference(
     Parameters
     ----------
     observations
-        Shape (B, N, 6, Hs, Ws): the whole image, or a part that holds all that the displacement points to.
+        Shape (B, N, 8, Hs, Ws): the whole image, or a part that holds all that the displacement points to.
     displacement
         Shape (B, N, 2, H, W), see :mod:`hdr.geometry`; 0 for the reference, which is copied and not interpolated.
     reference
@@ -181,6 +183,9 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
     2010); under shot noise alone it is the exposure. Where the reference is saturated the shorter exposures decide, as
     far as they are bright enough to have saturated it; if none is, the reference's clipping value is the best guess.
 
+    Each channel has weights of its own, because it is saturated by itself; motion, wherever it shows, is that of all. A
+    camera that mixes channels after they clip has spoilt all three, and then their saturation is that of the brightest.
+
     Parameters
     ----------
     aligned
@@ -193,7 +198,7 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
     Returns
     -------
     Tensor
-        Shape (B, N, 1, H, W), at most 0 and at least -8.
+        Shape (B, N, 3, H, W), at most 0 and at least -8.
     """
     t = exposures.to(aligned.tone_mapped).view(*exposures.shape, 1, 1, 1)
     index = torch.arange(exposures.shape[1], device=t.device).view(1, -1, 1, 1, 1)
@@ -204,9 +209,11 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
     # Interpolation leaves 1 - 6e-8 of what is clipped: where little else is known, that rounding would decide.
     unsaturated = (1 - aligned.saturation - _ALL_BUT_CLIPPED).clamp_min(0)
     # What the reference saw of the light clips a longer exposure by so much, whatever JPEG has made of its white.
-    light = inverse_mu_law(aligned.tone_mapped[:, reference]).amax(dim=1, keepdim=True).unsqueeze(1)
+    light = inverse_mu_law(aligned.tone_mapped[:, reference]).unsqueeze(1)
     perhaps, surely = _SURELY_CLIPPED
     unclipped = ((surely - light * t) / (surely - perhaps)).clamp(0, 1)
+    alike = aligned.saturation.amin(2, keepdim=True) == aligned.saturation.amax(2, keepdim=True)
+    unclipped = torch.where(alike, unclipped.amin(2, keepdim=True), unclipped)
     unsaturated = torch.where(index > reference, torch.minimum(unsaturated, unclipped), unsaturated)
     precision = _precision(aligned, reference) * t[:, reference : reference + 1]  # so that shot noise alone makes it t
     consistent = torch.where(index == reference, torch.ones_like(consistent), consistent)
@@ -224,7 +231,7 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
 def physical_merge(
     observations: Tensor, exposures: Tensor, displacement: Tensor, reference: int, corner: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Radiance (B, 3, H, W) in the mu-law domain and weights (B, N, 1, H, W), by physics alone.
+    """Radiance (B, 3, H, W) in the mu-law domain and weights (B, N, 3, H, W), by physics alone.
 
     Arguments are those of :meth:`hdr.nn.Generator.forward`; an untrained generator gives the same.
     """
@@ -279,7 +286,7 @@ def unexplained_variance(
 def _unexplained(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
     squared = _clipped_difference(aligned, t, reference).square().mean(dim=2)[0]
     expected = (aligned.deviation.square() + aligned.deviation[:, reference : reference + 1].square())[0, :, 0]
-    known = ((aligned.saturation <= 0) & (aligned.seen > 0))[0, :, 0]
+    known = _unsaturated(aligned)[0]
     brightness = (aligned.tone_mapped[0, reference].mean(dim=0) * BINS).long().clamp(0, BINS - 1)
     count = t.numel()
     found = torch.zeros(count, BINS, dtype=squared.dtype, device=squared.device)
@@ -337,7 +344,7 @@ def moving_share(
         _blur(maps.view(-1, 1, _PATCH, _PATCH), sigma) for maps, sigma in ((variance, 2.0), (squared, 1.0))
     )
     differs = squared - variance > _MOVED * (variance + DEVIATION_FLOOR**2)
-    known = ((aligned.saturation <= 0) & (aligned.seen > 0)).all(dim=1).view(-1, 1, _PATCH, _PATCH)
+    known = _unsaturated(aligned).all(dim=1).view(-1, 1, _PATCH, _PATCH)
     counted = known.sum(dim=(1, 2, 3)) > _PATCH**2 / 2
     if int(counted.sum()) < _FEWEST_PATCHES:
         return 1.0
@@ -372,7 +379,7 @@ def _precise(ldr: Tensor) -> torch.dtype:
 
 
 def _aligned(observed: Tensor, positions: Tensor, size: Sequence[int]) -> Aligned:
-    """Observations (N, 6, H, W) that were read at positions (N, 2, H, W) of an image of some size."""
+    """Observations (N, 8, H, W) that were read at positions (N, 2, H, W) of an image of some size."""
     seen = inside(positions, size[0], size[1]).to(observed)[None, :, None]
     return _parted(observed.unsqueeze(0), seen)
 
@@ -380,6 +387,11 @@ def _aligned(observed: Tensor, positions: Tensor, size: Sequence[int]) -> Aligne
 def _parted(observations: Tensor, seen: Tensor) -> Aligned:
     tone_mapped, saturation, deviation, noise = observations.split(_PARTS, dim=2)
     return Aligned(tone_mapped, saturation, deviation, noise, seen)
+
+
+def _unsaturated(aligned: Aligned) -> Tensor:
+    """Where exposures show all three channels, (B, N, H, W)."""
+    return ((aligned.saturation <= 0).all(dim=2, keepdim=True) & (aligned.seen > 0))[:, :, 0]
 
 
 def clipping_value(exposures: Tensor, reference: int) -> Tensor:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
+from hdr._exif_text import as_stored
 from hdr._files import known_suffix, written_whole
 from hdr.radiometry import REC709
 from hdr.settings import Operator
@@ -39,8 +40,11 @@ _FLOAT_LEVELS = 2**24
 _JPEG_QUALITY = 95
 _PNG_BIT_DEPTH_OFFSET = 24  # the signature, the length and name of IHDR, width and height come first
 _TIFF_BITS_PER_SAMPLE, _TIFF_STRIP_OFFSETS, _TIFF_SAMPLE_FORMAT, _TIFF_PROFILE = 258, 273, 339, 34675
+_TIFF_X_RESOLUTION, _TIFF_Y_RESOLUTION, _TIFF_RESOLUTION_UNIT = 282, 283, 296
+_PIXELS_PER_INCH, _INCH = 72, 2
 _TIFF_HEADER = 8  # bytes
 _TIFF_FLOAT = 3
+_RADIANCE_EFFICACY = 179.0  # lm/W of equal-energy white, by which Radiance converts; values over EXPOSURE are W/sr/m^2
 _REFUSED_MODES = {
     "L": "a grey image",
     "1": "a grey image",
@@ -184,7 +188,8 @@ def write_radiance(
     half
         16-bit float in an .exr file: half the size, 11 bits of precision, at most 65504.
     attributes
-        Words and numbers for the header of an .exr file, by name, such as ``expTime`` and ``comments``.
+        Words and numbers for the header of an .exr file, by name, such as ``expTime`` and ``comments``. Of these a .hdr
+        file is told ``whiteLuminance``, the candela per square metre of 1, as ``EXPOSURE``.
     overwrite
         Whether an existing file may be replaced.
 
@@ -220,7 +225,7 @@ def write_radiance(
         pixels = pixels.astype(np.float16)
     with written_whole(path, overwrite=overwrite) as temporary:
         if suffix == ".hdr":
-            _write_hdr(temporary, pixels)
+            _write_hdr(temporary, pixels, (attributes or {}).get("whiteLuminance"))
         else:
             _write_exr(temporary, pixels, attributes or {})
 
@@ -475,14 +480,17 @@ def _encode_tiff(pixels: NDArray[Any], exif: bytes | None) -> bytes:
         directory.tagtype[tag] = written.tagtype[tag]
         directory[tag] = value
     directory[_TIFF_PROFILE] = _srgb_profile()
+    for tag in (_TIFF_X_RESOLUTION, _TIFF_Y_RESOLUTION):  # TIFF 6.0 asks RGB images for them, whatever they say
+        directory[tag] = _PIXELS_PER_INCH
+    directory[_TIFF_RESOLUTION_UNIT] = _INCH
     if exif is not None:
         carried = Image.Exif()
         carried.load(exif)
         for tag, value in carried.items():
-            directory[tag] = value
+            directory[tag] = as_stored(value)
         for part in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
             if carried.get_ifd(part):
-                directory[part] = dict(carried.get_ifd(part))
+                directory[part] = {tag: as_stored(value) for tag, value in carried.get_ifd(part).items()}
     # The new directory stands in front, and the strips behind it, the old one among them, where nobody looks for it.
     # Pillow counts the places of strips from the end of the directory.
     directory[_TIFF_STRIP_OFFSETS] = tuple(offset - _TIFF_HEADER for offset in written[_TIFF_STRIP_OFFSETS])
@@ -520,12 +528,15 @@ def _read_exr(path: Path) -> NDArray[Any]:
     return np.stack([channels[name] for name in "RGB"], axis=-1)
 
 
-def _write_hdr(path: Path, pixels: NDArray[Any]) -> None:
+def _write_hdr(path: Path, pixels: NDArray[Any], white: str | float | None) -> None:
     # OpenCV keeps the operating system's reason for itself, and does not look when the last buffer is flushed.
     if not cv2.imwrite(os.fspath(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)):
         raise OSError("the .hdr file could not be written; is the disk full?")
     data = path.read_bytes()
-    path.write_bytes(data.replace(b"\n", f"\nPRIMARIES={' '.join(map(str, REC709))}\n".encode(), 1))
+    told = f"\nPRIMARIES={' '.join(map(str, REC709))}\n"
+    if white is not None:
+        told += f"EXPOSURE={_RADIANCE_EFFICACY / float(white):.6g}\n"
+    path.write_bytes(data.replace(b"\n", told.encode(), 1))
     try:
         _decode_with_opencv(path, path.read_bytes())
     except ValueError as error:

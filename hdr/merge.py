@@ -36,7 +36,7 @@ class MergedBracket(NamedTuple):
     radiance: Tensor
     """Shape (3, H, W): linear, the short exposure saturates at 1."""
     weights: Tensor
-    """Shape (N, H, W), float16: the share of each exposure; they sum to 1."""
+    """Shape (N, H, W), float16: the share of each exposure, the mean of the three channels'; they sum to 1."""
     alignment: Alignment
     """Where the exposures were found."""
 
@@ -199,7 +199,7 @@ class Merger:
             half = self.precision != "float32"
             with torch.autocast(self.device.type, dtype=getattr(torch, self.precision), enabled=half):
                 radiance, weights = self.generator(*inputs)[:2]
-        return radiance[0].float().cpu(), weights[0, :, 0].float().cpu()
+        return radiance[0].float().cpu(), weights[0].mean(dim=1).float().cpu()
 
     def _spans(self, length: int) -> Iterator[tuple[int, int]]:
         """Where squares begin and end along one axis of the picture; the last may be shorter, but not than overlap."""

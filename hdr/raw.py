@@ -139,6 +139,7 @@ def read_raw(path: str | os.PathLike[str], white_balance: WhiteBalance = "camera
     """
     red, green, blue = white_balance_factors(path, RawSettings(white_balance).white_balance)
     with _opened(path) as raw:
+        _check_filled(path, raw)
         pixels = raw.postprocess(user_wb=[red, green, blue, green], half_size=half_size, **_AS_IT_IS)
     return torch.from_numpy(pixels.astype(np.float32) / LEVELS).permute(2, 0, 1).contiguous()
 
@@ -168,6 +169,19 @@ _AS_IT_IS: dict[str, Any] = {
     # Otherwise the white level would follow the brightest pixel of each file.
     "adjust_maximum_thr": 0.0,
 }
+
+
+def _check_filled(path: str | os.PathLike[str], raw: rawpy.RawPy) -> None:
+    """Raise ValueError where rows of the sensor hold nothing, of which LibRaw makes black.
+
+    A copy that was cut short may have its full size and end in zeros. No sensor gives a zero where black is more.
+    """
+    levels = raw.raw_image_visible
+    if levels is None or min(raw.black_level_per_channel) <= 0:
+        return
+    empty = int((~levels.reshape(len(levels), -1).any(axis=1)).sum())
+    if empty:
+        raise ValueError(f"{path}: damaged, {empty} of {len(levels)} rows are empty; copy it again")
 
 
 @contextmanager

@@ -44,13 +44,13 @@ class DisplaySettings:
     peak
         Luminance of the brightest light that the file holds, in candela per square metre, 203 to 10000; with HLG 1000.
     transfer
-        Of AVIF: pq, absolute, or hlg, relative to the display.
+        Of AVIF and JPEG XL: pq, absolute, or hlg, relative to the display.
     primaries
-        Of AVIF: rec2020, p3 or rec709.
+        Of AVIF and JPEG XL: rec2020, p3 or rec709.
     bits
-        Of AVIF: 10 or 12 for a channel.
+        Of AVIF and JPEG XL: 10 or 12 for a channel.
     quality
-        Of JPEG and AVIF, 1 to 100.
+        Of JPEG, AVIF and JPEG XL, 1 to 100.
     """
 
     brightness: float = 0.0

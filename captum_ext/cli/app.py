@@ -10,7 +10,8 @@ app = App(
     name="captum-ext",
     help="Attribution methods that Captum lacks.",
     version=captum_ext.__version__,
-    help_format="plaintext",
+    # As plain text the lines of the docstrings would break off in the middle of the screen.
+    help_format="markdown",
     # What a command returns is its exit code; what is refused is told by captum_ext.cli.main.
     result_action="return_value",
     exit_on_error=False,

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
 
@@ -16,7 +16,7 @@ from hdr.bracket import Bracket
 from hdr.cli._settings import BracketSettings, OutputSettings
 from hdr.delivery import check_picture, write_picture
 from hdr.exif import carried_exif
-from hdr.exposure import parse_numbers, read_camera_settings
+from hdr.exposure import parse_numbers, read_camera_settings, white_luminance
 from hdr.exposure_map import draw_exposure_map
 from hdr.io import PREVIEW_SUFFIXES, RADIANCE_SUFFIXES, write_image, write_radiance
 from hdr.merge import MergedBracket, Merger
@@ -52,23 +52,28 @@ def check_output(output: OutputSettings, images: list[Path], out: Path) -> None:
             raise ValueError(f"{path} is named for two outputs; choose another name")
 
 
+def parsed(reading: BracketSettings) -> dict[str, Any]:
+    """What is said of every bracket, as :meth:`hdr.bracket.Bracket.from_files` takes it; ValueError if it is wrong."""
+    return {
+        "exposure_times": None if reading.times is None else parse_numbers(reading.times),
+        "exposure_values": reading.ev if reading.ev in (None, "auto") else parse_numbers(reading.ev),
+        "exposure_file": reading.exposures,
+        "response": "auto" if reading.response == "auto" else Response.parse(reading.response),
+        "raw": RawSettings.parse(reading.wb, reading.half_size),
+        "white_level": reading.white_level,
+    }
+
+
 def read_bracket(images: list[Path], reading: BracketSettings, output: OutputSettings) -> Bracket:
     """Read what is to be merged."""
     if reading.reference is not None and not 1 <= reading.reference <= len(images):
         raise ValueError(f"--reference must be from 1 to {len(images)}, the number of images; got {reading.reference}")
-    response: Response | Literal["auto"] = "auto" if reading.response == "auto" else Response.parse(reading.response)
-    values = "auto" if reading.ev == "auto" else None if reading.ev is None else parse_numbers(reading.ev)
     return Bracket.from_files(
         images,
-        exposure_times=None if reading.times is None else parse_numbers(reading.times),
-        exposure_values=values,  # type: ignore[arg-type]
-        exposure_file=reading.exposures,
-        response=response,
         reference=None if reading.reference is None else reading.reference - 1,
         # Images of different scenes are merged where alignment and estimation are both left out: someone knows better.
         check=not (output.align == "off" and reading.response != "auto"),
-        raw=RawSettings.parse(reading.wb, reading.half_size),
-        white_level=reading.white_level,
+        **parsed(reading),
     )
 
 
@@ -126,7 +131,7 @@ def keep_memory() -> None:
 
 
 def _told_in_the_file(bracket: Bracket) -> dict[str, str | float]:
-    """Attributes for an .exr file, by OpenEXR's standard names where there are such."""
+    """Attributes for the radiance, by OpenEXR's standard names where there are such."""
     reference = bracket.names[bracket.reference_index]
     told: dict[str, str | float] = {
         "software": "captum-ext",
@@ -134,7 +139,15 @@ def _told_in_the_file(bracket: Bracket) -> dict[str, str | float]:
         f"exposures {' : '.join(f'{float(t):.4g}' for t in bracket.exposures)}; 1 is where the shortest saturates",
     }
     settings = read_camera_settings(bracket.paths[bracket.reference_index])
-    known = {"expTime": settings.time, "isoSpeed": settings.iso, "aperture": settings.f_number}
+    white = white_luminance(settings)
+    if white is not None:  # of the reference; 1 is where the shortest exposure saturates
+        white *= float(bracket.exposures[bracket.reference_index] / bracket.exposures.min())
+    known = {
+        "expTime": settings.time,
+        "isoSpeed": settings.iso,
+        "aperture": settings.f_number,
+        "whiteLuminance": white,
+    }
     return told | {name: value for name, value in known.items() if value is not None}
 
 

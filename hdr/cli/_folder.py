@@ -14,15 +14,17 @@ from tqdm import tqdm
 
 from hdr._files import check_folder
 from hdr.bracket import Bracket
-from hdr.cli._bracket import check_output, keep_memory, merge_bracket, read_bracket
+from hdr.cli._bracket import check_output, keep_memory, merge_bracket, parsed, read_bracket
 from hdr.cli._console import about, note, noted_warnings, print_table, say
+from hdr.cli._ranks import Ranks
 from hdr.cli._settings import BracketSettings, FolderSettings, MergerSettings, OutputSettings
+from hdr.delivery import check_encoder
 from hdr.folder import Contents, ShotGroup, find_brackets
 from hdr.merge import Merger
 from hdr.settings import DisplaySettings
 
 _RADIANCE = ".exr"
-_PREVIEWS = ("jpg", "png", "tif", "avif")
+_PREVIEWS = ("jpg", "png", "tif", "avif", "jxl")
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,46 @@ def merge_folder(
     output: OutputSettings,
     display: DisplaySettings | None,
 ) -> int:
-    """Merge all brackets of a folder; 0 if every one has its result, 1 if something failed."""
+    """Merge all brackets of a folder; 0 if every one has its result, 1 if something failed.
+
+    Of several processes each merges its share, and all return what the worst of them does.
+    """
+    ranks = Ranks.of_environment()
+    _check(folder, out, grouping, reading, output)
+    with tqdm(desc="Reading the folder", unit=" files", delay=1, disable=ranks.rank > 0) as bar:
+        contents = find_brackets(folder, group=grouping.group, gap=grouping.gap, exclude=out, progress=bar.update)
+    stated = reading.times is not None or reading.ev is not None
+    jobs = [
+        _Job(group, out / f"{group.name}{_RADIANCE}", reading, _outputs(output, out / group.name), display)
+        for group in contents.groups
+        if len(group.shots) > 1 and (stated or not group.problem)
+    ]
+    if ranks.rank == 0:
+        _show(folder, contents, {job.group.name for job in jobs})
+    if grouping.dry_run:
+        return 0
+    if not jobs:
+        raise ValueError(f"{folder}: no brackets; state --group if the pictures belong together nevertheless")
+    out.mkdir(parents=True, exist_ok=True)
+    share = ranks.share(jobs)
+    waiting = [job for job in share if output.force or not job.out.exists()]
+    if len(waiting) < len(share):
+        say(f"{ranks.name}{len(share) - len(waiting)} of {len(share)} are in {out} already.")
+    merging = dataclasses.replace(merging, device=ranks.device(merging.device))
+    merged = _merged(waiting, merging, grouping.jobs)
+    results = tqdm(merged, total=len(waiting), desc="Merging", unit=" brackets", disable=ranks.rank > 0)
+    failed = {name: reason for name, reason in results if reason}
+    say(f"{ranks.name}Merged {len(waiting) - len(failed)} brackets into {out}")
+    for name, reason in failed.items():
+        note(f"{ranks.name}Failed: {name}: {reason}")
+    if ranks.rank == 0:
+        for path, reason in contents.unreadable.items():
+            note(f"Failed: {_name(path, folder)}: {reason}")
+    return int(any(ranks.gathered(bool(failed or contents.unreadable))))
+
+
+def _check(folder: Path, out: Path, grouping: FolderSettings, reading: BracketSettings, output: OutputSettings) -> None:
+    """Raise now, before the folder is read, what would be said of every bracket in it."""
     if grouping.jobs < 1:
         raise ValueError(f"--jobs is at least 1, got {grouping.jobs}")
     if any(one is not None for one in (output.exposure_map, output.report, output.save_response, reading.exposures)):
@@ -52,33 +93,14 @@ def merge_folder(
         )
     if output.preview is not None and output.preview.name not in _PREVIEWS:
         raise ValueError(f"of a folder, --preview is one of {', '.join(_PREVIEWS)}; got {output.preview}")
+    if output.preview is not None:
+        check_encoder(f"preview.{output.preview}", output.gain_map)
+    elif output.gain_map:
+        raise ValueError("--gain-map is of the preview; state --preview jpg")
+    parsed(reading)
     check_folder(out)
     if out.resolve() == folder.resolve():
         raise ValueError(f"{out} holds the photographs; choose another folder for the results")
-    with tqdm(desc="Reading the folder", unit=" files", delay=1) as bar:
-        contents = find_brackets(folder, group=grouping.group, gap=grouping.gap, exclude=out, progress=bar.update)
-    stated = reading.times is not None or reading.ev is not None
-    jobs = [
-        _Job(group, out / f"{group.name}{_RADIANCE}", reading, _outputs(output, out / group.name), display)
-        for group in contents.groups
-        if len(group.shots) > 1 and (stated or not group.problem)
-    ]
-    _show(folder, contents, {job.group.name for job in jobs})
-    if grouping.dry_run:
-        return 0
-    if not jobs:
-        raise ValueError(f"{folder}: no brackets; state --group if the pictures belong together nevertheless")
-    out.mkdir(parents=True, exist_ok=True)
-    waiting = [job for job in jobs if output.force or not job.out.exists()]
-    if len(waiting) < len(jobs):
-        say(f"{len(jobs) - len(waiting)} of {len(jobs)} are in {out} already.")
-    failed = {_name(path, folder): reason for path, reason in contents.unreadable.items()}
-    results = tqdm(_merged(waiting, merging, grouping.jobs), total=len(waiting), desc="Merging", unit=" brackets")
-    failed |= {name: reason for name, reason in results if reason}
-    say(f"Merged {len(waiting) - sum(job.group.name in failed for job in waiting)} brackets into {out}")
-    for name, reason in failed.items():
-        note(f"Failed: {name}: {reason}")
-    return 1 if failed else 0
 
 
 def _outputs(output: OutputSettings, stem: Path) -> OutputSettings:

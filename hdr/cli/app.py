@@ -10,7 +10,8 @@ app = App(
     name="hdr",
     help="Merge exposures of a moving scene into one HDR image without ghosts.",
     version=lambda: version("captum-ext"),
-    help_format="plaintext",
+    # As plain text the lines of the docstrings would break off in the middle of the screen.
+    help_format="markdown",
     # What a command returns is its exit code; what is refused is told by hdr.cli.main.
     result_action="return_value",
     exit_on_error=False,

@@ -37,6 +37,7 @@ def merge(
     # Here, as everywhere in the commands: help imports nothing that computes, which takes seconds.
     from hdr.cli._bracket import check_output, keep_memory, merge_bracket, read_bracket
     from hdr.cli._folder import merge_folder
+    from hdr.cli._ranks import Ranks
 
     reading, merging = bracket or BracketSettings(), merger or MergerSettings()
     writing, grouping = output or OutputSettings(), folder or FolderSettings()
@@ -44,6 +45,8 @@ def merge(
         return merge_folder(images[0], out, grouping, reading, merging, writing, display)
     if grouping != FolderSettings():
         raise ValueError("--group, --gap, --dry-run and --jobs are for a folder; give one instead of files")
+    if Ranks.of_environment().count > 1:
+        raise ValueError("several processes share the brackets of a folder; give one, or start one process")
     keep_memory()
     check_output(writing, images, out)
     with remembered_warnings() as notes:

@@ -28,7 +28,7 @@ def tonemap(
     radiance
         A .hdr or .exr file.
     out
-        Picture to write: tone-mapped .jpg, .png or 16-bit .tif; or HDR as .avif.
+        Picture to write: tone-mapped .jpg, .png or 16-bit .tif; or HDR as .avif or .jxl.
     operator
         How it is tone-mapped; local keeps the contrast of small things and opens shadows.
     gain_map

@@ -1,4 +1,4 @@
-"""A camera: radiance in, LDR images out, with noise, a tone curve, clipping, a number of levels and JPEG.
+"""A camera: radiance in, LDR images out, with noise, clipping, colours, a tone curve, a number of levels and JPEG.
 
 The one camera of the package: training scenes, validation scenes and the demo's scene are photographed by it.
 """
@@ -39,6 +39,9 @@ class Camera:
         Largest level of the files: 255 or 65535.
     jpeg_quality
         Of 8-bit files that are compressed; None for lossless ones.
+    colours
+        Rows of a matrix from the sensor's colours to those of the file, each of sum 1, so that white stays white: what
+        clips in one channel of the sensor is wrong in all of the file. None where the file has the sensor's own.
 
     Examples
     --------
@@ -55,6 +58,7 @@ class Camera:
     grain: float = 0.0
     levels: int = 255
     jpeg_quality: int | None = None
+    colours: tuple[tuple[float, float, float], ...] | None = None
 
     def photograph(self, generator: torch.Generator, radiance: Tensor, exposures: Tensor) -> Tensor:
         """Take one image for each exposure.
@@ -74,10 +78,17 @@ class Camera:
             Shape (N, 3, H, W), LDR values in [0, 1].
         """
         # The well overflows at 1 whatever is above; before that, a bound keeps the noise of a sun finite.
-        light = (radiance * exposures.to(radiance).view(-1, 1, 1, 1)).clamp(0, 4)
+        light = radiance * exposures.to(radiance).view(-1, 1, 1, 1)
+        matrix = None if self.colours is None else torch.tensor(self.colours).to(light)
+        if matrix is not None:
+            light = _in_colours(light, torch.linalg.inv(matrix))
+        light = light.clamp(0, 4)
         deviation = (light / self.full_well + self.read_noise**2 + (self.grain * light) ** 2).sqrt()
         noise = normal(generator, *light.shape).to(light)
-        encoded = self.response.to_ldr((light + deviation * noise).clamp(0, 1)) * self.white_level
+        light = (light + deviation * noise).clamp(0, 1)
+        if matrix is not None:
+            light = _in_colours(light, matrix).clamp(0, 1)
+        encoded = self.response.to_ldr(light) * self.white_level
         levels = (encoded * self.levels).round()
         if self.jpeg_quality is not None:
             levels = torch.stack([self._compressed(image) for image in levels])
@@ -92,8 +103,15 @@ class Camera:
         return decoded.permute(2, 0, 1).flip(0).to(levels)
 
 
+def _in_colours(light: Tensor, matrix: Tensor) -> Tensor:
+    return torch.einsum("ij,njhw->nihw", matrix, light)
+
+
 def draw_camera(generator: torch.Generator) -> Camera:
-    """A camera as one meets them: a tone curve between gamma 1.8 and 2.6 with an S of its own, phone to full frame."""
+    """A camera as one meets them: a tone curve between gamma 1.8 and 2.6 with an S of its own, phone to full frame.
+
+    Most have a sensor of other colours than the file; the others stand for files in the sensor's own.
+    """
     jpeg = uniform(generator, 0, 1) < 0.5
     deep = not jpeg and uniform(generator, 0, 1) < 0.4
     return Camera(
@@ -105,6 +123,7 @@ def draw_camera(generator: torch.Generator) -> Camera:
         grain=log_uniform(generator, 0.01, 0.08) if uniform(generator, 0, 1) < 0.25 else 0.0,
         levels=65535 if deep else 255,
         jpeg_quality=integer(generator, 80, 98) if jpeg else None,
+        colours=_draw_colours(generator) if uniform(generator, 0, 1) < 0.6 else None,
     )
 
 
@@ -133,6 +152,16 @@ def misjudged(generator: torch.Generator, camera: Camera) -> Camera:
         read_noise=camera.read_noise / noise_factor,
         grain=0.0,
     )
+
+
+def _draw_colours(generator: torch.Generator) -> tuple[tuple[float, float, float], ...]:
+    """A matrix as cameras have: green is in red and in blue, and a little of each in green. Its inverse is positive."""
+    rows = []
+    for channel, others in enumerate((((0.3, 0.7), (0.0, 0.15)), ((0.1, 0.3), (0.1, 0.5)), ((0.0, 0.05), (0.2, 0.6)))):
+        row = [-uniform(generator, *bounds) for bounds in others]
+        row.insert(channel, 1.0 - sum(row))
+        rows.append((row[0], row[1], row[2]))
+    return tuple(rows)
 
 
 def _draw_response(generator: torch.Generator) -> Response:

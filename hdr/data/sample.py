@@ -24,7 +24,7 @@ class HdrSample(TypedDict):
     exposures: Tensor
     """Shape (N,): relative to the shortest, which is 1."""
     observations: Tensor
-    """Shape (N, 6, H, W): what the generator takes, see :func:`hdr.fusion.observe`."""
+    """Shape (N, 8, H, W): what the generator takes, see :func:`hdr.fusion.observe`."""
     displacement: Tensor
     """Shape (N, 2, h, w): of the crop that is learned from, or of the whole scene."""
     corner: Tensor
@@ -34,7 +34,8 @@ class HdrSample(TypedDict):
     light: Tensor
     """Shape (entries,): the response, light of equally spaced LDR values, as far as it is known."""
     noise: Tensor
-    """Shape (5,): shot, read, levels and white level of the calibration, and by how many EV exposures disagree."""
+    """Shape (6,): shot, read, levels and white level of the calibration, by how many EV exposures disagree, and 1 where
+    channels mix."""
 
 
 def make_sample(
@@ -85,8 +86,13 @@ def make_sample(
 
 def calibration_of(sample: HdrSample) -> Calibration:
     """The calibration that a scene was made with."""
-    shot, read, levels, white_level, disagreement = (float(value) for value in sample["noise"])
-    response = Response.table(sample["light"])
+    shot, read, levels, white_level, disagreement, mixing = (float(value) for value in sample["noise"])
     return Calibration(
-        response, white_level=white_level, shot=shot, read=read, levels=int(levels), disagreement=(disagreement,)
+        Response.table(sample["light"]),
+        white_level=white_level,
+        shot=shot,
+        read=read,
+        levels=int(levels),
+        channels_mix=bool(mixing),
+        disagreement=(disagreement,),
     )

@@ -212,12 +212,15 @@ def saturating_scale(radiance: Tensor, share: float) -> float:
 
 def calibration_of_camera(camera: Camera) -> Calibration:
     """What would be known of a camera whose every property is known."""
+    # Colours that differ from the sensor's amplify its noise: by the squares of the matrix, in the mean of the rows.
+    amplified = 1.0 if camera.colours is None else sum(x * x for row in camera.colours for x in row) / 3
     return Calibration(
         camera.response,
         white_level=camera.white_level,
-        shot=1 / camera.full_well,
-        read=camera.read_noise**2,
+        shot=amplified / camera.full_well,
+        read=amplified * camera.read_noise**2,
         levels=camera.levels,
+        channels_mix=camera.colours is not None,
     )
 
 

@@ -25,7 +25,8 @@ from hdr.radiometry import inverse_mu_law, mu_law
 
 SMALLEST_SIDE = 16
 INPUT_CHANNELS = 11
-"""Radiance (3), its difference to the reference (3), saturation, deviation, seen, the prior's weight, exposure."""
+"""Radiance (3), its difference to the reference (3), saturation, deviation, seen, the prior's weight, exposure; of
+saturation the largest of the channels, of the weights the smallest."""
 
 
 Alignment = Literal["deformable", "none"]
@@ -43,7 +44,7 @@ class Merged(NamedTuple):
     radiance: Tensor
     """Shape (B, 3, H, W), mu-law domain, nominally in [0, 1] but not clamped."""
     weights: Tensor
-    """Shape (B, N, 1, H, W): how much of each exposure is in a pixel; they sum to 1."""
+    """Shape (B, N, 3, H, W): how much of each exposure is in a channel of a pixel; they sum to 1."""
     aligned: Aligned
     """The exposures where the generator found them, for the loss of the alignment."""
     coarser: tuple[Tensor, ...]
@@ -90,11 +91,11 @@ class Generator(nn.Module):
     Examples
     --------
     >>> generator = Generator.from_preset("tiny").eval()
-    >>> observations = torch.rand(1, 2, 6, 33, 47)
+    >>> observations = torch.rand(1, 2, 8, 33, 47)
     >>> with torch.no_grad():
     ...     merged = generator(observations, torch.tensor([[1.0, 4.0]]), torch.zeros(1, 2, 2, 33, 47), reference=0)
     >>> merged.radiance.shape, merged.weights.shape
-    (torch.Size([1, 3, 33, 47]), torch.Size([1, 2, 1, 33, 47]))
+    (torch.Size([1, 3, 33, 47]), torch.Size([1, 2, 3, 33, 47]))
     """
 
     def __init__(
@@ -191,7 +192,7 @@ class Generator(nn.Module):
         Parameters
         ----------
         observations
-            Shape (B, N, 6, Hs, Ws), N >= 2: as :func:`hdr.fusion.observe` gives them, from the shortest exposure on.
+            Shape (B, N, 8, Hs, Ws), N >= 2: as :func:`hdr.fusion.observe` gives them, from the shortest exposure on.
         exposures
             Shape (B, N), relative to the shortest.
         displacement
@@ -280,8 +281,9 @@ class Generator(nn.Module):
     def _residual(self, blend: Tensor, moved: Aligned, weights: Tensor, decoded: Tensor, reference: int) -> Tensor:
         height, width = blend.shape[-2:]
         context = F.pixel_shuffle(self.context(decoded), 2)[..., :height, :width]
-        noise = _scaled_deviation((weights * moved.deviation).sum(dim=1))
-        inputs = [blend, moved.tone_mapped[:, reference], moved.saturation[:, reference], noise]
+        noise = _scaled_deviation((weights.mean(dim=2, keepdim=True) * moved.deviation).sum(dim=1))
+        saturation = moved.saturation[:, reference].amax(dim=1, keepdim=True)
+        inputs = [blend, moved.tone_mapped[:, reference], saturation, noise]
         residual: Tensor = self.refinement(torch.cat([*(part.to(context) for part in inputs), context], dim=1))
         return residual.to(blend)
 
@@ -325,10 +327,10 @@ def _network_input(aligned: Aligned, belief: Tensor, exposures: Tensor, referenc
         [
             aligned.tone_mapped,
             (4 * difference).clamp(-2, 2),
-            aligned.saturation,
+            aligned.saturation.amax(dim=2, keepdim=True),
             _scaled_deviation(aligned.deviation),
             aligned.seen,
-            belief / 8,
+            belief.amin(dim=2, keepdim=True) / 8,
             (stops / 4).view(*exposures.shape, 1, 1, 1).expand_as(aligned.seen),
         ],
         dim=2,

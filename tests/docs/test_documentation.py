@@ -289,13 +289,16 @@ def shell_commands() -> list[Any]:
                 found += [
                     pytest.param(shlex.split(line, comments=True), id=line)
                     for line in block[2].replace("\\\n", " ").splitlines()
-                    if line.startswith(tuple(f"{program} " for program in PROGRAMS))
+                    if line.startswith((*(f"{program} " for program in PROGRAMS), "torchrun "))
                 ]
     return found
 
 
 @pytest.mark.parametrize("words", shell_commands())
 def test_command_lines_are_ones_that_the_programs_take(words):
+    if words[0] == "torchrun":
+        words = words[words.index("-m") + 1 :]
+        words = [words[0].removesuffix(".cli").replace("_", "-"), *words[1:]]
     program, *arguments = words
     # Raises for an option that is not there.
     PROGRAMS[program].parse_args(arguments, print_error=False, exit_on_error=False)

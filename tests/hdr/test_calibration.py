@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hdr._response_fit import Cells
@@ -19,7 +20,7 @@ from hdr.calibration import (
     exposure_findings,
 )
 from hdr.response import Response
-from tests.hdr.cameras import CURVES, drawn_light, exposures_of, ratios
+from tests.hdr.cameras import CURVES, drawn_light, exposures_of, gamma, ratios
 
 EVS = (-2.0, 0.0, 2.0)
 
@@ -242,6 +243,44 @@ def test_what_moved_is_neither_noise_nor_disagreement() -> None:
         found = calibrate(moved, ratios(EVS), response=response, located=lambda _: displacement)
         assert found.shot == pytest.approx(truth.shot, rel=0.2)
         assert found.disagreement == pytest.approx(truth.disagreement, abs=0.005)
+
+
+def test_what_no_response_explains_counts_for_a_fifth_of_an_ev() -> None:
+    def typical(*disagreement: float) -> float:
+        return Calibration(Response.srgb(), disagreement=disagreement).typical_disagreement
+
+    assert typical(0.05, 0.15) == pytest.approx(0.1)
+    assert typical(0.1, 1.5) == pytest.approx(0.15)
+    assert typical(math.nan, 0.1) == 0.1
+    assert typical(math.nan) == 0
+
+
+def developed(light: NDArray, colours: NDArray, noise: dict, exponent: float = 2.2) -> Tensor:
+    """Exposures of a sensor whose channels clip one by one, in other colours than its own, and gamma."""
+    sensor = exposures_of(light, EVS, gamma(1.0), levels=65535, **noise).double()
+    linear = torch.einsum("ij,njhw->nihw", torch.from_numpy(colours), sensor).clamp(0, 1)
+    return ((linear ** (1 / exponent)) * 255).round().float() / 255
+
+
+COLOURS = np.array([[1.8, -0.7, -0.1], [-0.3, 1.7, -0.4], [0.0, -0.6, 1.6]])
+
+
+@pytest.mark.parametrize("noise", [{}, {"shot": 2e-4, "read": 1e-6}])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_whether_a_clipped_channel_spoils_the_others_is_seen(seed: int, noise: dict) -> None:
+    # Colours that are saturated here and there, as of flowers: each channel has a part of its own.
+    own = np.stack([drawn_light(seed=3 * seed + channel)[..., channel] for channel in range(3)], -1)
+    light = own**0.4 * drawn_light(seed=3 * seed + 50)[..., :1] ** 0.7
+    for colours, mixing in ((np.eye(3), False), (COLOURS, True)):
+        ldr = developed(light, colours, noise)
+        assert calibrate(ldr, ratios(EVS)).channels_mix == mixing
+        assert calibrate(ldr, ratios(EVS), response=Response.gamma(2.2)).channels_mix == mixing
+
+
+def test_channels_are_taken_to_mix_where_nothing_tells() -> None:
+    grey = np.repeat(drawn_light().mean(-1, keepdims=True), 3, -1)
+    assert calibrate(exposures_of(grey, EVS), ratios(EVS)).channels_mix
+    assert calibrate(exposures_of(drawn_light(), (-4.0, -3.0)), ratios((-4.0, -3.0))).channels_mix
 
 
 def test_pictures_that_agree_where_they_show_the_same_are_not_refused() -> None:

@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from hdr.data.camera import Camera, draw_camera, misjudged
+from hdr.data.synthetic import calibration_of_camera
 from hdr.response import Response
 
 T = torch.tensor([1.0, 4.0, 16.0])
@@ -48,6 +50,31 @@ def test_values_are_those_of_the_response() -> None:
     ldr = camera.photograph(source(), flat(0.03), T)
     for image, t in zip(ldr, T.tolist(), strict=True):
         torch.testing.assert_close(image, torch.full_like(image, (0.03 * t) ** (1 / 1.8)), atol=1e-4, rtol=0)
+
+
+def test_a_sensor_of_other_colours_clips_before_they_are_turned_into_those_of_the_file() -> None:
+    colours = ((1.5, -0.5, 0.0), (-0.2, 1.5, -0.3), (0.0, -0.4, 1.4))
+    camera = Camera(Response.linear(), full_well=1e12, read_noise=0.0, levels=65535, colours=colours)
+    scene = torch.rand(1, 3, 12, 12, generator=source()) * 2
+    matrix = np.array(colours)
+    expected = np.empty((3, 12, 12))
+    for row, column in np.ndindex(12, 12):
+        sensor = np.linalg.solve(matrix, scene[0, :, row, column].double().numpy())
+        expected[:, row, column] = np.clip(matrix @ np.clip(sensor, 0, 1), 0, 1)
+    np.testing.assert_allclose(camera.photograph(source(), scene, torch.ones(1))[0].numpy(), expected, atol=2e-5)
+    grey = camera.photograph(source(), flat(0.02), T)
+    for image, t in zip(grey, T.tolist(), strict=True):
+        torch.testing.assert_close(image, torch.full_like(image, 0.02 * t), atol=2e-5, rtol=0)
+
+
+def test_the_noise_of_a_camera_is_known_in_the_colours_of_the_file() -> None:
+    colours = ((1.5, -0.5, 0.0), (-0.2, 1.5, -0.3), (0.0, -0.4, 1.4))
+    camera = Camera(Response.linear(), full_well=2000.0, read_noise=3e-3, levels=65535, colours=colours)
+    known = calibration_of_camera(camera)
+    image = camera.photograph(source(), flat(0.2, count=1, side=200), torch.ones(1))[0]
+    assert known.channels_mix
+    assert float(image.var(dim=(1, 2)).mean()) == pytest.approx(known.shot * 0.2 + known.read, rel=0.03)
+    assert not calibration_of_camera(Camera(Response.linear())).channels_mix
 
 
 def test_a_sun_stays_finite_and_white() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import ExifTags, Image, ImageCms
 
-from hdr._avif import with_exif_item
+from hdr._exif_boxes import with_exif_box, with_exif_item
 from hdr.cli import main
 from hdr.delivery import (
     DisplaySettings,
@@ -269,7 +269,27 @@ def test_without_exif_nothing_is_carried(tmp_path: Path) -> None:
     assert carried_exif(tmp_path / "damaged.jpg") is None
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.avif"])
+@pytest.mark.parametrize(
+    ("name", "codec", "constants", "release"),
+    [("a.avif", "AVIF", "COLOR_PRIMARIES", "2025.11.11"), ("a.jxl", "JPEGXL", "PRIMARIES", "2026.5.10")],
+)
+def test_an_encoder_that_cannot_state_colours_is_named_with_the_release_that_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, codec: str, constants: str, release: str
+) -> None:
+    monkeypatch.delattr(getattr(imagecodecs, codec), constants, raising=False)
+    with pytest.raises(ValueError, match=rf"imagecodecs .* cannot write .*{release} can, on Python 3\.\d+ and newer"):
+        check_picture(tmp_path / name)
+    with pytest.raises(ValueError, match="cannot write"):
+        write_picture(tmp_path / name, scene())
+    assert not list(tmp_path.iterdir())
+
+
+def test_exif_is_put_into_containers_alone() -> None:
+    with pytest.raises(ValueError, match="without a container"):
+        with_exif_box(b"\xff\x0a", b"Exif")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.avif", "a.jxl"])
 def test_only_a_jpeg_can_have_a_gain_map(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=r"only a \.jpg file can have a gain map"):
         check_picture(tmp_path / name, gain_map=True)

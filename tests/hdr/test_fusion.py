@@ -40,48 +40,51 @@ def naive_blur(image: np.ndarray, sigma: float, radius: int) -> np.ndarray:
 
 
 def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.ndarray:
-    """Logarithms of the weights of one scene, (N, H, W), relative to the largest."""
+    """Logarithms of the weights of one scene, (N, 3, H, W), relative to the largest."""
     tone_mapped, saturation, deviation, noise, seen = (part[0].double().numpy() for part in aligned)
-    unsaturated, lost = (1 - saturation[:, 0] - 1e-3).clip(0), saturation[reference, 0]
-    deviation, seen = deviation[:, 0], seen[:, 0]
+    unsaturated, deviation, seen = (1 - saturation - 1e-3).clip(0), deviation[:, 0], seen[:, 0]
     count, _, height, width = tone_mapped.shape
     # Noise as it shows in the mu-law domain at the brightness of the reference.
     brightness = (5001 ** np.stack([naive_blur(channel, 2.0, 6) for channel in tone_mapped[reference]]) - 1) / 5000
     slope = (5000 / (1 + 5000 * brightness) / math.log(5001)).mean(axis=0)
     variance = [(naive_blur(one[0], 2.0, 6) * slope) ** 2 + 1e-10 for one in noise]
     variance = [v + (0 if i == reference else 0.0015**2) for i, v in enumerate(variance)]
-    log = np.zeros((count, height, width))
+    log = np.zeros((count, 3, height, width))
     for i, t in enumerate(exposures):
         limit = math.log1p(5000 / max(t, exposures[reference])) / math.log(5001)
         clipped = [np.minimum(tone_mapped[k], limit) for k in (i, reference)]
         squared = naive_blur(((clipped[0] - clipped[1]) ** 2).mean(axis=0), 1.0, 3)
         expected = naive_blur(deviation[i] ** 2 + deviation[reference] ** 2, 2.0, 6)
-        for row, column in itertools.product(range(height), range(width)):
-            here = (row, column)
+        for row, column, channel in itertools.product(range(height), range(width), range(3)):
+            here, place = (row, column), (channel, row, column)
             excess = max(squared[here] - expected[here], 0.0)
             consistent = 1.0 if i == reference else math.exp(-0.5 * excess / (expected[here] + 0.003**2))
             precision = exposures[reference] * variance[reference][here] / variance[i][here]
-            usable = unsaturated[i][here]
-            if i > reference:  # what the reference saw of the light clips it
-                light = (5001 ** tone_mapped[reference, :, row, column].max() - 1) / 5000 * t
+            usable = unsaturated[i][place]
+            if i > reference:  # what the reference saw of the light clips it: the channel, or where they mix all three
+                mixed = len(set(saturation[i, :, row, column])) == 1
+                seen_by_reference = tone_mapped[reference, :, row, column]
+                light = (5001 ** (seen_by_reference.max() if mixed else seen_by_reference[channel]) - 1) / 5000 * t
                 usable = min(usable, max(0.0, min(1.0, (1.3 - light) / 0.2)))
             weight = usable * precision * consistent * seen[i][here]
             if i < reference:  # shorter exposures decide where the reference is lost
                 enough = math.exp(-0.5 * excess / (expected[here] + 0.006**2))
-                usable = 1.0 if i == 0 else unsaturated[i][here]
+                usable = 1.0 if i == 0 else unsaturated[i][place]
                 trust = 1.0 if seen[i][here] else 0.03
-                weight += 0.01 * lost[here] * enough * usable * trust * t
-            log[i][here] = math.log(weight + (1e-5 if i == reference else 1e-12))
+                weight += 0.01 * saturation[reference][place] * enough * usable * trust * t
+            log[i][place] = math.log(weight + (1e-5 if i == reference else 1e-12))
     return np.maximum(log - log.max(axis=0), -8.0)
 
 
-def random_aligned(count: int, reference: int, seed: int = 0) -> Aligned:
+def random_aligned(count: int, reference: int, seed: int = 0, mixing: bool = False) -> Aligned:
     """Exposures that agree here and disagree there, saturated and unseen in parts that overlap."""
     source = torch.Generator().manual_seed(seed)
     scene = mu_law(textured(16, 20, seed))
     difference = 0.04 * torch.randn(1, count, 3, 16, 20, generator=source)
     difference[:, reference] = 0
-    saturation = (2 * torch.rand(1, count, 1, 16, 20, generator=source) - 0.7).clamp(0, 1)
+    saturation = (2 * torch.rand(1, count, 3, 16, 20, generator=source) - 0.7).clamp(0, 1)
+    if mixing:
+        saturation = saturation.amax(dim=2, keepdim=True).expand_as(saturation)
     deviation = 0.002 + 0.02 * torch.rand(1, count, 1, 16, 20, generator=source)
     noise = 0.001 + 0.005 * torch.rand(1, count, 1, 16, 20, generator=source)
     seen = (torch.rand(1, count, 1, 16, 20, generator=source) < 0.8).float()
@@ -89,12 +92,13 @@ def random_aligned(count: int, reference: int, seed: int = 0) -> Aligned:
     return Aligned((scene + difference).clamp(0, 1), saturation, deviation, noise, seen)
 
 
+@pytest.mark.parametrize("mixing", [False, True])
 @pytest.mark.parametrize(
     ("exposures", "reference"), [((1.0, 4.0), 0), ((1.0, 3.0, 11.0), 1), ((1.0, 2.0, 4.0, 9.0), 2)]
 )
-def test_prior_is_its_formula_pixel_by_pixel(exposures: tuple[float, ...], reference: int) -> None:
-    aligned = random_aligned(len(exposures), reference)
-    found = prior(aligned, torch.tensor([exposures]), reference)[0, :, 0].numpy()
+def test_prior_is_its_formula_pixel_by_pixel(exposures: tuple[float, ...], reference: int, mixing: bool) -> None:
+    aligned = random_aligned(len(exposures), reference, mixing=mixing)
+    found = prior(aligned, torch.tensor([exposures]), reference)[0].numpy()
     np.testing.assert_allclose(found, naive_prior(aligned, list(exposures), reference), atol=2e-3)
 
 
@@ -211,13 +215,38 @@ def test_what_jpeg_makes_of_white_is_not_believed(of_white: float) -> None:
     assert prior(aligned, exposures[None], 0).softmax(dim=1)[:, 1].max() < 1e-3
 
 
-def test_saturation_begins_and_ends_below_the_white_level_and_is_that_of_the_brightest_channel() -> None:
+@pytest.mark.parametrize("mixing", [True, False])
+def test_saturation_begins_and_ends_below_the_white_level(mixing: bool) -> None:
     white = 248 / 255
     ldr = torch.full((2, 3, 1, 5), 0.2)
     ldr[:, 1] = white * torch.tensor([0.5, 0.9, 0.94, 0.98, 1.0])
-    calibration = Calibration(Response.gamma(2.2).with_white_level(white), white_level=white)
-    saturation = observe(ldr, torch.tensor([1.0, 4.0]), calibration)[:, 3, 0]
-    torch.testing.assert_close(saturation, torch.tensor([[0.0, 0.0, 0.5, 1.0, 1.0]] * 2), atol=1e-3, rtol=0)
+    response = Response.gamma(2.2).with_white_level(white)
+    calibration = Calibration(response, white_level=white, channels_mix=mixing)
+    saturation = observe(ldr, torch.tensor([1.0, 4.0]), calibration)[:, 3:6, 0]
+    of_brightest = torch.tensor([0.0, 0.0, 0.5, 1.0, 1.0])
+    others = of_brightest if mixing else torch.zeros(5)
+    expected = torch.stack([others, of_brightest, others]).expand(2, 3, 5)
+    torch.testing.assert_close(saturation, expected, atol=1e-3, rtol=0)
+
+
+def saturated_red(mixing: bool) -> Tensor:
+    """Weights (3 exposures, 3 channels) of a red that two of three exposures clip, in the middle of a flat scene."""
+    radiance = torch.tensor([0.9, 0.004, 0.002]).view(3, 1, 1).expand(3, 3, 32, 32)
+    ldr = (radiance * T.view(3, 1, 1, 1)).clamp(0, 1) ** (1 / 2.2)
+    observed = observe(ldr, T, Calibration(Response.gamma(2.2), shot=1e-3, channels_mix=mixing))[None]
+    aligned = bring_to_reference(observed, torch.zeros(1, 3, 2, 32, 32), 1)
+    return prior(aligned, T[None], 1)[0, :, :, 16, 16].softmax(dim=0)
+
+
+def test_the_unclipped_channels_of_a_saturated_colour_are_believed_where_channels_do_not_mix() -> None:
+    weights = saturated_red(mixing=False)
+    assert weights[0, 0] > 0.99
+    # As under shot noise wherever nothing is clipped: the longest knows most.
+    assert weights[2, 1:].min() > 0.5
+
+
+def test_a_clipped_channel_spoils_the_others_where_channels_mix() -> None:
+    assert saturated_red(mixing=True)[0].min() > 0.99
 
 
 @pytest.mark.parametrize("levels", [255, 65535])
@@ -229,16 +258,16 @@ def test_deviation_is_what_the_camera_scatters(levels: int, radiance: float) -> 
     calibration = Calibration(camera.response, shot=1 / 8000, read=2.5e-7, levels=levels)
     observed = observe(ldr, T, calibration)
     for image in observed:
-        assert float(image[4].mean()) == pytest.approx(float(image[:3].std()), rel=0.06)
-        assert float(image[5].mean()) == pytest.approx(float(inverse_mu_law(image[:3]).std()), rel=0.06)
+        assert float(image[6].mean()) == pytest.approx(float(image[:3].std()), rel=0.06)
+        assert float(image[7].mean()) == pytest.approx(float(inverse_mu_law(image[:3]).std()), rel=0.06)
 
 
 def test_an_exposure_in_which_nothing_moves_may_differ_by_more() -> None:
     ldr = torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     calibration = Calibration(Response.gamma(2.2))
     unknown, known = observe(ldr, T, calibration), observe(ldr, T, calibration, still=(True, False, False))
-    torch.testing.assert_close(known[0, 4], 2.5 * unknown[0, 4])
-    known[0, 4] = unknown[0, 4]
+    torch.testing.assert_close(known[0, 6], 2.5 * unknown[0, 6])
+    known[0, 6] = unknown[0, 6]
     assert torch.equal(known, unknown)
 
 
@@ -250,18 +279,18 @@ def test_deviation_holds_what_the_exposures_of_a_response_disagree_by() -> None:
     )
     radiance = 0.5**2.2
     error = radiance * (2**0.1 - 1) * 5000 / (1 + 5000 * radiance) / math.log(5001)
-    added = (doubtful[0, 4].square() - exact[0, 4].square()).sqrt()
+    added = (doubtful[0, 6].square() - exact[0, 6].square()).sqrt()
     torch.testing.assert_close(added, torch.full_like(added, error), rtol=0.02, atol=0)
 
 
 def test_exposures_are_read_where_the_displacement_points_and_the_reference_is_copied() -> None:
-    observed = torch.rand(1, 3, 6, 20, 24)
+    observed = torch.rand(1, 3, 8, 20, 24)
     displacement = torch.full((1, 3, 2, 20, 24), 0.5)
     displacement[:, 0, 0], displacement[:, 0, 1] = 2.0, -3.0
     aligned = bring_to_reference(observed, displacement, 1)
     assert torch.equal(aligned.tone_mapped[:, 1], observed[:, 1, :3])
-    assert torch.equal(aligned.deviation[:, 1], observed[:, 1, 4:5])
-    assert torch.equal(aligned.noise[:, 1], observed[:, 1, 5:])
+    assert torch.equal(aligned.deviation[:, 1], observed[:, 1, 6:7])
+    assert torch.equal(aligned.noise[:, 1], observed[:, 1, 7:])
     torch.testing.assert_close(aligned.tone_mapped[0, 0, :, 3:, :22], observed[0, 0, :3, :17, 2:], atol=1e-5, rtol=0)
     middle = observed[0, 2, :3, :-1, :-1] + observed[0, 2, :3, 1:, :-1]
     middle = (middle + observed[0, 2, :3, :-1, 1:] + observed[0, 2, :3, 1:, 1:]) / 4
@@ -272,7 +301,7 @@ def test_seen_is_what_lies_inside_the_frame() -> None:
     displacement = torch.zeros(1, 2, 2, 6, 8)
     displacement[:, 1, 0] = -2.4
     displacement[:, 1, 1] = 1.4
-    seen = bring_to_reference(torch.rand(1, 2, 6, 6, 8), displacement, 0).seen[0, :, 0]
+    seen = bring_to_reference(torch.rand(1, 2, 8, 6, 8), displacement, 0).seen[0, :, 0]
     assert bool((seen[0] == 1).all())
     expected = torch.zeros(6, 8)
     expected[:5, 2:] = 1  # column 2 is read at -0.4, still in the first pixel; row 4 at 5.4, still in the last
@@ -280,7 +309,7 @@ def test_seen_is_what_lies_inside_the_frame() -> None:
 
 
 def test_a_region_is_read_as_part_of_the_whole() -> None:
-    observed = torch.rand(2, 3, 6, 40, 48)
+    observed = torch.rand(2, 3, 8, 40, 48)
     displacement = 4 * torch.randn(2, 3, 2, 40, 48)
     corner = torch.tensor([[8, 4], [12, 20]])
     whole = bring_to_reference(observed, displacement, 1)
@@ -343,7 +372,7 @@ def test_unexplained_variance_adds_to_the_deviation_at_its_brightness() -> None:
     table[0, 6], table[0, 7] = 0.01, 0.03
     exposures, calibration = torch.tensor([1.0, 4.0]), Calibration(Response.gamma(2.2))
     known, more = observe(ldr, exposures, calibration), observe(ldr, exposures, calibration, table)
-    added = more[0, 4, 0].square() - known[0, 4, 0].square()
+    added = more[0, 6, 0].square() - known[0, 6, 0].square()
     torch.testing.assert_close(added, torch.tensor([0.0, 0.01, 0.02]), atol=1e-4, rtol=0)
     assert torch.equal(more[1], known[1])
 

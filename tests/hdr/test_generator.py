@@ -49,7 +49,7 @@ def test_presets_have_the_promised_size(preset: str, low: float, high: float) ->
 def test_any_size_keeps_its_size(size: tuple[int, int]) -> None:
     merged = merged_by(random_generator(), inputs_of(*size, batch=2))
     assert merged.radiance.shape == (2, 3, *size)
-    assert merged.weights.shape == (2, 3, 1, *size)
+    assert merged.weights.shape == (2, 3, 3, *size)
 
 
 @pytest.mark.parametrize("count", range(2, 8))
@@ -58,7 +58,7 @@ def test_any_number_of_exposures_is_merged_and_each_has_its_share(count: int, ma
     merged = merged_by(make("tiny").eval(), inputs_of(24, 32, tuple(2.0**k for k in range(count)), brightest=0.1))
     assert merged.radiance.shape == (1, 3, 24, 32)
     assert bool(torch.isfinite(merged.radiance).all())
-    torch.testing.assert_close(merged.weights.sum(dim=1), torch.ones(1, 1, 24, 32))
+    torch.testing.assert_close(merged.weights.sum(dim=1), torch.ones(1, 3, 24, 32))
     assert bool((merged.weights.amax(dim=(0, 2, 3, 4)) > 0.003).all())  # ten times the least that is possible
 
 
@@ -83,7 +83,7 @@ def test_the_reference_is_never_interpolated() -> None:
     inputs = inputs_of(32, 40)
     moved = merged_by(random_generator(), inputs).aligned
     assert torch.equal(moved.tone_mapped[:, 1], inputs[0][:, 1, :3])
-    assert torch.equal(moved.saturation[:, 1], inputs[0][:, 1, 3:4])
+    assert torch.equal(moved.saturation[:, 1], inputs[0][:, 1, 3:6])
     given = bring_to_reference(inputs[0], inputs[2], 1)
     assert not torch.allclose(moved.tone_mapped[:, 0], given.tone_mapped[:, 0], atol=1e-2)  # the others are, and move
 
@@ -197,7 +197,7 @@ def test_exposures_move_no_further_than_the_largest_correction() -> None:
             )  # every scale corrects by all that it may, right and down
     # The position of each pixel as its radiance: what is read tells where it was read.
     ramp = torch.arange(96.0).expand(1, 2, 3, 32, 96) / 96
-    rest = torch.zeros(1, 2, 3, 32, 96) + 0.01
+    rest = torch.zeros(1, 2, 5, 32, 96) + 0.01
     inputs = (torch.cat([ramp, rest], dim=2), torch.tensor([[1.0, 4.0]]), torch.zeros(1, 2, 2, 32, 96))
     read = merged_by(generator, inputs).aligned.tone_mapped[0, 1, 0, :, :64] * 96
     moved = read - torch.arange(64.0)
@@ -220,10 +220,10 @@ def test_a_region_with_its_surroundings_is_merged_as_in_the_whole() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({0: torch.rand(3, 6, 32, 32)}, "expected observations of shape"),
-        ({0: torch.rand(1, 1, 6, 32, 32)}, "N >= 2"),
+        ({0: torch.rand(3, 8, 32, 32)}, "expected observations of shape"),
+        ({0: torch.rand(1, 1, 8, 32, 32)}, "N >= 2"),
         ({0: torch.rand(1, 3, 5, 32, 32)}, "expected observations of shape"),
-        ({0: torch.zeros(1, 3, 6, 32, 32, dtype=torch.uint8)}, "floating-point"),
+        ({0: torch.zeros(1, 3, 8, 32, 32, dtype=torch.uint8)}, "floating-point"),
         ({1: torch.ones(1, 2)}, r"exposures of shape \(1, 3\), got \(1, 2\)"),
         ({2: torch.zeros(1, 3, 32, 32)}, "displacement of shape"),
         ({2: torch.zeros(1, 2, 2, 32, 32)}, "displacement of shape"),
@@ -232,7 +232,7 @@ def test_a_region_with_its_surroundings_is_merged_as_in_the_whole() -> None:
     ],
 )
 def test_other_inputs_are_refused(change: dict[int, Tensor], said: str) -> None:
-    inputs = [torch.rand(1, 3, 6, 32, 32), torch.tensor([[1.0, 4.0, 16.0]]), torch.zeros(1, 3, 2, 32, 32), 1]
+    inputs = [torch.rand(1, 3, 8, 32, 32), torch.tensor([[1.0, 4.0, 16.0]]), torch.zeros(1, 3, 2, 32, 32), 1]
     for place, value in change.items():
         inputs[place] = value
     with pytest.raises(ValueError, match=said):

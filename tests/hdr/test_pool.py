@@ -18,7 +18,7 @@ def scene(seed: int, count: int = 3, side: int = 24) -> dict[str, Tensor]:
     displacement = 3 * torch.randn(count, 2, side, side, generator=source)
     displacement[count // 2] = 0
     return {
-        "observations": torch.rand(count, 6, side, side, generator=source),
+        "observations": torch.rand(count, 8, side, side, generator=source),
         "displacement": displacement,
         "target": torch.full((3, side, side), float(seed)),
         "exposures": 4.0 ** torch.arange(count),
@@ -44,7 +44,7 @@ def test_mirrors_keep_what_the_displacement_points_to(mirrors: tuple[bool, bool,
 
 def test_a_batch_is_of_whole_observations_and_of_crops_of_the_rest() -> None:
     batch = pool().exchange(default_collate([scene(1), scene(2)]))
-    assert batch["observations"].shape == (6, 3, 6, 24, 24)
+    assert batch["observations"].shape == (6, 3, 8, 24, 24)
     assert batch["displacement"].shape == (6, 3, 2, 16, 16)
     assert batch["target"].shape == (6, 3, 16, 16)
     assert bool(((batch["corner"] >= 0) & (batch["corner"] <= 8)).all())

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from numpy.typing import NDArray
 
@@ -119,6 +120,27 @@ def test_files_that_are_damaged_or_something_else_are_refused_by_name(tmp_path: 
             read_raw(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         read_raw(tmp_path / "none.dng")
+
+
+@pytest.mark.parametrize("rows", [1, 20])
+def test_a_copy_that_ends_in_nothing_is_refused(tmp_path: Path, rows: int) -> None:
+    # As long as the whole file, as copies are that were begun and not ended; LibRaw would make black of it.
+    write_dng(tmp_path / "whole.dng", smooth_light(64, 96))
+    data = bytearray((tmp_path / "whole.dng").read_bytes())
+    with tifffile.TiffFile(tmp_path / "whole.dng") as file:
+        page = file.pages[0]
+        end = page.dataoffsets[0] + page.databytecounts[0]
+    data[end - 2 * 96 * rows : end] = bytes(2 * 96 * rows)
+    (tmp_path / "short.dng").write_bytes(data)
+    with pytest.raises(ValueError, match=rf"short\.dng: damaged, {rows} of 64 rows are empty"):
+        read_raw(tmp_path / "short.dng")
+
+
+def test_black_is_not_taken_for_nothing(tmp_path: Path) -> None:
+    light = smooth_light()
+    light[40:] = 0
+    write_dng(tmp_path / "a.dng", light, noise=0.002)
+    assert float(read_raw(tmp_path / "a.dng")[:, 44:].max()) < 0.02
 
 
 def write_bracket(folder: Path, neutrals: list[tuple[float, float, float]]) -> NDArray[np.float64]:

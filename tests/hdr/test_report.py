@@ -20,6 +20,7 @@ from hdr.merge import MergedBracket, Merger
 from hdr.report import LONGEST_SIDE, encode_log2, write_report
 from hdr.response import Response
 from tests.hdr.brackets import textured
+from tests.programs import LAYOUT, asked_in_browser
 
 VOID = {"meta", "img", "input", "br", "link", "hr"}
 EXPOSURES = torch.tensor([1.0, 4.0, 16.0])
@@ -180,3 +181,37 @@ def test_a_page_that_cannot_be_made_leaves_nothing(tmp_path, bracket):
     with pytest.raises(ValueError, match=r"\.html"):
         write_report(tmp_path / "a.htm", bracket, merged_of(bracket, textured(96, 128)))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("width", [1200, 390])  # a desk's, a phone's
+def test_the_page_is_whole_in_a_browser(tmp_path, bracket, width):
+    names = ("DSC_0100 of the first evening.JPG", "DSC_0101.JPG", "DSC_0102.JPG")
+    told = Bracket(bracket.ldr, EXPOSURES, names, Calibration(Response.gamma(2.2), corrections=(0.0, 0.12, -0.001)))
+    write_report(tmp_path / "a.html", told, Merger("none", device="cpu").with_weights(told))
+    found = asked_in_browser((tmp_path / "a.html").read_text(encoding="utf-8"), LAYOUT, tmp_path, width)
+    maps = ["Map of the exposures", f"Displacement of {names[0]}", f"Displacement of {names[2]}"]
+    # The canvas takes the place of the tone-mapped picture, and the coded one is not for eyes.
+    assert found == {"beyond": 0, "broken": [], "shown": [*names, *maps], "squeezed": 0}
+
+
+def test_the_slider_exposes_the_light_in_a_browser(tmp_path, bracket):
+    radiance = torch.linspace(0.01, 1, 128).expand(3, 96, 128).clone()
+    radiance[1:, 48:] *= 0.5
+    write_report(tmp_path / "a.html", bracket, merged_of(bracket, radiance))
+    question = """
+        const canvas = document.getElementById("merged"), slider = document.getElementById("exposure");
+        return [null, -2, 0, 3].map((ev) => {
+          if (ev !== null) { slider.value = ev; slider.dispatchEvent(new window.Event("input")); }
+          const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+          return [Number(slider.value), document.getElementById("ev").textContent, Array.from(pixels)];
+        });
+    """
+    told = asked_in_browser((tmp_path / "a.html").read_text(encoding="utf-8"), question, tmp_path)
+    assert told[0][0] == pytest.approx(np.log2(0.18) - float(radiance.log2().mean()), abs=0.1)  # middle grey
+    assert [words for _, words, _ in told[1:]] == ["-2.0 EV", "0.0 EV", "+3.0 EV"]
+    for ev, _, pixels in told:
+        light = (radiance.permute(1, 2, 0).numpy() * 2**ev).clip(0, 1)
+        signal = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)  # IEC 61966-2-1
+        found = np.array(pixels).reshape(96, 128, 4)
+        assert (found[..., 3] == 255).all()
+        assert np.abs(found[..., :3] / 255 - signal).max() < 0.02

@@ -1,5 +1,6 @@
 """What a data set gives for a scene is what the merger makes of the same bracket."""
 
+import pytest
 import torch
 from torch.utils.data import default_collate
 
@@ -54,11 +55,18 @@ def test_the_reference_is_not_displaced() -> None:
 def test_the_calibration_comes_back() -> None:
     bracket, truth = scene(32)
     calibration = Calibration(
-        Response.gamma(1.9), white_level=1.0, shot=3e-4, read=2e-6, levels=65535, disagreement=(0.1, 0.3)
+        Response.gamma(1.9),
+        white_level=1.0,
+        shot=3e-4,
+        read=2e-6,
+        levels=65535,
+        disagreement=(0.1, 0.18),
+        channels_mix=False,
     )
     back = calibration_of(make_sample("a", bracket.ldr, bracket.exposures, truth, calibration, 1))
     assert (back.shot, back.read, back.levels, back.white_level) == (3e-4, 2e-6, 65535, 1.0)
-    assert back.typical_disagreement == 0.2
+    assert back.typical_disagreement == pytest.approx(0.14)
+    assert not back.channels_mix
     ldr = torch.linspace(0, 1, 256, dtype=torch.float64)
     torch.testing.assert_close(back.response.to_linear(ldr), ldr**1.9, atol=1e-5, rtol=0)
 
@@ -70,5 +78,5 @@ def test_samples_of_different_cameras_are_one_batch() -> None:
         for response in (Response.linear(), Response.srgb(), Response.table([0.0, 0.3, 1.0]))
     ]
     batch = default_collate(samples)
-    assert batch["observations"].shape == (3, 3, 6, 32, 32)
+    assert batch["observations"].shape == (3, 3, 8, 32, 32)
     assert batch["light"].shape[0] == 3

@@ -20,6 +20,7 @@ from captum_ext.evaluation.settings import EvaluationSettings
 from captum_ext.evaluation.store import Request, ResultStore, jpeg, png
 from captum_ext.evaluation.table import summarize, table
 from captum_ext.methods import chosen_methods
+from tests.programs import LAYOUT, asked_in_browser
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 SETTINGS = EvaluationSettings(methods=("ig", "gradcam:a<b"), metrics=("deletion", "sic"))
@@ -154,3 +155,12 @@ def test_figure_of_many_curves_is_drawn_from_some_and_says_so(tmp_path, monkeypa
     captions = " ".join(Page((tmp_path / "report.html").read_text()).text)
     assert "by that of the whole image; curves of 1 of 2 images" in captions  # deletion: two curves of five points
     assert captions.count("curves of 1 of") == 1  # sic: one curve, of which all is drawn
+
+
+@pytest.mark.parametrize("width", [1200, 390])  # a desk's, a phone's
+def test_the_page_is_whole_in_a_browser(tmp_path, width):
+    write(tmp_path / "results")
+    page = (tmp_path / "results" / "report.html").read_text(encoding="utf-8")
+    found = asked_in_browser(page, LAYOUT, tmp_path, width)
+    assert found.pop("shown").count(NAMES[0]) == 1
+    assert found == {"beyond": 0, "broken": [], "squeezed": 0}

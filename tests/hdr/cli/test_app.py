@@ -45,6 +45,12 @@ def test_the_module_is_the_program():
     assert "dream" in finished.stderr
 
 
+def test_help_breaks_lines_where_the_terminal_ends(command: Command):
+    # The screen is 200 wide here, and the docstrings, whose lines are shorter, break off before "factors".
+    shown = command("merge", "--help").stdout
+    assert any("daylight, auto, or three factors R,G,B." in line for line in shown.splitlines())
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_of_its_own(command: Command, name: str):
     finished = command(name, "--help")

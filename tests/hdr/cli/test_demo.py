@@ -20,7 +20,7 @@ def test_demo_writes_figure_radiance_and_preview(command, tmp_path):
     finished = command("demo", "--out", folder, "--weights", "none")
     assert finished.exit_code == 0, finished.output
     displayed = DISPLAYED if importlib.util.find_spec("imagecodecs") else ()
-    expected = sorted(["hdr-demo.exr", "hdr-demo.jpg", "hdr-demo.png", *displayed])
+    expected = sorted(["hdr-demo.exr", "hdr-demo.html", "hdr-demo.jpg", "hdr-demo.png", *displayed])
     assert sorted(path.name for path in folder.iterdir()) == expected
     for text in (OURS, UNTRAINED, "weighted merge", "PSNR-mu"):
         assert text in finished.output
@@ -33,6 +33,15 @@ def test_demo_writes_figure_radiance_and_preview(command, tmp_path):
     assert "exists; choose another name" in again.output
     with pytest.raises(FileExistsError):  # before the work
         run_demo(lambda _: pytest.fail("merged in vain"), folder)
+
+
+def test_demo_leaves_out_what_an_older_encoder_cannot_write(command, tmp_path, monkeypatch):
+    imagecodecs = pytest.importorskip("imagecodecs")
+    monkeypatch.delattr(imagecodecs.AVIF, "COLOR_PRIMARIES", raising=False)  # as on Python 3.10
+    finished = command("demo", "--out", tmp_path, "--weights", "none")
+    assert finished.exit_code == 0, finished.output
+    assert (tmp_path / "hdr-demo-gain-map.jpg").exists()
+    assert not (tmp_path / "hdr-demo.avif").exists()
 
 
 def test_demo_needs_a_folder(command, tmp_path):

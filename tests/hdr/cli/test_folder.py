@@ -257,15 +257,36 @@ def test_results_inside_of_the_card_are_no_photographs(command, tmp_path):
         (("--jobs", "0"), "--jobs is at least 1"),
         (("--exposure-map", "a.png"), "are for one bracket"),
         (("--report", "a.html"), "are for one bracket"),
-        (("--preview", "bmp"), "--preview is one of jpg, png, tif, avif"),
+        (("--preview", "bmp"), "--preview is one of jpg, png, tif, avif, jxl"),
         (("--group", "1"), "two or more pictures"),
+        (("--preview", "png", "--gain-map"), "Error: preview.png: only a .jpg file can have a gain map"),
+        (("--wb", "blue"), "Error: white balance must be"),
+        (("--times", "1,x"), "Error: "),
+        (("--response", "film"), "Error: "),
+        (("--gain-map",), "Error: --gain-map is of the preview"),
     ],
 )
 def test_options_that_do_not_fit_a_folder_are_refused(command, tmp_path, options, said):
     write_card(tmp_path, 1)
     finished = command("merge", tmp_path, "--out", tmp_path / "out", *options)
     assert finished.exit_code == 1
+    assert finished.output.startswith("Error: ")  # before the folder is read
     assert said in finished.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "constants"), [("avif", "AVIF", "COLOR_PRIMARIES"), ("jxl", "JPEGXL", "PRIMARIES")]
+)
+def test_an_encoder_that_is_too_old_is_told_once_and_not_for_every_bracket(
+    command, tmp_path, monkeypatch, name, codec, constants
+):
+    imagecodecs = pytest.importorskip("imagecodecs")
+    monkeypatch.delattr(getattr(imagecodecs, codec), constants, raising=False)
+    write_card(tmp_path, 2)
+    finished = command("merge", tmp_path, "--out", tmp_path / "out", "--preview", name, *OPTIONS)
+    assert finished.exit_code == 1
+    assert finished.output.count("cannot write what the colours of") == 1
     assert not (tmp_path / "out").exists()
 
 

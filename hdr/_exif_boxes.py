@@ -1,10 +1,11 @@
-"""EXIF data in AVIF files, which the encoders that can state HDR colours do not write."""
+"""EXIF data in AVIF and JPEG XL files, which the encoders that can state HDR colours do not write."""
 
 from __future__ import annotations
 
 import struct
 
 _WORD = b"Exif\0\0"
+_JXL_CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
 
 
 def with_exif_item(avif: bytes, exif: bytes) -> bytes:
@@ -47,6 +48,27 @@ def with_exif_item(avif: bytes, exif: bytes) -> bytes:
     head = avif[start + 8 : start + 12]
     meta = head + b"".join(part + (reference if name == b"iinf" else b"") for name, part in parts.items())
     return avif[:start] + _box(b"meta", meta) + avif[end:] + _box(b"mdat", exif)
+
+
+def with_exif_box(jxl: bytes, exif: bytes) -> bytes:
+    """A JPEG XL file with EXIF data as a box of its container (ISO/IEC 18181-2, 9.4).
+
+    Parameters
+    ----------
+    jxl
+        A container, not a bare codestream.
+    exif
+        Beginning with ``Exif`` or with the header of a TIFF.
+
+    Raises
+    ------
+    ValueError
+        If it is no container.
+    """
+    if not jxl.startswith(_JXL_CONTAINER):
+        raise ValueError("a JPEG XL file without a container")
+    # Four bytes say how far from them the TIFF's header is. Readers look through all boxes.
+    return jxl + _box(b"Exif", b"\0\0\0\0" + exif.removeprefix(_WORD))
 
 
 def _boxes(data: bytes, start: int, end: int) -> dict[bytes, tuple[int, int]]:

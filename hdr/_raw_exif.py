@@ -1,0 +1,54 @@
+"""EXIF data in camera raw files that are no TIFF by name: where the blocks lie that are one."""
+
+from __future__ import annotations
+
+import struct
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import ExifTags, Image
+
+Tags = dict[int, Any]
+
+_HEAD = 2**20  # what cameras write down stands in front of the picture
+# Olympus and Panasonic write a TIFF, and 42 otherwise, so that nobody takes it for a picture.
+_TIFF_OF_MAKERS = {b"IIRO": b"II*\0", b"IIRS": b"II*\0", b"MMOR": b"MM\0*", b"IIU\0": b"II*\0"}
+_FUJI, _FUJI_JPEG = b"FUJIFILMCCD-RAW", 84  # where the preview lies, a JPEG with all EXIF data
+_CANON = b"ftypcrx "
+
+
+def read_exif(path: Path) -> tuple[Tags, Tags, Tags] | None:
+    """Tags of the image, of the exposure and of the place, from a file of Canon (CR3), Fujifilm, Olympus or Panasonic.
+
+    None if it is another.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+        if head.startswith(_FUJI):
+            file.seek(*struct.unpack_from(">I", head, _FUJI_JPEG))
+            with Image.open(BytesIO(file.read(_HEAD))) as preview:
+                return _parts(preview.getexif())
+    if head[:4] in _TIFF_OF_MAKERS:
+        return _parts(_loaded(_TIFF_OF_MAKERS[head[:4]] + head[4:]))
+    if head[4:12] == _CANON:
+        # Three blocks, each a TIFF of one directory.
+        image, exposure, place = (dict(_loaded(_canon_box(head, name))) for name in (b"CMT1", b"CMT2", b"CMT4"))
+        return image, exposure, place
+    return None
+
+
+def _parts(exif: Image.Exif) -> tuple[Tags, Tags, Tags]:
+    return dict(exif), dict(exif.get_ifd(ExifTags.IFD.Exif)), dict(exif.get_ifd(ExifTags.IFD.GPSInfo))
+
+
+def _loaded(tiff: bytes) -> Image.Exif:
+    exif = Image.Exif()
+    if tiff:
+        exif.load(tiff)
+    return exif
+
+
+def _canon_box(head: bytes, name: bytes) -> bytes:
+    start = head.find(name)
+    return b"" if start < 4 else head[start + 4 : start - 4 + struct.unpack_from(">I", head, start - 4)[0]]
