@@ -21,7 +21,7 @@ from hdr.calibration import Calibration, calibrate, check_exposures, estimate_ex
 from hdr.exposure import exposures_from_ev, exposures_from_exif, read_exposure_file, warn_if_camera_disagrees
 from hdr.io import Photograph, is_raw, read_photograph
 from hdr.radiometry import GAMMA, relative_exposures
-from hdr.raw import LEVELS, RawSettings, read_raw, white_balance_factors
+from hdr.raw import LEVELS, Colours, RawSettings, read_raw, sensor_to_rec709, white_balance_factors
 from hdr.response import Response
 
 SMALLEST_SIDE = 16
@@ -72,7 +72,8 @@ class Bracket:
     paths
         The files that the exposures were read from, if they were.
     to_rec709
-        Shape (3, 3): from the files' linear light to Rec. 709, where their colour profile is another.
+        Shape (3, 3): from the linear light of ``ldr`` to Rec. 709, where its colours are others: those of a profile, or
+        of a sensor.
 
     Raises
     ------
@@ -261,8 +262,8 @@ class Bracket:
         if raw_files:
             if white_level is not None:
                 raise ValueError(f"{raw_files[0]}: camera raw says itself what white is; leave --white-level out")
-            images, levels, linear = _developed(paths, exposures, reference, raw or RawSettings()), LEVELS, True
-            to_rec709 = None
+            images, to_rec709 = _developed(paths, exposures, reference, raw or RawSettings())
+            levels, linear = LEVELS, True
         else:
             photographs = [read_photograph(path) for path in paths]
             images, linear = [one.image for one in photographs], photographs[0].linear
@@ -312,7 +313,7 @@ class Bracket:
         return int(self.ldr.shape[-2]), int(self.ldr.shape[-1])
 
     def in_rec709(self, radiance: Tensor) -> Tensor:
-        """Radiance (3, H, W) in the colours of the files, in linear Rec. 709; what lies outside is clipped at 0."""
+        """Radiance (3, H, W) in the colours of ``ldr``, in linear Rec. 709; what lies outside is clipped at 0."""
         if self.to_rec709 is None:
             return radiance
         converted = torch.empty_like(radiance)
@@ -334,14 +335,19 @@ class _Provisional(Bracket):
 
 def _developed(
     paths: Sequence[PathLike], exposures: Exposures, reference: int | None, raw: RawSettings
-) -> list[Tensor]:
-    """Linear images of raw files, all with the white balance of the reference."""
+) -> tuple[list[Tensor], Tensor | None]:
+    """Linear images of raw files, all with the white balance of the reference, and what turns them into Rec. 709.
+
+    In the sensor's colours, where that is known: what clips in one channel is still seen in the others.
+    """
     if reference is None:
         if isinstance(exposures, str):
             raise ValueError("of raw files whose exposures are to be estimated, say which is the reference")
         reference = sorted(range(len(paths)), key=lambda index: exposures[index])[middle(len(paths))]
     balance = white_balance_factors(paths[reference], raw.white_balance)
-    return [read_raw(path, balance, raw.half_size) for path in paths]
+    to_rec709 = sensor_to_rec709(paths[reference], balance)
+    colours: Colours = "rec709" if to_rec709 is None else "sensor"
+    return [read_raw(path, balance, raw.half_size, colours) for path in paths], to_rec709
 
 
 def _light(exposures: Exposures, images: Tensor, response: Response | None) -> Tensor:

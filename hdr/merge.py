@@ -34,7 +34,7 @@ class MergedBracket(NamedTuple):
     """A merged bracket, and which exposure made which pixel."""
 
     radiance: Tensor
-    """Shape (3, H, W): linear, the short exposure saturates at 1."""
+    """Shape (3, H, W): linear Rec. 709, the short exposure saturates at 1."""
     weights: Tensor
     """Shape (N, H, W), float16: the share of each exposure, the mean of the three channels'; they sum to 1."""
     alignment: Alignment
@@ -123,8 +123,8 @@ class Merger:
         Returns
         -------
         Tensor
-            Radiance of shape (3, H, W), float32, on the CPU, finite, >= 0, at the instant of the reference and on the
-            scale on which the short exposure saturates at 1.
+            Radiance of shape (3, H, W), float32, on the CPU, finite, >= 0, in linear Rec. 709, at the instant of the
+            reference and on the scale on which the short exposure saturates at 1.
 
         Raises
         ------
@@ -168,7 +168,7 @@ class Merger:
                 bar.update()
         for rows in merged.split(_ROWS_AT_ONCE, dim=1):  # in place, so that no second image is held
             rows.copy_(inverse_mu_law(rows).clamp_min(0))
-        return merged, alignment
+        return bracket.in_rec709(merged), alignment
 
     @torch.no_grad()
     def _merge_square(

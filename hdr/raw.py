@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hdr.exposure import CameraSettings
@@ -23,6 +24,7 @@ from hdr.exposure import CameraSettings
 if TYPE_CHECKING:
     import rawpy
 
+Colours = Literal["rec709", "sensor"]
 WhiteBalanceSource = Literal["camera", "daylight", "auto"]
 WhiteBalance = WhiteBalanceSource | tuple[float, float, float]
 
@@ -112,7 +114,12 @@ def white_balance_factors(
     return red / green, 1.0, blue / green
 
 
-def read_raw(path: str | os.PathLike[str], white_balance: WhiteBalance = "camera", half_size: bool = False) -> Tensor:
+def read_raw(
+    path: str | os.PathLike[str],
+    white_balance: WhiteBalance = "camera",
+    half_size: bool = False,
+    colours: Colours = "rec709",
+) -> Tensor:
     """Read a raw file as linear light, upright.
 
     Parameters
@@ -123,12 +130,15 @@ def read_raw(path: str | os.PathLike[str], white_balance: WhiteBalance = "camera
         As in :class:`RawSettings`; for a bracket, what :func:`white_balance_factors` gives for its reference.
     half_size
         As in :class:`RawSettings`.
+    colours
+        ``"rec709"``; or ``"sensor"`` for the sensor's own, white-balanced, in which what clips in one channel is still
+        seen in the others: for a merge, which :func:`sensor_to_rec709` turns into Rec. 709.
 
     Returns
     -------
     Tensor
-        Shape (3, H, W), float32 in [0, 1]: linear Rec. 709; the sensor's black level is 0, and a channel that the
-        sensor has clipped is 1.
+        Shape (3, H, W), float32 in [0, 1]: the sensor's black level is 0, and what the sensor has clipped is 1, in its
+        own colours channel by channel, in Rec. 709 where all three are.
 
     Raises
     ------
@@ -140,8 +150,47 @@ def read_raw(path: str | os.PathLike[str], white_balance: WhiteBalance = "camera
     red, green, blue = white_balance_factors(path, RawSettings(white_balance).white_balance)
     with _opened(path) as raw:
         _check_filled(path, raw)
-        pixels = raw.postprocess(user_wb=[red, green, blue, green], half_size=half_size, **_AS_IT_IS)
+        pixels = _developed(raw, (red, green, blue), half_size, colours)
     return torch.from_numpy(pixels.astype(np.float32) / LEVELS).permute(2, 0, 1).contiguous()
+
+
+def sensor_to_rec709(path: str | os.PathLike[str], white_balance: WhiteBalance = "camera") -> Tensor | None:
+    """The matrix by which LibRaw turns a sensor's colours, white-balanced, into linear Rec. 709.
+
+    Parameters
+    ----------
+    path
+        As for :func:`read_raw`.
+    white_balance
+        As in :class:`RawSettings`.
+
+    Returns
+    -------
+    Tensor or None
+        Shape (3, 3), float32, rows of sum 1. None where LibRaw knows none, or uses another than the file or its own
+        table has: of sensors with one or four colours, for example.
+
+    Raises
+    ------
+    OSError, ValueError
+        As :func:`read_raw`.
+    """
+    balance = white_balance_factors(path, RawSettings(white_balance).white_balance)
+    with _opened(path) as raw:
+        _check_filled(path, raw)
+        if raw.num_colors != 3:
+            return None
+        in_file, by_table = raw.color_matrix[:, :3], _inverse_of(raw.rgb_xyz_matrix[:3])
+        sensor, rec709 = (
+            _developed(raw, balance, True, colours)[::_STEP_COMPARED, ::_STEP_COMPARED].reshape(-1, 3) / LEVELS
+            for colours in get_args(Colours)[::-1]
+        )
+    unclipped = ((sensor < 1) & (rec709 > 0) & (rec709 < 1)).all(axis=1)
+    for matrix in (in_file, by_table):
+        made = sensor[unclipped] @ matrix.T
+        if matrix.any() and len(made) and np.abs(made - rec709[unclipped]).max() < _MOST_ROUNDED:
+            return torch.from_numpy(matrix / matrix.sum(axis=1, keepdims=True)).float()
+    return None
 
 
 def read_raw_settings(path: str | os.PathLike[str]) -> CameraSettings:
@@ -162,6 +211,12 @@ def read_moment(path: str | os.PathLike[str]) -> datetime | None:
     return None if taken is None or taken.year <= 1970 else taken.replace(tzinfo=None)
 
 
+_STEP_COMPARED = 4  # of half-size pixels, the fourth in both directions takes part where a matrix is recognised
+_MOST_ROUNDED = 1e-3
+# Of the primaries and the white of Rec. 709 (D65), as LibRaw has it.
+_REC709_TO_XYZ = np.array(
+    [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
+)
 _AS_IT_IS: dict[str, Any] = {
     "gamma": (1, 1),
     "output_bps": 16,
@@ -169,6 +224,29 @@ _AS_IT_IS: dict[str, Any] = {
     # Otherwise the white level would follow the brightest pixel of each file.
     "adjust_maximum_thr": 0.0,
 }
+
+
+def _developed(
+    raw: rawpy.RawPy, balance: tuple[float, float, float], half_size: bool, colours: Colours
+) -> NDArray[Any]:
+    """16 bits a channel, (H, W, 3)."""
+    import rawpy
+
+    red, green, blue = balance
+    space = rawpy.ColorSpace.raw if colours == "sensor" else rawpy.ColorSpace.sRGB  # type: ignore[attr-defined]
+    developed: NDArray[Any] = raw.postprocess(
+        user_wb=[red, green, blue, green], half_size=half_size, output_color=space, **_AS_IT_IS
+    )
+    return developed
+
+
+def _inverse_of(xyz_to_sensor: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Rows from the sensor's colours to Rec. 709, such that white stays white; zeros where nothing is known."""
+    if not xyz_to_sensor.any():
+        return np.zeros((3, 3))
+    from_rec709 = xyz_to_sensor @ _REC709_TO_XYZ
+    inverse: NDArray[np.float64] = np.linalg.pinv(from_rec709 / from_rec709.sum(axis=1, keepdims=True))
+    return inverse
 
 
 def _check_filled(path: str | os.PathLike[str], raw: rawpy.RawPy) -> None:

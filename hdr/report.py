@@ -183,9 +183,9 @@ def _merged_picture(radiance: Tensor, operator: Operator) -> dict[str, str]:
 def _exposure_figures(bracket: Bracket) -> list[str]:
     figures = []
     for index, (name, exposure) in enumerate(zip(bracket.names, bracket.exposures, strict=True)):
-        picture = _reduced(bracket.ldr[index], _SMALL_SIDE)
-        if bracket.calibration.response.name == "linear":  # camera raw, say, which nobody wants to see as it is
-            picture = picture.pow(1 / GAMMA)
+        picture, response = _reduced(bracket.ldr[index], _SMALL_SIDE), bracket.calibration.response
+        if response.name == "linear" or bracket.to_rec709 is not None:  # raw, say, which nobody wants to see as it is
+            picture = bracket.in_rec709(response.to_linear(picture)).clamp_max(1).pow(1 / GAMMA)
         reference = ", <b>reference</b>" if index == bracket.reference_index else ""
         caption = f"{escape(name)}<br>{float(exposure):.4g} x the light of the shortest{reference}"
         figures.append(_figure(_jpeg(picture), name, caption))

@@ -99,7 +99,6 @@ def merge_bracket(
     else:  # without weights, which nobody asked for: six bytes a pixel for three exposures
         radiance = merger(bracket, output.align, progress=progress)
     seconds = time.monotonic() - begun
-    radiance = bracket.in_rec709(radiance)
     overwrite = output.force
     if output.preview is not None:
         exif = carried_exif(bracket.paths[bracket.reference_index])
@@ -165,6 +164,6 @@ def _told(bracket: Bracket, seconds: float, device: torch.device, written: list[
             f"{', '.join(f'{ev:.2f}' for ev in apart)} EV."
         )
     if bracket.to_rec709 is not None:
-        told.append("The colours of the files' profile became Rec. 709.")
+        told.append("The colours of the files became Rec. 709.")
     told.append(f"Wrote {' and '.join(written)}")
     return " ".join(told)

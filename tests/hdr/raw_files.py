@@ -27,12 +27,16 @@ def write_dng(
     orientation: int = 1,
     noise: float = 0.0,
     seed: int = 0,
+    colours: NDArray[np.float64] | None = None,
+    with_matrix: bool = True,
 ) -> None:
     """Photograph light (H, W, 3), linear Rec. 709 in which a channel clips at 1, by a sensor of RGGB pixels.
 
-    ``neutral`` is what the sensor sees of white: the camera's white balance is its inverse.
+    ``neutral`` is what the sensor sees of white: the camera's white balance is its inverse. ``colours`` turn the
+    sensor's, white-balanced, into Rec. 709 (rows of sum 1); without them the two are the same.
     """
-    seen = light * np.array(neutral)
+    to_sensor = np.eye(3) if colours is None else np.linalg.inv(colours)
+    seen = light @ to_sensor.T * np.array(neutral)
     mosaic = np.empty(light.shape[:2])
     for row, column, channel in ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 2)):
         mosaic[row::2, column::2] = seen[row::2, column::2, channel]
@@ -50,13 +54,15 @@ def write_dng(
         (50708, 2, 0, "Test Camera", False),  # UniqueCameraModel
         (50714, 3, 1, BLACK, False),
         (50717, 4, 1, WHITE, False),
-        (50721, 10, 9, rationals(XYZ_TO_REC709), False),  # ColorMatrix1: the sensor's own colours are Rec. 709
+        (50721, 10, 9, rationals(to_sensor @ XYZ_TO_REC709), False),  # ColorMatrix1
         (50728, 5, 3, rationals(neutral), False),  # AsShotNeutral
         (50778, 3, 1, 21, False),  # of D65
         (271, 2, 0, "Test", False),
         (272, 2, 0, "Test Camera", False),
         (274, 3, 1, orientation, False),
     ]
+    if not with_matrix:
+        tags = [tag for tag in tags if tag[0] not in (50721, 50778)]
     if time is not None:
         tags.append((33434, 5, 1, rationals((time,)), False))
     if f_number is not None:

@@ -1,5 +1,6 @@
 """Files: what is read is what was written by others, what cannot be read is named, what is written is whole."""
 
+import dataclasses
 import errno
 import os
 import struct
@@ -18,6 +19,7 @@ from hdr._files import check_writable, written_whole
 from hdr.bracket import Bracket
 from hdr.exposure import read_camera_settings
 from hdr.io import check_radiance, read_ldr, read_photograph, read_radiance, write_preview, write_radiance
+from hdr.merge import Merger
 from hdr.response import Response
 from hdr.tonemap import tonemap
 from tests.hdr.brackets import textured
@@ -458,6 +460,9 @@ def test_the_matrix_is_applied_to_the_merged_radiance(tmp_path):
     bracket = Bracket.from_files(paths, [1.0, 4.0, 16.0], response=Response.gamma(2.2))
     radiance = bracket.radiance(2)
     torch.testing.assert_close(bracket.in_rec709(radiance), radiance.flip(0), atol=1e-4, rtol=2e-3)
+    merged = Merger("none", "cpu")
+    untold = dataclasses.replace(bracket, to_rec709=None)
+    torch.testing.assert_close(merged(bracket), bracket.in_rec709(merged(untold)))
     Image.open(paths[1]).save(paths[1], icc_profile=None)  # without the profile
     with pytest.raises(ValueError, match=r"one colour profile, got 1\.png Swap.*, 4\.png sRGB"):
         Bracket.from_files(paths, [1.0, 4.0, 16.0])

@@ -12,7 +12,8 @@ from hdr.bracket import Bracket
 from hdr.cli import main
 from hdr.exposure import CameraSettings, read_camera_settings
 from hdr.io import read_radiance
-from hdr.raw import RawSettings, read_raw, read_raw_settings, white_balance_factors
+from hdr.merge import Merger
+from hdr.raw import RawSettings, read_raw, read_raw_settings, sensor_to_rec709, white_balance_factors
 from tests.hdr.raw_files import write_dng
 
 pytest.importorskip("rawpy")
@@ -56,6 +57,58 @@ def test_what_the_sensor_clips_is_one_in_every_channel(tmp_path: Path) -> None:
     write_dng(tmp_path / "a.dng", light, neutral=(0.5, 1.0, 0.7))
     clipped = read_raw(tmp_path / "a.dng")[:, 24:36, 24:36]
     torch.testing.assert_close(clipped, torch.ones_like(clipped), atol=1e-3, rtol=0)
+
+
+COLOURS = np.array([[1.6, -0.5, -0.1], [-0.2, 1.5, -0.3], [0.0, -0.5, 1.5]])
+
+
+@pytest.mark.parametrize("neutral", [(1.0, 1.0, 1.0), (0.5, 1.0, 0.7)])
+def test_the_sensors_own_colours_and_the_matrix_to_rec709_are_known(
+    tmp_path: Path, neutral: tuple[float, float, float]
+) -> None:
+    light = smooth_light()
+    write_dng(tmp_path / "a.dng", light, neutral=neutral, colours=COLOURS)
+    matrix = sensor_to_rec709(tmp_path / "a.dng")
+    assert matrix is not None
+    np.testing.assert_allclose(matrix, COLOURS, atol=1e-4)
+    seen = as_tensor(light @ np.linalg.inv(COLOURS).T)
+    found = read_raw(tmp_path / "a.dng", colours="sensor")
+    torch.testing.assert_close(found[INNER], seen[INNER], atol=1e-3, rtol=0)
+    torch.testing.assert_close(read_raw(tmp_path / "a.dng")[INNER], as_tensor(light)[INNER], atol=2e-3, rtol=0)
+
+
+def test_without_a_matrix_in_file_or_table_colours_stay_what_they_are(tmp_path: Path) -> None:
+    names = ("short", "middle", "long")
+    for name, time in zip(names, (1 / 400, 1 / 100, 1 / 25), strict=True):
+        light = np.minimum(smooth_light(brightest=0.07) * time * 400, 1.0)
+        write_dng(tmp_path / f"{name}.dng", light, time=time, with_matrix=False)
+    assert sensor_to_rec709(tmp_path / "short.dng") is None
+    assert Bracket.from_files([tmp_path / f"{name}.dng" for name in names]).to_rec709 is None
+
+
+def test_strong_colours_that_clip_one_by_one_are_merged_before_they_become_rec709(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Red light of which the sensor's green sees some: its red clips in two of three exposures, and is right in one.
+    light = smooth_light(96, 128, brightest=0.05)
+    light[24:72, 32:96] = (0.6, 0.02, 0.01)
+    paths = [tmp_path / f"{name}.dng" for name in ("short", "middle", "long")]
+    for number, (path, time) in enumerate(zip(paths, (1 / 400, 1 / 100, 1 / 25), strict=True)):
+        seen = light @ np.linalg.inv(COLOURS).T * time * 400
+        # The sensor clips; write_dng turns into its colours what is given in Rec. 709.
+        clipped = np.minimum(seen, 1.0) @ COLOURS.T
+        write_dng(path, clipped, time=time, colours=COLOURS, noise=1e-3, seed=number)
+
+    def error(bracket: Bracket) -> float:
+        merged = Merger("none", "cpu")(bracket, align="off")
+        return float((merged - as_tensor(light))[1, 30:66, 40:88].square().mean().sqrt())
+
+    in_sensor_colours = Bracket.from_files(paths)
+    assert not in_sensor_colours.calibration.channels_mix
+    monkeypatch.setattr("hdr.bracket.sensor_to_rec709", lambda path, balance: None)
+    as_developed = Bracket.from_files(paths)
+    assert as_developed.calibration.channels_mix
+    assert error(in_sensor_colours) < 0.4 * error(as_developed)  # of green, which the longest exposure knows best
 
 
 def test_a_dark_file_is_not_brightened(tmp_path: Path) -> None:
