@@ -45,6 +45,7 @@ MISPLACEMENT = 0.0015
 BINS = 14
 """Steps of brightness in the mu-law domain for which :func:`unexplained_variance` is found."""
 
+_PIXELS_AT_ONCE = 1 << 15
 _FEWEST_IN_BIN = 50
 _SAMPLED_PIXELS = 20_000
 _QUANTILE = 0.1  # of the squared differences: what moved, up to nine tenths of a brightness, has no say
@@ -114,18 +115,30 @@ def observe(
     >>> observe(torch.rand(2, 3, 8, 8), torch.tensor([1.0, 4.0]), Calibration(Response.srgb())).shape
     torch.Size([2, 8, 8, 8])
     """
+    camera = (exposures, calibration, unexplained, still)
+    if ldr.device.type != "cpu" or torch.compiler.is_compiling():
+        return _observed(ldr, *camera)
+    # Row by row, what lies between is still in the processor's cache, and takes no memory that counts.
+    observed = ldr.new_empty(len(ldr), OBSERVATION_CHANNELS, *ldr.shape[-2:])
+    rows = max(_PIXELS_AT_ONCE // (len(ldr) * ldr.shape[-1]), 1)
+    for part, out in zip(ldr.split(rows, dim=2), observed.split(rows, dim=2), strict=True):
+        out.copy_(_observed(part, *camera))
+    return observed
+
+
+def _observed(
+    ldr: Tensor, exposures: Tensor, calibration: Calibration, unexplained: Tensor | None, still: Sequence[bool]
+) -> Tensor:
     t = exposures.to(ldr).view(-1, 1, 1, 1)
     light = calibration.response.to_linear(ldr)
     rounding = calibration.response.slope(ldr) / calibration.levels
     # Shot noise, read noise, and what rounding to levels adds: uniform over one step of the file.
     variance = (calibration.shot * light + calibration.read + rounding.square() / 12) / t.square()
     radiance = light / t
-    del light, rounding  # of a large tile each of these is a tenth of the memory
     # A response that neighbouring exposures disagree about by so many EV is wrong by a factor, wherever it is used.
     misjudged = radiance * (2.0**calibration.typical_disagreement - 1)
     deviation = ((variance + misjudged.square()).sqrt() * mu_law_slope(radiance)).mean(1, keepdim=True)
     noise = variance.mean(1, keepdim=True).sqrt()
-    del variance, misjudged
     tone_mapped = mu_law(radiance)
     if unexplained is not None:
         deviation = (deviation.square() + _at_brightness(unexplained, tone_mapped)).sqrt()
