@@ -404,7 +404,7 @@ def _parted(observations: Tensor, seen: Tensor) -> Aligned:
 
 def _unsaturated(aligned: Aligned) -> Tensor:
     """Where exposures show all three channels, (B, N, H, W)."""
-    return ((aligned.saturation <= 0).all(dim=2, keepdim=True) & (aligned.seen > 0))[:, :, 0]
+    return (aligned.saturation.amax(dim=2) <= 0) & (aligned.seen[:, :, 0] > 0)
 
 
 def _unsaturated_share(aligned: Aligned, t: Tensor, reference: int) -> Tensor:

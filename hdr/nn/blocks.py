@@ -70,7 +70,7 @@ def for_each(shared: Tensor, count: int) -> Tensor:
 
 
 def in_format_of(like: Tensor, features: Tensor) -> Tensor:
-    """Features (B, C, H, W) in the memory format of others: what is not, joined to what is, is copied piece by piece."""
+    """Features (B, C, H, W) in the memory format of others: joined to what has another, they are copied bit by bit."""
     last = like.is_contiguous(memory_format=torch.channels_last) and not like.is_contiguous()
     return features.contiguous(memory_format=torch.channels_last) if last else features
 
