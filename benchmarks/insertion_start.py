@@ -22,7 +22,7 @@ from cyclopts.types import PositiveInt
 from torch import Tensor
 from tqdm import tqdm
 
-from captum_ext.attr._common.sums import in_accumulation_dtype
+from captum_ext.attr._common.forward import in_accumulation_dtype
 from captum_ext.attr.path.paths import BlurPath, StraightPath
 from captum_ext.attr.path.rules import EvaluatedPoint, Rule, important_direction, riemann
 from captum_ext.attr.path.walk import prepare_walk

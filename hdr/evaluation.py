@@ -10,7 +10,7 @@ from torch import Tensor
 from hdr.baselines import BASELINES
 from hdr.bracket import Bracket
 from hdr.data.sample import HdrSample, calibration_of
-from hdr.data.source import open_scenes
+from hdr.data.source import open_scenes, refuse_options_of_others
 from hdr.data.still import StillBrackets, StillScene, score_still
 from hdr.merge import Merger
 from hdr.metrics import evaluate
@@ -65,7 +65,7 @@ class Cases(Sequence[Case]):
 
 
 def open_cases(
-    data: str, *, skip_broken: bool = False, limit: int | None = None, cameras: Cameras = "estimated"
+    data: str, *, skip_broken: bool = False, limit: int | None = None, cameras: Cameras | None = None
 ) -> Cases:
     """Scenes with ground truth.
 
@@ -82,10 +82,11 @@ def open_cases(
     Raises
     ------
     ValueError
-        If the name is not one of these, or the folder does not hold such data.
+        If the name is not one of these, the folder does not hold such data, or what is asked for is of other data.
     """
     kind, _, folder = data.partition(":")
     if kind == "still" and folder:
+        refuse_options_of_others(kind, cameras, skip_broken)
         return Cases(StillBrackets(folder), limit)
     if kind not in ("synthetic", "kalantari") or not folder:
         raise ValueError(f"data must be synthetic:DIR, kalantari:DIR or still:DIR, got {data!r}")

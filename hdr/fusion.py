@@ -42,6 +42,8 @@ STILL_TOLERANCE = 2.5
 MISPLACEMENT = 0.0015
 """Deviation in the mu-law domain that alignment leaves in every exposure but the reference, besides its noise."""
 
+_RESPONSE_ERROR = 1.0  # levels of the file, standard deviation: its toe, black level and compression
+
 BINS = 14
 """Steps of brightness in the mu-law domain for which :func:`unexplained_variance` is found."""
 
@@ -75,7 +77,7 @@ class Aligned(NamedTuple):
     deviation: Tensor
     """(B, N, 1, H, W): by how much equal radiance is expected to differ, standard deviation in the mu-law domain."""
     noise: Tensor
-    """(B, N, 1, H, W): standard deviation of the radiance itself, by the calibration alone."""
+    """(B, N, 1, H, W): standard deviation of the radiance itself, by the calibration and a level of the file."""
     seen: Tensor
     """(B, N, 1, H, W): 1 inside an exposure's frame, 0 outside."""
 
@@ -138,7 +140,6 @@ def _observed(
     # A response that neighbouring exposures disagree about by so many EV is wrong by a factor, wherever it is used.
     misjudged = radiance * (2.0**calibration.typical_disagreement - 1)
     deviation = ((variance + misjudged.square()).sqrt() * mu_law_slope(radiance)).mean(1, keepdim=True)
-    noise = variance.mean(1, keepdim=True).sqrt()
     tone_mapped = mu_law(radiance)
     if unexplained is not None:
         deviation = (deviation.square() + _at_brightness(unexplained, tone_mapped)).sqrt()
@@ -149,6 +150,8 @@ def _observed(
     if any(still):
         tolerance = torch.tensor([STILL_TOLERANCE if one else 1.0 for one in still]).to(deviation)
         deviation = deviation * tolerance.view(-1, 1, 1, 1)
+    # No response is known better than to a level: of two exposures the one whose values are large is believed more.
+    noise = (variance + (_RESPONSE_ERROR * rounding / t).square()).mean(1, keepdim=True).sqrt()
     return torch.cat([tone_mapped, saturation, deviation, noise], dim=1)
 
 

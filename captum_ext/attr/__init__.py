@@ -1,8 +1,8 @@
 """Attribution methods, as subclasses of ``captum.attr.GradientAttribution``."""
 
 from captum_ext._errors import InvalidArgumentError, TargetOutOfRangeError
-from captum_ext.attr._common.batch_norm import batch_norm_guard
 from captum_ext.attr._common.checks import expand_baselines
+from captum_ext.attr._common.forward import batch_norm_guard
 from captum_ext.attr.full_gradient._trace.determinism import NotDeterministicError
 from captum_ext.attr.full_gradient.decompose import decompose
 from captum_ext.attr.full_gradient.full_grad import FullGrad

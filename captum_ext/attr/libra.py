@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from captum_ext.attr._common.sums import in_accumulation_dtype
+from captum_ext.attr._common.forward import in_accumulation_dtype
 
 Function = Callable[..., Any]
 

@@ -9,17 +9,18 @@ if TYPE_CHECKING:
     from captum_ext.classifiers.choices import ImageBaseline, Output
     from captum_ext.classifiers.digits import Digits, scanned_digits, train_classifier
     from captum_ext.classifiers.efficientnets import efficientnet_lite
-    from captum_ext.classifiers.images import ImageFileError, read_image
+    from captum_ext.classifiers.images import ImageFileError, SeenImage, image_baseline, read_image, seen_image
     from captum_ext.classifiers.models import (
         Classifier,
+        Logits,
+        ModelError,
         Preprocessing,
+        Probabilities,
         explained_model,
         imagenet_preprocessing,
         load_classifier,
     )
-    from captum_ext.classifiers.outputs import Logits, ModelError, Probabilities
     from captum_ext.classifiers.photograph import Photograph, photographs
-    from captum_ext.classifiers.seen_images import SeenImage, image_baseline, seen_image
     from captum_ext.classifiers.weights import WeightsFileError, load_weights
 
 __all__ = [
@@ -63,30 +64,20 @@ __getattr__, __dir__ = lazy_names(
             "train_classifier",
         ),
         "efficientnets": ("efficientnet_lite",),
-        "images": (
-            "ImageFileError",
-            "read_image",
-        ),
+        "images": ("ImageFileError", "SeenImage", "image_baseline", "read_image", "seen_image"),
         "models": (
             "Classifier",
+            "Logits",
+            "ModelError",
             "Preprocessing",
+            "Probabilities",
             "explained_model",
             "imagenet_preprocessing",
             "load_classifier",
         ),
-        "outputs": (
-            "Logits",
-            "ModelError",
-            "Probabilities",
-        ),
         "photograph": (
             "Photograph",
             "photographs",
-        ),
-        "seen_images": (
-            "SeenImage",
-            "image_baseline",
-            "seen_image",
         ),
         "weights": (
             "WeightsFileError",

@@ -48,7 +48,7 @@ def evaluate(
     from captum_ext.evaluation.outcome import RESULTS, SUMMARY
     from captum_ext.evaluation.ranks import is_first_process
     from captum_ext.evaluation.report import REPORT
-    from captum_ext.evaluation.summary import missing_values
+    from captum_ext.evaluation.table import missing_values
 
     settings = settings or EvaluationSettings()
     found = evaluation.evaluate(

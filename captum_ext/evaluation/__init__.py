@@ -22,8 +22,7 @@ if TYPE_CHECKING:
         StepPlacement,
     )
     from captum_ext.evaluation.store import StoreError
-    from captum_ext.evaluation.summary import summarize
-    from captum_ext.evaluation.table import Row
+    from captum_ext.evaluation.table import Row, summarize
 
 __all__ = [
     "METRICS",
@@ -61,8 +60,7 @@ __getattr__, __dir__ = lazy_names(
             "StepPlacement",
         ),
         "store": ("StoreError",),
-        "summary": ("summarize",),
-        "table": ("Row",),
+        "table": ("Row", "summarize"),
     },
     needs="cli",
 )

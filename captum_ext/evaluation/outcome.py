@@ -5,24 +5,22 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
 from captum_ext._files import atomic_write
 from captum_ext.evaluation.dataset import FIGURES
-from captum_ext.evaluation.measures import INFORMATION_CURVES, Metric
+from captum_ext.evaluation.measures import INFORMATION_CURVES
 from captum_ext.evaluation.report import REPORT, Findings, write_report
 from captum_ext.evaluation.settings import EvaluationSettings
 from captum_ext.evaluation.store import ResultStore
-from captum_ext.evaluation.summary import summarize
 from captum_ext.evaluation.table import Curves, CurvesFile, curves_of, table, write_csv
-from captum_ext.methods import Method
 from captum_ext.plot import information_curves_figure, score_curves_figure
-from captum_ext.plot.means import means_figure
+from captum_ext.plot.curves import means_figure
 
 RESULTS = "results.csv"
 SUMMARY = "summary.csv"
@@ -72,17 +70,8 @@ class GrowingTable:
             self._next = end + max(self._pause, 20 * (end - begin))
 
 
-def write_outcome(
-    store: ResultStore,
-    images: Sequence[str],
-    found: pd.DataFrame,
-    data: str,
-    versions: Mapping[str, str],
-    methods: Mapping[str, Method],
-    metrics: Mapping[str, Metric],
-    settings: EvaluationSettings,
-) -> None:
-    """Write everything that people look at.
+def write_outcome(store: ResultStore, images: Sequence[str], findings: Findings) -> None:
+    """Write everything that people look at: tables, curves, figures, and the report that shows them.
 
     Parameters
     ----------
@@ -90,35 +79,26 @@ def write_outcome(
         The results.
     images
         Names of all images.
-    found
-        The table of results.
-    data
-        Where the images are from.
-    versions
-        Of what computed.
-    methods, metrics
-        By name.
-    settings
-        Of the evaluation.
+    findings
+        What there is to tell so far; curves and figures are made here.
     """
-    write_csv(store.directory / RESULTS, found)
-    summary = summarize(found, metrics, settings.seed)
+    settings, metrics, summary = findings.settings, findings.metrics, findings.summary
+    write_csv(store.directory / RESULTS, findings.table)
     write_csv(store.directory / SUMMARY, summary)
     figures = {}
     if summary["mean"].notna().any():
-        figures[MEANS] = write_figure(store.directory, MEANS, means_figure(*_means(summary, methods, metrics)))
+        figures[MEANS] = write_figure(store.directory, MEANS, means_figure(*_means(findings)))
     joint_areas, n_drawn = {}, {}
     for name, metric in metrics.items():
         drawn, areas = _write_curves(store, images, settings.methods, name)
         if metric.has_joint_area:
             joint_areas[name] = areas
         if drawn:
-            titled = {methods[method].title: curves for method, curves in drawn.items()}
+            titled = {findings.methods[method].title: curves for method, curves in drawn.items()}
             figure = curves_figure(name, metric.title, titled, settings.seed)
             figures[name] = write_figure(store.directory, name, figure)
             n_drawn[name] = max(map(len, drawn.values()))
-    findings = Findings(settings, data, versions, methods, metrics, found, summary, joint_areas, figures, n_drawn)
-    write_report(store, images, findings)
+    write_report(store, images, replace(findings, joint_areas=joint_areas, figures=figures, n_drawn=n_drawn))
 
 
 def _write_curves(
@@ -151,16 +131,14 @@ def _area_under_median(curves: Curves) -> float:
     return float(torch.trapezoid(torch.from_numpy(median), dx=1 / (len(median) - 1)))
 
 
-def _means(
-    summary: pd.DataFrame, methods: Mapping[str, Method], metrics: Mapping[str, Metric]
-) -> tuple[list[str], dict[str, np.ndarray], dict[str, bool]]:
+def _means(findings: Findings) -> tuple[list[str], dict[str, np.ndarray], dict[str, bool]]:
     """Return what the figure of means is drawn from."""
-    panels, directions = {}, {}
-    for name, metric in metrics.items():
-        rows = summary[summary["metric"] == name].set_index("method").reindex(list(methods))
+    panels, directions, summary = {}, {}, findings.summary
+    for name, metric in findings.metrics.items():
+        rows = summary[summary["metric"] == name].set_index("method").reindex(list(findings.methods))
         panels[metric.title] = rows[["mean", "low", "high"]].to_numpy(dtype=np.float64)
         directions[metric.title] = metric.higher_is_better
-    return [method.title for method in methods.values()], panels, directions
+    return [method.title for method in findings.methods.values()], panels, directions
 
 
 def write_figure(directory: Path, name: str, figure: Figure) -> bytes:

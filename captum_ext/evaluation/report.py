@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import io
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,11 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.colors import to_hex
+from PIL import Image
 
 from captum_ext._errors import printable
 from captum_ext._files import atomic_write
 from captum_ext.classifiers import ImageBaseline
-from captum_ext.evaluation.data_uri import data_uri, map_uri
 from captum_ext.evaluation.measures import METRICS, Metric
 from captum_ext.evaluation.settings import (
     NOT_STORED,
@@ -29,8 +31,8 @@ from captum_ext.evaluation.settings import (
     InformationMeasure,
     shown,
 )
-from captum_ext.evaluation.store import Record, ResultStore
-from captum_ext.evaluation.summary import missing_values
+from captum_ext.evaluation.store import Record, ResultStore, jpeg
+from captum_ext.evaluation.table import missing_values
 from captum_ext.methods import Method
 from captum_ext.plot.attributions import COLOUR_MAP
 from captum_ext.plot.curves import MOST_IN_ONE_PANEL
@@ -58,7 +60,7 @@ _INFORMATION = {
 
 @dataclass(frozen=True)
 class Findings:
-    """What a report tells, besides what it reads from the store.
+    """What there is to tell of an evaluation, besides what is read from the store.
 
     Parameters
     ----------
@@ -87,9 +89,9 @@ class Findings:
     metrics: Mapping[str, Metric]
     table: pd.DataFrame
     summary: pd.DataFrame
-    joint_areas: Mapping[str, Mapping[str, float]]
-    figures: Mapping[str, bytes]
-    n_drawn: Mapping[str, int]
+    joint_areas: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    figures: Mapping[str, bytes] = field(default_factory=dict)
+    n_drawn: Mapping[str, int] = field(default_factory=dict)
 
 
 def write_report(store: ResultStore, images: Sequence[str], findings: Findings) -> Path:
@@ -124,6 +126,7 @@ def _context(store: ResultStore, images: Sequence[str], findings: Findings) -> d
     n_images = table["image"].nunique()
     values = table[table["image"].isin(images[:MAX_IMAGES])].set_index(["image", "method", "metric"])["value"]
     left_out = _left_out(findings)
+    colours = matplotlib.colormaps[COLOUR_MAP](np.linspace(0, 1, 9))
     return {
         "title": f"Attribution methods on {settings.model}",
         "subtitle": f"{n_images} images of {Path(findings.data).name}, {len(findings.methods)} methods; "
@@ -146,7 +149,7 @@ def _context(store: ResultStore, images: Sequence[str], findings: Findings) -> d
         "command": command_line(settings, findings.data),
         "versions": _versions(findings.versions),
         "earlier_versions": [_versions(earlier) for earlier in store.earlier_versions],
-        "scale": _css_scale(),
+        "scale": f"linear-gradient(to right, {', '.join(map(to_hex, colours))})",
     }
 
 
@@ -326,13 +329,33 @@ def command_line(settings: EvaluationSettings, data: str) -> str:
     captum-ext evaluate 'my images' --methods ig --n-steps 20 --metrics sic --out DIR
     """
     words = ["captum-ext", "evaluate", data]
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        if value != field.default:
-            words += [f"--{field.name.replace('_', '-')}", shown(value)]
+    for option in dataclasses.fields(settings):
+        value = getattr(settings, option.name)
+        if value != option.default:
+            words += [f"--{option.name.replace('_', '-')}", shown(value)]
     return shlex.join([*words, "--out", "DIR"])
 
 
-def _css_scale(n_stops: int = 9) -> str:
-    colours = matplotlib.colormaps[COLOUR_MAP](np.linspace(0, 1, n_stops))
-    return f"linear-gradient(to right, {', '.join(to_hex(colour) for colour in colours)})"
+def data_uri(media_type: str, content: bytes) -> str:
+    """Return a file's content as a data URI.
+
+    Examples
+    --------
+    >>> data_uri("image/png", b"PNG")
+    'data:image/png;base64,UE5H'
+    """
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+def map_uri(grey: bytes) -> str:
+    """Return what `png` made, in colours, as a data URI.
+
+    Examples
+    --------
+    >>> from captum_ext.evaluation.store import png
+    >>> map_uri(png(np.zeros((8, 8), np.uint8)))[:23]
+    'data:image/jpeg;base64,'
+    """
+    with Image.open(io.BytesIO(grey)) as image:
+        colours = matplotlib.colormaps[COLOUR_MAP](np.asarray(image), bytes=True)[..., :3]
+    return data_uri("image/jpeg", jpeg(np.ascontiguousarray(colours)))

@@ -30,7 +30,6 @@ from captum_ext.classifiers import (
     load_classifier,
     seen_image,
 )
-from captum_ext.evaluation.data_uri import jpeg, png
 from captum_ext.evaluation.dataset import (
     DatasetError,
     LabelledImage,
@@ -43,6 +42,7 @@ from captum_ext.evaluation.dataset import (
 from captum_ext.evaluation.measures import GivenMetrics, Metric, chosen_metrics, measure
 from captum_ext.evaluation.outcome import GrowingTable, files_of, write_outcome
 from captum_ext.evaluation.ranks import Rank, device_named, ranks
+from captum_ext.evaluation.report import Findings
 from captum_ext.evaluation.settings import (
     ClassFrom,
     EvaluationSettings,
@@ -51,8 +51,8 @@ from captum_ext.evaluation.settings import (
     versions,
     with_options,
 )
-from captum_ext.evaluation.store import Record, ResultStore
-from captum_ext.evaluation.table import table
+from captum_ext.evaluation.store import Record, Request, ResultStore, jpeg, png
+from captum_ext.evaluation.table import summarize, table
 from captum_ext.methods import GivenMethods, Method, check_layers, chosen_methods, run_method
 from captum_ext.plot import scaled_map
 
@@ -148,14 +148,13 @@ def evaluate(
         check_layers(chosen, explained_model(classifier, settings.output))
         run = _Run(classifier, chosen, measured, settings, device)
         made_with = versions(classifier.model)
-        about = as_json(settings, data), made_with, files_of(settings) if folder is not None else []
+        files = files_of(settings) if folder is not None else []
+        asked = Request(as_json(settings, data), made_with, files, force, accept_versions)
         with _working_folder(folder) as directory, _evaluation_mode(classifier.model):
             store = ResultStore(directory, rank.index)
-            rank.once(
-                lambda: store.check(*about, force=force, accept_versions=accept_versions)
-            )  # before a lock is laid into somebody's folder
+            rank.once(lambda: store.check(asked))  # before a lock is laid into somebody's folder
             with store.locked() if rank.is_first else nullcontext(), closing(store):
-                rank.once(lambda: store.open(*about, force=force, accept_versions=accept_versions))
+                rank.once(lambda: store.open(asked))
                 run.compute(labelled, store, rank, grows=folder is not None, progress=progress)
                 rank.wait()
                 store.refresh()
@@ -166,7 +165,9 @@ def evaluate(
                     )
                 found = table(store, names, settings.methods, settings.metrics)
                 if folder is not None and rank.is_first and not store.is_concluded(names):
-                    write_outcome(store, names, found, data, made_with, run.methods, run.metrics, settings)
+                    summary = summarize(found, measured, settings.seed)
+                    findings = Findings(settings, data, made_with, chosen, measured, found, summary)
+                    write_outcome(store, names, findings)
                     store.conclude(names)
                 rank.wait()
     return found

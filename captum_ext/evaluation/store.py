@@ -8,6 +8,7 @@ of ``torchrun`` writes files of its own and reads those of all, so that file sys
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -16,11 +17,14 @@ import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 from filelock import FileLock, Timeout
+from PIL import Image
 
 from captum_ext._errors import RefusedError
 from captum_ext._files import atomic_write
@@ -30,6 +34,9 @@ from captum_ext.evaluation.settings import differences
 SETTINGS = "settings.json"
 PARTS = "parts"
 LOCK = ".lock"
+JPEG_QUALITY = 80
+MAP_PIXELS = 150
+"""The longest side of a map on the page; of an image it is twice as long."""
 _LONGEST_LINE = 1 << 20
 
 Record = dict[str, Any]
@@ -39,6 +46,29 @@ Place = tuple[int, int]
 
 class StoreError(RefusedError):
     """A folder of results cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an evaluation asks of a folder of results.
+
+    Parameters
+    ----------
+    settings, versions
+        Of what will be computed.
+    files
+        What will be written, besides what the store does.
+    force
+        Whether what an evaluation wrote there is removed.
+    accept_versions
+        Whether results of other versions are kept, beside those to come.
+    """
+
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+    files: Sequence[str]
+    force: bool = False
+    accept_versions: bool = False
 
 
 class ResultStore:
@@ -84,27 +114,8 @@ class ResultStore:
         finally:
             self._lock.release()
 
-    def check(
-        self,
-        settings: Mapping[str, Any],
-        versions: Mapping[str, str],
-        files: Sequence[str],
-        *,
-        force: bool = False,
-        accept_versions: bool = False,
-    ) -> None:
+    def check(self, asked: Request) -> None:
         """Check that an evaluation can begin here, or go on; methods and the limit may be others.
-
-        Parameters
-        ----------
-        settings, versions
-            Of what will be computed.
-        files
-            What will be written, besides what this store does.
-        force
-            Whether what an evaluation wrote here will be removed.
-        accept_versions
-            Whether results of other versions are kept, beside those to come.
 
         Raises
         ------
@@ -114,52 +125,44 @@ class ResultStore:
         """
         stored = self._stored()
         own = {SETTINGS, *stored["files"]} if stored else set()
-        foreign = [name for name in (SETTINGS, *files) if name not in own and (self.directory / name).exists()]
+        foreign = [name for name in (SETTINGS, *asked.files) if name not in own and (self.directory / name).exists()]
         if foreign:
             raise StoreError(
                 f"{self.directory} holds {', '.join(foreign)}, which this version of evaluate did not write: give "
                 "another --out."
             )
-        if force or not stored:
+        if asked.force or not stored:
             return
-        if found := differences(stored["settings"], settings):
+        if found := differences(stored["settings"], asked.settings):
             raise StoreError(
                 f"{self.directory} holds an evaluation with other settings ({'; '.join(found)}): give another --out, "
                 "or --force to start anew."
             )
-        found = differences(stored["versions"], versions)
-        if found and not accept_versions:
+        found = differences(stored["versions"], asked.versions)
+        if found and not asked.accept_versions:
             raise StoreError(
                 f"{self.directory} holds results of other versions ({'; '.join(found)}): give --accept-versions to "
                 "keep them beside those to come, or --force to start anew."
             )
 
-    def open(
-        self,
-        settings: Mapping[str, Any],
-        versions: Mapping[str, str],
-        files: Sequence[str],
-        *,
-        force: bool = False,
-        accept_versions: bool = False,
-    ) -> None:
-        """Begin an evaluation, or go on with one; arguments and refusals are those of `check`."""
-        self.check(settings, versions, files, force=force, accept_versions=accept_versions)
-        if force:
+    def open(self, asked: Request) -> None:
+        """Begin an evaluation, or go on with one; what `check` refuses is refused here too."""
+        self.check(asked)
+        if asked.force:
             self._clear()
         stored = self._stored() or {"files": [], "earlier_versions": []}
         earlier = stored["earlier_versions"]
-        if stored.get("versions", versions) != versions:
+        if stored.get("versions", asked.versions) != asked.versions:
             earlier = [*earlier, stored["versions"]]
-        asked = {
-            "settings": settings,
-            "versions": versions,
+        now = {
+            "settings": asked.settings,
+            "versions": asked.versions,
             "earlier_versions": earlier,
-            "files": list(dict.fromkeys([*stored["files"], *files])),
+            "files": list(dict.fromkeys([*stored["files"], *asked.files])),
             "concluded": stored.get("concluded"),
         }
-        if asked != stored:
-            self._write_settings(asked)
+        if now != stored:
+            self._write_settings(now)
 
     def _stored(self) -> Record:
         """Return what ``settings.json`` holds; nothing where it is not there, or not one of these."""
@@ -315,3 +318,22 @@ class ResultStore:
         """Close the files that are read."""
         while self._open:
             self._open.popitem()[1].close()
+
+
+def jpeg(pixels: npt.NDArray[np.uint8], longest_side: int = 2 * MAP_PIXELS) -> bytes:
+    """Return an image of shape (H, W, 1) or (H, W, 3) as a JPEG; a larger one is made smaller."""
+    image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+    image.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, format="jpeg", quality=JPEG_QUALITY, optimize=True)
+    return buffer.getvalue()
+
+
+def png(strength: npt.NDArray[np.uint8]) -> bytes:
+    """Return a map of shape (H, W) as a grey PNG; a larger one is made smaller."""
+    image = Image.fromarray(strength)
+    # Made smaller before it is coloured: a mean of colours is no colour of the scale.
+    image.thumbnail((MAP_PIXELS, MAP_PIXELS), Image.Resampling.BOX)
+    buffer = io.BytesIO()
+    image.save(buffer, format="png")
+    return buffer.getvalue()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from captum_ext.attr import AdaptivePath
-from captum_ext.attr._common.batch_norm import batch_norm_guard
+from captum_ext.attr._common.forward import batch_norm_guard
 from captum_ext.methods.names import Method
 from captum_ext.metrics.completeness import completeness
 

@@ -18,9 +18,8 @@ from captum_ext._captum import (
 )
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common.checks import check_inputs, check_is_tensor, expand_baselines
-from captum_ext.attr._common.forward import TargetFunction
+from captum_ext.attr._common.forward import TargetFunction, in_accumulation_dtype, row_sum
 from captum_ext.attr._common.model_state import preserve_state
-from captum_ext.attr._common.sums import in_accumulation_dtype, row_sum
 
 
 @dataclass(frozen=True)

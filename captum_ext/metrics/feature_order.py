@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common.checks import check_is_tensor
-from captum_ext.attr._common.sums import in_accumulation_dtype
+from captum_ext.attr._common.forward import in_accumulation_dtype
 
 ChannelReduction = Literal["abs_sum", "sum", "max_abs"] | Callable[[Tensor], Tensor]
 

@@ -13,9 +13,8 @@ from captum_ext._captum import BaselineType, TargetType, format_additional_forwa
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common.blur import BLUR_SIGMA, blur_within_borders
 from captum_ext.attr._common.checks import check_inputs, check_n_steps, expand_baselines, points_per_pass
-from captum_ext.attr._common.forward import TargetFunction
+from captum_ext.attr._common.forward import TargetFunction, in_accumulation_dtype
 from captum_ext.attr._common.model_state import preserve_state
-from captum_ext.attr._common.sums import in_accumulation_dtype
 from captum_ext.metrics.feature_order import ChannelReduction, feature_ranks
 
 

@@ -19,7 +19,7 @@ def evaluate(
     *,
     data: str,
     merger: Annotated[MergerSettings | None, Parameter(name="*")] = None,
-    cameras: Cameras = "estimated",
+    cameras: Cameras | None = None,
     baselines: bool = True,
     scenes: int | None = None,
     out: Path | None = None,
@@ -34,8 +34,8 @@ def evaluate(
         kalantari:DIR or synthetic:DIR, scenes that moved; or still:DIR, real brackets of scenes that stood still, whose
         truth is what all their exposures give.
     cameras
-        What is known of the cameras of synthetic:DIR: what each bracket tells of its own, as of a photographer's; or
-        the true one, misjudged at random.
+        What is known of the cameras of synthetic:DIR: estimated, by default, what each bracket tells of its own, as of
+        a photographer's; or misjudged, the true one, a little off at random.
     baselines
         Measure reference only, weighted merges, OpenCV and the untrained generator, too.
     scenes

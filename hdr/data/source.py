@@ -27,7 +27,7 @@ def open_scenes(
     *,
     whole: bool = False,
     skip_broken: bool = False,
-    cameras: Cameras = "estimated",
+    cameras: Cameras | None = None,
 ) -> Dataset[HdrSample]:
     """Data set for a split.
 
@@ -47,7 +47,8 @@ def open_scenes(
         Whether broken scenes of ``kalantari:DIR`` are named in a warning and left out, instead of refused.
     cameras
         What is known of the cameras of the validation scenes of ``synthetic:DIR``: what each bracket tells of its own,
-        or the true one, ``"misjudged"`` at random. Training scenes have three of the first to one of the other.
+        ``"estimated"``, the default; or the true one, ``"misjudged"`` at random. Training scenes have three of the
+        first to one of the other.
 
     Returns
     -------
@@ -57,13 +58,15 @@ def open_scenes(
     Raises
     ------
     ValueError
-        If the name or the cameras are not among these, the folder does not hold such data, or it cannot be had whole.
+        If the name or the cameras are not among these, the folder does not hold such data, it cannot be had whole, or
+        what is asked for is of other data.
     """
     kind, _, folder = data.partition(":")
     if kind not in ("synthetic", "kalantari") or not folder:
         raise ValueError(f"data must be synthetic:DIR or kalantari:DIR, got {data!r}")
-    if cameras not in get_args(Cameras):
+    if cameras is not None and cameras not in get_args(Cameras):
         raise ValueError(f"cameras must be one of {', '.join(get_args(Cameras))}, got {cameras!r}")
+    refuse_options_of_others(kind, cameras, skip_broken)
     training = split == "train"
     if kind == "kalantari":
         if whole:
@@ -87,5 +90,13 @@ def open_scenes(
         seed=VALIDATION_SEED,
         split="validation",
         # Three exposures, as the papers have: the others are trained on, and measured on real brackets.
-        settings=SceneSettings(exposures=(3,), estimated=1.0 if cameras == "estimated" else 0.0),
+        settings=SceneSettings(exposures=(3,), estimated=0.0 if cameras == "misjudged" else 1.0),
     )
+
+
+def refuse_options_of_others(kind: str, cameras: Cameras | None, skip_broken: bool) -> None:
+    """Raise ValueError where an option is given that such data knows nothing of."""
+    if cameras is not None and kind != "synthetic":
+        raise ValueError(f"the cameras (--cameras) of {kind}:DIR are what they are; they are chosen for synthetic:DIR")
+    if skip_broken and kind != "kalantari":
+        raise ValueError(f"no scene of {kind}:DIR is left out (--skip-broken); those of kalantari:DIR are")

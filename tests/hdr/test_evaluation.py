@@ -49,6 +49,21 @@ def test_baselines_can_be_left_out(merger):
     assert [[one.method for one in scene] for scene in score_cases(merger, Cases(scenes(1)), False)] == [[OURS]]
 
 
+@pytest.mark.parametrize(
+    ("data", "options", "words"),
+    [
+        ("still:{}", {"cameras": "misjudged"}, "cameras .* of still:DIR"),
+        ("kalantari:{}", {"cameras": "estimated"}, "cameras .* of kalantari:DIR"),
+        ("still:{}", {"skip_broken": True}, "of still:DIR is left out"),
+        ("synthetic:{}", {"skip_broken": True}, "of synthetic:DIR is left out"),
+    ],
+)
+def test_options_of_other_data_are_refused(tmp_path, data, options, words):
+    (tmp_path / "exposures.csv").write_text("file,seconds\n")
+    with pytest.raises(ValueError, match=words):
+        open_cases(data.format(tmp_path), **options)
+
+
 def test_only_as_many_scenes_as_asked_for():
     every = scenes(2)
     assert len(Cases(every)) == 2

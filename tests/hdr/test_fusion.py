@@ -257,9 +257,13 @@ def test_deviation_is_what_the_camera_scatters(levels: int, radiance: float) -> 
     ldr = camera.photograph(torch.Generator().manual_seed(0), flat, T)
     calibration = Calibration(camera.response, shot=1 / 8000, read=2.5e-7, levels=levels)
     observed = observe(ldr, T, calibration)
-    for image in observed:
+    for number, image in enumerate(observed):
         assert float(image[6].mean()) == pytest.approx(float(image[:3].std()), rel=0.06)
-        assert float(image[7].mean()) == pytest.approx(float(inverse_mu_law(image[:3]).std()), rel=0.06)
+        # And in the radiance itself, besides, by what a level of the file is worth.
+        t, light = float(T[number]), radiance * float(T[number])
+        level = 2.2 * light ** (1 - 1 / 2.2) / levels / t
+        expected = math.hypot(float(inverse_mu_law(image[:3]).std()), level)
+        assert float(image[7].mean()) == pytest.approx(expected, rel=0.06)
 
 
 def test_an_exposure_in_which_nothing_moves_may_differ_by_more() -> None:

@@ -1,10 +1,12 @@
-"""What attribution methods accept: inputs, baselines and step counts are checked here, with one wording."""
+"""What attribution methods accept: inputs, baselines and steps are checked here, with one wording."""
 
 from __future__ import annotations
 
 import cmath
 import operator
 import warnings
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -154,6 +156,80 @@ NO_QUADRATURE = (
 def check_n_steps(n_steps: int) -> int:
     """Return the number of steps as an ``int``, or raise `InvalidArgumentError` if it is not 1 or more."""
     return positive_integer("n_steps", n_steps, "the number of steps from baseline to input")
+
+
+Steps = Literal["equal", "adaptive"]
+AUTOMATIC_TOLERANCE = 0.05
+AUTOMATIC_LIMIT = 512
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """How many steps a walk takes, and where.
+
+    Parameters
+    ----------
+    n_steps
+        Steps of each example; the most where there is a tolerance.
+    adaptive
+        Whether steps are halved where much happens; else all have one length.
+    tolerance
+        An example of which no more than this remains, see `captum_ext.attr.StepsReport`, takes no further step; None
+        takes all.
+    """
+
+    n_steps: int
+    adaptive: bool = False
+    tolerance: float | None = None
+
+
+def plan_steps(
+    n_steps: int | Literal["auto"], steps: Steps, tolerance: float | None, *, path_is_known: bool
+) -> StepPlan:
+    """Check what a user asked of the steps of a walk, and return it as a plan.
+
+    Parameters
+    ----------
+    n_steps, steps, tolerance
+        As `captum_ext.IDGI.attribute` takes them.
+    path_is_known
+        False for a path that chooses each point by the gradient at the one before.
+
+    Raises
+    ------
+    InvalidArgumentError
+        One of them is not allowed, or not with the others.
+
+    Examples
+    --------
+    >>> plan_steps("auto", "equal", None, path_is_known=True)
+    StepPlan(n_steps=512, adaptive=True, tolerance=0.05)
+    """
+    if steps not in get_args(Steps):
+        raise InvalidArgumentError(f"steps={steps!r} was given: it is 'equal' or 'adaptive'.")
+    automatic = n_steps == "auto"
+    if isinstance(n_steps, str) and not automatic:
+        raise InvalidArgumentError(f"n_steps={n_steps!r} was given: it is an integer of 1 or more, or 'auto'.")
+    adaptive = automatic or steps == "adaptive"
+    if adaptive and not path_is_known:
+        raise InvalidArgumentError(
+            f"{'n_steps=' + repr(n_steps) if automatic else 'steps=' + repr(steps)} was given for a path that chooses "
+            "each point by the gradient at the one before, such as a guided one: give a number of equal steps, or "
+            "another path."
+        )
+    if tolerance is not None:
+        if not adaptive:
+            raise InvalidArgumentError(
+                f"tolerance={tolerance!r} was given for equal steps, whose number is fixed: give n_steps='auto', or "
+                "steps='adaptive' with n_steps as the most that may be taken."
+            )
+        if not (isinstance(tolerance, float | int) and 0 < tolerance < 1):
+            raise InvalidArgumentError(
+                f"tolerance={tolerance!r} was given: it is a share of what the output moves, above 0 and below 1."
+            )
+    if automatic:
+        return StepPlan(AUTOMATIC_LIMIT, True, AUTOMATIC_TOLERANCE if tolerance is None else float(tolerance))
+    return StepPlan(check_n_steps(cast(int, n_steps)), adaptive, None if tolerance is None else float(tolerance))
 
 
 def points_per_pass(internal_batch_size: int | None, n_examples: int, n_steps: int) -> int:

@@ -1,21 +1,20 @@
-"""The scalar function f(x) = F(x)[target] of one attribution call: its values and gradients."""
+"""The scalar function f(x) = F(x)[target] of one attribution call: its values and its gradients, row by row."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.overrides import BaseTorchFunctionMode
+from torch.overrides import BaseTorchFunctionMode, TorchFunctionMode
 
-from captum_ext._captum import TargetType, expand_target, run_forward, select_targets
+from captum_ext._captum import TargetType, expand_target, select_targets
 from captum_ext._errors import InvalidArgumentError, TargetOutOfRangeError
 from captum_ext.attr._common import Tensors
-from captum_ext.attr._common.batch_norm import batch_norm_guard
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class TargetFunction:
         shared = [x for x in arguments if isinstance(x, Tensor) and x.dim() and not _has_rows(x, self.n_examples)]
         if self.n_examples == 1 or not shared:
             return
-        target, own_arguments = select_rows(self.target, arguments, 0, 1, self.n_examples)
+        target, own_arguments = take_rows(self.target, arguments, slice(1), self.n_examples)
         alone = TargetFunction(self.forward_func, target, own_arguments, 1, self.grad_kwargs)
         cause: Exception | None = None
         try:
@@ -136,7 +135,7 @@ class TargetFunction:
                 for value in arguments
             )
         with differentiable_kernels():
-            output = run_forward(self.forward_func, points, None, arguments)
+            output = self.forward_func(*points, *(arguments or ()))
         return select_output(output, target, self.n_examples * n_points)
 
     def _gradient(self, values: Tensor, leaves: Tensors) -> Tensors:
@@ -190,18 +189,8 @@ def _has_rows(value: Any, n_examples: int) -> bool:
     return isinstance(value, Tensor) and value.dim() > 0 and value.shape[0] == n_examples
 
 
-def select_rows(
-    target: TargetType, arguments: tuple[Any, ...], start: int, stop: int, n_examples: int
-) -> tuple[TargetType, tuple[Any, ...]]:
-    """Return the targets of the examples from ``start`` to ``stop``, and their rows of the additional arguments."""
-    target = _as_captum_takes_it(target)
-    if (isinstance(target, list) and len(target) == n_examples) or _has_rows(target, n_examples):
-        target = target[start:stop]  # type: ignore[index]
-    return target, tuple(value[start:stop] if _has_rows(value, n_examples) else value for value in arguments)
-
-
 def take_rows(
-    target: TargetType, arguments: tuple[Any, ...], examples: Sequence[int], n_examples: int
+    target: TargetType, arguments: tuple[Any, ...], examples: slice | Sequence[int], n_examples: int
 ) -> tuple[TargetType, tuple[Any, ...]]:
     """Return targets and rows of the additional arguments of some examples, in any order and as often as asked for.
 
@@ -212,11 +201,12 @@ def take_rows(
     ([7, 7, 5], (tensor([0.7000, 0.7000, 0.5000]), 'as it is'))
     """
     target = _as_captum_takes_it(target)
+    rows: Any = examples if isinstance(examples, slice) else [*examples]
     if isinstance(target, list) and len(target) == n_examples:
-        target = [target[example] for example in examples]  # type: ignore[assignment]
+        target = target[rows] if isinstance(rows, slice) else [target[row] for row in rows]  # type: ignore[assignment]
     elif _has_rows(target, n_examples):
-        target = target[[*examples]]  # type: ignore[index]
-    return target, tuple(value[[*examples]] if _has_rows(value, n_examples) else value for value in arguments)
+        target = target[rows]  # type: ignore[index]
+    return target, tuple(value[rows] if _has_rows(value, n_examples) else value for value in arguments)
 
 
 def leaves_of(points: Tensors) -> Tensors:
@@ -349,3 +339,102 @@ def _check_range(lowest: int, highest: int, size: int) -> None:
     if lowest < -size or highest >= size:
         wrong = lowest if lowest < -size else highest
         raise TargetOutOfRangeError(f"target {wrong} is out of range for {size} outputs: give {-size} to {size - 1}.")
+
+
+# PyTorch's gradient of eval-mode batch normalisation is wrong on the CPU. Seen on torch 2.6, 2.13 and 2.15: when the
+# batch is 1 and the incoming gradient has a transposed layout, as after ``batch_norm(x).flatten(2).transpose(1, 2)``,
+# the kernel of the backward pass reads the gradient as if it were contiguous. The input gradient is then wrong by more
+# than its own size, and nothing says so. Making the incoming gradient contiguous mends it. LeViT, EfficientFormer and
+# XCiT of timm meet the bug, with every gradient method.
+_BATCH_NORMS = frozenset({"batch_norm", "native_batch_norm", "_native_batch_norm_legit_no_training"})
+
+
+def is_guarded(func: Callable[..., Any]) -> bool:
+    """Whether a function is a batch normalisation."""
+    return getattr(func, "__name__", None) in _BATCH_NORMS
+
+
+def guard_output(func: Callable[..., Any], output: Any) -> None:
+    """Hook the output of one observed operation if that operation is a batch normalisation on CPU.
+
+    For function modes that see every operation anyway: one call after each operation.
+
+    Parameters
+    ----------
+    func
+        The operation, as ``__torch_function__`` receives it.
+    output
+        What the operation returned; the hook is set on its first tensor.
+    """
+    if not is_guarded(func):
+        return
+    tensor = output[0] if isinstance(output, tuple | list) else output
+    if isinstance(tensor, Tensor) and tensor.device.type == "cpu" and tensor.requires_grad:
+        tensor.register_hook(Tensor.contiguous)
+
+
+class _BatchNormGuard(TorchFunctionMode):
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        guard_output(func, output)
+        return output
+
+
+def batch_norm_guard(*tensors: Tensor) -> AbstractContextManager[Any]:
+    """Context in which eager models differentiate batch normalisation correctly.
+
+    Operations inside TorchScript are not seen, and CUDA does not have the bug, so the context does nothing unless
+    one of ``tensors`` is on the CPU.
+
+    Parameters
+    ----------
+    *tensors
+        The model's inputs.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from captum_ext.attr import batch_norm_guard
+    >>> x = torch.randn(1, 4, 2, 3, requires_grad=True)
+    >>> with batch_norm_guard(x):
+    ...     y = torch.nn.BatchNorm2d(4).eval()(x).flatten(2).transpose(1, 2)
+    >>> torch.autograd.grad(y.square().sum(), x)[0].shape
+    torch.Size([1, 4, 2, 3])
+    """
+    if any(tensor.device.type == "cpu" for tensor in tensors):
+        return _BatchNormGuard()
+    return nullcontext()
+
+
+_ACCUMULATION_TYPES = frozenset({torch.float32, torch.float64})
+
+
+def row_sum(tensors: Tensors, device: torch.device) -> Tensor:
+    """Add up all features of each example over all tensors; shape (N,), in accumulation precision."""
+    totals = [rows(in_accumulation_dtype(tensor)).sum(1) for tensor in tensors]
+    if len(totals) > 1:
+        return torch.stack(torch.broadcast_tensors(*(total.to(device) for total in totals))).sum(0)
+    return totals[0].to(device)
+
+
+def in_accumulation_dtype(tensor: Tensor) -> Tensor:
+    """Return the tensor in the precision in which sums over a path are kept: float32 for half types, else its own."""
+    if tensor.dtype in _ACCUMULATION_TYPES:  # nearly always, and this is asked at every turn
+        return tensor
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def rows(tensor: Tensor) -> Tensor:
+    """Lay out all features of each example in one row; shape (N, D)."""
+    return tensor.reshape(tensor.shape[0], -1)
+
+
+def like_rows(per_example: Tensor, tensor: Tensor) -> Tensor:
+    """Bring one number for each example, shape (N,), to the device of a tensor, shaped to broadcast with it."""
+    return per_example.to(tensor.device).reshape(-1, *[1] * (tensor.dim() - 1))

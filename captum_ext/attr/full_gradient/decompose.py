@@ -12,11 +12,10 @@ from torch import Tensor
 from captum_ext._captum import TargetType, TensorOrTupleOfTensorsGeneric, format_output, is_tuple
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common import Tensors
-from captum_ext.attr._common.sums import concatenate, in_accumulation_dtype, products, row_sum
+from captum_ext.attr._common.forward import in_accumulation_dtype, row_sum
 from captum_ext.attr.full_gradient._trace.batch_axis import BatchAxis
-from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm
-from captum_ext.attr.full_gradient._trace.consumer import Consumer
-from captum_ext.attr.full_gradient._trace.examples import Examples, explain_in_parts
+from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm, Consumer
+from captum_ext.attr.full_gradient._trace.examples import Examples, concatenate, explain_in_parts
 
 Maps = Literal["sum", "spatial", "full"]
 
@@ -196,7 +195,7 @@ def decompose(
 
     def explain(part: Examples) -> FullGradients:
         passed, collector = part.backpropagate(lambda: _Collector(maps, len(part)))
-        input_contribution = row_sum(products(passed.gradients, part.inputs), passed.output.device)
+        input_contribution = row_sum(passed.input_terms(part.inputs), passed.output.device)
         return FullGradients(passed.output, passed.gradients, input_contribution, collector.contributions())
 
     examples = Examples.given(forward_func, inputs, target, additional_forward_args)

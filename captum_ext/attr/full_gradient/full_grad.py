@@ -22,8 +22,14 @@ from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.checks import expand_baselines
 from captum_ext.attr._common.complete_method import CompleteMethod
-from captum_ext.attr._common.sums import concatenate, in_accumulation_dtype, products, row_sum
-from captum_ext.attr.full_gradient._trace.examples import Examples, explain_in_parts, tolerance
+from captum_ext.attr._common.forward import in_accumulation_dtype, row_sum
+from captum_ext.attr.full_gradient._trace.examples import (
+    Examples,
+    concatenate,
+    explain_in_parts,
+    is_complete,
+    tolerance,
+)
 from captum_ext.attr.full_gradient.layer_totals import LayerContribution, LayerTotals, join_layers
 from captum_ext.attr.full_gradient.projection import InputSpace, Projection
 from captum_ext.attr.full_gradient.saliency import check_image, paper_saliency
@@ -213,7 +219,7 @@ class FullGrad(CompleteMethod, GradientAttribution):
 def _explain(examples: Examples, projection: Projection, conserve: bool, internal_batch_size: int | None) -> _Explained:
     def explain(part: Examples) -> _Explained:
         passed, space = part.backpropagate(lambda: InputSpace(part.inputs, projection))
-        through_gradient = products(passed.gradients, part.inputs)
+        through_gradient = passed.input_terms(part.inputs)
         through_biases = space.contributions(passed, conserve=conserve)
         residual = (
             row_sum(through_gradient, passed.output.device) + space.total() - in_accumulation_dtype(passed.output)
@@ -259,7 +265,6 @@ def _check_options(
 
 def _warn_if_incomplete(found: _Explained, delta: Tensor | None, dtype: torch.dtype) -> None:
     """Warn where the decomposition does not sum to the output, or what is returned does not although it should."""
-    allowed = tolerance(dtype, found.output.device) * found.output.abs().clamp(min=1)
     decomposition = (
         "the full gradients",
         "Likely causes: autocast or casts to a lower precision inside of the model, checkpointing, scripted modules "
@@ -270,7 +275,8 @@ def _warn_if_incomplete(found: _Explained, delta: Tensor | None, dtype: torch.dt
         f"Far larger numbers cancel each other in {dtype}: take projection='interpolate' for images, or float64.",
     )
     for error, (what, cause) in ((found.residual, decomposition), (delta, returned)):
-        if error is not None and bool((error.abs() > allowed).any()):
+        if error is not None and not is_complete(found.output, error, dtype):
+            allowed = tolerance(dtype, found.output.device) * found.output.abs().clamp(min=1)
             worst = int((error.abs() - allowed).argmax())
             warnings.warn(
                 f"{what} of example {worst} sum to {(found.output + error)[worst].item():.6g}, the model's output is "

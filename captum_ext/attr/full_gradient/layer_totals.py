@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from captum_ext.attr._common import Tensors
-from captum_ext.attr._common.sums import concatenate, products, row_sum
+from captum_ext.attr._common.forward import row_sum
 from captum_ext.attr.full_gradient._trace.backpropagation import Backpropagated
 from captum_ext.attr.full_gradient._trace.batch_axis import BatchAxis
-from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm
-from captum_ext.attr.full_gradient._trace.consumer import Consumer
+from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm, Consumer
+from captum_ext.attr.full_gradient._trace.examples import concatenate
 from captum_ext.attr.full_gradient.projection import interpolate
 
 INPUT = "(input)"
@@ -76,7 +76,7 @@ class LayerTotals(Consumer):
 
     def add_input(self, passed: Backpropagated) -> None:
         """Add the input term <grad F, x>."""
-        terms = products(passed.gradients, self._inputs)
+        terms = passed.input_terms(self._inputs)
         on_image = terms[0].sum(1, keepdim=True) if self._is_image else None
         self._add(INPUT, LayerContribution(row_sum(terms, passed.output.device), on_image))
 

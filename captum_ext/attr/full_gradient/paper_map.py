@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate as resample
 
 from captum_ext.attr.full_gradient._trace.backpropagation import Backpropagated
-from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm, weighted_sum
-from captum_ext.attr.full_gradient._trace.consumer import Consumer
+from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm, Consumer, weighted_sum
 from captum_ext.attr.full_gradient._trace.grid import Grid
 
 EPSILON = 1e-6

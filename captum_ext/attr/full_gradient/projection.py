@@ -12,11 +12,10 @@ from torch.nn.functional import adaptive_avg_pool1d
 from torch.nn.functional import interpolate as resample
 
 from captum_ext.attr._common import Tensors
-from captum_ext.attr._common.sums import in_accumulation_dtype, like_rows, row_sum
+from captum_ext.attr._common.forward import in_accumulation_dtype, like_rows, row_sum
 from captum_ext.attr.full_gradient._trace.backpropagation import Backpropagated
 from captum_ext.attr.full_gradient._trace.batch_axis import BatchAxis
-from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm
-from captum_ext.attr.full_gradient._trace.consumer import Consumer
+from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm, Consumer
 
 Projection = Literal["auto", "interpolate", "backflow", "tokens"]
 
@@ -81,7 +80,7 @@ def spread_evenly(totals: Tensor, inputs: Tensors) -> Tensors:
     >>> spread_evenly(torch.tensor([6.0]), (torch.zeros(1, 2), torch.zeros(1, 1)))[0]
     tensor([[2., 2.]])
     """
-    share = totals / sum(tensor[0].numel() for tensor in inputs)
+    share = totals * (len(totals) / sum(tensor.numel() for tensor in inputs))
     return tuple(like_rows(share, tensor).expand(tensor.shape) for tensor in inputs)
 
 

@@ -13,8 +13,8 @@ from captum_ext._captum import TargetType, log_usage
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.checks import all_finite, positive_integer
-from captum_ext.attr._common.sums import concatenate, like_rows
-from captum_ext.attr.full_gradient._trace.examples import Examples, refuse_not_finite
+from captum_ext.attr._common.forward import like_rows
+from captum_ext.attr.full_gradient._trace.examples import Examples, concatenate, refuse_not_finite
 from captum_ext.attr.full_gradient.paper_map import Ingredient, NoisyMaps, PaperMap
 
 

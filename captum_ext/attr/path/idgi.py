@@ -9,8 +9,8 @@ from captum_ext._captum import (
     TargetType,
     TensorOrTupleOfTensorsGeneric,
 )
+from captum_ext.attr._common.checks import Steps
 from captum_ext.attr.path.rules import important_direction
-from captum_ext.attr.path.steps import Steps
 from captum_ext.attr.path.walk import PathMethod, Returned, logged
 
 

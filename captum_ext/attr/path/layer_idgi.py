@@ -16,13 +16,12 @@ from captum_ext._captum import (
     format_tensor_into_tuples,
 )
 from captum_ext._errors import InvalidArgumentError
-from captum_ext.attr._common.checks import check_inputs, expand_baselines
+from captum_ext.attr._common.checks import Steps, check_inputs, expand_baselines
 from captum_ext.attr._common.complete_method import CompleteMethod
 from captum_ext.attr._common.model_state import preserve_state
 from captum_ext.attr.path.layer_substitution import LayerSubstitution
 from captum_ext.attr.path.paths import AdaptivePath, Path, resolve_path
 from captum_ext.attr.path.rules import important_direction
-from captum_ext.attr.path.steps import Steps
 from captum_ext.attr.path.walk import attribute_along, logged, prepare_walk
 
 

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.parallel.scatter_gather import scatter
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from captum_ext._captum import run_forward
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common.forward import differentiable_kernels
 
@@ -63,7 +62,7 @@ class LayerSubstitution:
         with torch.inference_mode(False), torch.no_grad(), differentiable_kernels(), self._hooks(remember):
             # Copies here too: the model may change its inputs in place.
             copies = [x.clone(memory_format=torch.contiguous_format) if isinstance(x, Tensor) else x for x in inputs]
-            run_forward(self.forward_func, tuple(copies))
+            self.forward_func(*copies)
         for index, activation in enumerate(seen):
             if not activation:
                 raise InvalidArgumentError(f"{self._name(index)} is not called by forward_func: give one that is.")
@@ -96,7 +95,7 @@ class LayerSubstitution:
                 return by_device[activation[0].device][first : first + counts[index]]
 
             with self._hooks(replace):
-                return run_forward(self.forward_func, inputs)
+                return self.forward_func(*inputs)
 
         return forward
 

@@ -12,9 +12,9 @@ from captum_ext._captum import (
     TargetType,
     TensorOrTupleOfTensorsGeneric,
 )
+from captum_ext.attr._common.checks import Steps
 from captum_ext.attr.path.paths import BlurPath, GuidedPath
 from captum_ext.attr.path.rules import riemann
-from captum_ext.attr.path.steps import Steps
 from captum_ext.attr.path.walk import PathMethod, Returned, logged
 
 

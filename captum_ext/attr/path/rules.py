@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from captum_ext.attr._common.sums import in_accumulation_dtype, like_rows, row_sum, rows
+from captum_ext.attr._common.forward import in_accumulation_dtype, like_rows, row_sum, rows
 
 
 @dataclass(frozen=True)

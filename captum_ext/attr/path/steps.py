@@ -1,4 +1,4 @@
-"""Where the steps of a known path lie: all of one length, or short where the output changes.
+"""Where adaptive steps of a known path lie: short where the output changes.
 
 Important directions are exact for any partition of a path, and a Riemann sum is better on a good one, so evaluations
 are put where a step still holds much: such a step is halved, until a budget is used or what remains is small.
@@ -12,18 +12,14 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
 
 from captum_ext._errors import InvalidArgumentError
-from captum_ext.attr._common.checks import check_n_steps
+from captum_ext.attr._common.checks import AUTOMATIC_LIMIT, StepPlan
 from captum_ext.attr.path.rules import EvaluatedPoint, Rule, held, missed, remaining, step_change
 
-Steps = Literal["equal", "adaptive"]
-AUTOMATIC_TOLERANCE = 0.05
-AUTOMATIC_LIMIT = 512
 FIRST_STEPS = 4
 _GROWTH = 4
 """A round halves one step for every so many that there are: several go through the model at once, and a GPU is busy."""
@@ -62,118 +58,48 @@ class StepsReport:
     fractions: Tensor
 
 
-@dataclass(frozen=True)
-class StepPlan:
-    """How many steps a walk takes, and where.
+def next_fractions(
+    fractions: Sequence[float], measures: Sequence[float], most_steps: int, narrowest: float
+) -> list[float]:
+    """Return the middles of the steps that are halved next; none where the budget is used.
 
     Parameters
     ----------
-    n_steps
-        Steps of each example; the most where there is a tolerance.
-    adaptive
-        Whether steps are halved where much happens; else all have one length.
-    tolerance
-        An example of which no more than this remains, see `captum_ext.attr.StepsReport`, takes no further step; None
-        takes all.
-    """
-
-    n_steps: int
-    adaptive: bool = False
-    tolerance: float | None = None
-
-    def first_fractions(self) -> list[float]:
-        """Return where the path is looked at before anything is known of it."""
-        first = min(self.n_steps, FIRST_STEPS) if self.adaptive else self.n_steps
-        return [step / first for step in range(first)]
-
-    def next_fractions(self, fractions: Sequence[float], measures: Sequence[float], narrowest: float) -> list[float]:
-        """Return the middles of the steps that are halved next; none where the budget is used.
-
-        Parameters
-        ----------
-        fractions
-            Of the points so far, in order, the last of them 1.
-        measures
-            What each step between two of them holds, not negative.
-        narrowest
-            Steps are not halved to less than this.
-
-        Examples
-        --------
-        A step that holds nearly all is halved, and its halves with it:
-
-        >>> plan = StepPlan(n_steps=32, adaptive=True)
-        >>> plan.next_fractions([j / 8 for j in range(9)], [0, 0, 0, 9, 0, 0, 1, 0], narrowest=1e-6)
-        [0.4375, 0.40625]
-        """
-        n_steps = len(measures)
-        count = min(max(1, n_steps // _GROWTH), self.n_steps - n_steps)
-        # Largest first; of equals the longest, then the one nearer to the start.
-        heap = [
-            (-measure, left - right, left, right)
-            for measure, left, right in zip(measures, fractions[:-1], fractions[1:], strict=True)
-        ]
-        heapq.heapify(heap)
-        middles: list[float] = []
-        while heap and len(middles) < count:
-            measure, _, left, right = heapq.heappop(heap)
-            if (right - left) / 2 < narrowest:
-                continue
-            middle = (left + right) / 2
-            middles.append(middle)
-            # Until the middle is evaluated, half of what the step holds is expected on either side.
-            heapq.heappush(heap, (measure / 2, left - middle, left, middle))
-            heapq.heappush(heap, (measure / 2, middle - right, middle, right))
-        return middles
-
-
-def plan_steps(
-    n_steps: int | Literal["auto"], steps: Steps, tolerance: float | None, *, path_is_known: bool
-) -> StepPlan:
-    """Check what a user asked of the steps of a walk, and return it as a plan.
-
-    Parameters
-    ----------
-    n_steps, steps, tolerance
-        As `captum_ext.IDGI.attribute` takes them.
-    path_is_known
-        False for a path that chooses each point by the gradient at the one before.
-
-    Raises
-    ------
-    InvalidArgumentError
-        One of them is not allowed, or not with the others.
+    fractions
+        Of the points so far, in order, the last of them 1.
+    measures
+        What each step between two of them holds, not negative.
+    most_steps
+        The budget.
+    narrowest
+        Steps are not halved to less than this.
 
     Examples
     --------
-    >>> plan_steps("auto", "equal", None, path_is_known=True)
-    StepPlan(n_steps=512, adaptive=True, tolerance=0.05)
+    A step that holds nearly all is halved, and its halves with it:
+
+    >>> next_fractions([j / 8 for j in range(9)], [0, 0, 0, 9, 0, 0, 1, 0], most_steps=32, narrowest=1e-6)
+    [0.4375, 0.40625]
     """
-    if steps not in get_args(Steps):
-        raise InvalidArgumentError(f"steps={steps!r} was given: it is 'equal' or 'adaptive'.")
-    automatic = n_steps == "auto"
-    if isinstance(n_steps, str) and not automatic:
-        raise InvalidArgumentError(f"n_steps={n_steps!r} was given: it is an integer of 1 or more, or 'auto'.")
-    adaptive = automatic or steps == "adaptive"
-    if adaptive and not path_is_known:
-        raise InvalidArgumentError(
-            f"{'n_steps=' + repr(n_steps) if automatic else 'steps=' + repr(steps)} was given for a path that chooses "
-            "each point by the gradient at the one before, such as a guided one: give a number of equal steps, or "
-            "another path."
-        )
-    if tolerance is not None:
-        if not adaptive:
-            raise InvalidArgumentError(
-                f"tolerance={tolerance!r} was given for equal steps, whose number is fixed: give n_steps='auto', or "
-                "steps='adaptive' with n_steps as the most that may be taken."
-            )
-        if not (isinstance(tolerance, float | int) and 0 < tolerance < 1):
-            raise InvalidArgumentError(
-                f"tolerance={tolerance!r} was given: it is a share of what the output moves, above 0 and below 1."
-            )
-    if automatic:
-        return StepPlan(AUTOMATIC_LIMIT, True, AUTOMATIC_TOLERANCE if tolerance is None else float(tolerance))
-    return StepPlan(check_n_steps(cast(int, n_steps)), adaptive, None if tolerance is None else float(tolerance))
+    n_steps = len(measures)
+    count = min(max(1, n_steps // _GROWTH), most_steps - n_steps)
+    # Largest first; of equals the longest, then the one nearer to the start.
+    heap = [
+        (-measure, left - right, left, right)
+        for measure, left, right in zip(measures, fractions[:-1], fractions[1:], strict=True)
+    ]
+    heapq.heapify(heap)
+    middles: list[float] = []
+    while heap and len(middles) < count:
+        measure, _, left, right = heapq.heappop(heap)
+        if (right - left) / 2 < narrowest:
+            continue
+        middle = (left + right) / 2
+        middles.append(middle)
+        # Until the middle is evaluated, half of what the step holds is expected on either side.
+        heapq.heappush(heap, (measure / 2, left - middle, left, middle))
+        heapq.heappush(heap, (measure / 2, middle - right, middle, right))
+    return middles
 
 
 class Refinement:
@@ -214,7 +140,8 @@ class Refinement:
     def wanted(self) -> list[float]:
         """Return the fractions at which to evaluate next; none where the budget is used or little enough remains."""
         if len(self.points) == 1:
-            return self._plan.first_fractions()
+            first = min(self._plan.n_steps, FIRST_STEPS)
+            return [step / first for step in range(first)]
         self._measure()
         fractions = [float(point.fraction) for point in self.points]
         _, measures, misses, changes = zip(*(self._steps[fraction] for fraction in fractions[:-1]), strict=True)
@@ -230,7 +157,7 @@ class Refinement:
                     "n_steps with steps='adaptive' takes more.",
                     stacklevel=2,
                 )
-        return self._plan.next_fractions(fractions, measures, self._narrowest)
+        return next_fractions(fractions, measures, self._plan.n_steps, self._narrowest)
 
     def _measure(self) -> None:
         """Measure the steps that are new, with one transfer from the device for all of them."""

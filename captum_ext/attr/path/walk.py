@@ -30,14 +30,13 @@ from captum_ext._captum import (
 )
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common import Tensors
-from captum_ext.attr._common.checks import NO_QUADRATURE, check_inputs, points_per_pass
+from captum_ext.attr._common.checks import NO_QUADRATURE, StepPlan, Steps, check_inputs, plan_steps, points_per_pass
 from captum_ext.attr._common.complete_method import CompleteMethod
-from captum_ext.attr._common.forward import TargetFunction
+from captum_ext.attr._common.forward import TargetFunction, in_accumulation_dtype, row_sum
 from captum_ext.attr._common.model_state import preserve_state
-from captum_ext.attr._common.sums import in_accumulation_dtype, row_sum
 from captum_ext.attr.path.paths import AdaptivePath, Path, resolve_path
 from captum_ext.attr.path.rules import EvaluatedPoint, Rule, important_direction, missed, remaining, riemann
-from captum_ext.attr.path.steps import Refinement, StepPlan, Steps, StepsReport, plan_steps
+from captum_ext.attr.path.steps import Refinement, StepsReport
 
 Returned = Union[  # noqa: UP007
     TensorOrTupleOfTensorsGeneric,

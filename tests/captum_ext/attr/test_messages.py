@@ -11,7 +11,7 @@ from captum_ext import IDGI, BlurIG, FullGrad, GuidedIG, LayerIDGI, PathIG
 from captum_ext.attr import InvalidArgumentError, NotDeterministicError
 from captum_ext.attr._common.complete_method import CompleteMethod
 from captum_ext.classifiers import Logits
-from captum_ext.classifiers.outputs import ModelError
+from captum_ext.classifiers.models import ModelError
 
 X = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 

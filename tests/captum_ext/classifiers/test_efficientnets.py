@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from captum_ext.classifiers import efficientnet_lite, load_classifier, photographs
-from captum_ext.classifiers.outputs import ModelError
+from captum_ext.classifiers.models import ModelError
 
 
 def test_recognises_what_is_in_the_photographs():

@@ -25,7 +25,7 @@ from captum_ext import IDGI
 from captum_ext.evaluation.dataset import find_images
 from captum_ext.evaluation.outcome import curves_figure
 from captum_ext.metrics import deletion, information_curves, insertion
-from captum_ext.plot.means import means_figure
+from captum_ext.plot.curves import means_figure
 from tests.captum_ext.conftest import Command
 from tests.captum_ext.tiny_classifier import CLASSES, MEAN, SIDE, STD, Counted, tiny, to_tensor
 

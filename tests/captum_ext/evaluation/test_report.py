@@ -14,11 +14,11 @@ from PIL import Image
 
 from captum_ext.evaluation import METRICS
 from captum_ext.evaluation import report as report_module
-from captum_ext.evaluation.data_uri import jpeg, png
 from captum_ext.evaluation.outcome import write_outcome
+from captum_ext.evaluation.report import Findings
 from captum_ext.evaluation.settings import EvaluationSettings
-from captum_ext.evaluation.store import ResultStore
-from captum_ext.evaluation.table import table
+from captum_ext.evaluation.store import Request, ResultStore, jpeg, png
+from captum_ext.evaluation.table import summarize, table
 from captum_ext.methods import chosen_methods
 from tests.programs import LAYOUT, asked_in_browser
 
@@ -69,14 +69,16 @@ def save(store: ResultStore, name: str, value: float, refused: bool = False) -> 
 
 def write(directory: Path, *, all_fail: bool = False) -> None:
     store = ResultStore(directory)
-    store.open({}, VERSIONS, [])
+    store.open(Request({}, VERSIONS, []))
     if not all_fail:
         save(store, NAMES[0], 0.25)
         save(store, NAMES[1], 0.5, refused=True)
     store.save({"image": NAMES[2], "error": "is not a picture"}, {})
     found = table(store, NAMES, SETTINGS.methods, SETTINGS.metrics)
     metrics = {name: METRICS[name] for name in SETTINGS.metrics}
-    write_outcome(store, NAMES, found, "some data", VERSIONS, chosen_methods(SETTINGS.methods), metrics, SETTINGS)
+    summary = summarize(found, metrics)
+    findings = Findings(SETTINGS, "some data", VERSIONS, chosen_methods(SETTINGS.methods), metrics, found, summary)
+    write_outcome(store, NAMES, findings)
 
 
 @pytest.fixture(scope="module")

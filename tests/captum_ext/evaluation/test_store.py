@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from captum_ext.evaluation.store import Record, ResultStore, StoreError
+from captum_ext.evaluation.store import Record, Request, ResultStore, StoreError
 
 CURVE = np.linspace(0, 1, 7, dtype="<f4")
 
@@ -105,7 +105,7 @@ def test_last_line_of_a_process_counts_and_among_processes_the_one_that_succeede
 
 def test_conclusion_holds_until_something_else_is_stored_asked_for_or_lost(tmp_path: Path):
     store, about = saved(tmp_path), ({"methods": ["ig"]}, {"torch": "2"}, ["results.csv"])
-    store.open(*about)
+    store.open(Request(*about))
     (tmp_path / "results.csv").write_text("")
     store.conclude(["0.png", "1.png"])
     assert opened(tmp_path).is_concluded(["0.png", "1.png"])
@@ -113,9 +113,9 @@ def test_conclusion_holds_until_something_else_is_stored_asked_for_or_lost(tmp_p
     (tmp_path / "results.csv").unlink()
     assert not store.is_concluded(["0.png", "1.png"])
     (tmp_path / "results.csv").write_text("")
-    store.open({"methods": ["ig", "idgi"]}, *about[1:])
+    store.open(Request({"methods": ["ig", "idgi"]}, *about[1:]))
     assert not store.is_concluded(["0.png", "1.png"])
-    store.open(*about)
+    store.open(Request(*about))
     assert store.is_concluded(["0.png", "1.png"])
     store.save({"image": "0.png", "method": "idgi", "metrics": {}}, {})
     assert not store.is_concluded(["0.png", "1.png"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from captum_ext._captum import TargetType, run_forward
+from captum_ext._captum import TargetType
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.checks import all_finite
-from captum_ext.attr._common.forward import copies_of, leaves_of, or_zeros, select_output
-from captum_ext.attr._common.model_state import preserve_state
-from captum_ext.attr._common.random_draws import RandomDraws
-from captum_ext.attr.full_gradient._trace.consumer import Consumer
+from captum_ext.attr._common.forward import copies_of, in_accumulation_dtype, leaves_of, or_zeros, select_output
+from captum_ext.attr._common.model_state import RandomDraws, preserve_state
+from captum_ext.attr.full_gradient._trace.bias_term import Consumer
 from captum_ext.attr.full_gradient._trace.determinism import check_repeated
 from captum_ext.attr.full_gradient._trace.operation_trace import LostValueError, OperationTrace
 
@@ -48,6 +47,13 @@ class Backpropagated:
     output: Tensor
     gradients: Tensors
     pulled_back: Tensors
+
+    def input_terms(self, inputs: Tensors) -> Tensors:
+        """Return each input times its gradient, in accumulation precision."""
+        return tuple(
+            in_accumulation_dtype(gradient) * in_accumulation_dtype(x.detach())
+            for gradient, x in zip(self.gradients, inputs, strict=True)
+        )
 
 
 def backpropagate(
@@ -106,7 +112,7 @@ def _run(
     for copy in copies:
         trace.add_input(copy)
     with trace, _eager():
-        raw = run_forward(forward_func, copies, None, additional_forward_args)
+        raw = forward_func(*copies, *(additional_forward_args or ()))
         depends = isinstance(raw, Tensor) and trace.depends_on_input(raw)
     # Not seen: to select is linear, and has no bias.
     output = select_output(raw, target, inputs[0].shape[0])
@@ -120,7 +126,7 @@ def _run(
     if account.may_have_happened:
         # Some models draw numbers that they do not use, and other threads draw too: what counts is the output.
         with _eager(), account.watching():
-            raw = run_forward(forward_func, copies_of(leaves_of(inputs)), None, additional_forward_args)
+            raw = forward_func(*copies_of(leaves_of(inputs)), *(additional_forward_args or ()))
             check_repeated(output, select_output(raw, target, inputs[0].shape[0]))
     total = output.sum()
     with trace.listening():
@@ -136,7 +142,7 @@ def _run(
 
 _EAGER_LOCK = threading.Lock()
 _eager_threads = 0
-_stance = ExitStack()
+_stance: Any = None
 
 
 @contextmanager
@@ -147,13 +153,13 @@ def _eager() -> Iterator[None]:
     written meanwhile too: more slowly, to the same values. The first thread turns it and the last one turns it back;
     if each did, one would turn it back while another still needs it, and that one would leave it turned for ever.
     """
-    global _eager_threads
+    global _eager_threads, _stance
     if "torch._dynamo" not in sys.modules:  # without an import of the compiler, which is slow, there are none
         yield
         return
     with _EAGER_LOCK:
         if _eager_threads == 0:
-            _stance.enter_context(torch.compiler.set_stance("force_eager"))
+            _stance = torch.compiler.set_stance("force_eager")  # from here on; it remembers what was before
         _eager_threads += 1
     try:
         yield
@@ -161,7 +167,7 @@ def _eager() -> Iterator[None]:
         with _EAGER_LOCK:
             _eager_threads -= 1
             if _eager_threads == 0:
-                _stance.close()
+                _stance.__exit__(None, None, None)
 
 
 def first_not_finite(
@@ -179,9 +185,8 @@ def first_not_finite(
 
     with torch.inference_mode(False), torch.enable_grad(), preserve_state(forward_func, *inputs):
         leaves = leaves_of(inputs)
-        output = select_output(
-            run_forward(forward_func, copies_of(leaves), None, additional_forward_args), target, inputs[0].shape[0]
-        ).sum()
+        raw = forward_func(*copies_of(leaves), *(additional_forward_args or ()))
+        output = select_output(raw, target, inputs[0].shape[0]).sum()
         assert output.grad_fn is not None
         seen, frontier = {output.grad_fn}, [output.grad_fn]
         while frontier:

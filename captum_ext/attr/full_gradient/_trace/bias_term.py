@@ -1,14 +1,17 @@
-"""What the bias of one operation adds to the output, as it is known when the backward pass reaches the operation."""
+"""What the bias of one operation adds to the output, known when the backward pass reaches it, and who receives that."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-from captum_ext.attr._common.sums import in_accumulation_dtype
+from captum_ext.attr._common.forward import in_accumulation_dtype
+from captum_ext.attr.full_gradient._trace.batch_axis import BatchAxis
 from captum_ext.attr.full_gradient._trace.grid import Grid
 from captum_ext.attr.full_gradient._trace.module_path import ModulePath
 
@@ -91,6 +94,27 @@ class BiasTerm:
     def is_by_channel(self) -> bool:
         """Whether the bias is one number for each channel, along the axis before rows and columns."""
         return self.bias.dim() == 3 and self.bias.shape == (self.adjoint.shape[-3], 1, 1)
+
+
+class Consumer(ABC):
+    """Receives the bias terms of one backward pass and keeps what it needs of them."""
+
+    may_flow_back = False
+    batch: BatchAxis | None = None
+    """Is shown every activation of the forward pass, if there is one."""
+
+    @abstractmethod
+    def __call__(self, term: BiasTerm) -> None:
+        """Take one term; its adjoint is gone afterwards."""
+
+    def take_alike(self, terms: Sequence[BiasTerm]) -> None:
+        """Take terms of one shape and place, as of one output of all steps of a recurrent cell; here one by one."""
+        for term in terms:
+            self(term)
+
+    def flowing_back(self) -> list[tuple[GradientEdge, Tensor]]:
+        """Return the maps that are to be pulled back to the input, with their places in the graph; none by default."""
+        return []
 
 
 def weighted_sum(images: Tensor, weights: Tensor) -> Tensor:

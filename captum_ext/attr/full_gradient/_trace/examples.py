@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, NoReturn, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -18,8 +18,7 @@ from captum_ext._captum import (
 from captum_ext._errors import InvalidArgumentError, RefusedError, TargetOutOfRangeError
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.checks import all_finite, check_inputs, positive_integer
-from captum_ext.attr._common.forward import select_rows
-from captum_ext.attr._common.sums import Part
+from captum_ext.attr._common.forward import take_rows
 from captum_ext.attr.full_gradient._trace.backpropagation import (
     AnyConsumer,
     Backpropagated,
@@ -29,14 +28,25 @@ from captum_ext.attr.full_gradient._trace.backpropagation import (
 from captum_ext.attr.full_gradient._trace.batch_axis import UnknownBatchAxisError
 from captum_ext.attr.full_gradient._trace.determinism import NotDeterministicError
 
+Part = TypeVar("Part")
+
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}
 
 
 def tolerance(dtype: torch.dtype, device: torch.device) -> float:
     """Return the largest |F - sum of the decomposition| / max(1, |F|) that rounding explains."""
-    if dtype == torch.float32 and device.type == "cuda" and _takes_tf32():
+    if dtype is torch.float32 and device.type == "cuda" and _takes_tf32():
         return _TOLERANCE[torch.float16]  # TF32 has as many bits
     return _TOLERANCE[dtype]
+
+
+def is_complete(output: Tensor, delta: Tensor, dtype: torch.dtype) -> bool:
+    """Whether what is left of each example's output is a number, and no more than rounding in this dtype explains."""
+    allowed = tolerance(dtype, output.device)
+    # Nearly always the strictest bound holds for all examples, which is one operation on few numbers.
+    if torch.linalg.vector_norm(delta, torch.inf).item() <= allowed:
+        return True
+    return bool((delta.abs() <= allowed * output.abs().clamp(min=1)).all())
 
 
 def _takes_tf32() -> bool:
@@ -87,7 +97,7 @@ class Examples:
     def rows(self, start: int, stop: int) -> Examples:
         """Return the examples from ``start`` to ``stop``, with their targets and their rows of the arguments."""
         arguments = self.additional_forward_args
-        target, rows = select_rows(self.target, arguments or (), start, stop, len(self))
+        target, rows = take_rows(self.target, arguments or (), slice(start, stop), len(self))
         inputs = tuple(x[start:stop].detach() for x in self.inputs)
         return Examples(self.forward_func, inputs, target, None if arguments is None else rows)
 
@@ -147,12 +157,13 @@ def explain_in_parts(
         try:
             found = explain(part)
             output, delta = output_and_delta(found)
-            if not all_finite(delta):
-                refuse_not_finite(part)
-            if len(part) == 1 or not _is_mixed(output, delta):
+            if not is_complete(output, delta, output.dtype):
+                if not all_finite(delta):
+                    refuse_not_finite(part)
+                together = output if len(part) > 1 and _is_mixed(output, delta) else None
+            if together is None:
                 explained.append(found)
                 continue
-            together = output
         except UnknownBatchAxisError:
             pass
         alone = _explain_alone(part, explain)
@@ -163,6 +174,36 @@ def explain_in_parts(
                 refuse_not_finite(example)
         explained += alone
     return explained
+
+
+def concatenate(parts: Sequence[Part]) -> Part:
+    """Put what was found for the parts of a batch together: tensors along the examples, records field by field.
+
+    Parameters
+    ----------
+    parts
+        Of one kind and form: tensors of shape (N, ...), or dataclasses, tuples and dictionaries of them. What is None
+        in one part is None in the whole; names are the same in all.
+
+    Examples
+    --------
+    >>> concatenate([{"total": torch.ones(1)}, {"total": torch.zeros(2)}])
+    {'total': tensor([1., 0., 0.])}
+    """
+    given: Sequence[Any] = parts
+    whole: Any = given[0]
+    if any(part is None for part in given):
+        whole = None
+    elif isinstance(whole, Tensor):
+        whole = torch.cat([*given])
+    elif isinstance(whole, tuple):
+        whole = tuple(concatenate(places) for places in zip(*given, strict=True))
+    elif isinstance(whole, dict):
+        whole = {key: concatenate([part[key] for part in given]) for key in whole}
+    elif is_dataclass(whole) and not isinstance(whole, type):
+        names = [field.name for field in fields(whole)]
+        whole = replace(whole, **{name: concatenate([getattr(part, name) for part in given]) for name in names})
+    return cast(Part, whole)
 
 
 def _explain_alone(examples: Examples, explain: Callable[[Examples], Part]) -> list[Part]:
@@ -192,8 +233,6 @@ def refuse_not_finite(examples: Examples) -> NoReturn:
 def _is_mixed(output: Tensor, delta: Tensor) -> bool:
     """Whether contributions went to the wrong example: complete in sum, but not one by one."""
     allowed = tolerance(output.dtype, output.device) * output.abs().clamp(min=1)
-    if not bool((delta.abs() > allowed).any()):
-        return False
     # Also where the model rounds to a lower precision inside, so that the sum is not zero, but far below its parts.
     return bool(delta.sum().abs() <= torch.maximum(allowed.sum(), 0.01 * delta.abs().max()))
 

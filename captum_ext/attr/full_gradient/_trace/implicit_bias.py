@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-from captum_ext.attr._common.random_draws import Function
+from captum_ext.attr._common.model_state import Function
 
 _HUGE = 1e38
 

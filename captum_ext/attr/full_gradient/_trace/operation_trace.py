@@ -14,11 +14,10 @@ from torch._C._functorch import peek_interpreter_stack
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
-from captum_ext.attr._common.batch_norm import guard_output
-from captum_ext.attr._common.random_draws import Function, RandomDraws
+from captum_ext.attr._common.forward import guard_output
+from captum_ext.attr._common.model_state import Function, RandomDraws
 from captum_ext.attr.full_gradient._trace.bias_rules import Observation
-from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm, Operation
-from captum_ext.attr.full_gradient._trace.consumer import Consumer
+from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm, Consumer, Operation
 from captum_ext.attr.full_gradient._trace.determinism import check_module, check_operation
 from captum_ext.attr.full_gradient._trace.grid import Grid, follow, image_grid
 from captum_ext.attr.full_gradient._trace.implicit_bias import (
@@ -266,7 +265,8 @@ class OperationTrace(TorchFunctionMode):
             self._learn(tensor, grid)
         for index, tensor in enumerate(made):
             if id(tensor) in outputs:
-                self._hook(tensor, outputs[id(tensor)], index, traits, bias, parents)
+                known = outputs[id(tensor)], index, bias, parents
+                self._hook(tensor, traits.name, traits.is_layer, self._contract, *known)
         return output
 
     # ---- what depends on the input ----
@@ -315,8 +315,7 @@ class OperationTrace(TorchFunctionMode):
             parents = [GradientEdge(*key) for key in boundary]
             kept = Kept([tensor.detach(), *(self._value_of(key) for key in boundary)])
             self._watch(kept)
-            operation = self._new_operation(node.name(), is_layer=False)
-            self._call_when_adjoint_arrives(tensor, partial(self._contract_hidden, operation, output, kept, parents))
+            self._hook(tensor, node.name(), False, self._contract_hidden, output, kept, parents)
         return True
 
     def _is_connected(self, tensor: Tensor) -> bool:
@@ -410,33 +409,18 @@ class OperationTrace(TorchFunctionMode):
         for tensor in kept.tensors:
             self._held.setdefault(tensor.untyped_storage().data_ptr(), []).append(kept)
 
-    def _rescue(self, target: Tensor) -> None:
-        """Copy what is still needed of a tensor that is about to be overwritten."""
-        for kept in self._held.pop(target.untyped_storage().data_ptr(), ()):
-            kept.own()
-
     # ---- hooks ----
 
-    def _new_operation(self, name: str, *, is_layer: bool) -> Operation:
-        self._count += 1
-        return Operation(self._count - 1, name, self.modules, self.modules.innermost, is_layer)
+    def _hook(self, tensor: Tensor, name: str, is_layer: bool, contract: Callable[..., None], *known: Any) -> None:
+        """Have the term of an operation handed over when the adjoint of its output arrives.
 
-    def _call_when_adjoint_arrives(self, tensor: Tensor, contract: Callable[[Tensor], None]) -> None:
-        hook = _Hook(self, contract)
+        ``contract`` gets the operation, what is known of it already, and then the adjoint.
+        """
+        operation = Operation(self._count, name, self.modules, self.modules.innermost, is_layer)
+        self._count += 1
+        hook = _Hook(self, partial(contract, operation, *known))
         tensor.register_hook(hook)
         self._hooks.append(hook)
-
-    def _hook(
-        self,
-        tensor: Tensor,
-        output: _Output,
-        index: int,
-        traits: Traits,
-        bias: ImplicitBias,
-        parents: list[GradientEdge],
-    ) -> None:
-        operation = self._new_operation(traits.name, is_layer=traits.is_layer)
-        self._call_when_adjoint_arrives(tensor, partial(self._contract, operation, output, index, bias, parents))
 
     def _contract(
         self,
@@ -540,7 +524,8 @@ class OperationTrace(TorchFunctionMode):
         target: Tensor = args[0]
         base = target._base if target._is_view() and target._base is not None else target
         base_depends = self.depends_on_input(base)  # first, since this may hold on to values of an unseen operation
-        self._rescue(base)
+        for kept in self._held.pop(base.untyped_storage().data_ptr(), ()):
+            kept.own()  # what is still needed of the tensor that is about to be overwritten
         if traits.only_reshapes_in_place:
             # The values stay where they are, and autograd sees a view of them, or nothing that it follows any more.
             return func(*args, **kwargs)
@@ -564,7 +549,7 @@ class OperationTrace(TorchFunctionMode):
             bias.learn_output(base)
             self._watch(bias.kept)
         if bias is not None:
-            self._hook(base, _Output(base), 0, traits, bias, edges)
+            self._hook(base, traits.name, traits.is_layer, self._contract, _Output(base), 0, bias, edges)
         return output
 
 

@@ -50,46 +50,36 @@ class Direction:
     t_states: list[Tensor]
 
 
-class _NumPy:
-    """The operations of the loops over the steps, as PyTorch has them, by NumPy.
-
-    A step is a few operations on a few numbers, where those of PyTorch cost more to begin than to do: three to four
-    times what NumPy's do.
-    """
-
-    add = staticmethod(np.add)
-
-    @staticmethod
-    def mm(first: Any, second: Any, out: Any) -> None:
-        """Compute first @ second."""
-        if first.shape[0] * second.size <= _SMALL:
-            np.matmul(first, second, out=out)
-        else:  # beyond that NumPy takes threads of its own, however many PyTorch was told to take
-            torch.mm(torch.from_numpy(first), torch.from_numpy(second), out=torch.from_numpy(out))
-
-    @staticmethod
-    def addcmul(term: Any, first: Any, second: Any, out: Any) -> Any:
-        """Compute term + first * second; ``out`` must not be the term."""
-        np.multiply(first, second, out=out)
-        return np.add(out, term, out=out)
-
-
 _SMALL = 2**18
 _NUMPY_TYPES = (torch.float32, torch.float64)
 
 
-def _in_steps(*tensors: Tensor) -> tuple[Any, list[Any]]:
-    """Return what computes with the tensors step by step, `_NumPy` or PyTorch, and the tensors as it takes them.
+def _in_steps(of: Direction, n_gates: int, *tensors: Tensor) -> tuple[Any, Callable[..., Any], list[Any]]:
+    """Return what computes step by step, NumPy or PyTorch, its ``addcmul``, and the tensors as it takes them.
 
-    They share their memory with those that were given. NumPy knows the CPU alone, and no half precision.
+    A step is a few operations on a few numbers, where those of PyTorch cost more to begin than to do: three to four
+    times what NumPy's do. But NumPy knows the CPU alone and no half precision, and takes threads of its own for large
+    products, however many PyTorch was told to take. Both call what is used here by one name.
+
+    First come the weights of the hidden state, transposed and gate by gate, of shape (gates, H, H), the linear part
+    from the input, of shape (T, N, gates, H), and the linear part of the hidden state before the first step.
     """
-    if all(tensor.device.type == "cpu" and tensor.dtype in _NUMPY_TYPES for tensor in tensors):
-        return _NumPy, [tensor.numpy() for tensor in tensors]
-    return torch, [*tensors]
+    by_state = of.by_state.unflatten(0, (n_gates, -1)).mT.contiguous()
+    tensors = (by_state, of.t_from_input.unflatten(-1, (n_gates, -1)), of.t_states[0], *tensors)
+    is_small = len(of.states[0]) * by_state[0].numel() <= _SMALL
+    if is_small and by_state.is_cpu and all(tensor.dtype in _NUMPY_TYPES for tensor in tensors):
+        return np, _addcmul, [tensor.numpy() for tensor in tensors]
+    return torch, torch.addcmul, [*tensors]
+
+
+def _addcmul(term: Any, first: Any, second: Any, out: Any) -> Any:
+    """Compute term + first * second; ``out`` must not be the term."""
+    np.multiply(first, second, out)
+    return np.add(out, term, out)
 
 
 # From a direction to the linear part of its sequence and, for each state but the hidden one, value and linear part
-# after the last step.
+# after the last step. What the loops take apart lies together: (T, gates, N, H).
 Kind = Callable[[Direction], tuple[Tensor, list[tuple[Tensor, Tensor]]]]
 
 
@@ -98,44 +88,31 @@ def lstm(of: Direction) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
     bias = None if of.input_bias is None or of.state_bias is None else of.input_bias + of.state_bias
     gates = linear(of.before, of.by_state, bias).add_(of.from_input)
     g = gates.chunk(4, -1)[2].tanh()
-    shares = gates.sigmoid_().unflatten(-1, (4, -1))  # the third for nothing: all at once are quicker than one by one
-    i, f, _, o = shares.unbind(2)
-    gain, f = i * g, f.contiguous()  # taken apart by steps, where NumPy is twice as quick with what lies together
-    c = torch.empty_like(gain)
-    by, (c_now, *steps) = _in_steps(of.states[1], f, gain, c)
-    for f_now, gain_now, c_next in zip(*steps, strict=True):
-        c_now = by.addcmul(gain_now, f_now, c_now, out=c_next)
+    i, f, _, o = gates.sigmoid_().chunk(4, -1)  # the third for nothing: all at once are quicker than one by one
+    xp, addcmul, (by_state, t_from_input, t_h, t_c, c, h, i, f, g, o) = _in_steps(
+        of, 4, of.t_states[1].clone(), of.states[1], of.sequence, i, f.contiguous(), g, o
+    )
+    gain = i * g
+    memory = xp.concatenate([c[None], gain])  # before the first step, and after each
+    for f_now, gain_now, c_now, c_next in zip(f, gain, memory[:-1], memory[1:], strict=True):
+        addcmul(gain_now, f_now, c_now, out=c_next)
     # How much the arguments of i, f and g give on to c', that of o to h', and c' to h'. A sigmoid s has the slope
     # s - s s; tanh(c') is h' / o, and h' is zero where o is.
-    slopes = torch.addcmul(shares, shares, shares, value=-1)
-    slopes[:, :, 0] *= g
-    slopes[0, :, 1] *= of.states[1]
-    slopes[1:, :, 1] *= c[:-1]
-    slopes[:, :, 2] = torch.addcmul(i, gain, g, value=-1)
-    slopes[:, :, 3] = torch.addcmul(of.sequence, of.sequence, o, value=-1)
-    squashed = of.sequence / o.clamp(min=torch.finfo(o.dtype).tiny)
-    onward = torch.addcmul(o, of.sequence, squashed, value=-1)
-    t_from_input = of.t_from_input.unflatten(-1, (4, -1)).mul_(slopes)
+    slopes = xp.stack([gain - gain * i, (f - f * f) * memory[:-1], i - gain * g, h - h * o], 1)
+    onward = o - h * (h / o.clip(torch.finfo(of.sequence.dtype).tiny))
 
-    t_sequence, t_from_state = torch.empty_like(of.sequence), torch.empty_like(t_from_input[0])
-    by, (by_state, t_h, t_memory, t_from_state, t_gates, t_gain, *steps) = _in_steps(
-        of.by_state.mT.contiguous(),
-        of.t_states[0],
-        t_c := of.t_states[1].clone(),
-        t_from_state,
-        torch.empty_like(t_from_state),
-        torch.empty_like(t_c),
-        *(t_from_input, slopes, f, onward, t_sequence),
-    )
-    flat, (t_i, t_f, t_g, t_o) = t_from_state.reshape(len(t_h), -1), (t_gates[:, gate] for gate in range(4))
-    for t_x, slope, f_now, onward_now, t_after in zip(*steps, strict=True):
-        by.mm(t_h, by_state, out=flat)
-        by.addcmul(t_x, t_from_state, slope, out=t_gates)
-        by.add(t_i, t_f, out=t_gain)
-        by.add(t_gain, t_g, out=t_gain)
-        by.addcmul(t_gain, f_now, t_memory, out=t_memory)
-        t_h = by.addcmul(t_o, onward_now, t_memory, out=t_after)
-    return t_sequence, [(c[-1], t_c)]
+    t_from_input = xp.multiply(t_from_input.swapaxes(1, 2), slopes, out=xp.empty_like(slopes))
+    t_sequence, t_gain = xp.empty_like(h), xp.empty_like(t_c)
+    t_from_state, t_gates = xp.empty_like(slopes[0]), xp.empty_like(slopes[0])
+    matmul, add, (t_i, t_f, t_g, t_o) = xp.matmul, xp.add, t_gates
+    for t_x, slope, f_now, onward_now, t_after in zip(t_from_input, slopes, f, onward, t_sequence, strict=True):
+        matmul(t_h, by_state, out=t_from_state)
+        addcmul(t_x, t_from_state, slope, out=t_gates)
+        add(t_i, t_f, out=t_gain)
+        add(t_gain, t_g, out=t_gain)
+        addcmul(t_gain, f_now, t_c, out=t_c)
+        t_h = addcmul(t_o, onward_now, t_c, out=t_after)
+    return torch.as_tensor(t_sequence), [(torch.as_tensor(memory[-1]), torch.as_tensor(t_c))]
 
 
 def gru(of: Direction) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
@@ -145,29 +122,23 @@ def gru(of: Direction) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
     (x_r, x_z, x_n), (h_r, h_z, h_n) = from_input.chunk(3, -1), from_state.chunk(3, -1)
     r, z = (x_r + h_r).sigmoid_(), (x_z + h_z).sigmoid_()
     n = torch.addcmul(x_n, r, h_n).tanh_()
+    xp, addcmul, (by_state, t_from_input, t_h, h, r, z, n, h_n) = _in_steps(of, 3, of.before, r, z, n, h_n)
     # How much the arguments of r and h_n give on to that of n, that of z to h', and the argument of n to h'.
-    slopes = torch.stack([r * (1 - r) * h_n, z * (1 - z) * (of.before - n), r], 2)
+    slopes = xp.stack([(r - r * r) * h_n, (z - z * z) * (h - n), r], 1)
     onward = (1 - n * n) * (1 - z)
-    t_from_input = of.t_from_input.unflatten(-1, (3, -1))
-    t_from_input[:, :, :2] *= slopes[:, :, :2]
 
-    t_sequence, t_from_state = torch.empty_like(of.sequence), torch.empty_like(t_from_input[0])
-    by, (by_state, t_h, t_from_state, t_gates, t_argument, *steps) = _in_steps(
-        of.by_state.mT.contiguous(),
-        of.t_states[0],
-        t_from_state,
-        torch.empty_like(t_from_state),
-        torch.empty_like(of.t_states[0]),
-        *(t_from_input, slopes, z, onward, t_sequence),
-    )
-    flat, t_r, t_z, t_n = t_from_state.reshape(len(t_h), -1), t_gates[:, 0], t_gates[:, 1], t_gates[:, 2]
-    for t_x, slope, z_now, onward_now, t_after in zip(*steps, strict=True):
-        by.mm(t_h, by_state, out=flat)
-        by.addcmul(t_x, t_from_state, slope, out=t_gates)
-        by.add(t_r, t_n, out=t_argument)
-        by.addcmul(t_z, z_now, t_h, out=t_r)
-        t_h = by.addcmul(t_r, onward_now, t_argument, out=t_after)
-    return t_sequence, []
+    t_r, t_z, t_n = t_from_input.swapaxes(0, 2).swapaxes(1, 2)
+    t_from_input = xp.stack([t_r * slopes[:, 0], t_z * slopes[:, 1], t_n], 1)
+    t_sequence, t_argument = xp.empty_like(h), xp.empty_like(t_h)
+    t_from_state, t_gates = xp.empty_like(slopes[0]), xp.empty_like(slopes[0])
+    matmul, add, (t_r, t_z, t_n) = xp.matmul, xp.add, t_gates
+    for t_x, slope, z_now, onward_now, t_after in zip(t_from_input, slopes, z, onward, t_sequence, strict=True):
+        matmul(t_h, by_state, out=t_from_state)
+        addcmul(t_x, t_from_state, slope, out=t_gates)
+        add(t_r, t_n, out=t_argument)
+        addcmul(t_z, z_now, t_h, out=t_r)
+        t_h = addcmul(t_r, onward_now, t_argument, out=t_after)
+    return torch.as_tensor(t_sequence), []
 
 
 def rnn_tanh(of: Direction) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
@@ -181,17 +152,12 @@ def rnn_relu(of: Direction) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
 
 
 def _follow_rnn(of: Direction, slopes: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-    t_sequence = torch.empty_like(of.sequence)
-    by, (by_state, t_h, t_from_state, *steps) = _in_steps(
-        of.by_state.mT.contiguous(),
-        of.t_states[0],
-        torch.empty_like(of.t_states[0]),
-        *(of.t_from_input * slopes, slopes, t_sequence),
-    )
-    for t_x, slope, t_after in zip(*steps, strict=True):
-        by.mm(t_h, by_state, out=t_from_state)
-        t_h = by.addcmul(t_x, t_from_state, slope, out=t_after)
-    return t_sequence, []
+    xp, addcmul, (by_state, _, t_h, slopes, t_from_input) = _in_steps(of, 1, slopes, of.t_from_input * slopes)
+    t_sequence, t_from_state = xp.empty_like(slopes), xp.empty_like(t_h)
+    for t_x, slope, t_after in zip(t_from_input, slopes, t_sequence, strict=True):
+        xp.matmul(t_h, by_state[0], out=t_from_state)
+        t_h = addcmul(t_x, t_from_state, slope, out=t_after)
+    return torch.as_tensor(t_sequence), []
 
 
 KINDS: dict[Callable[..., Any], Kind] = {
@@ -238,18 +204,24 @@ class LayersBias:
         self.kept = Kept([tensor.detach() for tensor in (x, output, *states)])
         self._function, self._depends, self._weights = function, depends, weights
         self._batch_first = batch_first
-        self._found: list[Tensor] = []
+        self._found: list[list[tuple[Tensor, Tensor]]] = []
 
     def value(self, output_index: int) -> Tensor:
-        """Return the bias of one of the outputs; those of all are computed together."""
-        if not self._found:
-            self.kept.check()
-            # As PyTorch: what overflows or underflows is seen in the attributions, and neither told nor raised here.
-            with torch.no_grad(), np.errstate(all="ignore"):
-                self._found = self._compute()
-        return self._found[output_index]
+        """Return the bias of one of the outputs; what they are made of is computed together."""
+        with torch.no_grad():
+            if not self._found:
+                self.kept.check()
+                # As PyTorch: what overflows or underflows is seen in the attributions, and neither told nor raised.
+                with np.errstate(all="ignore"):
+                    self._found = self._compute()
+            biases = [value - linear_part for value, linear_part in self._found[output_index]]
+            if output_index > 0:
+                return torch.stack(biases)
+            bias = biases[0] if len(biases) == 1 else torch.cat(biases, -1)
+            return bias.transpose(0, 1) if self._batch_first else bias
 
-    def _compute(self) -> list[Tensor]:
+    def _compute(self) -> list[list[tuple[Tensor, Tensor]]]:
+        """Return value and linear part of each direction's sequence, then of each of the states after it."""
         x, output, *states = self.kept.tensors
         if self._batch_first:
             x, output = x.transpose(0, 1).contiguous(), output.transpose(0, 1).contiguous()
@@ -257,12 +229,14 @@ class LayersBias:
             tensor if depends else torch.zeros_like(tensor)
             for tensor, depends in zip((x, *states), self._depends, strict=True)
         )
-        biases_after: list[list[Tensor]] = [[] for _ in states]
+        after: list[list[tuple[Tensor, Tensor]]] = [[] for _ in states]
+        sequences: list[tuple[Tensor, Tensor]] = []
         row = 0
         for layer in self._weights:
             is_last = layer is self._weights[-1]
-            sequences: list[Tensor] = []
-            t_sequences: list[Tensor] = []
+            if sequences:
+                x, t_x = (torch.cat(parts, -1) for parts in zip(*sequences, strict=True))
+                sequences = []
             for number, weights in enumerate(layer):
                 turn = (lambda tensor: tensor.flip(0)) if number else torch.Tensor.contiguous
                 before = [state[row] for state in states]
@@ -272,15 +246,11 @@ class LayersBias:
                 t_before = [state[row] for state in t_states]
                 direction = _direction(x_now, t_x_now, before, t_before, weights, sequence)
                 t_sequence, others = KINDS[self._function](direction)
-                after = [(sequence[-1], t_sequence[-1]), *others]
-                for found, (value, linear_part) in zip(biases_after, after, strict=True):
-                    found.append(value - linear_part)
-                sequences.append(turn(sequence))
-                t_sequences.append(turn(t_sequence))
+                for found, both in zip(after, [(sequence[-1], t_sequence[-1]), *others], strict=True):
+                    found.append(both)
+                sequences.append((turn(sequence), turn(t_sequence)))
                 row += 1
-            x, t_x = torch.cat(sequences, -1), torch.cat(t_sequences, -1)
-        bias = x - t_x
-        return [bias.transpose(0, 1) if self._batch_first else bias, *map(torch.stack, biases_after)]
+        return [sequences, *after]
 
     def _run(self, x: Tensor, states: list[Tensor], weights: list[Tensor]) -> Tensor:
         """Return the sequence of one direction of a layer whose output nobody sees."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from captum_ext.attr._common.batch_norm import is_guarded
-from captum_ext.attr._common.random_draws import Function, always_draws
+from captum_ext.attr._common.forward import is_guarded
+from captum_ext.attr._common.model_state import Function, always_draws
 from captum_ext.attr.full_gradient._trace.bias_rules import (
     CONNECTED,
     LAYERS,

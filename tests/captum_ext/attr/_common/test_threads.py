@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from captum_ext import IDGI, FullGrad, GuidedIG, LayerIDGI
 from captum_ext.attr import NotDeterministicError, decompose
-from captum_ext.attr._common.random_draws import RandomDraws
+from captum_ext.attr._common.model_state import RandomDraws
 
 X = torch.rand(2, 6, generator=torch.Generator().manual_seed(3))
 

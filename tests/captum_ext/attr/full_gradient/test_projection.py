@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate as resample
 
 from captum_ext.attr.full_gradient._trace.backpropagation import backpropagate
-from captum_ext.attr.full_gradient._trace.consumer import Consumer
+from captum_ext.attr.full_gradient._trace.bias_term import Consumer
 from captum_ext.attr.full_gradient.full_grad import FullGrad
 from captum_ext.attr.full_gradient.projection import InputSpace, interpolate, restore_sums, spread_evenly
 from tests.captum_ext.randomised_models import randomise

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from captum.attr import IntegratedGradients
 from torch import Tensor, nn
 
+import captum_ext
 from captum_ext import IDGI, PathIG
 from captum_ext.attr import BlurPath, GuidedPath
 from tests.captum_ext.small_models import CLASSES, EvaluationCounter, TwoInputs, pictures, smooth_cnn
@@ -365,3 +370,21 @@ def test_properties_that_captum_asks_for():
 @pytest.mark.parametrize("size", [3, 4])
 def test_internal_batch_of_all_examples_or_more_does_not_warn(size):
     IDGI(smooth_cnn()).attribute(pictures(3), target=1, n_steps=2, internal_batch_size=size)
+
+
+def test_an_attribution_can_be_read_in_seven_files():
+    package, method, opened = Path(captum_ext.__file__).parent, IDGI(smooth_cnn()), set()
+
+    def note(frame: Any, event: str, _: object) -> None:
+        file = Path(frame.f_code.co_filename)
+        if event == "call" and package in file.parents:
+            opened.add(file.relative_to(package).as_posix())
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        method.attribute(pictures(1), target=1, n_steps=3)
+    finally:
+        sys.setprofile(before)
+    assert {"attr/path/idgi.py", "attr/path/walk.py", "attr/path/rules.py"} <= opened
+    assert len(opened) <= 7, sorted(opened)
