@@ -61,12 +61,12 @@ def measure_cost(
     keep_memory()  # as the command does
     merger = Merger(Generator.from_preset(preset), device, tile, overlap, precision)  # type: ignore[arg-type]
     for _ in range(2 if width * height <= _LARGEST_REPEATED else 1):
-        images = F.interpolate(photograph_scene().bracket.ldr, (height, width), mode="bilinear", align_corners=False)
-        images = list(images.mul_(255).round_().div_(255))
+        ldr = F.interpolate(photograph_scene().bracket.ldr, (height, width), mode="bilinear", align_corners=False)
+        images = list(ldr.mul_(255).round_().div_(255))
         before, moments = resource.getrusage(resource.RUSAGE_SELF), [time.perf_counter()]
         bracket = Bracket.from_images(images, EXPOSURES)
         moments.append(time.perf_counter())
-        del images  # the bracket holds them, and Bracket.from_files keeps none besides, either
+        del ldr, images  # the bracket holds them, and Bracket.from_files keeps none besides, either
         alignment = align(bracket)
         moments.append(time.perf_counter())
         merger(bracket, alignment)  # returns a tensor on the CPU, so the GPU has finished
