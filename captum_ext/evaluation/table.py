@@ -208,7 +208,7 @@ def missing_values(table: pd.DataFrame, metric: str) -> str | None:
     first = rows.iloc[0]
     return (
         f"None of {rows['image'].nunique()} images has a value; the first, {first['image']}, "
-        f"{'was refused' if first['status'] == 'refused' else 'failed'}: {first['reason']}."
+        f"{'was refused' if first['status'] == 'refused' else 'failed'}: {first['reason'].rstrip('.')}."
     )
 
 
