@@ -21,6 +21,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+import captum_ext
 from captum_ext import IDGI
 from captum_ext.evaluation.dataset import find_images
 from captum_ext.evaluation.outcome import curves_figure
@@ -88,6 +89,42 @@ def python(arguments: Sequence[str], **environment: str) -> subprocess.Completed
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
     command = [sys.executable, *arguments]
     return subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=300)
+
+
+# As CONTRIBUTING tells the walk of one image from the command to the report, and what lies aside from it.
+WALK = {
+    *("cli/evaluate.py", "evaluation/run.py", "evaluation/dataset.py", "classifiers/images.py", "methods/run.py"),
+    *("evaluation/measures.py", "evaluation/store.py", "evaluation/table.py", "evaluation/outcome.py"),
+    "evaluation/report.py",
+}
+ASIDE = {
+    *("cli/__init__.py", "cli/_console.py", "evaluation/settings.py", "evaluation/ranks.py"),
+    *("classifiers/models.py", "methods/names.py", "methods/captum_methods.py", "methods/spatial_layers.py"),
+}
+
+
+def test_an_evaluation_can_be_read_in_ten_files(evaluate: Evaluate):
+    package, opened = Path(captum_ext.__file__).parent, set()
+
+    def note(frame: Any, event: str, _: object) -> None:
+        file = Path(frame.f_code.co_filename)
+        if event == "call" and package in file.parents and frame.f_code.co_name != "<module>":
+            opened.add(file.relative_to(package).as_posix())
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        finished = evaluate("--limit", "1")
+    finally:
+        sys.setprofile(before)
+    assert finished.exit_code == 0
+    assert len(WALK) == 10
+    assert opened >= WALK
+    # What explains, measures and draws is below it: attr, metrics and plot.
+    above = {name for name in opened if name.startswith(("cli/", "classifiers/", "methods/", "evaluation/"))}
+    assert above <= WALK | ASIDE
+    told = (ROOT / "CONTRIBUTING.md").read_text()
+    assert all(f"{Path(name).name}`" in told for name in WALK)
 
 
 def test_each_value_is_that_of_the_metric_called_by_hand(data: Path, evaluate: Evaluate):
