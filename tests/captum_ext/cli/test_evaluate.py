@@ -21,13 +21,13 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-import captum_ext
 from captum_ext import IDGI
 from captum_ext.evaluation.dataset import find_images
 from captum_ext.evaluation.outcome import curves_figure
 from captum_ext.metrics import deletion, information_curves, insertion
 from captum_ext.plot.curves import means_figure
 from tests.captum_ext.conftest import Command
+from tests.captum_ext.opened_files import opened_files
 from tests.captum_ext.tiny_classifier import CLASSES, MEAN, SIDE, STD, Counted, tiny, to_tensor
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -104,19 +104,8 @@ ASIDE = {
 
 
 def test_an_evaluation_can_be_read_in_ten_files(evaluate: Evaluate):
-    package, opened = Path(captum_ext.__file__).parent, set()
-
-    def note(frame: Any, event: str, _: object) -> None:
-        file = Path(frame.f_code.co_filename)
-        if event == "call" and package in file.parents and frame.f_code.co_name != "<module>":
-            opened.add(file.relative_to(package).as_posix())
-
-    before = sys.getprofile()
-    sys.setprofile(note)
-    try:
+    with opened_files() as opened:
         finished = evaluate("--limit", "1")
-    finally:
-        sys.setprofile(before)
     assert finished.exit_code == 0
     assert len(WALK) == 10
     assert opened >= WALK
