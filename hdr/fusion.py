@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -46,6 +47,7 @@ _RESPONSE_ERROR = 1.0  # levels of the file, standard deviation: its toe, black 
 BINS = 14
 """Steps of brightness in the mu-law domain for which :func:`unexplained_variance` is found."""
 
+_PIXELS_AT_ONCE = 1 << 15
 _FEWEST_IN_BIN = 50
 _SAMPLED_PIXELS = 20_000
 _QUANTILE = 0.1  # of the squared differences: what moved, up to nine tenths of a brightness, has no say
@@ -115,6 +117,20 @@ def observe(
     >>> observe(torch.rand(2, 3, 8, 8), torch.tensor([1.0, 4.0]), Calibration(Response.srgb())).shape
     torch.Size([2, 8, 8, 8])
     """
+    camera = (exposures, calibration, unexplained, still)
+    if ldr.device.type != "cpu" or torch.compiler.is_compiling():
+        return _observed(ldr, *camera)
+    # Row by row, what lies between is still in the processor's cache, and takes no memory that counts.
+    observed = ldr.new_empty(len(ldr), OBSERVATION_CHANNELS, *ldr.shape[-2:])
+    rows = max(_PIXELS_AT_ONCE // (len(ldr) * ldr.shape[-1]), 1)
+    for part, out in zip(ldr.split(rows, dim=2), observed.split(rows, dim=2), strict=True):
+        out.copy_(_observed(part, *camera))
+    return observed
+
+
+def _observed(
+    ldr: Tensor, exposures: Tensor, calibration: Calibration, unexplained: Tensor | None, still: Sequence[bool]
+) -> Tensor:
     t = exposures.to(ldr).view(-1, 1, 1, 1)
     light = calibration.response.to_linear(ldr)
     rounding = calibration.response.slope(ldr) / calibration.levels
@@ -163,10 +179,7 @@ def bring_to_reference(
     if corner is not None:
         offset = corner.flip(1).to(positions.device, positions.dtype, non_blocking=True)
         positions = positions + offset.view(batch, 1, 2, 1, 1)
-    positions = positions.flatten(0, 1)
-    # Interpolated in the mu-law domain: linear radiance would ring and spread around lamps.
-    read = sample(observations.flatten(0, 1), positions).unflatten(0, (batch, count))
-    seen = inside(positions, rows, columns).to(read.dtype).view(batch, count, 1, height, width)
+    seen = inside(positions, rows, columns).to(observations.dtype)
     # The reference is not interpolated: its pixels stay as sharp as they are.
     still = torch.stack(
         [
@@ -174,8 +187,11 @@ def bring_to_reference(
             for image, (top, left) in zip(observations[:, reference], corners, strict=True)
         ]
     )
-    read = torch.cat([read[:, :reference], still.unsqueeze(1), read[:, reference + 1 :]], dim=1)
-    return _parted(read, seen)
+    # Interpolated in the mu-law domain: linear radiance would ring and spread around lamps.
+    read = [
+        still if index == reference else sample(observations[:, index], positions[:, index]) for index in range(count)
+    ]
+    return _parted(torch.stack(read, dim=1), seen.unsqueeze(2))
 
 
 def prior(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
@@ -205,29 +221,22 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
         Shape (B, N, 3, H, W), at most 0 and at least -8.
     """
     t = exposures.to(aligned.tone_mapped).view(*exposures.shape, 1, 1, 1)
-    index = torch.arange(exposures.shape[1], device=t.device).view(1, -1, 1, 1, 1)
     variance = aligned.deviation.square()
     variance = _blur((variance + variance[:, reference : reference + 1]).flatten(0, 1), 2.0).view_as(variance)
-    excess = (_squared_difference(aligned, t, reference) - variance).clamp_min(0)
+    excess = (_squared_difference(aligned, t, reference) - variance).clamp_min(0)  # 0 for the reference itself
     consistent = torch.exp(-0.5 * excess / (variance + DEVIATION_FLOOR**2))
-    # Interpolation leaves 1 - 6e-8 of what is clipped: where little else is known, that rounding would decide.
-    unsaturated = (1 - aligned.saturation - _ALL_BUT_CLIPPED).clamp_min(0)
-    # What the reference saw of the light clips a longer exposure by so much, whatever JPEG has made of its white.
-    light = inverse_mu_law(aligned.tone_mapped[:, reference]).unsqueeze(1)
-    perhaps, surely = _SURELY_CLIPPED
-    unclipped = ((surely - light * t) / (surely - perhaps)).clamp(0, 1)
-    alike = aligned.saturation.amin(2, keepdim=True) == aligned.saturation.amax(2, keepdim=True)
-    unclipped = torch.where(alike, unclipped.amin(2, keepdim=True), unclipped)
-    unsaturated = torch.where(index > reference, torch.minimum(unsaturated, unclipped), unsaturated)
+    unsaturated = _unsaturated_share(aligned, t, reference)
     precision = _precision(aligned, reference) * t[:, reference : reference + 1]  # so that shot noise alone makes it t
-    consistent = torch.where(index == reference, torch.ones_like(consistent), consistent)
-    weights = unsaturated * precision * consistent * aligned.seen
-    lost = aligned.saturation[:, reference : reference + 1]
-    bright_enough = torch.exp(-0.5 * excess / (variance + LOST_CONSISTENCY**2))
+    weights = unsaturated * (precision * consistent * aligned.seen)
+    # The shorter exposures by what they add where the reference is lost.
+    shorter, lost = slice(reference), aligned.saturation[:, reference : reference + 1]
+    bright_enough = torch.exp(-0.5 * excess[:, shorter] / (variance[:, shorter] + LOST_CONSISTENCY**2))
     # The shortest is believed where it is clipped itself: its white is the brightest that is known.
-    usable = torch.cat([torch.ones_like(unsaturated[:, :1]), unsaturated[:, 1:]], dim=1)
-    trust = _UNSEEN_TRUST + (1 - _UNSEEN_TRUST) * aligned.seen
-    weights = weights + torch.where(index < reference, _LOST_TRUST * lost * bright_enough * usable * trust * t, 0.0)
+    usable = torch.cat([torch.ones_like(unsaturated[:, :1]), unsaturated[:, 1:]], dim=1)[:, shorter]
+    trust = _UNSEEN_TRUST + (1 - _UNSEEN_TRUST) * aligned.seen[:, shorter]
+    added = lost * usable * (_LOST_TRUST * bright_enough * trust * t[:, shorter])
+    weights = torch.cat([weights[:, shorter] + added, weights[:, reference:]], dim=1)
+    index = torch.arange(exposures.shape[1], device=t.device).view(1, -1, 1, 1, 1)
     log = torch.log(weights + torch.where(index == reference, _REFERENCE_TRUST, 1e-12))
     return (log - log.amax(dim=1, keepdim=True)).clamp_min(-_WIDEST)
 
@@ -296,11 +305,14 @@ def _unexplained(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
     found = torch.zeros(count, BINS, dtype=squared.dtype, device=squared.device)
     for index in (index for index in range(count) if index != reference):
         usable = known[index] & known[reference]
-        for step in range(BINS):
-            here = usable & (brightness == step)
-            if int(here.sum()) >= _FEWEST_IN_BIN:
-                measured = torch.quantile(squared[index][here], _QUANTILE) / _OF_NOISE
-                found[index, step] = measured - expected[index][here].median()
+        # Sorted by brightness once, instead of searched for each step of it.
+        steps, order = brightness[usable].sort(stable=True)
+        ends = torch.bincount(steps, minlength=BINS).cumsum(0).tolist()
+        measured, noise = squared[index][usable][order], expected[index][usable][order]
+        for step, (begin, end) in enumerate(pairwise([0, *ends])):
+            if end - begin >= _FEWEST_IN_BIN:
+                quantile = torch.quantile(measured[begin:end], _QUANTILE) / _OF_NOISE
+                found[index, step] = quantile - noise[begin:end].median()
     return found.clamp(0, _LARGEST_UNEXPLAINED)
 
 
@@ -395,7 +407,22 @@ def _parted(observations: Tensor, seen: Tensor) -> Aligned:
 
 def _unsaturated(aligned: Aligned) -> Tensor:
     """Where exposures show all three channels, (B, N, H, W)."""
-    return ((aligned.saturation <= 0).all(dim=2, keepdim=True) & (aligned.seen > 0))[:, :, 0]
+    return (aligned.saturation.amax(dim=2) <= 0) & (aligned.seen[:, :, 0] > 0)
+
+
+def _unsaturated_share(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
+    """How far each channel of each exposure is from clipping, from 1 to 0: (B, N, 3, H, W)."""
+    # Interpolation leaves 1 - 6e-8 of what is clipped: where little else is known, that rounding would decide.
+    unsaturated = (1 - _ALL_BUT_CLIPPED - aligned.saturation).clamp_min(0)
+    # What the reference saw of the light clips a longer exposure by so much, whatever JPEG has made of its white.
+    longer = slice(reference + 1, None)
+    light = inverse_mu_law(aligned.tone_mapped[:, reference]).unsqueeze(1)
+    perhaps, surely = _SURELY_CLIPPED
+    unclipped = ((surely - light * t[:, longer]) / (surely - perhaps)).clamp(0, 1)
+    saturation = aligned.saturation[:, longer]
+    alike = saturation.amin(2, keepdim=True) == saturation.amax(2, keepdim=True)
+    unclipped = torch.where(alike, unclipped.amin(2, keepdim=True), unclipped)
+    return torch.cat([unsaturated[:, : reference + 1], torch.minimum(unsaturated[:, longer], unclipped)], dim=1)
 
 
 def clipping_value(exposures: Tensor, reference: int) -> Tensor:
@@ -431,8 +458,10 @@ def _at_brightness(unexplained: Tensor, tone_mapped: Tensor) -> Tensor:
     place = (tone_mapped.mean(dim=1, keepdim=True) * BINS - 0.5).clamp(0, BINS - 1)
     below = place.long().clamp_max(BINS - 2)
     table = unexplained.to(tone_mapped)
-    exposure = torch.arange(len(table), device=table.device).view(-1, 1, 1, 1)
-    return torch.lerp(table[exposure, below], table[exposure, below + 1], place - below)
+    first = BINS * torch.arange(len(table), device=table.device).view(-1, 1, 1, 1)
+    entry = (first + below).flatten()
+    low, high = (table.flatten().index_select(0, entry + step).view_as(place) for step in (0, 1))
+    return torch.lerp(low, high, place - below)
 
 
 def _blur(maps: Tensor, sigma: float) -> Tensor:
@@ -440,7 +469,8 @@ def _blur(maps: Tensor, sigma: float) -> Tensor:
     border = "reflect" if min(maps.shape[-2:]) > size // 2 else "replicate"
     with torch.autocast(maps.device.type, enabled=False):  # half precision is for the network, not for the physics
         if maps.device.type == "cpu":
-            return gaussian_blur2d(maps, (size, size), (sigma, sigma), border_type=border)
+            # Contiguous: of a view it takes five times as long.
+            return gaussian_blur2d(maps.contiguous(), (size, size), (sigma, sigma), border_type=border)
         # The same, with a kernel that is made once: a GPU waits for the many small operations that make one.
         kernel = _gaussian(size, sigma, maps.device, maps.dtype)
         return filter2d_separable(maps, kernel, kernel, border)

@@ -179,9 +179,11 @@ class Merger:
         height, width = bracket.size
         displacement = alignment.window(*region)
         # All that the displacement and the network's correction of it may point to.
-        margin = math.ceil(float(displacement.abs().max()) + self.generator.largest_correction) + 2
-        above, before = max(top - margin, 0), max(left - margin, 0)
-        ldr = bracket.ldr[..., above : min(bottom + margin, height), before : min(right + margin, width)]
+        reach = self.generator.largest_correction + 2
+        to_left, to_top = (min(math.floor(low - reach), 0) for low in displacement.amin(dim=(0, 2, 3)).tolist())
+        to_right, to_bottom = (max(math.ceil(high + reach), 0) for high in displacement.amax(dim=(0, 2, 3)).tolist())
+        above, before = max(top + to_top, 0), max(left + to_left, 0)
+        ldr = bracket.ldr[..., above : min(bottom + to_bottom, height), before : min(right + to_right, width)]
         exposures = bracket.exposures.to(self.device, torch.float32)
         observations = observe(
             ldr.to(self.device, torch.float32), exposures, bracket.calibration, unexplained, alignment.still

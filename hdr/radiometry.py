@@ -212,7 +212,9 @@ def mu_law_slope(radiance: Tensor, mu: float = MU) -> Tensor:
 
 def _odd_sign(value: Tensor) -> Tensor:
     # Not torch.sign, nor abs: both have derivative 0 at 0, where the curve is steepest and black pixels lie.
-    return torch.where(value < 0, -torch.ones_like(value), torch.ones_like(value))
+    # Filled where it is used, see sample.
+    one = torch.ones((), dtype=value.dtype, device=value.device)
+    return torch.where(value < 0, -one, one)
 
 
 def _check_response(exposure: Exposure, gamma: float) -> None:

@@ -5,6 +5,7 @@ One monotone curve serves all three channels: three of them, one per channel, wo
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import math
@@ -235,16 +236,14 @@ class Response:
         Tensor
             Same shape, dtype and device, in [0, 1]. Not differentiable.
         """
-        return _interpolated(ldr, torch.tensor(self.light, dtype=torch.float64))
+        return _interpolated(ldr, self._table)
 
     def slope(self, ldr: Tensor) -> Tensor:
         """Change of light per change of the LDR value, d linear / d ldr; arguments and result as for ``to_linear``.
 
         A file with n levels rounds light to slope / n: uniform noise of variance (slope / n)^2 / 12.
         """
-        light = torch.tensor(self.light, dtype=torch.float64)
-        (slope,) = torch.gradient(light, spacing=1.0 / (len(light) - 1))
-        return _interpolated(ldr, slope)
+        return _interpolated(ldr, self._slopes)
 
     def to_ldr(self, linear: Tensor) -> Tensor:
         """LDR values of linear light, the inverse of :meth:`to_linear`.
@@ -268,6 +267,19 @@ class Response:
         share = (nodes - light[above - 1]) / (light[above] - light[above - 1])
         return _interpolated(linear, (above - 1 + share.clamp(0, 1)) * step, torch.sqrt)
 
+    # Made once: one merge looks values up some sixty times.
+
+    @functools.cached_property
+    def _table(self) -> Tensor:
+        with torch.inference_mode(False):
+            return torch.tensor(self.light, dtype=torch.float64)
+
+    @functools.cached_property
+    def _slopes(self) -> Tensor:
+        with torch.inference_mode(False):
+            (slopes,) = torch.gradient(self._table, spacing=1.0 / (len(self.light) - 1))
+            return slopes
+
     @classmethod
     def _from_formula(cls, formula: Callable[[Tensor], Tensor], name: str) -> Response:
         light = formula(torch.linspace(0, 1, _FORMULA_ENTRIES, dtype=torch.float64))
@@ -279,16 +291,19 @@ def _interpolated(values: Tensor, table: Tensor, abscissa: Callable[[Tensor], Te
     if not values.is_floating_point():
         raise ValueError(f"expected floating point values in [0, 1], got {values.dtype}; divide by the largest level")
     dtype = values.dtype if values.dtype in (torch.float32, torch.float64) else torch.float32
-    table = table.to(values.device, dtype)
     last = len(table) - 1
+    low = table.to(values.device, dtype)
+    high = torch.cat([low[1:], low[-1:]])  # of each entry the next one; above the last there is nothing
     result = torch.empty(values.shape, dtype=values.dtype, device=values.device)
     flat, out = values.detach().reshape(-1), result.view(-1)
     for start in range(0, flat.numel(), _VALUES_AT_ONCE):
         part = flat[start : start + _VALUES_AT_ONCE].to(dtype).clamp(0.0, 1.0)
-        position = (part if abscissa is None else abscissa(part)) * last
-        below = position.nan_to_num(0.0).to(torch.int32).clamp_max_(last - 1)
-        low, high = table[below], table[below + 1]
-        out[start : start + _VALUES_AT_ONCE] = torch.lerp(low, high, position - below)
+        position = (part if abscissa is None else abscissa(part)).mul_(last)
+        below = position.nan_to_num(0.0).to(torch.int32)
+        # Not low[below], which takes six times as long.
+        out[start : start + _VALUES_AT_ONCE] = torch.lerp(
+            low.index_select(0, below), high.index_select(0, below), position.frac()
+        )
     return result
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hdr.geometry import pixel_grid, sample, warp
-from hdr.nn.blocks import ConvBlock, SharedConvBlock, upsample, zero_initialise
+from hdr.nn.blocks import ConvBlock, SharedConvBlock, in_format_of, upsample, zero_initialise
 
 CORRECTION_BOUND = 1.0
 """Pixels by which one scale may correct the displacement that came from the coarser one."""
@@ -72,7 +72,7 @@ class DeformableConv(nn.Module):
         positions = centres + self.kernel_positions[:, :, None, None].to(offsets.dtype) + offsets
         read = sample(features, positions.reshape(batch, 2, self.taps * height, width), padding_mode="zeros")
         mixed: Tensor = self.mix(read.reshape(batch, channels, self.taps, height, width).flatten(1, 2))
-        return mixed
+        return in_format_of(features, mixed)
 
 
 class DeformableAlignment(nn.Module):
@@ -112,7 +112,7 @@ class DeformableAlignment(nn.Module):
         tuple of Tensor
             The aligned features (K B, C, H, W) and the corrected displacement (K B, 2, H, W).
         """
-        warped = warp(others, displacement)
+        warped = in_format_of(others, warp(others, displacement))
         hidden = self.trunk(self.comparison(reference, torch.cat([warped, displacement.to(warped.dtype)], dim=1)))
         displacement = displacement + CORRECTION_BOUND * torch.tanh(self.correction(hidden))
         taps = TAP_BOUND * torch.tanh(self.tap_offsets(hidden)).unflatten(1, (2, self.convolution.taps))

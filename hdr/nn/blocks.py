@@ -69,6 +69,12 @@ def for_each(shared: Tensor, count: int) -> Tensor:
     return torch.cat([shared] * count) if count > 1 else shared
 
 
+def in_format_of(like: Tensor, features: Tensor) -> Tensor:
+    """Features (B, C, H, W) in the memory format of others: joined to what has another, they are copied bit by bit."""
+    last = like.is_contiguous(memory_format=torch.channels_last) and not like.is_contiguous()
+    return features.contiguous(memory_format=torch.channels_last) if last else features
+
+
 class ResidualBlock(nn.Module):
     """Two 3 x 3 convolutions around which the input is carried over; reaches 2 pixels."""
 

@@ -45,14 +45,14 @@ def test_tiles_of_bundled_weights_do_not_show(preset: str) -> None:
 
 def test_bundled_weights_merge_a_fixed_bracket_as_when_they_were_bundled() -> None:
     # Means of the mu-law domain, read off once: other weights, another prior or another network moves them. At the last
-    # place physics alone gives (0.8677, 0.8803, 0.8926).
+    # place physics alone gives (0.8679, 0.8805, 0.8929).
     bracket = dynamic_scene(96, 128, seed=3).bracket
     merged = mu_law(Merger("small", device="cpu")(bracket, "off"))
     expected = [
-        (merged, (0.6404, 0.6228, 0.5976)),
-        (merged[:, 20:24, 60:64], (0.9176, 0.9453, 0.9721)),
-        (merged[:, 70:74, 30:34], (0.5951, 0.5821, 0.5707)),
-        (merged[:, 20:24, 24:28], (0.9059, 0.9313, 0.9576)),
+        (merged, (0.6404, 0.6228, 0.5975)),
+        (merged[:, 20:24, 60:64], (0.9174, 0.9452, 0.9719)),
+        (merged[:, 70:74, 30:34], (0.5944, 0.5812, 0.5701)),
+        (merged[:, 20:24, 24:28], (0.9081, 0.9346, 0.9616)),
     ]
     for part, means in expected:
         torch.testing.assert_close(part.mean(dim=(1, 2)), torch.tensor(means), rtol=0, atol=2e-3)

@@ -425,3 +425,14 @@ def test_motion_that_the_displacement_undoes_does_not_count() -> None:
 def test_where_nothing_is_well_exposed_everything_may_move() -> None:
     ldr = torch.ones(3, 3, 160, 160)
     assert moving_share(ldr, T, Calibration(Response.gamma(2.2)), STILL, 2, 1) == 1.0
+
+
+def test_every_row_of_a_large_picture_is_observed_as_if_it_were_alone():
+    """They are observed some rows at a time; none is lost, and none depends on the others."""
+    calibration = Calibration(Response.srgb(), disagreement=(0.1, 0.1))
+    ldr = torch.rand(3, 3, 65, 500, generator=torch.Generator().manual_seed(0))
+    unexplained = torch.rand(3, BINS, generator=torch.Generator().manual_seed(1)) * 1e-3
+    whole = observe(ldr, T, calibration, unexplained, (True, False, False))
+    for row in (0, 20, 21, 22, 42, 43, 64):
+        alone = observe(ldr[:, :, row : row + 1], T, calibration, unexplained, (True, False, False))
+        torch.testing.assert_close(whole[:, :, row : row + 1], alone)

@@ -372,12 +372,28 @@ def test_physical_merge_is_that_of_an_untrained_generator():
 
 
 @pytest.mark.parametrize("shift", [-60.0, 60.0])
-def test_squares_hold_all_that_a_long_displacement_points_to(shift):
+@pytest.mark.parametrize("axis", [0, 1])
+def test_squares_hold_all_that_a_long_displacement_points_to(axis, shift):
     """A square reads far outside of itself: as far as the displacement is long."""
-    scene = bracket(48, 420)
-    displacement = torch.zeros(3, 2, 48, 420)
-    displacement[2, 0] = shift
+    scene = bracket(*((48, 420), (420, 48))[axis])
+    displacement = torch.zeros(3, 2, *scene.size)
+    displacement[2, axis] = shift
     alignment = Alignment(displacement, scene.size)
     physics = load_generator("none")
     tiled = mu_law(Merger(physics, "cpu", tile=64, overlap=64)(scene, alignment))
     torch.testing.assert_close(tiled, untiled(physics, scene, alignment).clamp_min(0), atol=1e-3, rtol=0)
+
+
+def test_squares_hold_nothing_on_the_side_that_no_displacement_points_to():
+    """A camera that moved to one side does not make tiles larger on the other, nor above and below."""
+    held = []
+    generator = Generator(4, scales=1)
+    generator.register_forward_pre_hook(lambda _, inputs: held.append(inputs[0].shape[-2:]))
+    scene = bracket(200, 400)
+    displacement = torch.zeros(3, 2, 200, 400)
+    displacement[2, 0] = 100.0
+    merger = Merger(generator, device="cpu", tile=64, overlap=32)
+    merger(scene, Alignment(displacement, scene.size))
+    square, margin = merger.tile + merger.overlap, generator.largest_correction + 3
+    assert max(height for height, _ in held) <= square + 2 * margin
+    assert square + 100 <= max(width for _, width in held) <= square + 100 + 2 * margin
