@@ -1,6 +1,6 @@
 """What merging looks like without a network: the methods that every result is compared with.
 
-All return radiance of shape (3, H, W), on the scale on which the short exposure saturates at 1.
+All return radiance of shape (3, H, W), linear Rec. 709, on the scale on which the short exposure saturates at 1.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _DARKEST_LEVEL = 0.1 / 255  # light of level 0, whose logarithm OpenCV takes
 
 def reference_only(bracket: Bracket) -> Tensor:
     """Radiance of the reference alone: no ghosts, no highlights above its saturation, noisy shadows."""
-    return bracket.radiance(bracket.reference_index)
+    return bracket.in_rec709(bracket.radiance(bracket.reference_index))
 
 
 def weighted_merge(bracket: Bracket) -> Tensor:
@@ -51,7 +51,7 @@ def weighted_merge(bracket: Bracket) -> Tensor:
         weight = _trapezoid(bracket, index) * bracket.exposures[index]
         total += weight * bracket.radiance(index)
         weights += weight
-    return total / weights
+    return bracket.in_rec709(total / weights)
 
 
 def opencv_merge(bracket: Bracket) -> Tensor:
@@ -65,7 +65,7 @@ def opencv_merge(bracket: Bracket) -> Tensor:
     response = light.astype(np.float32).reshape(256, 1, 1).repeat(3, axis=2)
     times = bracket.exposures.cpu().numpy().astype(np.float32)
     merged = cv2.createMergeDebevec().process(aligned, times, response)
-    return torch.from_numpy(merged).permute(2, 0, 1).to(bracket.ldr).contiguous()
+    return bracket.in_rec709(torch.from_numpy(merged).permute(2, 0, 1).to(bracket.ldr).contiguous())
 
 
 def uncalibrated_merge(bracket: Bracket) -> Tensor:

@@ -322,7 +322,10 @@ class Bracket:
         return converted
 
     def radiance(self, index: int) -> Tensor:
-        """Radiance of one of the exposures, 0 the shortest; shape (3, H, W), the short exposure saturates at 1."""
+        """Radiance of one of the exposures, 0 the shortest, in the colours of ``ldr``; shape (3, H, W).
+
+        The short exposure saturates at 1.
+        """
         return self.calibration.response.to_linear(self.ldr[index]) / float(self.exposures[index])
 
 

@@ -322,29 +322,8 @@ def write_jxl(
 ) -> None:
     """Write a JPEG XL of 10 or 12 bits with PQ or HLG, whole or not at all.
 
-    Parameters
-    ----------
-    path
-        Ends in .jxl.
-    radiance
-        Shape (3, H, W), linear Rec. 709, finite, >= 0.
-    settings
-        All are used.
-    exif
-        EXIF data to carry, see :func:`hdr.exif.carried_exif`.
-    overwrite
-        Whether an existing file may be replaced.
-
-    Raises
-    ------
-    FileExistsError
-        If the file exists and ``overwrite`` is False.
-    ModuleNotFoundError
-        If imagecodecs is not installed.
-    OSError
-        If the operating system does not let it be written.
-    ValueError
-        If the suffix is another, the radiance is not as above, or imagecodecs is older than 2026.5.10.
+    Arguments and errors are those of :func:`write_avif`, for a name that ends in .jxl. An imagecodecs older than
+    2026.5.10 is a ValueError, too: it cannot state the colours.
     """
     settings = settings or DisplaySettings()
     path = Path(path)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from hdr.bracket import Bracket
 from hdr.data.camera import Camera
+from hdr.data.draws import smooth_field
 from hdr.data.motion import Layer, compose
-from hdr.data.random import smooth_field
 from hdr.data.scenery import Scenery
 from hdr.data.shapes import bird, figure
 from hdr.geometry import pixel_grid, sample

@@ -181,9 +181,10 @@ def sensor_to_rec709(path: str | os.PathLike[str], white_balance: WhiteBalance =
         if raw.num_colors != 3:
             return None
         in_file, by_table = raw.color_matrix[:, :3], _inverse_of(raw.rgb_xyz_matrix[:3])
+        both: tuple[Colours, Colours] = ("sensor", "rec709")
         sensor, rec709 = (
             _developed(raw, balance, True, colours)[::_STEP_COMPARED, ::_STEP_COMPARED].reshape(-1, 3) / LEVELS
-            for colours in get_args(Colours)[::-1]
+            for colours in both
         )
     unclipped = ((sensor < 1) & (rec709 > 0) & (rec709 < 1)).all(axis=1)
     for matrix in (in_file, by_table):

@@ -99,7 +99,9 @@ def _files(folder: Path, without: frozenset[Path]) -> Iterator[Path]:
                 yield Path(entry.path)
 
 
-def labelled_images(data: Path, paths: Sequence[Path], class_from: ClassFrom, labels: Path | None = None) -> Images:
+def labelled_images(
+    data: Path, paths: Sequence[Path], class_from: ClassFrom, labels: Path | None = None
+) -> list[LabelledImage]:
     """Return the images of a folder with their labels.
 
     Parameters
@@ -146,7 +148,7 @@ def _read(path: Path) -> Image.Image:
         raise DatasetError(str(error).removeprefix(f"{path}: ")) from error
 
 
-def given_images(images: Sequence[Any] | Tensor | Dataset[Any]) -> Images:
+def given_images(images: Sequence[Any] | Tensor | Dataset[Any]) -> list[LabelledImage]:
     """Return images that are in memory, in a data set of PyTorch's kind, or in files, with their labels.
 
     Parameters
@@ -213,7 +215,6 @@ class _NoLabel(str):
 
 
 Label = str | _NoLabel | None
-Images = list[LabelledImage]
 
 
 def _folder_label(name: str) -> Label:

@@ -300,7 +300,7 @@ def _information(
         hidden=settings.hidden.value,
         channel_reduction=_channel_reduction(settings),
     )
-    return found | {name: _single(curves[measure].curve(INFORMATION_CURVES[name])) for name, measure in by.items()}
+    return found | {name: _single(curves[of].curve(INFORMATION_CURVES[name])) for name, of in by.items()}
 
 
 _NO_MS_SSIM = f"MS-SSIM needs images of {SMALLEST_SIDE_MS_SSIM} pixels or more on each side"

@@ -18,7 +18,7 @@ from captum_ext.evaluation.measures import INFORMATION_CURVES
 from captum_ext.evaluation.report import REPORT, Findings, write_report
 from captum_ext.evaluation.settings import EvaluationSettings
 from captum_ext.evaluation.store import ResultStore
-from captum_ext.evaluation.table import Curves, CurvesFile, curves_of, table, write_csv
+from captum_ext.evaluation.table import Curves, CurvesFile, curves_of, table_of, write_csv
 from captum_ext.plot import information_curves_figure, score_curves_figure
 from captum_ext.plot.curves import means_figure
 
@@ -63,7 +63,7 @@ class GrowingTable:
         begin = time.monotonic()
         if begin >= self._next:
             self._store.refresh()
-            found = table(self._store, self._images, self._settings.methods, self._settings.metrics)
+            found = table_of(self._store, self._images, self._settings.methods, self._settings.metrics)
             write_csv(self._store.directory / RESULTS, found)
             end = time.monotonic()
             # At most a twentieth of the time goes into tables, however many rows there are.

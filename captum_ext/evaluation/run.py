@@ -52,7 +52,7 @@ from captum_ext.evaluation.settings import (
     with_options,
 )
 from captum_ext.evaluation.store import Record, Request, ResultStore, jpeg, png
-from captum_ext.evaluation.table import summarize, table
+from captum_ext.evaluation.table import summarize, table_of
 from captum_ext.methods import GivenMethods, Method, check_layers, chosen_methods, run_method
 from captum_ext.plot import scaled_map
 
@@ -163,7 +163,7 @@ def evaluate(
                     raise DatasetError(
                         "the model recognises none of the images: correct_only leaves nothing to measure."
                     )
-                found = table(store, names, settings.methods, settings.metrics)
+                found = table_of(store, names, settings.methods, settings.metrics)
                 if folder is not None and rank.is_first and not store.is_concluded(names):
                     summary = summarize(found, measured, settings.seed)
                     findings = Findings(settings, data, made_with, chosen, measured, found, summary)

@@ -67,7 +67,7 @@ _CATEGORIES = ("image", "class_name", "method", "metric", "status", "reason")
 """Columns in which a few texts come again and again, each of which is kept once."""
 
 
-def rows(store: ResultStore, images: Iterable[str], methods: Sequence[str], metrics: Sequence[str]) -> Iterator[Row]:
+def rows_of(store: ResultStore, images: Iterable[str], methods: Sequence[str], metrics: Sequence[str]) -> Iterator[Row]:
     """Yield what is stored, in the order that is given; of images and methods that did not run there is no row."""
     for image in images:
         seen = store.record(image)
@@ -91,9 +91,9 @@ def _found(record: Record, metric: str) -> tuple[float | None, float | None, str
     return record["metrics"][metric]["value"], record["seconds"], "ok", None
 
 
-def table(store: ResultStore, images: Sequence[str], methods: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+def table_of(store: ResultStore, images: Sequence[str], methods: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
     """Return the rows as a frame, with the columns of `Row`."""
-    remaining = rows(store, images, methods, metrics)
+    remaining = rows_of(store, images, methods, metrics)
     # Rows are large in Python and small in a frame, so only some of them are there at a time.
     parts = []
     while part := list(islice(remaining, _ROWS_AT_ONCE)):
@@ -208,7 +208,7 @@ def missing_values(table: pd.DataFrame, metric: str) -> str | None:
     first = rows.iloc[0]
     return (
         f"None of {rows['image'].nunique()} images has a value; the first, {first['image']}, "
-        f"{'was refused' if first['status'] == 'refused' else 'failed'}: {first['reason']}."
+        f"{'was refused' if first['status'] == 'refused' else 'failed'}: {first['reason'].rstrip('.')}."
     )
 
 

@@ -12,7 +12,6 @@ from captum_ext.attr._common.blur import BLUR_SIGMA, blur_within_borders
 
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
-Importance = npt.NDArray[np.float64]
 
 
 def random_mask(height: int, width: int, fraction: float, seed: int) -> Mask:
@@ -30,7 +29,9 @@ def random_mask(height: int, width: int, fraction: float, seed: int) -> Mask:
     return mask
 
 
-def revealed_at_thresholds(importance: Importance, revealed: Mask, thresholds: Sequence[float]) -> list[Mask]:
+def revealed_at_thresholds(
+    importance: npt.NDArray[np.float64], revealed: Mask, thresholds: Sequence[float]
+) -> list[Mask]:
     """Return the first mask, and one for each threshold t that reveals the share t of the most important pixels too.
 
     Pixels as important as the last of a share are revealed with it.

@@ -63,7 +63,7 @@ class Ranks:
 
         ``torchrun`` ends all ranks as soon as one ends with another code than 0, so no failure may leave early.
         """
-        if self.count == 1 or "MASTER_ADDR" not in os.environ:
+        if self.count == 1 or not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
             return [own]
         import torch.distributed as dist
 

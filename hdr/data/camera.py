@@ -13,7 +13,7 @@ import cv2
 import torch
 from torch import Tensor
 
-from hdr.data.random import integer, log_uniform, normal, uniform
+from hdr.data.draws import integer, log_uniform, normal, uniform
 from hdr.response import Response
 
 _CURVE_ENTRIES = 1021

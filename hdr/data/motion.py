@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hdr.data.random import integer, log_uniform, normal, smooth_field, uniform
+from hdr.data.draws import integer, log_uniform, normal, smooth_field, uniform
 from hdr.data.scenery import Scenery
 from hdr.data.shapes import SHAPES
 from hdr.geometry import pixel_grid

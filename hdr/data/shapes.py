@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from hdr.data.random import integer, uniform
+from hdr.data.draws import integer, uniform
 
 Shape = Callable[[torch.Generator, Tensor], Tensor]
 

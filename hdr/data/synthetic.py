@@ -18,8 +18,8 @@ from torch.utils.data import Dataset
 from hdr.bracket import Bracket, middle
 from hdr.calibration import Calibration
 from hdr.data.camera import Camera, draw_camera, misjudged
+from hdr.data.draws import integer, log_uniform, normal, smooth_field, uniform
 from hdr.data.motion import compose, moving_layer
-from hdr.data.random import integer, log_uniform, normal, smooth_field, uniform
 from hdr.data.sample import HdrSample, make_sample
 from hdr.data.scenery import Panorama, Scenery, read_scenery
 from hdr.geometry import pixel_grid

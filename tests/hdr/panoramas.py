@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from hdr.data.random import smooth_field
+from hdr.data.draws import smooth_field
 from hdr.io import write_radiance
 
 

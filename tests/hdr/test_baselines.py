@@ -1,5 +1,7 @@
 """Baselines: right where nothing moves, wrong in the known way where something does."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -44,6 +46,15 @@ def test_opencv_merge_undoes_a_shift_of_whole_exposures():
 def test_reference_only_is_cut_at_its_saturation():
     merged = reference_only(photographed([scene()] * 3))
     torch.testing.assert_close(merged, scene().clamp_max(1 / 4), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", BASELINES)
+def test_all_return_rec709_whatever_the_colours_of_the_files(method):
+    swapped = torch.eye(3).flip(0)  # red and blue have changed places in the files
+    bracket = photographed([scene()] * 3)
+    as_it_is = BASELINES[method](bracket)
+    in_rec709 = BASELINES[method](dataclasses.replace(bracket, to_rec709=swapped))
+    torch.testing.assert_close(in_rec709, as_it_is.flip(0))
 
 
 def test_what_moves_leaves_a_ghost_in_the_weighted_merge_and_none_in_the_reference():

@@ -201,12 +201,12 @@ def take_rows(
     ([7, 7, 5], (tensor([0.7000, 0.7000, 0.5000]), 'as it is'))
     """
     target = _as_captum_takes_it(target)
-    rows: Any = examples if isinstance(examples, slice) else [*examples]
+    taken: Any = examples if isinstance(examples, slice) else [*examples]
     if isinstance(target, list) and len(target) == n_examples:
-        target = target[rows] if isinstance(rows, slice) else [target[row] for row in rows]  # type: ignore[assignment]
+        target = target[taken] if isinstance(taken, slice) else [target[row] for row in taken]  # type: ignore[assignment]
     elif _has_rows(target, n_examples):
-        target = target[rows]  # type: ignore[index]
-    return target, tuple(value[rows] if _has_rows(value, n_examples) else value for value in arguments)
+        target = target[taken]  # type: ignore[index]
+    return target, tuple(value[taken] if _has_rows(value, n_examples) else value for value in arguments)
 
 
 def leaves_of(points: Tensors) -> Tensors:

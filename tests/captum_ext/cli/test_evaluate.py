@@ -27,6 +27,7 @@ from captum_ext.evaluation.outcome import curves_figure
 from captum_ext.metrics import deletion, information_curves, insertion
 from captum_ext.plot.curves import means_figure
 from tests.captum_ext.conftest import Command
+from tests.captum_ext.opened_files import opened_files
 from tests.captum_ext.tiny_classifier import CLASSES, MEAN, SIDE, STD, Counted, tiny, to_tensor
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -88,6 +89,31 @@ def python(arguments: Sequence[str], **environment: str) -> subprocess.Completed
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
     command = [sys.executable, *arguments]
     return subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=300)
+
+
+# As CONTRIBUTING tells the walk of one image from the command to the report, and what lies aside from it.
+WALK = {
+    *("cli/evaluate.py", "evaluation/run.py", "evaluation/dataset.py", "classifiers/images.py", "methods/run.py"),
+    *("evaluation/measures.py", "evaluation/store.py", "evaluation/table.py", "evaluation/outcome.py"),
+    "evaluation/report.py",
+}
+ASIDE = {
+    *("cli/__init__.py", "cli/_console.py", "evaluation/settings.py", "evaluation/ranks.py"),
+    *("classifiers/models.py", "methods/names.py", "methods/captum_methods.py", "methods/spatial_layers.py"),
+}
+
+
+def test_an_evaluation_can_be_read_in_ten_files(evaluate: Evaluate):
+    with opened_files() as opened:
+        finished = evaluate("--limit", "1")
+    assert finished.exit_code == 0
+    assert len(WALK) == 10
+    assert opened >= WALK
+    # What explains, measures and draws is below it: attr, metrics and plot.
+    above = {name for name in opened if name.startswith(("cli/", "classifiers/", "methods/", "evaluation/"))}
+    assert above <= WALK | ASIDE
+    told = (ROOT / "CONTRIBUTING.md").read_text()
+    assert all(f"{Path(name).name}`" in told for name in WALK)
 
 
 def test_each_value_is_that_of_the_metric_called_by_hand(data: Path, evaluate: Evaluate):

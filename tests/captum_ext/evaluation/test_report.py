@@ -18,7 +18,7 @@ from captum_ext.evaluation.outcome import write_outcome
 from captum_ext.evaluation.report import Findings
 from captum_ext.evaluation.settings import EvaluationSettings
 from captum_ext.evaluation.store import Request, ResultStore, jpeg, png
-from captum_ext.evaluation.table import summarize, table
+from captum_ext.evaluation.table import summarize, table_of
 from captum_ext.methods import chosen_methods
 from tests.programs import LAYOUT, asked_in_browser
 
@@ -74,7 +74,7 @@ def write(directory: Path, *, all_fail: bool = False) -> None:
         save(store, NAMES[0], 0.25)
         save(store, NAMES[1], 0.5, refused=True)
     store.save({"image": NAMES[2], "error": "is not a picture"}, {})
-    found = table(store, NAMES, SETTINGS.methods, SETTINGS.metrics)
+    found = table_of(store, NAMES, SETTINGS.methods, SETTINGS.metrics)
     metrics = {name: METRICS[name] for name in SETTINGS.metrics}
     summary = summarize(found, metrics)
     findings = Findings(SETTINGS, "some data", VERSIONS, chosen_methods(SETTINGS.methods), metrics, found, summary)

@@ -107,7 +107,7 @@ def test_area_is_that_of_the_median_curve_of_the_images_that_qualify():
 def test_metric_without_any_value_says_why():
     rows = table({"ig": [None, None], "idgi": [None, None]}, "sic").assign(status="refused", reason="is too dark")
     why = "None of 2 images has a value; the first, 0.png, was refused: is too dark."
-    assert missing_values(rows, "sic") == why
+    assert missing_values(rows, "sic") == missing_values(rows.assign(reason="is too dark."), "sic") == why
     assert missing_values(rows.assign(value=[None, None, None, 0.5]), "sic") is None
 
 

@@ -66,6 +66,16 @@ def test_one_bracket_is_no_work_for_several(command, tmp_path, monkeypatch):
     assert not (tmp_path / "a.exr").exists()
 
 
+@pytest.mark.parametrize("known", [(), ("MASTER_ADDR",), ("MASTER_PORT",)])
+def test_ranks_that_cannot_speak_have_their_own_alone(monkeypatch, known):
+    # Launchers that state an address and no port: nothing may fail after all the work.
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name in known:
+        monkeypatch.setenv(name, "0")
+    assert Ranks(0, 2).gathered(True) == [True]
+
+
 def test_ranks_of_a_machine_have_a_gpu_each(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

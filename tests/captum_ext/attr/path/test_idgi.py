@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
 from captum.attr import IntegratedGradients
 from torch import Tensor, nn
 
-import captum_ext
 from captum_ext import IDGI, PathIG
 from captum_ext.attr import BlurPath, GuidedPath
+from tests.captum_ext.opened_files import opened_files
 from tests.captum_ext.small_models import CLASSES, EvaluationCounter, TwoInputs, pictures, smooth_cnn
 
 ALL_PATHS = ["straight", BlurPath(max_sigma=3.0), "guided"]
@@ -373,18 +369,8 @@ def test_internal_batch_of_all_examples_or_more_does_not_warn(size):
 
 
 def test_an_attribution_can_be_read_in_seven_files():
-    package, method, opened = Path(captum_ext.__file__).parent, IDGI(smooth_cnn()), set()
-
-    def note(frame: Any, event: str, _: object) -> None:
-        file = Path(frame.f_code.co_filename)
-        if event == "call" and package in file.parents:
-            opened.add(file.relative_to(package).as_posix())
-
-    before = sys.getprofile()
-    sys.setprofile(note)
-    try:
+    method = IDGI(smooth_cnn())
+    with opened_files() as opened:
         method.attribute(pictures(1), target=1, n_steps=3)
-    finally:
-        sys.setprofile(before)
     assert {"attr/path/idgi.py", "attr/path/walk.py", "attr/path/rules.py"} <= opened
     assert len(opened) <= 7, sorted(opened)
