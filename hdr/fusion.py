@@ -89,7 +89,7 @@ def observe(
     unexplained: Tensor | None = None,
     still: Sequence[bool] = (),
 ) -> Tensor:
-    """Observations of a bracket.
+    """Observations of a bracket; no gradient passes, because a response is a table.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def observe(
     >>> observe(torch.rand(2, 3, 8, 8), torch.tensor([1.0, 4.0]), Calibration(Response.srgb())).shape
     torch.Size([2, 8, 8, 8])
     """
-    camera = (exposures, calibration, unexplained, still)
+    ldr, camera = ldr.detach(), (exposures, calibration, unexplained, still)
     if ldr.device.type != "cpu" or torch.compiler.is_compiling():
         return _observed(ldr, *camera)
     # Row by row, what lies between is still in the processor's cache, and takes no memory that counts.
@@ -420,6 +420,7 @@ def _unsaturated_share(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
     perhaps, surely = _SURELY_CLIPPED
     unclipped = ((surely - light * t[:, longer]) / (surely - perhaps)).clamp(0, 1)
     saturation = aligned.saturation[:, longer]
+    # All channels alike: the camera mixes them, or none is known to clip, and the brightest may have spoilt the others.
     alike = saturation.amin(2, keepdim=True) == saturation.amax(2, keepdim=True)
     unclipped = torch.where(alike, unclipped.amin(2, keepdim=True), unclipped)
     return torch.cat([unsaturated[:, : reference + 1], torch.minimum(unsaturated[:, longer], unclipped)], dim=1)

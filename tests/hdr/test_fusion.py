@@ -215,6 +215,13 @@ def test_what_jpeg_makes_of_white_is_not_believed(of_white: float) -> None:
     assert prior(aligned, exposures[None], 0).softmax(dim=1)[:, 1].max() < 1e-3
 
 
+def test_no_gradient_passes_an_observation() -> None:
+    ldr, calibration = torch.rand(2, 3, 40, 50), Calibration(Response.srgb())
+    observed = observe(ldr.clone().requires_grad_(), torch.tensor([1.0, 4.0]), calibration)
+    assert not observed.requires_grad
+    assert torch.equal(observed, observe(ldr, torch.tensor([1.0, 4.0]), calibration))
+
+
 @pytest.mark.parametrize("mixing", [True, False])
 def test_saturation_begins_and_ends_below_the_white_level(mixing: bool) -> None:
     white = 248 / 255
