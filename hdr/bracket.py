@@ -19,6 +19,7 @@ from hdr._images import check_images, hold_eight_bits
 from hdr.alignment import LONGEST_SIDE, align
 from hdr.calibration import Calibration, calibrate, check_exposures, estimate_exposures
 from hdr.exposure import exposures_from_ev, exposures_from_exif, read_exposure_file, warn_if_camera_disagrees
+from hdr.geometry import transformed
 from hdr.io import Photograph, is_raw, read_photograph
 from hdr.radiometry import GAMMA, relative_exposures
 from hdr.raw import LEVELS, Colours, RawSettings, read_raw, sensor_to_rec709, white_balance_factors
@@ -318,7 +319,7 @@ class Bracket:
             return radiance
         converted = torch.empty_like(radiance)
         for rows, source in zip(converted.split(256, dim=1), radiance.split(256, dim=1), strict=True):
-            rows.copy_(torch.einsum("ij,jhw->ihw", self.to_rec709.to(source), source).clamp_min_(0))
+            rows.copy_(transformed(self.to_rec709.to(source), source).clamp_min_(0))
         return converted
 
     def radiance(self, index: int) -> Tensor:

@@ -21,6 +21,20 @@ def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
     return torch.stack([x, y]).unsqueeze(0)
 
 
+def transformed(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """Matrices (..., 3, 3) times the vector at every pixel (..., 3, H, W): colours, or rays.
+
+    Product by product: a product of matrices rounds otherwise with another number of threads.
+
+    Examples
+    --------
+    >>> transformed(torch.eye(3).flip(0), torch.arange(3.0).view(3, 1, 1)).flatten()
+    tensor([2., 1., 0.])
+    """
+    first, second, third = (matrices[..., axis, None, None] * vectors[..., axis, None, :, :] for axis in range(3))
+    return first + second + third
+
+
 def inside(positions: Tensor, height: int, width: int) -> Tensor:
     """Whether positions (..., 2, H', W') lie in a frame, half a pixel beyond its outermost centres; (..., H', W').
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hdr.data.draws import integer, log_uniform, normal, uniform
+from hdr.geometry import transformed
 from hdr.response import Response
 
 _CURVE_ENTRIES = 1021
@@ -77,17 +78,17 @@ class Camera:
         Tensor
             Shape (N, 3, H, W), LDR values in [0, 1].
         """
-        # The well overflows at 1 whatever is above; before that, a bound keeps the noise of a sun finite.
         light = radiance * exposures.to(radiance).view(-1, 1, 1, 1)
         matrix = None if self.colours is None else torch.tensor(self.colours).to(light)
         if matrix is not None:
-            light = _in_colours(light, torch.linalg.inv(matrix))
+            light = transformed(torch.linalg.inv(matrix), light)
+        # The well overflows at 1 whatever is above; before that, a bound keeps the noise of a sun finite.
         light = light.clamp(0, 4)
         deviation = (light / self.full_well + self.read_noise**2 + (self.grain * light) ** 2).sqrt()
         noise = normal(generator, *light.shape).to(light)
         light = (light + deviation * noise).clamp(0, 1)
         if matrix is not None:
-            light = _in_colours(light, matrix).clamp(0, 1)
+            light = transformed(matrix, light).clamp(0, 1)
         encoded = self.response.to_ldr(light) * self.white_level
         levels = (encoded * self.levels).round()
         if self.jpeg_quality is not None:
@@ -101,10 +102,6 @@ class Camera:
         _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, self.jpeg_quality])
         decoded = torch.from_numpy(cv2.imdecode(data, cv2.IMREAD_COLOR))
         return decoded.permute(2, 0, 1).flip(0).to(levels)
-
-
-def _in_colours(light: Tensor, matrix: Tensor) -> Tensor:
-    return torch.einsum("ij,njhw->nihw", matrix, light)
 
 
 def draw_camera(generator: torch.Generator) -> Camera:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hdr.geometry import pixel_grid, sample
+from hdr.geometry import pixel_grid, sample, transformed
 from hdr.io import read_radiance
 
 _DARKEST = 1e-6  # of the picture's median
@@ -101,7 +101,7 @@ class Panorama(Scenery):
         grid = pixel_grid(height, width, like=rotations)[0]
         centre = torch.tensor([(width - 1) / 2, (height - 1) / 2], device=rotations.device).view(2, 1, 1)
         rays = torch.cat([grid - centre, torch.full_like(grid[:1], focal_length)])
-        x, y, z = torch.einsum("bij,jhw->bihw", rotations, rays).unbind(dim=1)
+        x, y, z = transformed(rotations, rays).unbind(dim=1)
         longitude = torch.atan2(x, z)
         latitude = torch.atan2(y, torch.hypot(x, z))
         return self.read(
