@@ -518,7 +518,8 @@ def _channels_mix(cells: Cells, ev: Array, response: Response) -> bool:
     """
     curve, clipping = log_curve(response), response.white_level - 1.5 * STEP
     steps = np.gradient(curve)
-    beside_clipped, elsewhere = [], []
+    beside_clipped: list[Array] = []
+    elsewhere: list[Array] = []
     for a, b in itertools.combinations(range(len(ev)), 2):
         fine = cells.brightest[a] < clipping
         clipped = cells.brightest[b] >= clipping
@@ -527,9 +528,8 @@ def _channels_mix(cells: Cells, ev: Array, response: Response) -> bool:
         usable = fine & (cells.pixels[b].max(-1) < clipping) & (expected < _FAR_BELOW_WHITE)
         usable &= expected > math.log2(_LOWEST_LIGHT)
         usable &= read_off(steps, cells.mean[a]) < _STEEPEST
-        apart = read_off(curve, cells.mean[b]) - expected
-        beside_clipped.append(apart[usable & clipped])
-        elsewhere.append(apart[usable & ~clipped])
+        for found, here in ((beside_clipped, clipped), (elsewhere, ~clipped)):
+            found.append(_ev_apart(cells, a, b, curve, usable & here) - (ev[b] - ev[a]))
     wrong, right = (np.concatenate(parts) for parts in (beside_clipped, elsewhere))
     if min(len(wrong), len(right)) < _FEWEST_CELLS:
         return True
