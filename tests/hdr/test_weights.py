@@ -13,7 +13,7 @@ from tests.hdr.generators import random_generator
 
 def resaved(path, tensors=None, **metadata):
     """Rewrite a weights file with other tensors or metadata."""
-    known = {"format": "hdr-generator-2", "preset": "tiny", "config": json.dumps(Generator.from_preset("tiny").config)}
+    known = {"format": "hdr-generator-3", "preset": "tiny", "config": json.dumps(Generator.from_preset("tiny").config)}
     save_file(tensors or load_file(path), path, metadata={**known, **metadata})
     return path
 
@@ -110,11 +110,12 @@ def test_none_is_an_untrained_generator_of_the_preset(preset):
     assert not generator.training
     assert not any(parameter.requires_grad for parameter in generator.parameters())
     assert all(not bool(judge.logits.weight.any()) for judge in generator.judges)
-    assert not bool(generator.refinement[-1].weight.any())
+    assert generator.denoiser is not None
+    assert not bool(generator.denoiser.body[-1].weight.any())
 
 
 def test_generators_of_the_version_before_are_told_apart(weights):
-    resaved(weights, format="hdr-generator-1")
+    resaved(weights, format="hdr-generator-2")
     with pytest.raises(ValueError, match="not of an HDR generator"):
         load_generator(weights)
 
