@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,9 +151,10 @@ def evaluate(
         files = files_of(settings) if folder is not None else []
         asked = as_json(settings, data)
         with (
-            _working_folder(folder) as directory,
+            # What nobody wants to keep lies in a folder that goes with the context.
+            tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as directory,
             _evaluation_mode(classifier.model),
-            closing(ResultStore(directory, rank.index)) as store,
+            closing(ResultStore(Path(directory), rank.index)) as store,
         ):
             rank.once(lambda: store.open(asked, made_with, files, force=force, accept_versions=accept_versions))
             run.compute(labelled, store, rank, grows=folder is not None, progress=progress)
@@ -208,16 +209,6 @@ def _own_classifier(
 def _unchanged(image: Image.Image) -> torch.Tensor:
     tensor: torch.Tensor = v2.functional.to_dtype(v2.functional.pil_to_tensor(image), torch.float32, scale=True)
     return tensor
-
-
-@contextmanager
-def _working_folder(out: Path | None) -> Iterator[Path]:
-    """Context with the folder of results, or with one that goes when the context ends."""
-    if out is not None:
-        yield out
-        return
-    with tempfile.TemporaryDirectory() as directory:
-        yield Path(directory)
 
 
 @contextmanager
