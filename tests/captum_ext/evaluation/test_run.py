@@ -12,16 +12,15 @@ import pandas as pd
 import pytest
 import torch
 from captum.attr import DeepLift, IntegratedGradients
-from PIL import Image
 from torch import Tensor, nn
 
 from captum_ext._errors import InvalidArgumentError
-from captum_ext.classifiers import Classifier, Preprocessing
 from captum_ext.evaluation import DatasetError, Metric, StoreError, evaluate, summarize
 from captum_ext.evaluation.ranks import Rank
 from captum_ext.methods import METHODS, Method
 from captum_ext.metrics import insertion
-from tests.captum_ext.tiny_classifier import MEAN, SIDE, STD, tiny, to_tensor
+from tests.captum_ext.small_models import smooth_cnn
+from tests.captum_ext.tiny_classifier import SIDE, tiny
 
 QUICK: dict[str, Any] = {"n_steps": 3, "curve_steps": 4, "device": "cpu"}
 
@@ -105,41 +104,6 @@ def test_what_a_method_or_a_metric_of_ones_own_raises_is_its_own_failure(images:
         ("ig", "insertion"): "ok",
     }
     assert set(found["reason"].dropna()) == {"KeyError: 'nothing'", "TypeError: no number"}
-
-
-@pytest.mark.parametrize("label", [2, "2", torch.tensor(2), "sea bird", "sea_bird"])
-def test_labels_in_pairs_are_indices_or_names(images: Tensor, label):
-    classifier = Classifier(model(), Preprocessing(to_tensor), tiny().class_names)
-    found = evaluate(classifier, [(images[0], label)], ["gradcam:0"], ["insertion"], **QUICK)
-    assert found["class_index"].tolist() == [2]
-    assert found["class_name"].tolist() == ["sea bird"]
-
-
-def test_files_images_and_tensors_of_the_same_pixels_have_the_same_values(images: Tensor, tmp_path: Path):
-    pixels = (images[0] * 255).byte().permute(1, 2, 0).numpy()
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-    tensor = torch.from_numpy(pixels).permute(2, 0, 1) / 255
-    classifier = Classifier(model(), Preprocessing(to_tensor, MEAN, STD))
-    given = [tmp_path / "a.png", Image.fromarray(pixels), tensor]
-    values = [evaluate(classifier, [image], ["ig"], ["insertion"], **QUICK)["value"][0] for image in given]
-    values.append(evaluate(classifier, tmp_path, ["ig"], ["insertion"], **QUICK)["value"][0])
-    assert values == pytest.approx([values[0]] * 4, abs=1e-6)
-
-
-def test_data_set_is_read_one_by_one_and_what_it_raises_is_the_failure_of_one_image(images: Tensor):
-    class Broken(torch.utils.data.Dataset):
-        def __len__(self) -> int:
-            return 3
-
-        def __getitem__(self, index: int) -> tuple[Tensor, int]:
-            if index == 1:
-                raise OSError("the disk is full")
-            return images[index], index
-
-    found = evaluate(model(), Broken(), ["ig"], ["insertion"], **QUICK)
-    assert list(found["status"]) == ["ok", "failed", "ok"]
-    assert found["reason"][1] == "the disk is full"
-    assert found["class_index"].tolist()[::2] == [0, 2]
 
 
 def test_module_comes_back_in_its_own_mode_with_its_own_parameters(images: Tensor):
@@ -254,3 +218,38 @@ def test_several_processes_need_a_folder_in_which_to_share_results(images: Tenso
     monkeypatch.setattr("captum_ext.evaluation.run.ranks", lambda: nullcontext(Rank(0, 2)))
     with pytest.raises(InvalidArgumentError, match="2 processes share their results in a folder: give out="):
         evaluate(model(), images, ["ig"], ["insertion"], **QUICK)
+
+
+def recognised(network, images):
+    return [(image, int(network(image[None]).argmax())) for image in images]
+
+
+def test_only_images_that_are_recognised_count():
+    network = smooth_cnn(torch.float32)
+    images = recognised(network, torch.rand(3, 3, 8, 8))
+    wrong = (images[0][0], (images[0][1] + 1) % 5)
+    found = evaluate(network, [wrong, *images[1:]], ["random"], ["insertion"], protocol="idgi-paper", n_steps=2)
+    assert found["image"].nunique() == 2
+    assert set(found["status"]) == {"ok"}
+    with pytest.raises(ValueError, match="recognises none of the images"):
+        evaluate(network, [wrong], ["random"], ["insertion"], correct_only=True)
+
+
+def test_random_maps_do_not_depend_on_the_model_and_repeat():
+    network = smooth_cnn(torch.float32)
+    other = smooth_cnn(torch.float32)
+    images = torch.rand(1, 3, 8, 8)
+    first, again = (evaluate(m, images, ["random"], ["perturbation"], seed=3)["value"] for m in (network, network))
+    assert first.tolist() == again.tolist()
+    assert evaluate(other, images, ["random"], ["perturbation"], seed=3)["status"].tolist() == ["ok"]
+
+
+def test_a_model_in_training_mode_is_asked_in_evaluation_mode_and_left_as_it_was():
+    torch.manual_seed(1)
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.5), nn.Flatten(), nn.Linear(3 * 8 * 8, 5)).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    quiet = [(image, int(network.eval()(image[None]).argmax())) for image in torch.rand(4, 3, 8, 8)]
+    found = evaluate(network.train(), quiet, ["random"], ["insertion"], correct_only=True)
+    assert found["image"].nunique() == 4  # with dropout some would not be recognised
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
