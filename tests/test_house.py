@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("captum_ext", "hdr")
@@ -61,3 +65,9 @@ def test_every_public_module_has_a_test_file():
         if is_public(module) and not (ROOT / file_of_tests(module)).exists()
     }
     assert without == set(TESTED_ELSEWHERE)
+
+
+@pytest.mark.parametrize(("module", "name"), [("_files", "unwound_when_terminated"), ("cli._console", "print_table")])
+def test_what_both_packages_have_for_themselves_is_the_same(module: str, name: str):
+    copies = [getattr(importlib.import_module(f"{package}.{module}"), name) for package in PACKAGES]
+    assert len({inspect.getsource(copy) for copy in copies}) == 1

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -219,31 +218,6 @@ def curves_of(store: ResultStore, images: Sequence[str], method: str, metric: st
                 curves = np.full((len(images), len(curve)), np.nan, np.float32)
             curves[index] = curve
     return curves
-
-
-class CurvesFile:
-    """A file ``.npz`` that is written array by array, so that not all have to be in memory.
-
-    Parameters
-    ----------
-    file
-        Where to.
-    images
-        Names, which are the array ``images``.
-    """
-
-    def __init__(self, file: IO[bytes], images: Sequence[str]) -> None:
-        self._archive = zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
-        self.add("images", np.array(images))
-
-    def add(self, name: str, array: npt.NDArray[np.generic]) -> None:
-        """Write one more array."""
-        with self._archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-            np.lib.format.write_array(member, array)  # type: ignore[no-untyped-call]
-
-    def close(self) -> None:
-        """Complete the file."""
-        self._archive.close()
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
