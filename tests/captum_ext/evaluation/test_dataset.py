@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from captum_ext.classifiers import Classifier, Preprocessing
 from captum_ext.evaluation import evaluate
-from tests.captum_ext.small_models import smooth_cnn
-from tests.captum_ext.tiny_classifier import MEAN, SIDE, STD, tiny, to_tensor
-
-QUICK: dict[str, Any] = {"n_steps": 3, "curve_steps": 4, "device": "cpu"}
-
-
-@pytest.fixture
-def images() -> Tensor:
-    return torch.rand(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-
-
-def model() -> nn.Module:
-    return tiny().model.requires_grad_(True)
+from tests.captum_ext.small_models import recognised, smooth_cnn
+from tests.captum_ext.tiny_classifier import MEAN, QUICK, STD, tiny, tiny_module, to_tensor
 
 
 @pytest.mark.parametrize("label", [2, "2", torch.tensor(2), "sea bird", "sea_bird"])
 def test_labels_in_pairs_are_indices_or_names(images: Tensor, label):
-    classifier = Classifier(model(), Preprocessing(to_tensor), tiny().class_names)
+    classifier = Classifier(tiny_module(), Preprocessing(to_tensor), tiny().class_names)
     found = evaluate(classifier, [(images[0], label)], ["gradcam:0"], ["insertion"], **QUICK)
     assert found["class_index"].tolist() == [2]
     assert found["class_name"].tolist() == ["sea bird"]
@@ -39,7 +27,7 @@ def test_files_images_and_tensors_of_the_same_pixels_have_the_same_values(images
     pixels = (images[0] * 255).byte().permute(1, 2, 0).numpy()
     Image.fromarray(pixels).save(tmp_path / "a.png")
     tensor = torch.from_numpy(pixels).permute(2, 0, 1) / 255
-    classifier = Classifier(model(), Preprocessing(to_tensor, MEAN, STD))
+    classifier = Classifier(tiny_module(), Preprocessing(to_tensor, MEAN, STD))
     given = [tmp_path / "a.png", Image.fromarray(pixels), tensor]
     values = [evaluate(classifier, [image], ["ig"], ["insertion"], **QUICK)["value"][0] for image in given]
     values.append(evaluate(classifier, tmp_path, ["ig"], ["insertion"], **QUICK)["value"][0])
@@ -56,14 +44,10 @@ def test_data_set_is_read_one_by_one_and_what_it_raises_is_the_failure_of_one_im
                 raise OSError("the disk is full")
             return images[index], index
 
-    found = evaluate(model(), Broken(), ["ig"], ["insertion"], **QUICK)
+    found = evaluate(tiny_module(), Broken(), ["ig"], ["insertion"], **QUICK)
     assert list(found["status"]) == ["ok", "failed", "ok"]
     assert found["reason"][1] == "the disk is full"
     assert found["class_index"].tolist()[::2] == [0, 2]
-
-
-def recognised(network, images):
-    return [(image, int(network(image[None]).argmax())) for image in images]
 
 
 class CountedImages(torch.utils.data.Dataset):

@@ -10,24 +10,15 @@ from captum_ext import IDGI
 from captum_ext.evaluation import evaluate
 from captum_ext.metrics import information_curves, insertion, perturbation
 from captum_ext.metrics.information_curves import EVEN_THRESHOLDS
-from tests.captum_ext.small_models import smooth_cnn
+from tests.captum_ext.small_models import recognised
 
 METHODS = ["ig", "idgi", "random"]
 
 
-@pytest.fixture
-def model() -> nn.Module:
-    return smooth_cnn(torch.float32)
-
-
-def recognised(model, images):
-    return [(image, int(model(image[None]).argmax())) for image in images]
-
-
-def test_measures_signed_insertion_from_black_of_the_probability(model):
-    image, label = recognised(model, torch.rand(1, 3, 8, 8))[0]
+def test_measures_signed_insertion_from_black_of_the_probability(smooth_model):
+    image, label = recognised(smooth_model, torch.rand(1, 3, 8, 8))[0]
     found = evaluate(
-        model,
+        smooth_model,
         [(image, label)],
         METHODS,
         ["insertion", "insertion-raw", "perturbation"],
@@ -36,7 +27,7 @@ def test_measures_signed_insertion_from_black_of_the_probability(model):
     )
 
     def probability(x):
-        return model(x).softmax(1)
+        return smooth_model(x).softmax(1)
 
     attributions = IDGI(probability).attribute(image[None], 0.0, label, n_steps=6)
     options = {"baselines": 0.0, "target": label, "n_steps": 20}
@@ -76,9 +67,9 @@ def test_information_curves_reveal_a_blurred_image_by_signed_sums():
         assert values["aic" + suffix] == pytest.approx(curves.areas("accuracy").item(), abs=1e-6, nan_ok=True)
 
 
-def test_small_images_lose_similarity_alone(model):
+def test_small_images_lose_similarity_alone(smooth_model):
     metrics = ["aic", "sic", "aic-ms-ssim", "sic-ms-ssim"]
-    found = evaluate(model, torch.rand(1, 3, 8, 8), ["random"], metrics, min_score=0.0).set_index("metric")
+    found = evaluate(smooth_model, torch.rand(1, 3, 8, 8), ["random"], metrics, min_score=0.0).set_index("metric")
     assert set(found.loc[["aic-ms-ssim", "sic-ms-ssim"], "reason"]) == {
         "MS-SSIM needs images of 176 pixels or more on each side"
     }

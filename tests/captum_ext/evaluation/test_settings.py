@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 from captum_ext.evaluation import evaluate
-from tests.captum_ext.small_models import smooth_cnn
+from tests.captum_ext.small_models import recognised
 
 
-@pytest.fixture
-def model() -> nn.Module:
-    return smooth_cnn(torch.float32)
-
-
-def recognised(model, images):
-    return [(image, int(model(image[None]).argmax())) for image in images]
-
-
-def test_methods_and_metrics_are_those_of_the_paper_unless_given(model):
-    found = evaluate(model, recognised(model, torch.rand(1, 3, 8, 8)), protocol="idgi-paper", n_steps=2)
+def test_methods_and_metrics_are_those_of_the_paper_unless_given(smooth_model):
+    found = evaluate(smooth_model, recognised(smooth_model, torch.rand(1, 3, 8, 8)), protocol="idgi-paper", n_steps=2)
     assert set(found["metric"]) == {"insertion", "insertion-raw", "aic", "sic", "aic-ms-ssim", "sic-ms-ssim"}
     assert list(found["method"].unique()) == [
         "ig",
@@ -45,11 +35,11 @@ def test_methods_and_metrics_are_those_of_the_paper_unless_given(model):
     ],
     ids=str,
 )
-def test_what_it_fixes_cannot_be_something_else(model, option, message):
+def test_what_it_fixes_cannot_be_something_else(smooth_model, option, message):
     with pytest.raises(ValueError, match=message):
-        evaluate(model, torch.rand(1, 3, 8, 8), protocol="idgi-paper", **option)
+        evaluate(smooth_model, torch.rand(1, 3, 8, 8), protocol="idgi-paper", **option)
 
 
-def test_unknown_protocol_lists_the_known_ones(model):
+def test_unknown_protocol_lists_the_known_ones(smooth_model):
     with pytest.raises(ValueError, match="known are own, idgi-paper"):
-        evaluate(model, torch.rand(1, 3, 8, 8), protocol="paper")
+        evaluate(smooth_model, torch.rand(1, 3, 8, 8), protocol="paper")
