@@ -14,7 +14,7 @@ import hdr.alignment
 from hdr.alignment import Alignment, align
 from hdr.bracket import Bracket
 from hdr.calibration import Calibration
-from hdr.fusion import bring_to_reference, observe, physical_merge, unexplained_variance
+from hdr.fusion import bring_to_reference, observe, physical_merge, unexplained_variance, without_tolerance
 from hdr.merge import BLEND, CONTEXT, Merger
 from hdr.nn.generator import Generator, Merged
 from hdr.radiometry import mu_law
