@@ -50,7 +50,7 @@ def trained(preset: str = "tiny", **overrides: Any) -> Generator:
     generator = random_generator(preset, **overrides)
     with torch.no_grad():
         assert generator.denoiser is not None
-        heads: list[Any] = [*(judge.logits for judge in generator.judges), generator.denoiser.body[-1]]
+        heads: list[Any] = [*(judge.logits for judge in generator.judges), generator.denoiser.kernels]
         for head in [*heads, *(stage.correction for stage in generator.alignment)]:
             head.weight *= 0.1
             head.bias *= 0.1
