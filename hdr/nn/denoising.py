@@ -137,7 +137,8 @@ def _towards_neighbours(radiance: Tensor, kernels: Tensor) -> Tensor:
 
         def read(row: int, column: int, top: int = top, left: int = left) -> Tensor:
             (down, below), (right, beside) = divmod(row + top, 2), divmod(column + left, 2)
-            return every_second[:, :, below, beside, down : down + height, right : right + width]
+            plane: Tensor = every_second[:, :, below, beside, down : down + height, right : right + width]
+            return plane
 
         total = -read(reach, reach) * weights.sum(dim=1, keepdim=True)
         for weight, place in zip(weights.split(1, dim=1), places, strict=True):

@@ -368,6 +368,15 @@ def test_what_stands_still_is_merged_by_the_weights_of_physics_and_denoised():
     assert (undisturbed(scene, moving) - physics(scene, moving)).abs().max() > 1e-3
 
 
+def test_without_denoising_the_noise_stays():
+    scene = photographed(textured(64, 96, darkest=0.01, brightest=0.3), noise=2e-3)
+    generator = trained()
+    kept = Merger(generator, "cpu", denoise=False)
+    assert kept.generator.denoiser is None
+    assert generator.denoiser is not None  # the user's own stays whole
+    torch.testing.assert_close(kept(scene), Merger("none", "cpu")(scene), atol=1e-6, rtol=1e-5)
+
+
 def test_the_tolerance_of_what_stands_still_is_no_noise_to_remove():
     scene = photographed(textured(48, 64, darkest=0.01, brightest=0.3), noise=2e-3)
     still, moving = (
