@@ -66,7 +66,7 @@ class Merger:
     precision
         What convolutions compute in. Half precision is for GPUs, and an approximation.
     denoise
-        Whether the merge is denoised, as the weights have learned it; without, noise stays for another program to remove.
+        Whether the merge is denoised, as its weights have learned to; otherwise noise stays for other programs.
 
     Attributes
     ----------
