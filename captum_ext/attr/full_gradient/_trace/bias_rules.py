@@ -185,7 +185,8 @@ def _elementwise(slope: Callable[[Observation], Slope]) -> BiasRule:
     """Operations on each element, by the kernel of their own backward pass."""
 
     def rule(seen: Observation) -> ImplicitBias | None:
-        if not seen.only_first_depends:
+        # Of complex numbers the backward pass takes the conjugate of the slope.
+        if not seen.only_first_depends or seen.dependents[0].is_complex():
             return JacobianBias(seen.call())
         return ElementwiseBias(seen.dependents[0], seen.output, slope(seen))
 

@@ -225,6 +225,18 @@ def fourier(x):
     return per_example(filtered**2) + per_example(spectrum.abs()) + per_example((spectrum**2).real)
 
 
+COMPLEX_FUNCTIONS = [torch.tanh, torch.sigmoid, torch.exp, torch.sqrt, torch.reciprocal, torch.abs]
+
+
+@pytest.mark.parametrize("function", COMPLEX_FUNCTIONS, ids=lambda function: function.__name__)
+def test_functions_of_complex_numbers(function):
+    def forward(x):
+        values = function(torch.complex(x[:, 0], x[:, 1]) * torch.complex(x[:, 2], torch.ones_like(x[:, 2])))
+        return per_example(torch.view_as_real(values).sin() if values.is_complex() else values.sin())
+
+    assert_exact(forward, MAPS)
+
+
 def attention(x, **options):
     x = x.unsqueeze(1)
     return per_example(F.scaled_dot_product_attention(x, 2 * x, x.sin(), **options))
