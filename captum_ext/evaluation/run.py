@@ -19,6 +19,7 @@ from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
 from captum_ext._errors import InvalidArgumentError, described
+from captum_ext.attr._common.model_state import is_training
 from captum_ext.classifiers import (
     Classifier,
     Logits,
@@ -224,7 +225,7 @@ def _working_folder(out: Path | None) -> Iterator[Path]:
 @contextmanager
 def _evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Context in which a model is in evaluation mode; each of its modules is then in its own mode again."""
-    training = [module for module in model.modules() if module.training]
+    training = [module for module in model.modules() if is_training(module)]
     model.eval()
     try:
         yield

@@ -10,6 +10,8 @@ from typing import Any
 from torch import nn
 from torch.nn.modules import module as module_hooks
 
+from captum_ext.attr._common.model_state import is_training
+
 
 class ModulePath:
     """Context that follows the calls of modules in this thread, without touching any module.
@@ -55,7 +57,7 @@ class ModulePath:
     @property
     def is_training(self) -> bool:
         """Whether the innermost running module is in training mode; False outside of modules."""
-        return bool(self._stack) and self._stack[-1].training
+        return bool(self._stack) and is_training(self._stack[-1])
 
     def path_of(self, module: nn.Module | None) -> str | None:
         """Return the path of a module that has run below the outermost one that it ran in; None for None.
