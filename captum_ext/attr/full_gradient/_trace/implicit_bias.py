@@ -490,6 +490,8 @@ def _load_forward_mode() -> None:
 
 def finite(tensor: Tensor) -> Tensor:
     """Return the tensor with zeros in place of infinities and of the huge numbers that stand for them in masks."""
+    if tensor.layout is not torch.strided:
+        tensor = tensor.to_dense()
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return tensor
     return torch.where(tensor.abs() < _HUGE, tensor, torch.zeros((), dtype=tensor.dtype, device=tensor.device))

@@ -239,7 +239,11 @@ class OperationTrace(TorchFunctionMode):
         is_alone = len(dependents) == 1 and bool(args) and args[0] is dependents[0]
         passes = traits.passes_to_all or (is_alone and traits.passes_to_first)
         made = [output] if isinstance(output, Tensor) else tensors_in(output)
-        results = [tensor for tensor in made if tensor.requires_grad and (passes or self._is_connected(tensor))]
+        results = [
+            tensor
+            for tensor in made
+            if tensor.requires_grad and _is_plain(tensor) and (passes or self._is_connected(tensor))
+        ]
         if not results or any(tensor is dependent for tensor in results for dependent in dependents):
             return output
         if traits.is_guarded:
@@ -272,14 +276,25 @@ class OperationTrace(TorchFunctionMode):
     # ---- what depends on the input ----
 
     def _dependents(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
+        """Return the arguments that depend on the input; none where one of them is sparse or nested.
+
+        Such an operation is not looked at, and what comes of it is found where it is plain again, as of one hidden
+        operation from the last plain values on.
+        """
         # This runs for every operation, and nearly all arguments are flat.
         found: list[Tensor] = []
         for value in (*args, *kwargs.values()) if kwargs else args:
             if isinstance(value, Tensor):
-                if value.requires_grad and self.depends_on_input(value):
-                    found.append(value)
+                if value.requires_grad:
+                    if not _is_plain(value):
+                        return []
+                    if self.depends_on_input(value):
+                        found.append(value)
             elif isinstance(value, CONTAINERS):  # most of them hold sizes and steps, and no tensor
-                found.extend(tensor for tensor in tensors_in(value) if self.depends_on_input(tensor))
+                inner = tensors_in(value)
+                if not all(_is_plain(tensor) for tensor in inner if tensor.requires_grad):
+                    return []
+                found.extend(tensor for tensor in inner if self.depends_on_input(tensor))
         return found
 
     def _learn(self, tensor: Tensor, grid: Grid | None) -> None:
@@ -407,7 +422,8 @@ class OperationTrace(TorchFunctionMode):
     def _watch(self, kept: Kept) -> None:
         """Remember which storages are held, in case one of them is overwritten."""
         for tensor in kept.tensors:
-            self._held.setdefault(tensor.untyped_storage().data_ptr(), []).append(kept)
+            if tensor.layout is torch.strided:  # sparse tensors have no storage
+                self._held.setdefault(tensor.untyped_storage().data_ptr(), []).append(kept)
 
     # ---- hooks ----
 
@@ -551,6 +567,11 @@ class OperationTrace(TorchFunctionMode):
         if bias is not None:
             self._hook(base, traits.name, traits.is_layer, self._contract, _Output(base), 0, bias, edges)
         return output
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor is neither sparse nor nested, nor in a layout of its own: every place has a number."""
+    return tensor.layout is torch.strided and not tensor.is_nested
 
 
 def _through_view(func: Function, target: Tensor, base: Tensor) -> Function:

@@ -225,6 +225,36 @@ def fourier(x):
     return per_example(filtered**2) + per_example(spectrum.abs()) + per_example((spectrum**2).real)
 
 
+EDGES = torch.tensor([[0, 0, 1, 2, 3, 4], [1, 2, 2, 3, 4, 0]])
+GRAPH = torch.sparse_coo_tensor(EDGES, torch.arange(1.0, 7.0, dtype=torch.float64), (5, 5)).coalesce()
+
+
+def attention_along_edges(nodes):
+    products = (nodes[EDGES[0]] * nodes[EDGES[1]]).sum(1)
+    shares = torch.sparse.softmax(torch.sparse_coo_tensor(EDGES, products, (5, 5)), 1)
+    return torch.sparse.mm(shares, nodes.tanh())
+
+
+SPARSE = {
+    "graph": lambda nodes: torch.sparse.mm(GRAPH, nodes.tanh()),
+    "graph in rows": lambda nodes: torch.sparse.mm(GRAPH.to_sparse_csr(), nodes.tanh()),
+    "graph and bias": lambda nodes: torch.sparse.addmm(torch.ones(5, 6, dtype=torch.float64), GRAPH, nodes.tanh()),
+    "sparse constant added": lambda nodes: torch.add(nodes.tanh()[:, :5], GRAPH),
+    "attention along edges": attention_along_edges,
+    "activation made sparse": lambda nodes: torch.sparse.mm(nodes.relu().to_sparse(), MAPS[0, 0, :6]),
+    "values of a sparse activation": lambda nodes: (nodes + 1).to_sparse().coalesce().values().tanh(),
+    "nested": lambda nodes: torch.nested.to_padded_tensor(
+        torch.nested.as_nested_tensor([nodes[:2].exp(), nodes[2:]]), 0.0
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*(Sparse CSR|nested tensors)")
+@pytest.mark.parametrize("name", SPARSE)
+def test_sparse_and_nested_tensors(name):
+    assert_exact(lambda x: per_example(SPARSE[name](x[0] + 1)[None].sin()), SEQUENCES[:1])
+
+
 COMPLEX_FUNCTIONS = [torch.tanh, torch.sigmoid, torch.exp, torch.sqrt, torch.reciprocal, torch.abs]
 
 
