@@ -23,6 +23,7 @@ from captum_ext.attr.full_gradient._trace.grid import Grid, follow, image_grid
 from captum_ext.attr.full_gradient._trace.implicit_bias import (
     CONTAINERS,
     AffineBias,
+    BackwardBias,
     Call,
     ConstantBias,
     ElementwiseBias,
@@ -590,6 +591,8 @@ def _bias_on_base(bias: ImplicitBias | None, base_depends: bool, make_call: Call
         return None
     if isinstance(bias, ConstantBias | AffineBias):
         return AffineBias(make_call())
+    if isinstance(bias, BackwardBias):
+        return BackwardBias(make_call())
     return JacobianBias(make_call())
 
 

@@ -225,8 +225,41 @@ def fourier(x):
     return per_example(filtered**2) + per_example(spectrum.abs()) + per_example((spectrum**2).real)
 
 
+TWICE = torch.tensor([0, 0, 2])
+
+
+def write(target, index, values):
+    target[index] = values
+    return target
+
+
+def unpool_overlapping_windows(x):
+    features = F.pad(x * 3, (1, 1, 1, 1))
+    pooled, places = F.max_pool2d(features, 3, 2, return_indices=True)
+    return F.max_unpool2d(pooled, places, 3, 2, output_size=features.shape[2:]).tanh()
+
+
+NOT_TRANSPOSED = {
+    "unpooling of overlapping windows": unpool_overlapping_windows,
+    "index": lambda x: write(x.sin(), (slice(None), slice(None), TWICE), x[:, :, 3:6].exp()).tanh(),
+    "index of a view": lambda x: write(x.sin()[:, 0], (slice(None), [1, 1]), x[:, 1, 3:5].exp()).tanh(),
+    "index of a constant": lambda x: write(torch.zeros_like(x), (slice(None), 1, TWICE), x[:, 1, :3].exp()).tanh(),
+    "index_put": lambda x: x.sin().index_put((torch.tensor([[0], [1]]), TWICE), x[:, :1].exp()).tanh(),
+    "index_copy": lambda x: x.sin().index_copy(2, TWICE, x[:, :, 3:6].exp()).tanh(),
+    "scatter": lambda x: x.sin().scatter(2, TWICE[:, None].expand(2, 3, 3, 8), x[:, :, 3:6].exp()).tanh(),
+    "cholesky": lambda x: torch.linalg.cholesky(x[:, :, :3, :3] / 9 + torch.eye(3)).tanh(),
+    "eigh": lambda x: torch.linalg.eigh(x[:, :, :3, :3])[1].tanh().square(),
+}
+
+
+@pytest.mark.parametrize("name", NOT_TRANSPOSED)
+def test_operations_whose_backward_pass_is_not_their_transposed_derivative(name):
+    assert_exact(lambda x: per_example(NOT_TRANSPOSED[name](x)), MAPS)
+
+
 EDGES = torch.tensor([[0, 0, 1, 2, 3, 4], [1, 2, 2, 3, 4, 0]])
-GRAPH = torch.sparse_coo_tensor(EDGES, torch.arange(1.0, 7.0, dtype=torch.float64), (5, 5)).coalesce()
+GRAPH = torch.sparse_coo_tensor(EDGES, torch.arange(1.0, 7.0, dtype=torch.float64), (5, 5), check_invariants=True)
+GRAPH = GRAPH.coalesce()
 
 
 def attention_along_edges(nodes):
