@@ -89,7 +89,9 @@ class Examples:
         """
         tensors = format_tensor_into_tuples(inputs)
         check_inputs(tensors)
-        return cls(forward_func, tensors, target, format_additional_forward_args(additional_forward_args))
+        # What is found must not hang on the graph that the inputs come from.
+        detached = tuple(tensor.detach() for tensor in tensors)
+        return cls(forward_func, detached, target, format_additional_forward_args(additional_forward_args))
 
     def __len__(self) -> int:
         return self.inputs[0].shape[0]
@@ -98,7 +100,7 @@ class Examples:
         """Return the examples from ``start`` to ``stop``, with their targets and their rows of the arguments."""
         arguments = self.additional_forward_args
         target, rows = take_rows(self.target, arguments or (), slice(start, stop), len(self))
-        inputs = tuple(x[start:stop].detach() for x in self.inputs)
+        inputs = tuple(x[start:stop] for x in self.inputs)
         return Examples(self.forward_func, inputs, target, None if arguments is None else rows)
 
     def parts(self, internal_batch_size: int | None = None) -> list[Examples]:
