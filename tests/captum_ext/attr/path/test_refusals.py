@@ -8,7 +8,7 @@ import pytest
 import torch
 from captum.attr import IntegratedGradients
 
-from captum_ext import IDGI, BlurIG, GuidedIG, LayerIDGI, PathIG
+from captum_ext import IDGI, BlurIG, FullGrad, GuidedIG, LayerIDGI, PathIG
 from captum_ext.attr import BlurPath, GuidedPath, InvalidArgumentError, TargetOutOfRangeError
 from tests.captum_ext.small_models import TokenClassifier, TwoInputs, pictures, smooth_cnn
 
@@ -133,11 +133,15 @@ def test_unknown_path_lists_the_known_ones(model, path):
         ((), "empty tuple"),
         ((torch.rand(3, 3, 8, 8), torch.rand(2, 4)), r"batch lengths \[3, 2\]"),
         (((torch.rand(3, 3), 3.0)), "is a float"),
+        (torch.eye(3).to_sparse(), r"is torch.sparse_coo: give a dense tensor.*to_dense\(\)"),
+        (torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), r"is nested: give a dense.*to_padded_tensor"),
+        (torch.ones(2, 3, device="meta"), "on the device 'meta' and holds no numbers"),
+        (torch.ones(2, 3).to(torch.float8_e4m3fn), r"float8_e4m3fn.*convert it with .float\(\)"),
     ],
-    ids=range(11),
+    ids=range(15),
 )
 def test_refuses_inputs_without_a_gradient_or_a_batch(model, inputs, message):
-    for explainer in (IDGI(model), GuidedIG(model)):
+    for explainer in (IDGI(model), GuidedIG(model), FullGrad(model)):
         with pytest.raises(ValueError, match=message):
             explainer.attribute(inputs, target=1)
 
