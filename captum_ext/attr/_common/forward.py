@@ -33,8 +33,8 @@ class TargetFunction:
         N, the number of examples.
     grad_kwargs
         Further arguments of ``torch.autograd.grad``.
-    points_are
-        What the points are, for messages.
+    points_are, advice_if_unused
+        What the points are, and what to do where nothing depends on one, for messages.
     """
 
     forward_func: Callable[..., Any]
@@ -43,6 +43,7 @@ class TargetFunction:
     n_examples: int
     grad_kwargs: Mapping[str, Any] = field(default_factory=dict)
     points_are: str = "inputs"
+    advice_if_unused: str = "give what is not to be explained as additional_forward_args"
 
     def of_rows(self, examples: Sequence[int]) -> TargetFunction:
         """Return the same function of rows of one's choice: with the targets and arguments of these examples.
@@ -149,9 +150,8 @@ class TargetFunction:
         unused = [index for index, gradient in enumerate(gradients) if gradient is None]
         if unused and not self.grad_kwargs.get("allow_unused", False):
             raise RuntimeError(
-                f"the output of forward_func does not depend on {self.points_are} {unused} of {len(leaves)}: give what "
-                "is not to be explained as additional_forward_args, for a layer grad_kwargs={'allow_unused': True}; "
-                "look for .detach() in forward_func."
+                f"the output of forward_func does not depend on {self.points_are} {unused} of {len(leaves)}: "
+                f"{self.advice_if_unused}; look for .detach() in forward_func."
             )
         return or_zeros(gradients, leaves)
 

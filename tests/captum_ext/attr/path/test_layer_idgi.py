@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import pytest
 import torch
 from captum.attr import LayerIntegratedGradients
@@ -178,6 +180,65 @@ def test_path_and_grad_kwargs_are_taken():
     found = method.attribute(x, target=1, n_steps=2, grad_kwargs={"allow_unused": True})
     assert (found[1] == 0).all()
     assert (found[0] != 0).any()
+
+
+@dataclass
+class Halves:
+    left: Tensor
+    right: list[Tensor]
+    count: int = field(default=2, init=False)
+
+
+@pytest.mark.parametrize("at_input", [False, True])
+def test_activations_in_a_dataclass(at_input):
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.halve, self.join = Halve(), Join()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.join(self.halve(x))
+
+    class Halve(nn.Module):
+        def forward(self, x: Tensor) -> Halves:
+            return Halves(x[:, :2], [x[:, 2:].exp()])
+
+    class Join(nn.Module):
+        def forward(self, halves: Halves) -> Tensor:
+            return halves.left.sum(1) + (halves.right[0] ** halves.count).sum(1)
+
+    model, x = Model(), torch.rand(3, 5, dtype=torch.float64)
+    layer = model.join if at_input else model.halve
+    options = {"attribute_to_layer_input": at_input, "return_convergence_delta": True}
+    found, delta = LayerIDGI(model, layer).attribute(x, n_steps=4, **options)
+    assert [a.shape for a in found] == [(3, 2), (3, 3)]
+    assert delta.abs().max() < 1e-12
+    expected = IDGI(lambda a, b: a.sum(1) + (b**2).sum(1)).attribute(
+        (x[:, :2], x[:, 2:].exp()), (torch.zeros(3, 2), torch.ones(3, 3)), n_steps=4
+    )
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("layer", [[], "0", [nn.ReLU(), None]])
+def test_layers_are_modules(layer):
+    with pytest.raises(InvalidArgumentError, match=r"layer=.*give a module of the model"):
+        LayerIDGI(smooth_cnn(), layer)
+
+
+def test_layers_that_feed_one_another_or_are_given_twice_are_told_so():
+    model, x = smooth_cnn(), pictures()
+    for layers in ([model[0], model[1]], [model[1], model[1]]):
+        with pytest.raises(RuntimeError, match=r"tensors \[0\] of 2: give layers none of which feeds another"):
+            LayerIDGI(model, layers).attribute(x, target=1, n_steps=2)
+
+
+def test_the_compiler_does_not_warn_of_what_reads_a_layer(recwarn):
+    torch._dynamo.reset()
+    model, x = smooth_cnn(), pictures()
+    found = LayerIDGI(torch.compile(model, backend="eager"), model[1]).attribute(x, target=1, n_steps=2)
+    torch.testing.assert_close(found, LayerIDGI(model, model[1]).attribute(x, target=1, n_steps=2), rtol=0, atol=1e-12)
+    assert not [str(warning.message) for warning in recwarn if "Dynamo" in str(warning.message)]
 
 
 def test_refuses_layers_without_one_activation():
