@@ -85,6 +85,12 @@ def test_a_function_that_takes_no_single_example_says_that_it_was_asked_for_one(
     ):
         FullGrad(forward).attribute(X)
 
+    def always_four_rows(x):
+        return x.sum().tanh() + factors
+
+    with pytest.raises(InvalidArgumentError, match=r"alone cannot be explained: .*shape \(4,\) for 1 rows of input"):
+        FullGrad(always_four_rows).attribute(X)
+
 
 def test_a_model_for_other_images_says_which_it_was_given():
     model = Logits(nn.Sequential(nn.Flatten(), nn.Linear(10, 2)))

@@ -15,7 +15,7 @@ from captum_ext._captum import (
     format_additional_forward_args,
     format_tensor_into_tuples,
 )
-from captum_ext._errors import InvalidArgumentError, RefusedError, TargetOutOfRangeError
+from captum_ext._errors import InvalidArgumentError, TargetOutOfRangeError
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.checks import all_finite, check_inputs, positive_integer
 from captum_ext.attr._common.forward import take_rows
@@ -211,7 +211,7 @@ def concatenate(parts: Sequence[Part]) -> Part:
 def _explain_alone(examples: Examples, explain: Callable[[Examples], Part]) -> list[Part]:
     try:
         return [explain(example) for example in examples.parts(1)]
-    except (RefusedError, NotDeterministicError, TargetOutOfRangeError):
+    except (NotDeterministicError, TargetOutOfRangeError):
         raise
     except (RuntimeError, IndexError, ValueError) as error:
         raise InvalidArgumentError(
