@@ -6,8 +6,9 @@ import cmath
 import operator
 import warnings
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -124,7 +125,10 @@ def expand_baselines(baselines: BaselineType, inputs: tuple[Tensor, ...]) -> tup
     >>> expand_baselines((0.5, torch.ones(1, 2)), (torch.zeros(2, 1), torch.zeros(2, 2)))[1].shape
     torch.Size([2, 2])
     """
-    formatted = format_baseline(baselines, inputs)
+    given: Any = baselines if isinstance(baselines, tuple) else (baselines,)
+    # NumPy's float64 is a float to Python, its other numbers are none to Captum.
+    numbers = tuple(baseline.item() if isinstance(baseline, np.number) else baseline for baseline in given)
+    formatted = format_baseline(numbers if isinstance(baselines, tuple) else numbers[0], inputs)
     if len(formatted) != len(inputs):
         raise InvalidArgumentError(
             f"baselines has {len(formatted)} entries for {len(inputs)} input tensors: give one for each."

@@ -119,11 +119,7 @@ class TargetFunction:
 
     def _forward(self, leaves: Tensors, n_points: int) -> Tensor:
         points = copies_of(leaves)
-        # Captum repeats a list of any length, and then explains other examples than were meant.
-        if isinstance(self.target, list) and len(self.target) != self.n_examples:
-            raise InvalidArgumentError(
-                f"target has {len(self.target)} entries for {self.n_examples} examples: give one for each."
-            )
+        check_target_length(self.target, self.n_examples)
         target = expand_target(_as_captum_takes_it(self.target), n_points)
         arguments = self.additional_forward_args
         if arguments is not None:  # copies likewise
@@ -183,6 +179,17 @@ def _as_captum_takes_it(target: Any) -> Any:
         target = torch.as_tensor(target)
     is_integer = isinstance(target, Tensor) and not (target.is_floating_point() or target.is_complex())
     return target.long() if is_integer and target.dtype is not torch.bool else target
+
+
+def check_target_length(target: Any, n_examples: int) -> None:
+    """Raise `InvalidArgumentError` for a list or tensor of targets that are not one for each example, nor one for all.
+
+    Captum repeats a list of any length, and then explains other examples than were meant.
+    """
+    target = _as_captum_takes_it(target)
+    is_list = isinstance(target, list) or (isinstance(target, Tensor) and target.numel() > 1)
+    if is_list and len(target) != n_examples:
+        raise InvalidArgumentError(f"target has {len(target)} entries for {n_examples} examples: give one for each.")
 
 
 def _has_rows(value: Any, n_examples: int) -> bool:

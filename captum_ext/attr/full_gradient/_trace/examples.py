@@ -18,7 +18,7 @@ from captum_ext._captum import (
 from captum_ext._errors import InvalidArgumentError, TargetOutOfRangeError
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.checks import all_finite, check_inputs, positive_integer
-from captum_ext.attr._common.forward import take_rows
+from captum_ext.attr._common.forward import check_target_length, take_rows
 from captum_ext.attr.full_gradient._trace.backpropagation import (
     AnyConsumer,
     Backpropagated,
@@ -85,10 +85,10 @@ class Examples:
         Raises
         ------
         InvalidArgumentError
-            An input is refused, see `check_inputs`.
+            An input is refused, see `check_inputs`, or there is not one target for each example.
         """
         tensors = format_tensor_into_tuples(inputs)
-        check_inputs(tensors)
+        check_target_length(target, check_inputs(tensors))
         # What is found must not hang on the graph that the inputs come from.
         detached = tuple(tensor.detach() for tensor in tensors)
         return cls(forward_func, detached, target, format_additional_forward_args(additional_forward_args))

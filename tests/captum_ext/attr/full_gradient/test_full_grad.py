@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from captum.attr import NoiseTunnel
@@ -129,6 +130,15 @@ def test_parts_of_a_batch_give_what_the_whole_batch_gives(target, postprocess):
     for size in (1, 2, 5, 9):
         parts = method.attribute(x, internal_batch_size=size, **options)
         torch.testing.assert_close(parts, whole, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("target", [[0, 1], [(0,), (1,)], torch.tensor([0, 1]), np.array([0, 1])])
+@pytest.mark.parametrize("size", [None, 1, 2])
+def test_targets_of_a_part_are_not_taken_for_those_of_every_part(target, size):
+    method, x = FullGrad(smooth_cnn()), pictures(4)
+    for explain in (method.attribute, method.layer_attributions, SmoothFullGrad(smooth_cnn()).attribute):
+        with pytest.raises(InvalidArgumentError, match="2 entries for 4 examples"):
+            explain(x, target=target, internal_batch_size=size)
 
 
 def test_internal_batch_size_bounds_the_rows_of_each_pass():

@@ -36,7 +36,7 @@ def exception_of(call) -> type[BaseException]:
         ({"baselines": math.nan, "target": 1}, "NaN"),
         ({}, "target=None leaves 5 numbers for each example"),
         ({"target": [1, 2]}, "2 entries for 3 examples"),
-        ({"target": torch.tensor([1, 2])}, "shape"),
+        ({"target": torch.tensor([1, 2])}, "2 entries for 3 examples"),
         ({"target": torch.tensor([0.5, 1.0, 2.0])}, "give integers"),
         ({"target": "cat"}, "is a str"),
         ({"target": 1, "n_steps": 0}, "n_steps=0"),
