@@ -225,6 +225,22 @@ def fourier(x):
     return per_example(filtered**2) + per_example(spectrum.abs()) + per_example((spectrum**2).real)
 
 
+CONDITIONAL = {
+    "layer, weight": lambda x, by: F.layer_norm(x, (8,), by[:8], torch.ones(8, dtype=x.dtype)),
+    "layer, shift": lambda x, by: F.layer_norm(x, (8,), None, by[:8]),
+    "group, weight": lambda x, by: F.group_norm(x, 3, by[:3]),
+    "group, shift": lambda x, by: F.group_norm(x, 3, None, by[:3]),
+    "batch": lambda x, by: F.batch_norm(x, by[:3].detach(), by[3:6].detach().exp(), by[:3], by[3:6]),
+    "convolution": lambda x, by: F.conv2d(x, MAPS, by[:2]),
+    "linear": lambda x, by: F.linear(x, MAPS[0, 0], by[:8]),
+}
+
+
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_layers_whose_weights_depend_on_the_input(name):
+    assert_exact(lambda x: per_example(CONDITIONAL[name](x, (x + 1).exp()[0, 0, 0]).tanh()), MAPS[:1])
+
+
 TWICE = torch.tensor([0, 0, 2])
 
 
