@@ -348,16 +348,23 @@ def _check_range(lowest: int, highest: int, size: int) -> None:
         raise TargetOutOfRangeError(f"target {wrong} is out of range for {size} outputs: give {-size} to {size - 1}.")
 
 
-# PyTorch's gradient of eval-mode batch normalisation is wrong on the CPU. Seen on torch 2.6, 2.13 and 2.15: when the
+# PyTorch's gradient of batch normalisation is wrong on the CPU. Seen on torch 2.6, 2.13 and 2.15: when the
 # batch is 1 and the incoming gradient has a transposed layout, as after ``batch_norm(x).flatten(2).transpose(1, 2)``,
 # the kernel of the backward pass reads the gradient as if it were contiguous. The input gradient is then wrong by more
 # than its own size, and nothing says so. Making the incoming gradient contiguous mends it. LeViT, EfficientFormer and
 # XCiT of timm meet the bug, with every gradient method.
-_BATCH_NORMS = frozenset({"batch_norm", "native_batch_norm", "_native_batch_norm_legit_no_training"})
+#
+# Instance normalisation is batch normalisation of one example with more channels. Exported programs call overloads.
+_NAMES = (
+    *("batch_norm", "native_batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit"),
+    *("_batch_norm_impl_index", "instance_norm"),
+)
+_BATCH_NORMS = frozenset((*_NAMES, *(f"{name}.default" for name in _NAMES)))
 
 
 def is_guarded(func: Callable[..., Any]) -> bool:
     """Whether a function is a batch normalisation."""
+    # Compilers follow this in every operation: no more than they can follow.
     return getattr(func, "__name__", None) in _BATCH_NORMS
 
 
