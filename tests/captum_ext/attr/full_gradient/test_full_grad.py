@@ -15,6 +15,7 @@ from torch import nn
 from captum_ext._errors import InvalidArgumentError, TargetOutOfRangeError
 from captum_ext.attr.full_gradient.decompose import decompose
 from captum_ext.attr.full_gradient.full_grad import FullGrad
+from captum_ext.attr.full_gradient.projection import interpolate
 from captum_ext.attr.full_gradient.saliency import SmoothFullGrad
 from tests.captum_ext.randomised_models import randomise, torchvision_images, torchvision_model
 from tests.captum_ext.small_models import CLASSES, InPlace, TwoInputs, pictures, smooth_cnn
@@ -63,6 +64,16 @@ def test_attributions_of_torchvision_models_sum_to_the_output(name, projection):
     model, x = torchvision_model(name), torchvision_images(name, 2)
     found = FullGrad(model).attribute(x, target=3, projection=projection)
     torch.testing.assert_close(per_example(found), model(x)[:, 3].detach(), rtol=1e-9, atol=1e-9)
+
+
+def test_images_that_are_not_square():
+    conv, weights = randomise(nn.Conv2d(3, 4, 3, stride=(1, 2))), torch.randn(4, 4, 4).double()
+    x = torch.rand(2, 3, 6, 9).double()
+    found = FullGrad(lambda x: per_example(conv(x) * weights)).attribute(x, projection="interpolate")
+    gradient = torch.nn.functional.conv_transpose2d(weights[None], conv.weight, stride=(1, 2))
+    biases = torch.einsum("chw,c->hw", weights, conv.bias)[None, None]
+    expected = x * gradient + interpolate(biases, (6, 9)) / 3
+    torch.testing.assert_close(found, expected.detach(), rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("baselines", [0.3, "tensor", "one"])
