@@ -157,7 +157,7 @@ class OperationTrace(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self.is_listening = False
-        self.modules = ModulePath(lambda module: check_module(module, self.modules))
+        self.modules = ModulePath(check_module)
         self._consumer = consumer
         self._account = account
         self._batch = consumer.batch
