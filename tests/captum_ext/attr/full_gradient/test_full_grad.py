@@ -336,6 +336,17 @@ def test_gradients_that_are_not_finite_are_refused_with_the_operation(method):
         method(root_left_out).attribute(x, **options)
 
 
+def test_the_operation_is_found_in_time_where_many_ways_lead_back():
+    def forward(x):
+        x = x.sqrt()
+        for _ in range(60):  # 2^60 ways
+            x = x + x.tanh()
+        return x.sum(1)
+
+    with pytest.raises(InvalidArgumentError, match="operation Sqrt gives NaN"):
+        FullGrad(lambda x: torch.where(x.sum(1) > 9, forward(x), 0 * forward(x))).attribute(torch.zeros(1, 2))
+
+
 def test_the_published_map_and_the_layers_refuse_them_too():
     x = torch.zeros(1, 3, 4, 4).double()
     with pytest.raises(InvalidArgumentError, match="operation Sqrt gives NaN"):
@@ -374,6 +385,14 @@ def test_what_is_returned_is_complete_or_warned_of(scale):
     output = model(x)[:, 0]
     is_complete = bool((delta.abs() <= 1e-4 * output.abs().clamp(min=1)).all())
     assert is_complete or any("sum to" in str(warning.message) for warning in caught)
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(torch.float64, 1e7), (torch.float32, 1e3)])
+def test_where_numbers_cancel_a_higher_precision_is_named_if_there_is_one(dtype, size):
+    x = torch.tensor([[0.5, 0.9, 0.1]], dtype=dtype)
+    with pytest.warns(UserWarning, match="cancel each other") as caught:
+        FullGrad(lambda x: (((x + size) * size - size**2) / size).tanh().sum(1)).attribute(x, projection="backflow")
+    assert str(caught[0].message).endswith("for images." if dtype is torch.float64 else "for images, or float64.")
 
 
 def rounding(x):

@@ -25,6 +25,12 @@ def test_cuda_may_round_float32_to_tf32_but_no_other_type(monkeypatch, convoluti
     assert tolerance(torch.float64, CUDA) == tolerance(torch.float64, CPU) < 1e-6
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_may_round_some_dozen_times_and_no_more(dtype):
+    eps = torch.finfo(dtype).eps
+    assert 12 * eps < tolerance(dtype, CPU) < 100 * eps
+
+
 def test_switches_that_cannot_be_read_allow_for_tf32(monkeypatch):
     class Mixed:
         @property
