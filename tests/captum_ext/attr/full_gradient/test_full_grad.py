@@ -190,6 +190,29 @@ def test_an_inexact_model_warns_with_both_numbers():
         FullGrad(smooth_cnn()).attribute(x, target=1)
 
 
+def test_a_hook_that_changes_gradients_is_told_and_a_backward_that_is_no_derivative_is_followed():
+    def clipped(x):
+        hidden = 2 * x
+        hidden.register_hook(lambda gradient: gradient.clamp(-0.1, 0.1))
+        return hidden.tanh().flatten(1).sum(1)
+
+    with pytest.warns(UserWarning, match=r"sum to .* a hook that changes gradients"):
+        FullGrad(clipped).attribute(pictures(1))
+
+    class StraightThrough(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.round()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient
+
+    x = pictures(2)
+    found = FullGrad(lambda x: per_example(StraightThrough.apply(3 * x).exp())).attribute(x)
+    torch.testing.assert_close(per_example(found), per_example((3 * x).round().exp()), rtol=1e-12, atol=0)
+
+
 # ---- inside Captum ----
 
 
