@@ -292,10 +292,7 @@ class OperationTrace(TorchFunctionMode):
                     if self.depends_on_input(value):
                         found.append(value)
             elif isinstance(value, CONTAINERS):  # most of them hold sizes and steps, and no tensor
-                inner = tensors_in(value)
-                if not all(_is_plain(tensor) for tensor in inner if tensor.requires_grad):
-                    return []
-                found.extend(tensor for tensor in inner if self.depends_on_input(tensor))
+                found.extend(tensor for tensor in tensors_in(value) if self.depends_on_input(tensor))
         return found
 
     def _learn(self, tensor: Tensor, grid: Grid | None) -> None:

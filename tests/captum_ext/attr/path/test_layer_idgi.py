@@ -187,6 +187,7 @@ class Halves:
     left: Tensor
     right: list[Tensor]
     count: int = field(default=2, init=False)
+    kind: type | None = None
 
 
 @pytest.mark.parametrize("at_input", [False, True])
@@ -201,7 +202,8 @@ def test_activations_in_a_dataclass(at_input):
 
     class Halve(nn.Module):
         def forward(self, x: Tensor) -> Halves:
-            return Halves(x[:, :2], [x[:, 2:].exp()])
+            self.returned = Halves(x[:, :2], [x[:, 2:].exp()], Halves)
+            return self.returned
 
     class Join(nn.Module):
         def forward(self, halves: Halves) -> Tensor:
@@ -213,6 +215,7 @@ def test_activations_in_a_dataclass(at_input):
     found, delta = LayerIDGI(model, layer).attribute(x, n_steps=4, **options)
     assert [a.shape for a in found] == [(3, 2), (3, 3)]
     assert delta.abs().max() < 1e-12
+    assert torch.equal(model.halve.returned.left[:3], x[:, :2])  # a model's own object stays as it was
     expected = IDGI(lambda a, b: a.sum(1) + (b**2).sum(1)).attribute(
         (x[:, :2], x[:, 2:].exp()), (torch.zeros(3, 2), torch.ones(3, 3)), n_steps=4
     )
