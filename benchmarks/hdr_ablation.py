@@ -47,6 +47,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "without alignment": {"alignment": "none"},
     "without attention": {"attention": False},
     "without deep supervision": {"deep_supervision": False},
+    "without denoising": {"denoising": False},
     "with the sphere loss": {"adversarial_weight": SPHERE},
     "with twenty times the sphere loss": {"adversarial_weight": 20 * SPHERE},
 }

@@ -39,8 +39,8 @@ def _constant(layer: nn.Conv2d, value: float = 0.0) -> None:
         nn.init.constant_(layer.bias, value)
 
 
-def _without_residual(generator: Generator) -> None:
-    _constant(generator.refinement[-1])  # type: ignore[arg-type]
+def _without_denoiser(generator: Generator) -> None:
+    generator.denoiser = None
 
 
 def _without_logits(generator: Generator) -> None:
@@ -64,7 +64,7 @@ def _with_open_gates(generator: Generator) -> None:
 
 PARTS: dict[str, Callable[[Generator], None]] = {
     "all of it": lambda _: None,
-    "without the residual": _without_residual,
+    "without the denoiser": _without_denoiser,
     "without the logits of the weights": _without_logits,
     "without the correction of the displacement": _without_correction,
     "without the offsets of deformable kernels": _without_taps,

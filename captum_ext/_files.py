@@ -37,7 +37,10 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(descriptor, "wb") as file:
             yield file
-        os.chmod(temporary, 0o666 & ~_umask())
+        # A temporary file is its owner's alone; the umask says who else may read. It can only be read by setting it.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
     except OSError as error:
         # A full disk names no file, and a folder that takes none a temporary one, of which nobody knows.
@@ -106,9 +109,3 @@ def check_absent(paths: Sequence[Path], force: bool = False, inputs: Sequence[Pa
     if there and not force:
         others = f" and {len(there) - 1} more" if len(there) > 1 else ""
         raise ExistingFileError(f"{there[0]}{others} exists already: give --force to replace, or another --out.")
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

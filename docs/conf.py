@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 from pathlib import Path
 
@@ -23,17 +24,25 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
+    # Of our own, where no kept extension does it: bars and colons in docstrings, for which Napoleon has no switch;
+    # formulas without a script or a network, which MathJax and KaTeX need; links to a class by each of its names, with
+    # a warning for a name that is none, where intersphinx would ask the network about other packages.
     "docstring_text",
     "mathml",
     "public_names",
-    "tutorial_notebooks",
 ]
 exclude_patterns = ["_build", "**/.ipynb_checkpoints"]
 default_role = "py:obj"  # what docstrings write in single backticks are Python names
 nitpicky = True
 nitpick_ignore = [("py:class", "optional")]
 
-# Notebooks come with their outputs; the test suite executes them.
+# Notebooks lie beside docs, and Sphinx finds only what is inside. Copies keep their times, so that Sphinx reads again
+# only those that have changed.
+for copy in (DOCS / "tutorials").glob("*.ipynb"):
+    copy.unlink()
+for notebook in (REPOSITORY / "tutorials").glob("*.ipynb"):
+    shutil.copy2(notebook, DOCS / "tutorials")
+# They come with their outputs; the test suite executes them.
 nb_execution_mode = "off"
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3

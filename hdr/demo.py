@@ -115,7 +115,10 @@ def draw_comparison(scene: DynamicScene, merged: Tensor, scores: list[Score]) ->
         _show(panel, tonemap(radiance.clamp(0.0, 1.0)), title)
     errors = {"weighted merge": ghosts, OURS: merged, "reference only": reference}
     for panel, (title, radiance) in zip(panels[2], errors.items(), strict=True):
-        image = _show_error(panel, (mu_law(radiance.clamp(0.0, 1.0)) - mu_law(truth)).abs().mean(dim=0), title)
+        error = (mu_law(radiance.clamp(0.0, 1.0)) - mu_law(truth)).abs().mean(dim=0).numpy()
+        image = panel.imshow(error, cmap="inferno", vmin=0.0, vmax=_LARGEST_ERROR, interpolation="none")
+        panel.set_title(f"Error of {title}, mu-law domain")
+        panel.set_axis_off()
     pictures.colorbar(image, ax=panels[2].tolist(), extend="max")
     _write_table(numbers.subplots(), scores)
     return figure
@@ -126,13 +129,6 @@ def _show(panel: Any, picture: Tensor, title: str) -> None:
     panel.imshow(picture.clamp(0.0, 1.0).permute(1, 2, 0).numpy(), interpolation="none")
     panel.set_title(title)
     panel.set_axis_off()
-
-
-def _show_error(panel: Any, error: Tensor, method: str) -> Any:
-    image = panel.imshow(error.numpy(), cmap="inferno", vmin=0.0, vmax=_LARGEST_ERROR, interpolation="none")
-    panel.set_title(f"Error of {method}, mu-law domain")
-    panel.set_axis_off()
-    return image
 
 
 def _write_table(panel: Any, scores: list[Score]) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hdr.baselines import BASELINES
 from hdr.bracket import Bracket
-from hdr.data.sample import HdrSample, calibration_of
+from hdr.data.sample import calibration_of
 from hdr.data.source import open_scenes, refuse_options_of_others
 from hdr.data.still import StillBrackets, StillScene, score_still
 from hdr.merge import Merger
@@ -61,7 +61,12 @@ class Cases(Sequence[Case]):
         if not 0 <= index < self._length:
             raise IndexError(f"case {index} of {self._length}")
         scene = self.scenes[index]
-        return _still_case(scene) if isinstance(scene, StillScene) else _moving_case(scene)
+        if isinstance(scene, StillScene):
+            # The response of the merged exposures alone: that of all of them is the truth's.
+            bracket = Bracket.from_images(list(scene.ldr), scene.exposures.tolist(), names=scene.names)
+            return Case(scene.name, bracket, lambda radiance: score_still(radiance, scene))
+        bracket = Bracket(scene["ldr"], scene["exposures"], calibration=calibration_of(scene))
+        return Case(scene["name"], bracket, measure_against(scene["target"]))
 
 
 def open_cases(
@@ -124,14 +129,3 @@ def mean_scores(scores: Iterable[Score]) -> list[Score]:
         Score("mean", method, {name: sum(metrics[name] for metrics in every) / len(every) for name in every[0]})
         for method, every in by_method.items()
     ]
-
-
-def _moving_case(scene: HdrSample) -> Case:
-    bracket = Bracket(scene["ldr"], scene["exposures"], calibration=calibration_of(scene))
-    return Case(scene["name"], bracket, measure_against(scene["target"]))
-
-
-def _still_case(scene: StillScene) -> Case:
-    # The response of the merged exposures alone: that of all of them is the truth's.
-    bracket = Bracket.from_images(list(scene.ldr), scene.exposures.tolist(), names=scene.names)
-    return Case(scene.name, bracket, lambda radiance: score_still(radiance, scene))

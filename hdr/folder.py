@@ -172,8 +172,10 @@ def read_shot(path: str | os.PathLike[str]) -> Shot:
         try:
             tags, details, _ = read_exif(path)
         except ValueError:
+            from hdr.raw import read_moment  # needs rawpy
+
             # Raw formats of which nobody here knows anything tell LibRaw when they were taken, and no camera.
-            return Shot(path, path.suffix.lower(), _taken_raw(path), settings, None)
+            return Shot(path, path.suffix.lower(), read_moment(path), settings, None)
     else:
         with opened_image(path) as image, damage_reported(path):
             found, size = image.getexif(), image.size
@@ -275,9 +277,3 @@ def _moment(text: object, fraction: object) -> datetime | None:
         return None
     digits = str(fraction).strip("\0 ") if fraction else ""
     return moment + timedelta(seconds=float(f"0.{digits}")) if digits.isdecimal() else moment
-
-
-def _taken_raw(path: Path) -> datetime | None:
-    from hdr.raw import read_moment  # needs rawpy
-
-    return read_moment(path)

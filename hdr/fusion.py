@@ -222,7 +222,7 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
     """
     t = exposures.to(aligned.tone_mapped).view(*exposures.shape, 1, 1, 1)
     variance = aligned.deviation.square()
-    variance = _blur((variance + variance[:, reference : reference + 1]).flatten(0, 1), 2.0).view_as(variance)
+    variance = blurred((variance + variance[:, reference : reference + 1]).flatten(0, 1), 2.0).view_as(variance)
     excess = (_squared_difference(aligned, t, reference) - variance).clamp_min(0)  # 0 for the reference itself
     consistent = torch.exp(-0.5 * excess / (variance + DEVIATION_FLOOR**2))
     unsaturated = _unsaturated_share(aligned, t, reference)
@@ -261,6 +261,33 @@ def merged(aligned: Aligned, weights: Tensor, exposures: Tensor, reference: int)
 def blended(aligned: Aligned, weights: Tensor) -> Tensor:
     """Weighted mean (B, 3, H, W) in linear light, where noise averages out without a bias; in the mu-law domain."""
     return mu_law((weights * inverse_mu_law(aligned.tone_mapped)).sum(dim=1))
+
+
+def without_tolerance(aligned: Aligned, reference: int) -> Aligned:
+    """Exposures in all of which nothing moves, with the deviation that noise alone gives them (:func:`observe`)."""
+    index = torch.arange(aligned.deviation.shape[1], device=aligned.deviation.device).view(1, -1, 1, 1, 1)
+    return aligned._replace(deviation=aligned.deviation / torch.where(index == reference, 1.0, STILL_TOLERANCE))
+
+
+def noise_of_blend(aligned: Aligned, weights: Tensor, radiance: Tensor) -> tuple[Tensor, Tensor]:
+    """What is left in a weighted mean of the noise of the exposures, and of their deviation.
+
+    Parameters
+    ----------
+    aligned, weights
+        Of the exposures.
+    radiance
+        Shape (B, 3, H, W), mu-law domain: their mean.
+
+    Returns
+    -------
+    noise, deviation : Tensor
+        Shape (B, 3, H, W), standard deviations in the mu-law domain.
+    """
+    noise, deviation = (
+        ((weights * sigma).square().sum(dim=1) + _LEAST_VARIANCE).sqrt() for sigma in (aligned.noise, aligned.deviation)
+    )
+    return noise * mu_law_slope(inverse_mu_law(radiance.clamp(0, 1))), deviation
 
 
 def not_below_saturation(radiance: Tensor, reference: Tensor, exposure: Tensor) -> Tensor:
@@ -357,7 +384,7 @@ def moving_share(
     squared = _clipped_difference(aligned, t.view(1, -1, 1, 1, 1), 0)[:, 1].square().mean(dim=1, keepdim=True)
     # One patch below the other: each is smoothed by itself.
     variance, squared = (
-        _blur(maps.view(-1, 1, _PATCH, _PATCH), sigma) for maps, sigma in ((variance, 2.0), (squared, 1.0))
+        blurred(maps.view(-1, 1, _PATCH, _PATCH), sigma) for maps, sigma in ((variance, 2.0), (squared, 1.0))
     )
     differs = squared - variance > _MOVED * (variance + DEVIATION_FLOOR**2)
     known = _unsaturated(aligned).all(dim=1).view(-1, 1, _PATCH, _PATCH)
@@ -434,9 +461,9 @@ def clipping_value(exposures: Tensor, reference: int) -> Tensor:
 def _precision(aligned: Aligned, reference: int) -> Tensor:
     """Inverse variance of the radiance (B, N, 1, H, W), relative to that of the reference."""
     # In the reference's brightness for all: noise is no reason for another slope of the mu-law.
-    level = inverse_mu_law(_blur(aligned.tone_mapped[:, reference], 2.0).clamp_min(0))
+    level = inverse_mu_law(blurred(aligned.tone_mapped[:, reference], 2.0).clamp_min(0))
     slope = mu_law_slope(level).mean(dim=1, keepdim=True).unsqueeze(1)
-    variance = (_blur(aligned.noise.flatten(0, 1), 2.0).view_as(aligned.noise) * slope).square()
+    variance = (blurred(aligned.noise.flatten(0, 1), 2.0).view_as(aligned.noise) * slope).square()
     index = torch.arange(variance.shape[1], device=variance.device).view(1, -1, 1, 1, 1)
     variance = variance + torch.where(index == reference, 0.0, MISPLACEMENT**2) + _LEAST_VARIANCE
     return variance[:, reference : reference + 1] / variance
@@ -451,7 +478,7 @@ def _clipped_difference(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
 
 def _squared_difference(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
     squared = _clipped_difference(aligned, t, reference).square().mean(dim=2, keepdim=True)
-    return _blur(squared.flatten(0, 1), 1.0).view_as(squared)
+    return blurred(squared.flatten(0, 1), 1.0).view_as(squared)
 
 
 def _at_brightness(unexplained: Tensor, tone_mapped: Tensor) -> Tensor:
@@ -465,7 +492,8 @@ def _at_brightness(unexplained: Tensor, tone_mapped: Tensor) -> Tensor:
     return torch.lerp(low, high, place - below)
 
 
-def _blur(maps: Tensor, sigma: float) -> Tensor:
+def blurred(maps: Tensor, sigma: float) -> Tensor:
+    """Maps (B, C, H, W) smoothed by a Gaussian of a standard deviation in pixels, cut off at three of these."""
     size = 2 * round(3 * sigma) + 1
     border = "reflect" if min(maps.shape[-2:]) > size // 2 else "replicate"
     with torch.autocast(maps.device.type, enabled=False):  # half precision is for the network, not for the physics

@@ -163,7 +163,10 @@ def read_radiance(path: str | os.PathLike[str]) -> Tensor:
     path = Path(path)
     suffix = known_suffix(path, RADIANCE_SUFFIXES, "radiance is read from")
     data = path.read_bytes()
-    pixels = _decode_hdr(path, data) if suffix == ".hdr" else _read_exr(path)
+    # OpenCV goes by the content: of a PNG with another name it would make radiance from 0 to 255.
+    if suffix == ".hdr" and not data.startswith(b"#?"):
+        raise ValueError(f"{path}: damaged, or not a Radiance .hdr file")
+    pixels = _decode_with_opencv(path, data) if suffix == ".hdr" else _read_exr(path)
     radiance = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).contiguous()
     check_radiance(radiance, str(path))
     return radiance
@@ -458,13 +461,6 @@ def _decode_with_opencv(path: Path, data: bytes) -> NDArray[Any]:
     if pixels is None:
         raise ValueError(f"{path}: damaged, or not a {path.suffix} file")
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-
-
-def _decode_hdr(path: Path, data: bytes) -> NDArray[Any]:
-    # OpenCV goes by the content: of a PNG with another name it would make radiance from 0 to 255.
-    if not data.startswith(b"#?"):
-        raise ValueError(f"{path}: damaged, or not a Radiance .hdr file")
-    return _decode_with_opencv(path, data)
 
 
 def _encode_tiff(pixels: NDArray[Any], exif: bytes | None) -> bytes:

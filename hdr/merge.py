@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from hdr.alignment import Alignment, align
 from hdr.bracket import Bracket
-from hdr.fusion import observe, physical_merge, unexplained_variance
+from hdr.fusion import observe, unexplained_variance
 from hdr.nn.generator import SMALLEST_SIDE, Generator
 from hdr.radiometry import inverse_mu_law
 from hdr.settings import Mode, Precision
@@ -195,12 +195,11 @@ class Merger:
             bracket.reference_index,
             torch.tensor([[top - above, left - before]]),
         )
-        if sum(alignment.still) == bracket.count - 1:
-            radiance, weights = physical_merge(*inputs)
-        else:
-            half = self.precision != "float32"
-            with torch.autocast(self.device.type, dtype=getattr(torch, self.precision), enabled=half):
-                radiance, weights = self.generator(*inputs)[:2]
+        still = sum(alignment.still) == bracket.count - 1
+        merge = self.generator.merge_still if still else self.generator
+        half = self.precision != "float32"
+        with torch.autocast(self.device.type, dtype=getattr(torch, self.precision), enabled=half):
+            radiance, weights = merge(*inputs)[:2]
         return radiance[0].float().cpu(), weights[0].mean(dim=1).float().cpu()
 
     def _spans(self, length: int) -> Iterator[tuple[int, int]]:

@@ -86,7 +86,11 @@ def photograph_scene(seed: int = 0) -> DynamicScene:
     exposures = torch.tensor(EXPOSURES)
     saturated = torch.quantile(instants[1].amax(dim=0).flatten(), 1 - _SATURATED).item()
     instants = instants / (saturated * EXPOSURES[1])
-    images = _camera().photograph(torch.Generator().manual_seed(seed), instants, exposures)
+    # The camera's JPEGs have an S in their tone curve, as most do: not gamma 2.2.
+    ldr = torch.linspace(0, 1, 1021, dtype=torch.float64)
+    bent = ldr + 0.3 * torch.sin(2 * math.pi * ldr) / (2 * math.pi)
+    camera = Camera(Response.table(bent**2.2), jpeg_quality=92)
+    images = camera.photograph(torch.Generator().manual_seed(seed), instants, exposures)
     bracket = Bracket.from_images(list(images), list(EXPOSURES), names=("short", "reference", "long"))
     return DynamicScene(bracket, instants[1].clamp(0, 1))
 
@@ -124,10 +128,3 @@ def _own_positions(places: list[Any], size: float, height: int, width: int) -> T
     """Pixels in the coordinates of a thing that is at these places (x, y) in turn, (N, 2, H, W)."""
     centres = torch.tensor(places).view(-1, 2, 1, 1)
     return (pixel_grid(height, width, like=centres) - centres) / size
-
-
-def _camera() -> Camera:
-    """A camera whose JPEGs have an S in their tone curve, as most do: not gamma 2.2."""
-    ldr = torch.linspace(0, 1, 1021, dtype=torch.float64)
-    bent = ldr + 0.3 * torch.sin(2 * math.pi * ldr) / (2 * math.pi)
-    return Camera(Response.table(bent**2.2), jpeg_quality=92)

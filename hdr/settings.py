@@ -92,6 +92,9 @@ class LossSettings:
         Weight of the tone-mapped L1 at the coarser decoder scales, together.
     linear_weight
         Weight of the L1 of linear radiance, which tells highlights apart where the mu-law is flat.
+    relative_weight
+        Weight of the mean square over that of the physical merge, which is what the mean of PSNR over scenes asks for:
+        in the mu-law domain, and times linear_weight in linear radiance.
     regression_weight
         Weight of being farther from the truth than the physical merge, where that is so: in the mu-law domain, and
         times linear_weight in linear radiance.
@@ -112,6 +115,7 @@ class LossSettings:
     square_weight: float = 4.0
     coarse_weight: float = 0.25
     linear_weight: float = 0.5
+    relative_weight: float = 0.01
     regression_weight: float = 1.0
     alignment_weight: float = 0.5
     adversarial_weight: float = 0.0
@@ -155,6 +159,10 @@ class TrainingSettings(LossSettings):
         Whether aligned features are gated by attention.
     deep_supervision
         Whether the coarser scales of the decoder are asked for radiance, too.
+    denoising
+        Whether the merge is denoised.
+    parts
+        What learns: all; or the denoiser alone, which is several times as quick, after the rest or on another camera.
     """
 
     preset: str = "small"
@@ -170,6 +178,12 @@ class TrainingSettings(LossSettings):
     alignment: Literal["deformable", "none"] = "deformable"
     attention: bool = True
     deep_supervision: bool = True
+    denoising: bool = True
+    parts: Literal["all", "denoiser"] = "all"
+
+    def __post_init__(self) -> None:
+        if self.parts == "denoiser" and not self.denoising:
+            raise ValueError("parts is denoiser, and denoising is off: nothing would learn")
 
 
 @dataclass(frozen=True, kw_only=True)

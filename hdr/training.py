@@ -30,7 +30,15 @@ from hdr.data.pool import ScenePool
 from hdr.data.sample import HdrSample
 from hdr.data.source import open_scenes
 from hdr.metrics import psnr_l, psnr_mu
-from hdr.nn import Generator, Merged, PatchDiscriminator, SphereAdversarialLoss, alignment_loss, regression_loss
+from hdr.nn import (
+    Generator,
+    Merged,
+    PatchDiscriminator,
+    SphereAdversarialLoss,
+    alignment_loss,
+    regression_loss,
+    relative_square,
+)
 from hdr.radiometry import inverse_mu_law, mu_law
 from hdr.settings import RunSettings, TrainingSettings
 from hdr.weights import load_generator, save_generator
@@ -70,7 +78,12 @@ class HdrGan(L.LightningModule):
             alignment=settings.alignment,
             attention=settings.attention,
             deep_supervision=settings.deep_supervision,
+            denoising=settings.denoising,
         )
+        if settings.parts == "denoiser":
+            assert self.generator.denoiser is not None
+            self.generator.requires_grad_(False)
+            self.generator.denoiser.requires_grad_(True)
         self.generator.to(memory_format=torch.channels_last)
         self.averaged_generator = copy.deepcopy(self.generator).requires_grad_(False)
         """The generator with the moving average of the weights: what is validated and exported."""
@@ -189,11 +202,16 @@ class HdrGan(L.LightningModule):
             "linear_l1": weights.linear_weight * F.l1_loss(linear, linear_target),
             "alignment": weights.alignment_weight * alignment_loss(output.aligned, target, reference),
         }
-        if output.physical is not None and weights.regression_weight > 0:
+        if output.physical is not None:
             physical = output.physical.float()
-            worse = regression_loss(radiance, physical, target)
-            worse_in_light = regression_loss(linear, inverse_mu_law(physical), linear_target)
-            losses["regression"] = weights.regression_weight * (worse + weights.linear_weight * worse_in_light)
+            both = ((radiance, physical, target), (linear, inverse_mu_law(physical), linear_target))
+            for name, weight, loss in (
+                ("regression", weights.regression_weight, regression_loss),
+                ("relative_square", weights.relative_weight, relative_square),
+            ):
+                if weight > 0:
+                    in_mu_law, in_light = (loss(*images) for images in both)
+                    losses[name] = weight * (in_mu_law + weights.linear_weight * in_light)
         if output.coarser:
             scales = [F.l1_loss(c.float(), F.avg_pool2d(target, 2**k)) for k, c in enumerate(output.coarser, start=2)]
             losses["coarse_l1"] = weights.coarse_weight * torch.stack(scales).mean()

@@ -15,7 +15,7 @@ from torch import Tensor
 from hdr._files import written_whole
 from hdr.nn.generator import PRESETS, Generator
 
-_FORMAT = "hdr-generator-2"
+_FORMAT = "hdr-generator-3"
 _BUNDLE = Path(__file__).parent / "_weights"
 _SUFFIX = ".safetensors"
 

@@ -54,15 +54,8 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "captum_ext.attr._common.blur": ("blur_within_borders",),
-        "choices": (
-            "ImageBaseline",
-            "Output",
-        ),
-        "digits": (
-            "Digits",
-            "scanned_digits",
-            "train_classifier",
-        ),
+        "choices": ("ImageBaseline", "Output"),
+        "digits": ("Digits", "scanned_digits", "train_classifier"),
         "efficientnets": ("efficientnet_lite",),
         "images": ("ImageFileError", "SeenImage", "image_baseline", "read_image", "seen_image"),
         "models": (
@@ -75,13 +68,7 @@ __getattr__, __dir__ = lazy_names(
             "imagenet_preprocessing",
             "load_classifier",
         ),
-        "photograph": (
-            "Photograph",
-            "photographs",
-        ),
-        "weights": (
-            "WeightsFileError",
-            "load_weights",
-        ),
+        "photograph": ("Photograph", "photographs"),
+        "weights": ("WeightsFileError", "load_weights"),
     },
 )

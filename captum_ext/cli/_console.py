@@ -22,17 +22,7 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def print_table(title: str, words: Sequence[str], numbers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table.
-
-    Parameters
-    ----------
-    title
-        Above it.
-    words, numbers
-        Headings of the columns, first those of words; numbers stand to the right.
-    rows
-        Cells.
-    """
+    """Print a table; ``words`` and ``numbers`` are its headings, numbers stand to the right."""
     table = Table(title=escape(title), title_justify="left")
     for heading in words:
         table.add_column(heading, overflow="fold")  # a name that is cut off is none

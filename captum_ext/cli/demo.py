@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,7 @@ from captum_ext.cli._console import WHAT_IDGI_SAYS, console, print_table
 from captum_ext.evaluation.settings import Flag
 
 if TYPE_CHECKING:
-    from captum_ext.evaluation.demo import DemoReport
-    from captum_ext.evaluation.photograph_demo import PhotographReport
+    import pandas as pd
 
 _ABOUT_PHOTOGRAPHS = (
     "path residual: the error that integrated gradients would make on the same walk, as a share of the change; it "
@@ -50,47 +50,47 @@ def demo(*, out: Path = Path("demo-output"), force: Flag = False) -> None:
         from captum_ext.evaluation import demo as digits
         from captum_ext.evaluation import photograph_demo as photographs
 
-        check_absent((*photographs.output_files(out), *digits.output_files(out)), force)
-        of_photographs = photographs.run_photograph_demo(out, tell)
+        files = [*photographs.output_files(out), *digits.output_files(out)]
+        check_absent(files, force)
+        seen, of_photographs = photographs.run_photograph_demo(out, tell)
         tell("training on scanned digits")
-        of_digits = digits.run_demo(out, on_method=lambda title: tell(f"explaining digits with {title}"))
-    _print_photographs(of_photographs)
-    _print_digits(of_digits)
+        accuracy, of_digits = digits.run_demo(out, on_method=lambda title: tell(f"explaining digits with {title}"))
+    _print_photographs(seen, of_photographs)
+    _print_digits(accuracy, of_digits)
     console().print(f"[dim]{WHAT_IDGI_SAYS}[/]\n")
-    files = {
-        of_photographs.figure: "what five methods find in the photographs",
-        of_photographs.table: "the first table",
-        of_digits.figure: "what they find in ten digits",
-        of_digits.table: "the second table",
-    }
     console().print("Written:")
-    for path, what in files.items():
-        console().print(escape(f"  {path}  {what}"))
+    abouts = (
+        "what five methods find in the photographs",
+        "the first table",
+        "what they find in ten digits",
+        "the second table",
+    )
+    for path, about in zip(files, abouts, strict=True):
+        console().print(escape(f"  {path}  {about}"))
 
 
-def _print_photographs(report: PhotographReport) -> None:
-    rows = []
-    for one in report.seen:
-        source = f"{one.photograph.author} ({one.photograph.licence})"
-        rows.append((one.photograph.name, source, one.class_name, f"{one.probability:.0%}"))
+def _print_photographs(seen: pd.DataFrame, measured: pd.DataFrame) -> None:
     title = "seen by EfficientNet-Lite0 (Google, Apache-2.0)"
+    rows = [
+        (one.name, f"{one.author} ({one.licence})", one.class_name, f"{one.probability:.0%}")
+        for one in seen.itertuples(index=False)
+    ]
     print_table(title, ["photograph", "by", "most probable class"], ["probability"], rows)
-    measured = []
-    for method in report.rows:
-        residual = "-" if method.path_residual is None else f"{method.path_residual:.1%}"
-        numbers = f"{method.evaluations}", residual, f"{method.insertion:.3f}", f"{method.seconds:.1f}"
-        measured.append((method.title, *numbers))
-    numbers_of = ["gradients", "|path residual|", "insertion score", "seconds"]
-    print_table("mean over the photographs, the class's logit explained", ["method"], numbers_of, measured)
+    cells = []
+    for row in measured.itertuples():
+        residual = "-" if math.isnan(row.path_residual) else f"{row.path_residual:.1%}"
+        cells.append((row.title, str(row.evaluations), residual, f"{row.insertion:.3f}", f"{row.seconds:.1f}"))
+    numbers = ["gradients", "|path residual|", "insertion score", "seconds"]
+    print_table("mean over the photographs, the class's logit explained", ["method"], numbers, cells)
     console().print(f"[dim]{_ABOUT_PHOTOGRAPHS}[/]\n")
 
 
-def _print_digits(report: DemoReport) -> None:
-    console().print(f"A small network recognises {report.accuracy:.1%} of the test digits; these are explained.")
+def _print_digits(accuracy: float, measured: pd.DataFrame) -> None:
+    console().print(f"A small network recognises {accuracy:.1%} of the test digits; these are explained.")
     rows = []
-    for row in report.rows:
-        delta = "-" if row.delta is None else f"{row.delta:.1g}"
-        residual = "-" if row.path_residual is None else f"{row.path_residual:.2g}"
+    for row in measured.itertuples():
+        delta = "-" if math.isnan(row.delta) else f"{row.delta:.1g}"
+        residual = "-" if math.isnan(row.path_residual) else f"{row.path_residual:.2g}"
         rows.append((row.title, delta, residual, f"{row.insertion:.3f}", f"{row.milliseconds:.2f}"))
     numbers = ["|delta|", "|path residual|", "insertion score", "ms per digit"]
     print_table("mean over the test digits, 50 steps", ["method"], numbers, rows)

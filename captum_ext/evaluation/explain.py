@@ -78,7 +78,7 @@ class Explanation:
             title=f"{title}: {self.target}",
         )
 
-    def save(self, directory: Path, name: str) -> list[Path]:
+    def save(self, directory: Path, name: str) -> None:
         """Write the files of `output_files`: the figure, and the raw attributions of shape (C, H, W) for each method.
 
         Files are whole or not there; the same names are replaced.
@@ -91,7 +91,6 @@ class Explanation:
         for path, result in zip(paths, self.results.values(), strict=True):
             with atomic_write(path) as file:
                 np.save(file, result.attributions[0].cpu().numpy())
-        return [figure_path, *paths]
 
 
 def output_files(directory: Path, name: str, methods: Sequence[str]) -> list[Path]:
@@ -124,28 +123,6 @@ def output_names(images: Sequence[Path]) -> list[str]:
     return names
 
 
-@dataclass(frozen=True)
-class Explained:
-    """What came of one file.
-
-    Parameters
-    ----------
-    path
-        The file.
-    explanation
-        None where it failed.
-    files
-        What was written.
-    error
-        Why it failed.
-    """
-
-    path: Path
-    explanation: Explanation | None
-    files: Sequence[Path] = ()
-    error: str | None = None
-
-
 def explain(
     images: Sequence[str | Path],
     out: str | Path,
@@ -154,8 +131,8 @@ def explain(
     force: bool = False,
     progress: bool = False,
     **options: Any,
-) -> Iterator[Explained]:
-    """Explain images from files, and write a figure and the raw attributions of each; yield what came of it.
+) -> Iterator[tuple[Path, Explanation | str]]:
+    """Explain images from files, and write a figure and the raw attributions of each.
 
     Everything that can be refused is refused before the first image. One that fails is told, and the others go on.
 
@@ -173,6 +150,11 @@ def explain(
         Whether to show a bar on the standard error, where that is a terminal.
     **options
         Fields of `ExplanationSettings`, in place of those in ``settings``.
+
+    Yields
+    ------
+    tuple
+        Each file, and what was found in it, or why it failed.
 
     Raises
     ------
@@ -195,11 +177,12 @@ def explain(
             bar.set_postfix_str(printable(path.name))
             try:
                 explanation = explain_image(classifier, read_image(path), settings, device, lambda *_: bar.update())
-                found = Explained(path, explanation, explanation.save(Path(out), name))
+                explanation.save(Path(out), name)
+                found: Explanation | str = explanation
             except Exception as error:  # people's own models raise anything, and the other images go on
-                found = Explained(path, None, error=described(error).removeprefix(f"{printable(path)}: "))
+                found = described(error).removeprefix(f"{printable(path)}: ")
             bar.update(done * len(chosen) - bar.n)
-            yield found
+            yield path, found
 
 
 def explain_image(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from captum_ext._errors import InvalidArgumentError, described
 from captum_ext.classifiers import Classifier, ImageBaseline, Probabilities, SeenImage, image_baseline
 from captum_ext.evaluation.settings import EvaluationSettings, HiddenPixels, Importance
 from captum_ext.methods.names import chosen, own_name
-from captum_ext.metrics import InformationCurve, ScoreCurves, deletion, insertion, perturbation
+from captum_ext.metrics import ScoreCurves, deletion, insertion, perturbation
 from captum_ext.metrics.image_information import SMALLEST_SIDE_MS_SSIM, Information
 from captum_ext.metrics.information_curves import (
     EVEN_THRESHOLDS,
@@ -142,45 +142,19 @@ def _named(name: str | None, metric: str | Metric | MetricFunction) -> tuple[str
     return own, Metric(own, function=metric)
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """What a metric says about one attribution.
+Measured = tuple[dict[str, Any], Curve | None]
+"""What a metric says of one attribution, as it is stored, and the curve that the value is the area of, if there is one.
 
-    Parameters
-    ----------
-    value
-        None where ``status`` is not ``"ok"``.
-    curve
-        The curve that the value is the area of, where there is one.
-    status
-        ``"ok"``; ``"refused"`` where the image does not qualify; ``"failed"`` where the metric raises.
-    reason
-        Why it is not ``"ok"``.
-    """
-
-    value: float | None
-    curve: Curve | None = None
-    status: Literal["ok", "refused", "failed"] = "ok"
-    reason: str | None = None
+``{"value": 0.7}``; ``{"refused": why}`` where the image does not qualify; ``{"failed": why}`` where the metric raises.
+"""
 
 
-def measurement(value: float, curve: Curve | None = None) -> Measurement:
-    """Return a measurement; one that is refused where a number is not finite, as means and figures cannot have it.
-
-    Examples
-    --------
-    >>> measurement(math.inf, np.ones(3, np.float32)).reason
-    'the value or its curve is not finite, as where the probability that it is measured against is nearly 0'
-    """
+def _measured(value: float, curve: Curve | None = None) -> Measured:
+    """Return a value; one that is not finite is refused, as means and figures cannot have it."""
     if math.isfinite(value) and (curve is None or np.isfinite(curve).all()):
-        return Measurement(value, curve)
-    return _refused(
-        "the value or its curve is not finite, as where the probability that it is measured against is nearly 0"
-    )
-
-
-def _refused(reason: str) -> Measurement:
-    return Measurement(None, None, "refused", reason)
+        return {"value": value}, curve
+    reason = "the value or its curve is not finite, as where the probability that it is measured against is nearly 0"
+    return {"refused": reason}, None
 
 
 def measure(
@@ -190,7 +164,7 @@ def measure(
     attributions: Tensor,
     target: int,
     settings: EvaluationSettings,
-) -> dict[str, Measurement]:
+) -> dict[str, Measured]:
     """Return what each metric says of one image's attributions; one that fails leaves the others alone.
 
     Parameters
@@ -209,12 +183,12 @@ def measure(
         How to measure.
     """
     case = (classifier, seen, attributions, target, settings)
-    found: dict[str, Measurement] = {}
+    found: dict[str, Measured] = {}
     for name, metric in metrics.items():
         try:
             if metric.function is not None:
                 value = metric.function(classifier.model, seen.inputs, attributions, target)
-                found[name] = measurement(float(value))
+                found[name] = _measured(float(value))
             elif name in found:
                 continue
             elif metric in (METRICS["insertion"], METRICS["insertion-raw"]):
@@ -234,7 +208,7 @@ def measure(
                 found |= {own: areas[of] for own, of in of_curves.items()}
         # Models raise anything, and one metric is no reason to lose the others.
         except Exception as error:
-            found[name] = Measurement(None, None, "failed", described(error))
+            found[name] = {"failed": described(error)}, None
     return {name: found[name] for name in metrics}
 
 
@@ -262,12 +236,13 @@ def _score_curves(
     )
 
 
-def _score(curves: ScoreCurves, *, raw: bool = False) -> Measurement:
+def _score(curves: ScoreCurves, *, raw: bool = False) -> Measured:
     value = (curves.areas if raw else curves.normalized_areas).item()
     if math.isnan(value):
-        return _refused("the whole image has the probability 0, or nearly, which nothing can be measured against")
+        reason = "the whole image has the probability 0, or nearly, which nothing can be measured against"
+        return {"refused": reason}, None
     # Normalised, so that curves of images that the model is more or less sure of can be averaged.
-    return measurement(value, (curves.curves if raw else curves.normalized_curves())[0].float().cpu().numpy())
+    return _measured(value, (curves.curves if raw else curves.normalized_curves())[0].float().cpu().numpy())
 
 
 def _information(
@@ -277,10 +252,13 @@ def _information(
     attributions: Tensor,
     target: int,
     settings: EvaluationSettings,
-) -> dict[str, Measurement]:
+) -> dict[str, Measured]:
     """Measure those of `INFORMATION_CURVES` that are asked for."""
     too_small = min(seen.image.shape[1:]) < SMALLEST_SIDE_MS_SSIM
-    found = {name: _refused(_NO_MS_SSIM) for name in asked if too_small and name.endswith("ms-ssim")}
+    why = f"MS-SSIM needs images of {SMALLEST_SIDE_MS_SSIM} pixels or more on each side"
+    found: dict[str, Measured] = {
+        name: ({"refused": why}, None) for name in asked if too_small and name.endswith("ms-ssim")
+    }
     by: dict[str, Information] = {
         name: "ms-ssim" if name.endswith("ms-ssim") else settings.information.value for name in asked - found.keys()
     }
@@ -300,18 +278,15 @@ def _information(
         hidden=settings.hidden.value,
         channel_reduction=_channel_reduction(settings),
     )
-    return found | {name: _single(curves[of].curve(INFORMATION_CURVES[name])) for name, of in by.items()}
-
-
-_NO_MS_SSIM = f"MS-SSIM needs images of {SMALLEST_SIDE_MS_SSIM} pixels or more on each side"
+    for name, of in by.items():
+        curve = curves[of].curve(INFORMATION_CURVES[name])
+        found[name] = (
+            ({"refused": curve.refused[0]}, None)
+            if curve.refused
+            else _measured(curve.areas().item(), curve.curve[0].float().cpu().numpy())
+        )
+    return found
 
 
 def _channel_reduction(settings: EvaluationSettings) -> Literal["sum", "abs_sum"]:
     return "sum" if settings.importance is Importance.SUM else "abs_sum"
-
-
-def _single(curve: InformationCurve) -> Measurement:
-    """Return the measurement of the only image of a curve."""
-    if curve.refused:
-        return _refused(curve.refused[0])
-    return measurement(curve.areas().item(), curve.curve[0].float().cpu().numpy())

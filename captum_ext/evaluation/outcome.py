@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from captum_ext.evaluation.measures import INFORMATION_CURVES
 from captum_ext.evaluation.report import REPORT, Findings, write_report
 from captum_ext.evaluation.settings import EvaluationSettings
 from captum_ext.evaluation.store import ResultStore
-from captum_ext.evaluation.table import Curves, CurvesFile, curves_of, table_of, write_csv
+from captum_ext.evaluation.table import Curves, curves_of, table_of, write_csv
 from captum_ext.plot import information_curves_figure, score_curves_figure
 from captum_ext.plot.curves import means_figure
 
@@ -108,17 +109,22 @@ def _write_curves(
     drawn: dict[str, Curves] = {}
     areas: dict[str, float] = {}
     path = store.directory / CURVES / f"{metric}.npz"
-    with atomic_write(path) as file:
-        archive = CurvesFile(file, images)
+    with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+
+        def add(name: str, array: np.ndarray) -> None:
+            # numpy.savez wants all arrays in memory at once.
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array)  # type: ignore[no-untyped-call]
+
+        add("images", np.array(images))
         for method in methods:
             curves = curves_of(store, images, method, metric)
             if curves is not None:
-                archive.add(method, curves)
+                add(method, curves)
                 present = curves[~np.isnan(curves[:, 0])]
                 n_drawn = min(len(present), max(1, MOST_NUMBERS_DRAWN // present.shape[1]))
                 drawn[method] = present[np.linspace(0, len(present) - 1, n_drawn).astype(int)]
                 areas[method] = _area_under_median(present)
-        archive.close()
     if not drawn:
         path.unlink()
     return drawn, areas

@@ -52,7 +52,7 @@ from captum_ext.evaluation.settings import (
     versions,
     with_options,
 )
-from captum_ext.evaluation.store import Record, Request, ResultStore, jpeg, png
+from captum_ext.evaluation.store import Record, ResultStore, jpeg, png
 from captum_ext.evaluation.table import summarize, table_of
 from captum_ext.methods import GivenMethods, Method, check_layers, chosen_methods, run_method
 from captum_ext.plot import scaled_map
@@ -150,27 +150,27 @@ def evaluate(
         run = _Run(classifier, chosen, measured, settings, device)
         made_with = versions(classifier.model)
         files = files_of(settings) if folder is not None else []
-        asked = Request(as_json(settings, data), made_with, files, force, accept_versions)
-        with _working_folder(folder) as directory, _evaluation_mode(classifier.model):
-            store = ResultStore(directory, rank.index)
-            rank.once(lambda: store.check(asked))  # before a lock is laid into somebody's folder
-            with store.locked() if rank.is_first else nullcontext(), closing(store):
-                rank.once(lambda: store.open(asked))
-                run.compute(labelled, store, rank, grows=folder is not None, progress=progress)
-                rank.wait()
-                store.refresh()
-                names = [image.name for image in labelled if not run.leaves_out(image.name, store)]
-                if not names:
-                    raise DatasetError(
-                        "the model recognises none of the images: correct_only leaves nothing to measure."
-                    )
-                found = table_of(store, names, settings.methods, settings.metrics)
-                if folder is not None and rank.is_first and not store.is_concluded(names):
-                    summary = summarize(found, measured, settings.seed)
-                    findings = Findings(settings, data, made_with, chosen, measured, found, summary)
-                    write_outcome(store, names, findings)
-                    store.conclude(names)
-                rank.wait()
+        asked = as_json(settings, data)
+        with (
+            # What nobody wants to keep lies in a folder that goes with the context.
+            tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as directory,
+            _evaluation_mode(classifier.model),
+            closing(ResultStore(Path(directory), rank.index)) as store,
+        ):
+            rank.once(lambda: store.open(asked, made_with, files, force=force, accept_versions=accept_versions))
+            run.compute(labelled, store, rank, grows=folder is not None, progress=progress)
+            rank.wait()
+            store.refresh()
+            names = [image.name for image in labelled if not run.leaves_out(image.name, store)]
+            if not names:
+                raise DatasetError("the model recognises none of the images: correct_only leaves nothing to measure.")
+            found = table_of(store, names, settings.methods, settings.metrics)
+            if folder is not None and rank.is_first and not store.is_concluded(names):
+                summary = summarize(found, measured, settings.seed)
+                findings = Findings(settings, data, made_with, chosen, measured, found, summary)
+                write_outcome(store, names, findings)
+                store.conclude(names)
+            rank.wait()
     return found
 
 
@@ -210,16 +210,6 @@ def _own_classifier(
 def _unchanged(image: Image.Image) -> torch.Tensor:
     tensor: torch.Tensor = v2.functional.to_dtype(v2.functional.pil_to_tensor(image), torch.float32, scale=True)
     return tensor
-
-
-@contextmanager
-def _working_folder(out: Path | None) -> Iterator[Path]:
-    """Context with the folder of results, or with one that goes when the context ends."""
-    if out is not None:
-        yield out
-        return
-    with tempfile.TemporaryDirectory() as directory:
-        yield Path(directory)
 
 
 @contextmanager
@@ -334,14 +324,11 @@ class _Run:
         except Exception as error:  # as in _see
             store.save({"image": image.name, "method": name, "error": described(error)}, {})
             return
-        values = {
-            metric: {"value": one.value} if one.status == "ok" else {one.status: one.reason}
-            for metric, one in found.items()
-        }
+        values = {metric: content for metric, (content, _) in found.items()}
         arrays = {
-            f"curve:{metric}": one.curve.astype("<f4").tobytes()
-            for metric, one in found.items()
-            if one.curve is not None
+            f"curve:{metric}": curve.astype("<f4").tobytes()
+            for metric, (_, curve) in found.items()
+            if curve is not None
         }
         arrays["map"] = png((strength * 255).round().astype(np.uint8))
         store.save({"image": image.name, "method": name, "seconds": result.seconds, "metrics": values}, arrays)

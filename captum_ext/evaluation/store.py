@@ -15,9 +15,7 @@ import re
 import sys
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -48,29 +46,6 @@ class StoreError(RefusedError):
     """A folder of results cannot be used; the message says why and what to do."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """What an evaluation asks of a folder of results.
-
-    Parameters
-    ----------
-    settings, versions
-        Of what will be computed.
-    files
-        What will be written, besides what the store does.
-    force
-        Whether what an evaluation wrote there is removed.
-    accept_versions
-        Whether results of other versions are kept, beside those to come.
-    """
-
-    settings: Mapping[str, Any]
-    versions: Mapping[str, str]
-    files: Sequence[str]
-    force: bool = False
-    accept_versions: bool = False
-
-
 class ResultStore:
     """The folder of one evaluation.
 
@@ -93,15 +68,36 @@ class ResultStore:
         self._open: dict[tuple[int, str], IO[bytes]] = {}
         self._lock = FileLock(directory / LOCK)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Context in which no other run can write here; the lock ends with the process, however that ends.
+    def open(
+        self,
+        settings: Mapping[str, Any],
+        versions: Mapping[str, str],
+        files: Sequence[str],
+        *,
+        force: bool = False,
+        accept_versions: bool = False,
+    ) -> None:
+        """Begin an evaluation, or go on with one; no other run can then write here, until `close` or the process's end.
+
+        Parameters
+        ----------
+        settings, versions
+            Of what will be computed; methods and the limit may be others than those of what is here.
+        files
+            Names of what will be written, besides what the store does.
+        force
+            Whether what an evaluation wrote here is removed.
+        accept_versions
+            Whether results of other versions are kept, beside those to come.
 
         Raises
         ------
         StoreError
-            Another run is at work here.
+            There is an evaluation with other settings or versions, or a file of a name that will be written and that no
+            evaluation wrote; or another run is at work here.
         """
+        # Once before a lock is laid into somebody's folder, and once when no one else can change what is there.
+        self._check(settings, versions, files, force, accept_versions)
         self.directory.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=0)
@@ -109,60 +105,51 @@ class ResultStore:
             raise StoreError(
                 f"{self.directory}: another run is writing its results here; wait for it, or give another --out."
             ) from None
-        try:
-            yield
-        finally:
-            self._lock.release()
+        self._check(settings, versions, files, force, accept_versions)
+        if force:
+            self._clear()
+        stored = self._stored() or {"files": [], "earlier_versions": []}
+        earlier = stored["earlier_versions"]
+        if stored.get("versions", versions) != versions:
+            earlier = [*earlier, stored["versions"]]
+        now = {
+            "settings": settings,
+            "versions": versions,
+            "earlier_versions": earlier,
+            "files": list(dict.fromkeys([*stored["files"], *files])),
+            "concluded": stored.get("concluded"),
+        }
+        if now != stored:
+            self._write_settings(now)
 
-    def check(self, asked: Request) -> None:
-        """Check that an evaluation can begin here, or go on; methods and the limit may be others.
-
-        Raises
-        ------
-        StoreError
-            There is an evaluation with other settings or versions, or a file of a name that will be written and that no
-            evaluation wrote.
-        """
+    def _check(
+        self,
+        settings: Mapping[str, Any],
+        versions: Mapping[str, str],
+        files: Sequence[str],
+        force: bool,
+        accept_versions: bool,
+    ) -> None:
         stored = self._stored()
         own = {SETTINGS, *stored["files"]} if stored else set()
-        foreign = [name for name in (SETTINGS, *asked.files) if name not in own and (self.directory / name).exists()]
+        foreign = [name for name in (SETTINGS, *files) if name not in own and (self.directory / name).exists()]
         if foreign:
             raise StoreError(
                 f"{self.directory} holds {', '.join(foreign)}, which this version of evaluate did not write: give "
                 "another --out."
             )
-        if asked.force or not stored:
+        if force or not stored:
             return
-        if found := differences(stored["settings"], asked.settings):
+        if found := differences(stored["settings"], settings):
             raise StoreError(
                 f"{self.directory} holds an evaluation with other settings ({'; '.join(found)}): give another --out, "
                 "or --force to start anew."
             )
-        found = differences(stored["versions"], asked.versions)
-        if found and not asked.accept_versions:
+        if (found := differences(stored["versions"], versions)) and not accept_versions:
             raise StoreError(
                 f"{self.directory} holds results of other versions ({'; '.join(found)}): give --accept-versions to "
                 "keep them beside those to come, or --force to start anew."
             )
-
-    def open(self, asked: Request) -> None:
-        """Begin an evaluation, or go on with one; what `check` refuses is refused here too."""
-        self.check(asked)
-        if asked.force:
-            self._clear()
-        stored = self._stored() or {"files": [], "earlier_versions": []}
-        earlier = stored["earlier_versions"]
-        if stored.get("versions", asked.versions) != asked.versions:
-            earlier = [*earlier, stored["versions"]]
-        now = {
-            "settings": asked.settings,
-            "versions": asked.versions,
-            "earlier_versions": earlier,
-            "files": list(dict.fromkeys([*stored["files"], *asked.files])),
-            "concluded": stored.get("concluded"),
-        }
-        if now != stored:
-            self._write_settings(now)
 
     def _stored(self) -> Record:
         """Return what ``settings.json`` holds; nothing where it is not there, or not one of these."""
@@ -315,9 +302,10 @@ class ResultStore:
                 file.truncate(begin + tail.rfind(b"\n") + 1)
 
     def close(self) -> None:
-        """Close the files that are read."""
+        """Close the files that are read, and let other runs write here."""
         while self._open:
             self._open.popitem()[1].close()
+        self._lock.release()
 
 
 def jpeg(pixels: npt.NDArray[np.uint8], longest_side: int = 2 * MAP_PIXELS) -> bytes:

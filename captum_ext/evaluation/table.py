@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -63,8 +62,10 @@ class Row(NamedTuple):
     reason: str | None
 
 
-_CATEGORIES = ("image", "class_name", "method", "metric", "status", "reason")
-"""Columns in which a few texts come again and again, each of which is kept once."""
+# A few texts come again and again in a column, so that each is kept once, in the end.
+_DTYPES = {str: object, str | None: object, int | None: "Int64", float | None: "float64"}
+_COLUMNS = {name: _DTYPES[kind] for name, kind in get_type_hints(Row).items()}
+_CATEGORIES = [name for name, dtype in _COLUMNS.items() if dtype is object]
 
 
 def rows_of(store: ResultStore, images: Iterable[str], methods: Sequence[str], metrics: Sequence[str]) -> Iterator[Row]:
@@ -95,20 +96,14 @@ def table_of(store: ResultStore, images: Sequence[str], methods: Sequence[str], 
     """Return the rows as a frame, with the columns of `Row`."""
     remaining = rows_of(store, images, methods, metrics)
     # Rows are large in Python and small in a frame, so only some of them are there at a time.
-    parts = []
+    parts = [pd.DataFrame(columns=list(_COLUMNS)).astype(_COLUMNS)]
     while part := list(islice(remaining, _ROWS_AT_ONCE)):
-        parts.append(_frame(part))
-    frame = pd.concat(parts, ignore_index=True) if len(parts) > 1 else (parts[0] if parts else _frame([]))
+        parts.append(pd.DataFrame.from_records(part, columns=list(_COLUMNS)).astype(_COLUMNS))
+    frame = pd.concat(parts, ignore_index=True)
     order = {"image": images, "method": methods, "metric": metrics, "status": ("ok", "refused", "failed")}
     for name in _CATEGORIES:
         frame[name] = pd.Categorical(frame[name], categories=order.get(name))
     return frame
-
-
-def _frame(some: list[Row]) -> pd.DataFrame:
-    frame = pd.DataFrame.from_records(some, columns=list(Row._fields))
-    kinds = {"class_index": "Int64", "probability": "float64", "value": "float64", "seconds": "float64"}
-    return frame.astype({**dict.fromkeys(_CATEGORIES, object), **kinds})
 
 
 def summarize(table: pd.DataFrame, metrics: Mapping[str, Metric] | None = None, seed: int = 0) -> pd.DataFrame:
@@ -223,31 +218,6 @@ def curves_of(store: ResultStore, images: Sequence[str], method: str, metric: st
                 curves = np.full((len(images), len(curve)), np.nan, np.float32)
             curves[index] = curve
     return curves
-
-
-class CurvesFile:
-    """A file ``.npz`` that is written array by array, so that not all have to be in memory.
-
-    Parameters
-    ----------
-    file
-        Where to.
-    images
-        Names, which are the array ``images``.
-    """
-
-    def __init__(self, file: IO[bytes], images: Sequence[str]) -> None:
-        self._archive = zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
-        self.add("images", np.array(images))
-
-    def add(self, name: str, array: npt.NDArray[np.generic]) -> None:
-        """Write one more array."""
-        with self._archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-            np.lib.format.write_array(member, array)  # type: ignore[no-untyped-call]
-
-    def close(self) -> None:
-        """Complete the file."""
-        self._archive.close()
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:

@@ -62,7 +62,10 @@ def feature_ranks(attributions: Tensor, inputs: Tensor, channel_reduction: Chann
 def _channels_last(attributions: Tensor, inputs: Tensor) -> Tensor:
     """Lay attributions out as (N, features, channels)."""
     shape = tuple(inputs.shape)
-    allowed = _allowed_shapes(shape)
+    # Of pixels and tokens one number each will do as well; a table's features have no channels.
+    allowed: tuple[tuple[int, ...], ...] = (shape,)
+    if len(shape) != 2:
+        allowed = shape, (shape[0], 1, *shape[2:]) if len(shape) == 4 else shape[:2]
     check_is_tensor("attributions", attributions, " or ".join(map(str, allowed)))
     given = tuple(attributions.shape)
     if given not in allowed and not (inputs.dim() == 2 and attributions.dim() == 3 and given[:2] == shape):
@@ -73,12 +76,6 @@ def _channels_last(attributions: Tensor, inputs: Tensor) -> Tensor:
     if inputs.dim() == 4:
         return values.flatten(2).transpose(1, 2)
     return values if values.dim() == 3 else values[:, :, None]
-
-
-def _allowed_shapes(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    if len(shape) == 4:
-        return shape, (shape[0], 1, *shape[2:])
-    return (shape,) if len(shape) == 2 else (shape, shape[:2])
 
 
 def _importance(by_feature: Tensor, channel_reduction: ChannelReduction) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from captum_ext._captum import BaselineType, TargetType, format_additional_forward_args
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common.blur import BLUR_SIGMA, blur_within_borders
-from captum_ext.attr._common.checks import check_inputs, check_n_steps, expand_baselines, points_per_pass
+from captum_ext.attr._common.checks import check_inputs, expand_baselines, points_per_pass, positive_integer
 from captum_ext.attr._common.forward import TargetFunction, in_accumulation_dtype
 from captum_ext.attr._common.model_state import preserve_state
 from captum_ext.metrics.feature_order import ChannelReduction, feature_ranks
@@ -210,7 +210,7 @@ def follow_features(
 
     After the last step the share ``most`` of them has changed.
     """
-    n_steps = check_n_steps(n_steps)
+    n_steps = positive_integer("n_steps", n_steps, "the number of steps in which features change")
     n_features = ranks[0].numel()
     changed = [round(most * step * n_features / n_steps) for step in range(n_steps + 1)]
     distinct = sorted(set(changed))  # with more steps than features, steps repeat

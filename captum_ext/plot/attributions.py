@@ -1,4 +1,4 @@
-"""Figures of attributions: a image, each method's map and its overlay, on scales that are stated.
+"""Figures of attributions: an image, each method's map and its overlay, on scales that are stated.
 
 Maps are drawn by ``captum.attr.visualization``. Figures are made without pyplot, so that no global state is left behind
 and no display is needed.
@@ -84,7 +84,7 @@ def attribution_figure(
     captions: Mapping[str, str] | None = None,
     percentile: float = 99.0,
 ) -> Figure:
-    """Draw a image, and beside it for each method the map and, below, the map over the image.
+    """Draw an image, and beside it for each method the map and, below, the map over the image.
 
     Each map has a scale of its own, stated under it, so that methods are compared by where they look.
 

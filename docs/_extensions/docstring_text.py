@@ -7,7 +7,7 @@ colon in the description of a field ("Shape (N,): the output") does not set a ty
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, get_type_hints
 
 from sphinx.application import Sphinx
 
@@ -36,9 +36,16 @@ def show_factories(
     return signature and signature.replace("<factory>", "..."), returns
 
 
+def without_options(app: Sphinx, function: Any, bound: bool) -> None:
+    """Take out of the types of settings what only the command line reads in them."""
+    if any("Annotated[" in str(kind) for kind in getattr(function, "__annotations__", {}).values()):
+        function.__annotations__ = get_type_hints(function)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Work around Napoleon, which reads docstrings at the default priority of 500."""
     app.connect("autodoc-process-docstring", escape, priority=_BEFORE_NAPOLEON)
     app.connect("autodoc-process-docstring", restore_colons, priority=_AFTER_NAPOLEON)
+    app.connect("autodoc-before-process-signature", without_options)
     app.connect("autodoc-process-signature", show_factories)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -187,13 +187,17 @@ def read_still_scene(
         raise ValueError(f"{listed[0].path.parent}: {len(chosen)} exposures to merge; two or more are needed")
     truth = mean_of_exposures(ldr, times, calibration, chosen[0])
     merged = ldr[chosen]
+    shortest, middle = merged[0].amax(0), merged[len(merged) // 2].amax(0)
+    lost_by_middle_only = (middle >= calibration.white_level - 5 * _LEVEL) & (
+        shortest < calibration.white_level - 10 * _LEVEL
+    )
     return StillScene(
         name,
         merged,
         relative_exposures(times[chosen]).to(ldr.dtype),
         tuple(listed[index].path.name for index in chosen),
         truth.clamp(0.0, 1.0).to(ldr.dtype),
-        _lost_by_middle_only(merged, calibration.white_level),
+        lost_by_middle_only,
         calibration,
     )
 
@@ -355,8 +359,3 @@ def _spaced(ev: Sequence[float], start: int, count: int) -> list[int]:
             break
         sequence.append(following)
     return sequence
-
-
-def _lost_by_middle_only(ldr: Tensor, white_level: float) -> Tensor:
-    shortest, middle = ldr[0].amax(0), ldr[len(ldr) // 2].amax(0)
-    return (middle >= white_level - 5 * _LEVEL) & (shortest < white_level - 10 * _LEVEL)

@@ -1,5 +1,6 @@
 """Networks and losses of HDR-GAN, as plain PyTorch modules."""
 
+from hdr.nn.denoising import Denoiser
 from hdr.nn.discriminator import PatchDiscriminator
 from hdr.nn.generator import Generator, Merged
 from hdr.nn.losses import (
@@ -8,11 +9,13 @@ from hdr.nn.losses import (
     alignment_loss,
     inverse_stereographic,
     regression_loss,
+    relative_square,
     sphere_distance,
     tone_mapped_l1,
 )
 
 __all__ = [
+    "Denoiser",
     "Generator",
     "Merged",
     "PatchDiscriminator",
@@ -21,6 +24,7 @@ __all__ = [
     "alignment_loss",
     "inverse_stereographic",
     "regression_loss",
+    "relative_square",
     "sphere_distance",
     "tone_mapped_l1",
 ]

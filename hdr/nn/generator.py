@@ -15,12 +15,15 @@ from hdr.fusion import (
     bring_to_reference,
     clipping_value,
     merged,
+    noise_of_blend,
     not_below_saturation,
     prior,
+    without_tolerance,
 )
 from hdr.nn.alignment import CORRECTION_BOUND, DeformableAlignment, upsample_displacement
 from hdr.nn.attention import SpatialAttentionGate
 from hdr.nn.blocks import ConvBlock, ResidualBlock, SharedConvBlock, in_format_of, upsample, zero_initialise
+from hdr.nn.denoising import Denoiser
 from hdr.radiometry import inverse_mu_law, mu_law
 
 SMALLEST_SIDE = 16
@@ -57,8 +60,8 @@ class Generator(nn.Module):
     """HDR generator with deformable alignment and spatial attention (after Niu et al., HDR-GAN, IEEE TIP 2021).
 
     An explicit merge: the weights of the exposures are those of physics (:func:`hdr.fusion.prior`) plus logits of the
-    network, and a residual is added by the reference's share. Both are zero before training, so an untrained generator
-    is the physical merge.
+    network, and each pixel of their mean moves towards its neighbours by a kernel of its own
+    (:class:`hdr.nn.denoising.Denoiser`). Both are zero before training: an untrained generator is the physical merge.
 
     The network is a U-Net. Exposures are a set around the reference: all pass one encoder, each is aligned to the
     reference scale by scale and gated by attention, and at each scale the decoder fuses the reference, the mean of the
@@ -80,6 +83,8 @@ class Generator(nn.Module):
         Whether aligned features are gated by spatial attention.
     deep_supervision
         Whether the coarser decoder scales have heads of their own, used in training only.
+    denoising
+        Whether the merge is denoised.
 
     Attributes
     ----------
@@ -107,6 +112,7 @@ class Generator(nn.Module):
         alignment: Alignment = "deformable",
         attention: bool = True,
         deep_supervision: bool = True,
+        denoising: bool = True,
     ) -> None:
         super().__init__()
         _check_architecture(base_channels, scales, blocks, alignment)
@@ -117,6 +123,7 @@ class Generator(nn.Module):
             "alignment": alignment,
             "attention": attention,
             "deep_supervision": deep_supervision,
+            "denoising": denoising,
         }
         self.scales = scales
         self.stride = 2**scales
@@ -148,13 +155,7 @@ class Generator(nn.Module):
         self.coarse_residuals = nn.ModuleList(
             zero_initialise(nn.Conv2d(width, 3, 1)) for width in (widths[1:] if deep_supervision else [])
         )
-        finest = base_channels // 2
-        self.context = nn.Conv2d(widths[0], 4 * (finest // 2), 1)
-        self.refinement = nn.Sequential(
-            ConvBlock(8 + finest // 2, finest),
-            ConvBlock(finest, finest),
-            zero_initialise(nn.Conv2d(finest, 3, 3, padding=1)),
-        )
+        self.denoiser = Denoiser() if denoising else None
         self.largest_correction = (
             sum(CORRECTION_BOUND * 2 ** (level + 1) for level in range(scales)) if alignment == "deformable" else 0.0
         )
@@ -226,15 +227,37 @@ class Generator(nn.Module):
         logits = F.pixel_shuffle(self.judges[0](decoded[0], every[0]), 2)
         logits = _by_example(logits, exposures.shape[1])[..., :height, :width]
         weights = torch.softmax(belief_moved + logits.to(belief_moved), dim=1)
-        blend = blended(moved, weights)
-        # What other exposures confirm stays as it is: only where the reference stands alone is there room for more.
-        radiance = blend + weights[:, reference] * self._residual(blend, moved, weights, decoded[0], reference)
-        radiance = not_below_saturation(radiance, moved.tone_mapped[:, reference], exposures[:, reference])
+        radiance = self._blended(moved, weights, exposures, reference)
         if not self.training:
             return Merged(radiance, weights, moved, ())
         with torch.no_grad():
             physical = merged(aligned, torch.softmax(belief, dim=1), exposures, reference)
         return Merged(radiance, weights, moved, self._coarser(decoded, every, aligned, belief), physical)
+
+    def merge_still(
+        self,
+        observations: Tensor,
+        exposures: Tensor,
+        displacement: Tensor,
+        reference: int = 1,
+        corner: Tensor | None = None,
+    ) -> Merged:
+        """Merge exposures of a scene in which nothing moves, as :meth:`forward` does but by the weights of physics.
+
+        Where there is no motion there is nothing for the network to judge, and only the denoiser is asked.
+        """
+        _check_inputs(observations, exposures, displacement, reference)
+        aligned = bring_to_reference(observations, displacement, reference, corner)
+        weights = torch.softmax(prior(aligned, exposures, reference), dim=1)
+        radiance = self._blended(without_tolerance(aligned, reference), weights, exposures, reference)
+        return Merged(radiance, weights, aligned, ())
+
+    def _blended(self, aligned: Aligned, weights: Tensor, exposures: Tensor, reference: int) -> Tensor:
+        radiance = blended(aligned, weights)
+        if self.denoiser is not None:
+            noise = noise_of_blend(aligned, weights, radiance)
+            radiance = self.denoiser(radiance, *noise, weights[:, reference], aligned.saturation[:, reference])
+        return not_below_saturation(radiance, aligned.tone_mapped[:, reference], exposures[:, reference])
 
     # Inside the network the exposures lie one after the other, (N B, C, H, W): those of all examples first that are the
     # shortest, and so on. Taking some of them out and putting them together copies blocks, in any memory format.
@@ -283,15 +306,6 @@ class Generator(nn.Module):
             aligned.insert(0, torch.cat([shorter, ours, longer]))
         return decoded, aligned, correction
 
-    def _residual(self, blend: Tensor, moved: Aligned, weights: Tensor, decoded: Tensor, reference: int) -> Tensor:
-        height, width = blend.shape[-2:]
-        context = F.pixel_shuffle(self.context(decoded), 2)[..., :height, :width]
-        noise = _scaled_deviation((weights.mean(dim=2, keepdim=True) * moved.deviation).sum(dim=1))
-        saturation = moved.saturation[:, reference].amax(dim=1, keepdim=True)
-        inputs = [blend, moved.tone_mapped[:, reference], saturation, noise]
-        residual: Tensor = self.refinement(torch.cat([*(part.to(context) for part in inputs), context], dim=1))
-        return residual.to(blend)
-
     def _coarser(
         self, decoded: list[Tensor], every: list[Tensor], aligned: Aligned, belief: Tensor
     ) -> tuple[Tensor, ...]:
@@ -333,17 +347,13 @@ def _network_input(aligned: Aligned, belief: Tensor, exposures: Tensor, referenc
             aligned.tone_mapped,
             (4 * difference).clamp(-2, 2),
             aligned.saturation.amax(dim=2, keepdim=True),
-            _scaled_deviation(aligned.deviation),
+            (30 * aligned.deviation).clamp_max(2),
             aligned.seen,
             belief.amin(dim=2, keepdim=True) / 8,
             (stops / 4).view(*exposures.shape, 1, 1, 1).expand_as(aligned.seen),
         ],
         dim=2,
     )
-
-
-def _scaled_deviation(deviation: Tensor) -> Tensor:
-    return (30 * deviation).clamp_max(2)
 
 
 def _with_reference(of_others: Tensor, reference: int) -> Tensor:

@@ -11,6 +11,7 @@ from hdr.radiometry import MU, mu_law
 
 _USABLE = 0.5  # saturation below which an exposure says something about the scene
 _FAR = 0.1  # mu-law domain
+_SEEN_BY_NOBODY = 1e-6  # mean square, 60 dB
 _PATCH = 8  # pixels, over which noise averages out
 
 
@@ -198,6 +199,40 @@ def alignment_loss(aligned: Aligned, target: Tensor, reference: int) -> Tensor:
     found = torch.cat([aligned.tone_mapped[:, :reference], aligned.tone_mapped[:, reference + 1 :]], dim=1)
     distance = (found.float() - target.unsqueeze(1)).abs()
     return (usable * distance / (1 + distance / _FAR)).mean()
+
+
+def relative_square(output: Tensor, physical: Tensor, target: Tensor) -> Tensor:
+    """Mean square of a merge's error over that of the physical one, example by example; what PSNR is the logarithm of.
+
+    Dark noisy scenes and bright clean ones count alike, as they do in a mean of PSNR.
+
+    Parameters
+    ----------
+    output, physical, target
+        Shape (B, 3, H, W), in the same domain.
+
+    Returns
+    -------
+    Tensor
+        A scalar; 1 for the physical merge itself, unless it is right to a thousandth already.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+
+    Examples
+    --------
+    >>> target = torch.zeros(1, 3, 16, 16)
+    >>> physical = torch.full_like(target, 0.25)
+    >>> round(float(relative_square(2 * physical, physical, target)), 3)
+    4.0
+    """
+    if not output.shape == physical.shape == target.shape:
+        shapes = ", ".join(str(tuple(images.shape)) for images in (output, physical, target))
+        raise ValueError(f"expected equal shapes (B, 3, H, W), got {shapes}")
+    ours, theirs = ((merge - target).square().mean(dim=(1, 2, 3)) for merge in (output, physical))
+    return (ours / (theirs + _SEEN_BY_NOBODY)).mean()
 
 
 def regression_loss(output: Tensor, physical: Tensor, target: Tensor) -> Tensor:

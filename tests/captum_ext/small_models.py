@@ -97,3 +97,8 @@ class EvaluationCounter(nn.Module):
 
     def _count(self, gradient: Tensor) -> None:
         self.backward_rows += gradient.shape[0]
+
+
+def recognised(model: nn.Module, images: Tensor) -> list[tuple[Tensor, int]]:
+    """Images with the class that a model sees in each."""
+    return [(image, int(model(image[None]).argmax())) for image in images]

@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,9 @@ from captum_ext.classifiers import Classifier, Preprocessing
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 CLASSES = ["cat", "dog", "sea bird"]
 SIDE = 12
+
+QUICK: dict[str, Any] = {"n_steps": 3, "curve_steps": 4, "device": "cpu"}
+"""Options of an evaluation on it."""
 
 
 class Counted(nn.Module):
@@ -54,3 +58,7 @@ def tiny() -> Classifier:
     for parameter in model.parameters():
         parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
     return Classifier(Counted(model).eval(), Preprocessing(to_tensor, MEAN, STD), CLASSES)
+
+
+def tiny_module() -> nn.Module:
+    return tiny().model.requires_grad_(True)

@@ -146,6 +146,12 @@ def test_pages_load_nothing_from_the_network(pages):
         assert not loaded, path
 
 
+def test_signatures_hold_no_address_of_an_object(site):
+    found = {path.name: re.findall(r"at 0x[0-9a-f]{6,}", path.read_text()) for path in site.glob("reference/*.html")}
+    assert len(found) > 10
+    assert not any(found.values()), found
+
+
 def documented_objects(pages: dict[Path, Page]) -> list[Any]:
     found = []
     for path, page in pages.items():

@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 import torch
 
-from hdr.baselines import BASELINES, opencv_merge, reference_only, weighted_merge
+from hdr.baselines import BASELINES, opencv_merge, reference_only, weighted_merge, wiener_merge
 from hdr.bracket import Bracket
+from hdr.merge import Merger
 from hdr.radiometry import linear_to_ldr, mu_law
 
 EXPOSURES = torch.tensor([1.0, 4.0, 16.0])
@@ -46,6 +47,20 @@ def test_opencv_merge_undoes_a_shift_of_whole_exposures():
 def test_reference_only_is_cut_at_its_saturation():
     merged = reference_only(photographed([scene()] * 3))
     torch.testing.assert_close(merged, scene().clamp_max(1 / 4), rtol=1e-4, atol=1e-6)
+
+
+def test_the_wiener_filter_removes_noise_and_keeps_edges():
+    flat = torch.full((3, 48, 64), 0.004)
+    flat[..., 32:] = 0.02
+    bracket = photographed([flat] * 3)
+    noise = 0.02 * torch.randn(bracket.ldr.shape, generator=torch.Generator().manual_seed(0))
+    camera = dataclasses.replace(bracket.calibration, shot=2e-4, read=1e-5)
+    noisy = dataclasses.replace(bracket, ldr=(bracket.ldr + noise).clamp(0, 1), calibration=camera)
+    errors = [mu_law(method(noisy)) - mu_law(flat) for method in (wiener_merge, Merger("none", "cpu"))]
+    inside = (..., slice(4, 44), [*range(4, 26), *range(38, 60)])
+    assert float(errors[0][inside].std()) < 0.6 * float(errors[1][inside].std())
+    beside = (..., slice(4, 44), slice(31, 33))
+    assert float(errors[0][beside].abs().mean()) < 1.5 * float(errors[1][beside].abs().mean())
 
 
 @pytest.mark.parametrize("method", BASELINES)

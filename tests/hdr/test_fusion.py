@@ -13,9 +13,11 @@ from hdr.data.camera import Camera
 from hdr.fusion import (
     BINS,
     Aligned,
+    blended,
     bring_to_reference,
     clipping_value,
     moving_share,
+    noise_of_blend,
     observe,
     prior,
     unexplained_variance,
@@ -443,3 +445,18 @@ def test_every_row_of_a_large_picture_is_observed_as_if_it_were_alone():
     for row in (0, 20, 21, 22, 42, 43, 64):
         alone = observe(ldr[:, :, row : row + 1], T, calibration, unexplained, (True, False, False))
         torch.testing.assert_close(whole[:, :, row : row + 1], alone)
+
+
+def test_noise_left_in_a_blend_is_what_many_brackets_of_the_same_scene_differ_by() -> None:
+    source = torch.Generator().manual_seed(0)
+    light = torch.tensor([0.01, 0.1, 0.5]).view(1, 1, 3, 1, 1)
+    sigma = torch.tensor([0.02, 0.005]).view(1, 2, 1, 1, 1) * light.mean()
+    read = light + sigma * torch.randn(400, 2, 3, 6, 6, generator=source)
+    weights = torch.tensor([0.3, 0.7]).view(1, 2, 1, 1, 1).expand(400, 2, 3, 6, 6)
+    known = sigma.expand(400, 2, 1, 6, 6)
+    aligned = Aligned(mu_law(read), torch.zeros_like(read), 3 * known, known, torch.ones_like(known))
+    merge = blended(aligned, weights)
+    noise, deviation = noise_of_blend(aligned, weights, merge)
+    torch.testing.assert_close(noise.mean(dim=(0, 2, 3)), merge.std(dim=0).mean(dim=(1, 2)), rtol=0.03, atol=0)
+    expected = 3 * float(((0.3 * sigma[0, 0]) ** 2 + (0.7 * sigma[0, 1]) ** 2).sqrt())
+    torch.testing.assert_close(deviation, torch.full_like(deviation, expected), rtol=0.02, atol=0)

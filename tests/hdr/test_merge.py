@@ -14,7 +14,7 @@ import hdr.alignment
 from hdr.alignment import Alignment, align
 from hdr.bracket import Bracket
 from hdr.calibration import Calibration
-from hdr.fusion import bring_to_reference, observe, physical_merge, unexplained_variance
+from hdr.fusion import bring_to_reference, observe, physical_merge, unexplained_variance, without_tolerance
 from hdr.merge import BLEND, CONTEXT, Merger
 from hdr.nn.generator import Generator, Merged
 from hdr.radiometry import mu_law
@@ -49,7 +49,8 @@ def trained(preset: str = "tiny", **overrides: Any) -> Generator:
     """A generator with random weights whose heads say as much as those of trained ones do: not 0, and no noise."""
     generator = random_generator(preset, **overrides)
     with torch.no_grad():
-        heads: list[Any] = [judge.logits for judge in generator.judges] + [[*generator.refinement.children()][-1]]
+        assert generator.denoiser is not None
+        heads: list[Any] = [*(judge.logits for judge in generator.judges), generator.denoiser.kernels]
         for head in [*heads, *(stage.correction for stage in generator.alignment)]:
             head.weight *= 0.1
             head.bias *= 0.1
@@ -272,7 +273,7 @@ def test_clipped_channels_are_never_below_what_clipped_them(weights):
 
 def test_generator_comes_back_as_it_was():
     generator = random_generator().to(torch.float64).train()
-    generator.refinement.eval()
+    generator.gates.eval()
     modes = [module.training for module in generator.modules()]
     before = {name: tensor.clone() for name, tensor in generator.state_dict().items()}
     Merger(generator, device="cpu")(bracket(40, 40))
@@ -350,14 +351,32 @@ def test_gpu_merges_like_the_cpu(precision):
     assert float((mu_law(on_gpu) - on_cpu).abs().max()) < tolerance
 
 
-def test_what_stands_still_is_merged_by_physics_alone():
+def test_what_stands_still_is_merged_by_the_weights_of_physics_and_denoised():
     scene = photographed(textured(64, 96, darkest=0.01, brightest=0.3), noise=2e-3)
     alignment = align(scene)
     assert alignment.still == (True, False, True)
-    network, physics = Merger(trained(), "cpu"), Merger("none", "cpu")
-    torch.testing.assert_close(network(scene, alignment), physics(scene, alignment), atol=1e-6, rtol=1e-5)
+    generator = trained()
+    network, physics = Merger(generator, "cpu"), Merger("none", "cpu")
+    torch.testing.assert_close(
+        network.with_weights(scene, alignment).weights, physics.with_weights(scene, alignment).weights
+    )
+    assert (network(scene, alignment) - physics(scene, alignment)).abs().max() > 1e-3
+    generator.denoiser = None
+    undisturbed = Merger(generator, "cpu")
+    torch.testing.assert_close(undisturbed(scene, alignment), physics(scene, alignment), atol=1e-6, rtol=1e-5)
     moving = dataclasses.replace(alignment, still=(False, False, True))
-    assert (network(scene, moving) - physics(scene, moving)).abs().max() > 1e-3
+    assert (undisturbed(scene, moving) - physics(scene, moving)).abs().max() > 1e-3
+
+
+def test_the_tolerance_of_what_stands_still_is_no_noise_to_remove():
+    scene = photographed(textured(48, 64, darkest=0.01, brightest=0.3), noise=2e-3)
+    still, moving = (
+        observe(scene.ldr, scene.exposures, scene.calibration, still=flags)[None]
+        for flags in ((True, False, True), (False, False, False))
+    )
+    nowhere = torch.zeros(1, 3, 2, 48, 64)
+    granted = without_tolerance(bring_to_reference(still, nowhere, 1), 1)
+    torch.testing.assert_close(granted.deviation, bring_to_reference(moving, nowhere, 1).deviation)
 
 
 def test_physical_merge_is_that_of_an_untrained_generator():

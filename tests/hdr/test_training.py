@@ -413,6 +413,20 @@ def test_the_discriminator_learns_only_after_the_warm_up() -> None:
     assert all(p.requires_grad for p in module.discriminator.parameters())
 
 
+def test_the_denoiser_can_learn_alone() -> None:
+    module = module_with_trainer(steps=10, parts="denoiser")
+    before = {name: tensor.clone() for name, tensor in module.generator.state_dict().items()}
+    for _ in range(2):  # the first moves the last layer, which begins at zero; the second all
+        module.training_step(batch_of_two(), 0)
+    for name, tensor in module.generator.state_dict().items():
+        assert torch.equal(tensor, before[name]) != name.startswith("denoiser."), name
+
+
+def test_parts_that_do_not_exist_cannot_learn() -> None:
+    with pytest.raises(ValueError, match="denoising is off"):
+        TrainingSettings(parts="denoiser", denoising=False)
+
+
 def test_there_is_no_discriminator_unless_it_has_weight() -> None:
     module = HdrGan(TrainingSettings(preset="tiny"))
     asked: list[int] = []
@@ -422,7 +436,13 @@ def test_there_is_no_discriminator_unless_it_has_weight() -> None:
 
 
 def test_losses_are_those_of_the_settings() -> None:
-    settings = {"square_weight": 2.0, "linear_weight": 3.0, "coarse_weight": 0.5, "regression_weight": 0.5}
+    settings = {
+        "square_weight": 2.0,
+        "linear_weight": 3.0,
+        "coarse_weight": 0.5,
+        "regression_weight": 0.5,
+        "relative_weight": 0.25,
+    }
     module, batch = module_with_trainer(**settings), batch_of_two()
     target = mu_law(batch["target"])
     output = merge_batch(module.generator, batch)
@@ -439,7 +459,7 @@ def test_losses_are_those_of_the_settings() -> None:
     assert float(losses["tone_mapped_l1"]) == pytest.approx(float(difference.abs().mean()), rel=1e-4)
     assert float(losses["square"]) == pytest.approx(2 * float(difference.square().mean()), rel=1e-4)
     assert float(losses["linear_l1"]) == pytest.approx(3 * float(linear.abs().mean()), rel=1e-3)
-    worse = 0.0
+    worse = relative = 0.0
     physical = physics.double()
     for ours, theirs, weight in (
         (difference, physical - target, 1),
@@ -451,9 +471,12 @@ def test_losses_are_those_of_the_settings() -> None:
             for y in range(0, ours.shape[2], 8)
             for x in range(0, ours.shape[3], 8)
         ]
+        squares = [[float(one[b].square().mean()) for b in range(ours.shape[0])] for one in (ours, theirs)]
+        relative += weight * sum(a / (b + 1e-6) for a, b in zip(*squares, strict=True)) / ours.shape[0]
         worse += weight * sum(max(float(patch), 0.0) for patch in patches) / len(patches)
     assert worse > 0
     assert float(losses["regression"]) == pytest.approx(0.5 * worse, rel=1e-3)
+    assert float(losses["relative_square"]) == pytest.approx(0.25 * relative, rel=1e-3)
     assert float(losses["coarse_l1"]) == pytest.approx(0.5 * float(sum(halves)) / 2, rel=1e-4)
 
 

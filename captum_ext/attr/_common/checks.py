@@ -168,11 +168,6 @@ NO_QUADRATURE = (
 )
 
 
-def check_n_steps(n_steps: int) -> int:
-    """Return the number of steps as an ``int``, or raise `InvalidArgumentError` if it is not 1 or more."""
-    return positive_integer("n_steps", n_steps, "the number of steps from baseline to input")
-
-
 Steps = Literal["equal", "adaptive"]
 AUTOMATIC_TOLERANCE = 0.05
 AUTOMATIC_LIMIT = 512
@@ -244,7 +239,8 @@ def plan_steps(
             )
     if automatic:
         return StepPlan(AUTOMATIC_LIMIT, True, AUTOMATIC_TOLERANCE if tolerance is None else float(tolerance))
-    return StepPlan(check_n_steps(cast(int, n_steps)), adaptive, None if tolerance is None else float(tolerance))
+    number = positive_integer("n_steps", cast(int, n_steps), "the number of steps from baseline to input")
+    return StepPlan(number, adaptive, None if tolerance is None else float(tolerance))
 
 
 def points_per_pass(internal_batch_size: int | None, n_examples: int, n_steps: int) -> int:

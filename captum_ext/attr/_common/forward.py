@@ -327,19 +327,19 @@ def _index(entry: Any, sizes: tuple[int, ...]) -> Any:
             f"target {entry!r} has {len(indices)} indices for an output with {len(sizes)} dimensions per example: "
             "give no more than that (none, target=None, for one number per example)."
         )
-    counted = tuple(
-        index if isinstance(index, slice) else _checked(index, size)
-        for index, size in zip(indices, sizes, strict=False)
-    )
-    return counted if isinstance(entry, tuple) else counted[0]
-
-
-def _checked(index: Any, size: int) -> int:
-    if isinstance(index, bool) or not hasattr(index, "__index__"):
-        raise InvalidArgumentError(f"target {index!r} is a {type(index).__name__}: give an integer or a tuple of them.")
-    number = int(index)
-    _check_range(number, number, size)
-    return number % size
+    counted: list[Any] = []
+    for index, size in zip(indices, sizes, strict=False):
+        if isinstance(index, slice):
+            counted.append(index)
+            continue
+        if isinstance(index, bool) or not hasattr(index, "__index__"):
+            raise InvalidArgumentError(
+                f"target {index!r} is a {type(index).__name__}: give an integer or a tuple of them."
+            )
+        number = int(index)
+        _check_range(number, number, size)
+        counted.append(number % size)
+    return tuple(counted) if isinstance(entry, tuple) else counted[0]
 
 
 def _check_range(lowest: int, highest: int, size: int) -> None:

@@ -101,15 +101,16 @@ class _Collector(Consumer):
 
     def contributions(self) -> tuple[BiasContribution, ...]:
         """Return the contributions in the order of the forward pass; the parts of one operation added up."""
-        return tuple(_merged(self._terms[index]) for index in sorted(self._terms))
-
-
-def _merged(parts: list[BiasContribution]) -> BiasContribution:
-    if len(parts) == 1:
-        return parts[0]
-    if len({part.values.shape for part in parts}) > 1:
-        parts = [replace(part, values=part.sum()) for part in parts]
-    return replace(parts[0], values=torch.stack([part.values for part in parts]).sum(0))
+        found = []
+        for _, parts in sorted(self._terms.items()):
+            # Maps of different sizes, as of an operation with several outputs, have nothing but their sums to add up.
+            if len({part.values.shape for part in parts}) > 1:
+                parts = [replace(part, values=part.sum()) for part in parts]
+            first = parts[0]
+            found.append(
+                first if len(parts) == 1 else replace(first, values=torch.stack([part.values for part in parts]).sum(0))
+            )
+        return tuple(found)
 
 
 def decompose(

@@ -155,7 +155,13 @@ class Walk:
         """
         end = self._end()
         bar.update()
-        examples = [Refinement(self.rule, self.plan, point) for point in _by_example(end)]
+        examples = []
+        for i in range(len(end.value)):
+            # The end of each example by itself, with a gradient of zero: a step from there would be worth nothing.
+            position = tuple(tensor[i : i + 1] for tensor in end.position)
+            nothing = tuple(torch.zeros_like(tensor) for tensor in position)
+            point = EvaluatedPoint(position, end.value[i : i + 1], nothing, end.fraction)
+            examples.append(Refinement(self.rule, self.plan, point))
         while wanted := [(i, fraction) for i, example in enumerate(examples) for fraction in example.wanted()]:
             rows_at_once = self.points_per_pass * len(examples)
             for first in range(0, len(wanted), rows_at_once):
@@ -217,14 +223,6 @@ def _check_shapes(point: Tensors, inputs: Tensors) -> None:
     shapes, wanted = ([tuple(tensor.shape) for tensor in tensors] for tensors in (point, inputs))
     if shapes != wanted:
         raise InvalidArgumentError(f"the path gave a point of shapes {shapes} for inputs of shapes {wanted}.")
-
-
-def _by_example(end: EvaluatedPoint) -> Iterator[EvaluatedPoint]:
-    """Yield the end of each example by itself, with a gradient of zero: a step from there would be worth nothing."""
-    for i in range(len(end.value)):
-        position = tuple(tensor[i : i + 1] for tensor in end.position)
-        nothing = tuple(torch.zeros_like(tensor) for tensor in position)
-        yield EvaluatedPoint(position, end.value[i : i + 1], nothing, end.fraction)
 
 
 def _together(points: list[EvaluatedPoint]) -> EvaluatedPoint:

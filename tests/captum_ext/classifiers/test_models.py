@@ -230,3 +230,12 @@ def test_files_that_do_not_fit_are_refused_with_the_names(tmp_path: Path):
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(WeightsFileError, match="holds no state dict"):
         load_weights(nn.Linear(2, 3), tmp_path / "list.pth")
+
+
+X = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def test_a_model_for_other_images_says_which_it_was_given():
+    model = Logits(nn.Sequential(nn.Flatten(), nn.Linear(10, 2)))
+    with pytest.raises(ModelError, match=r"does not take inputs of shape \(4, 3, 8, 8\): mat1.*preprocessing"):
+        model(X)

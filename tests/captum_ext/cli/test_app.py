@@ -10,7 +10,6 @@ import pytest
 
 import captum_ext
 from captum_ext.cli.app import app
-from captum_ext.methods import METHODS
 from tests.captum_ext.conftest import Command
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -37,17 +36,6 @@ def test_every_command_has_help_of_its_own(command: Command):
         finished = command(name, "--help")
         assert finished.exit_code == 0
         assert finished.stdout.startswith(f"Usage: captum-ext {name}")
-
-
-@pytest.mark.parametrize("columns", ["60", "200"])
-def test_every_method_is_listed_whole_with_what_it_is_and_its_source(command: Command, monkeypatch, columns):
-    monkeypatch.setenv("COLUMNS", columns)
-    cells = [line.split("│")[1:4] for line in command("methods").stdout.splitlines() if line.startswith("│")]
-    names = [cell[0].strip() for cell in cells if cell[0].strip()]
-    assert names == list(METHODS)
-    together = " ".join(" ".join(word for cell in cells for word in cell[column].split()) for column in (1, 2))
-    assert all(method.about and method.about in together for method in METHODS.values())
-    assert all(method.source and method.source in together for method in METHODS.values())
 
 
 def test_version_is_told(command: Command):

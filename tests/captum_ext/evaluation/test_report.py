@@ -17,7 +17,7 @@ from captum_ext.evaluation import report as report_module
 from captum_ext.evaluation.outcome import write_outcome
 from captum_ext.evaluation.report import Findings
 from captum_ext.evaluation.settings import EvaluationSettings
-from captum_ext.evaluation.store import Request, ResultStore, jpeg, png
+from captum_ext.evaluation.store import ResultStore, jpeg, png
 from captum_ext.evaluation.table import summarize, table_of
 from captum_ext.methods import chosen_methods
 from tests.programs import LAYOUT, asked_in_browser
@@ -69,7 +69,7 @@ def save(store: ResultStore, name: str, value: float, refused: bool = False) -> 
 
 def write(directory: Path, *, all_fail: bool = False) -> None:
     store = ResultStore(directory)
-    store.open(Request({}, VERSIONS, []))
+    store.open({}, VERSIONS, [])
     if not all_fail:
         save(store, NAMES[0], 0.25)
         save(store, NAMES[1], 0.5, refused=True)

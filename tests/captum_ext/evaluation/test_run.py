@@ -12,27 +12,15 @@ import pandas as pd
 import pytest
 import torch
 from captum.attr import DeepLift, IntegratedGradients
-from PIL import Image
 from torch import Tensor, nn
 
 from captum_ext._errors import InvalidArgumentError
-from captum_ext.classifiers import Classifier, Preprocessing
 from captum_ext.evaluation import DatasetError, Metric, StoreError, evaluate, summarize
 from captum_ext.evaluation.ranks import Rank
 from captum_ext.methods import METHODS, Method
 from captum_ext.metrics import insertion
-from tests.captum_ext.tiny_classifier import MEAN, SIDE, STD, tiny, to_tensor
-
-QUICK: dict[str, Any] = {"n_steps": 3, "curve_steps": 4, "device": "cpu"}
-
-
-@pytest.fixture
-def images() -> Tensor:
-    return torch.rand(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-
-
-def model() -> nn.Module:
-    return tiny().model.requires_grad_(True)
+from tests.captum_ext.small_models import recognised, smooth_cnn
+from tests.captum_ext.tiny_classifier import QUICK, tiny_module
 
 
 def random_map(model: nn.Module, inputs: Tensor, target: int) -> Tensor:
@@ -44,8 +32,8 @@ def share_of_zeros(model: nn.Module, inputs: Tensor, attributions: Tensor, targe
 
 
 def test_values_are_those_of_the_functions_called_by_hand(images: Tensor):
-    found = evaluate(model(), images, ["ig"], ["insertion"], **QUICK, insertion_baseline="black")
-    network = model()
+    found = evaluate(tiny_module(), images, ["ig"], ["insertion"], **QUICK, insertion_baseline="black")
+    network = tiny_module()
     for index, image in enumerate(images):
         inputs = image[None]
         target = int(network(inputs).argmax())
@@ -65,7 +53,7 @@ def test_methods_and_metrics_of_ones_own_stand_beside_the_known_ones(images: Ten
     }
     zeros = Metric("Zeros", higher_is_better=False, function=share_of_zeros)
     metrics: Any = {"insertion": "insertion", "zeros": zeros}
-    found = evaluate(model(), images, methods, metrics, **QUICK)
+    found = evaluate(tiny_module(), images, methods, metrics, **QUICK)
     assert list(found["method"].unique()) == list(methods)
     assert set(found["status"]) == {"ok"}
     of_random = found[(found["method"] == "random") & (found["metric"] == "zeros")]
@@ -83,7 +71,7 @@ def test_method_of_ones_own_is_given_what_it_asks_for(images: Tensor):
         asked.update(baselines=baselines, n_steps=n_steps, seed=seed)
         return inputs
 
-    assert set(evaluate(model(), images[:1], [mine], ["insertion"], **QUICK, seed=7)["status"]) == {"ok"}
+    assert set(evaluate(tiny_module(), images[:1], [mine], ["insertion"], **QUICK, seed=7)["status"]) == {"ok"}
     assert asked["n_steps"] == 3
     assert asked["seed"] == 7
     assert torch.equal(asked["baselines"], torch.zeros_like(images[:1]))
@@ -96,7 +84,7 @@ def test_what_a_method_or_a_metric_of_ones_own_raises_is_its_own_failure(images:
     def silly(model, inputs, attributions, target):
         raise TypeError("no number")
 
-    found = evaluate(model(), images[:1], [broken, "ig"], [silly, "insertion"], **QUICK)
+    found = evaluate(tiny_module(), images[:1], [broken, "ig"], [silly, "insertion"], **QUICK)
     status = found.set_index(["method", "metric"])["status"]
     assert dict(status) == {
         ("broken", "silly"): "failed",
@@ -105,41 +93,6 @@ def test_what_a_method_or_a_metric_of_ones_own_raises_is_its_own_failure(images:
         ("ig", "insertion"): "ok",
     }
     assert set(found["reason"].dropna()) == {"KeyError: 'nothing'", "TypeError: no number"}
-
-
-@pytest.mark.parametrize("label", [2, "2", torch.tensor(2), "sea bird", "sea_bird"])
-def test_labels_in_pairs_are_indices_or_names(images: Tensor, label):
-    classifier = Classifier(model(), Preprocessing(to_tensor), tiny().class_names)
-    found = evaluate(classifier, [(images[0], label)], ["gradcam:0"], ["insertion"], **QUICK)
-    assert found["class_index"].tolist() == [2]
-    assert found["class_name"].tolist() == ["sea bird"]
-
-
-def test_files_images_and_tensors_of_the_same_pixels_have_the_same_values(images: Tensor, tmp_path: Path):
-    pixels = (images[0] * 255).byte().permute(1, 2, 0).numpy()
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-    tensor = torch.from_numpy(pixels).permute(2, 0, 1) / 255
-    classifier = Classifier(model(), Preprocessing(to_tensor, MEAN, STD))
-    given = [tmp_path / "a.png", Image.fromarray(pixels), tensor]
-    values = [evaluate(classifier, [image], ["ig"], ["insertion"], **QUICK)["value"][0] for image in given]
-    values.append(evaluate(classifier, tmp_path, ["ig"], ["insertion"], **QUICK)["value"][0])
-    assert values == pytest.approx([values[0]] * 4, abs=1e-6)
-
-
-def test_data_set_is_read_one_by_one_and_what_it_raises_is_the_failure_of_one_image(images: Tensor):
-    class Broken(torch.utils.data.Dataset):
-        def __len__(self) -> int:
-            return 3
-
-        def __getitem__(self, index: int) -> tuple[Tensor, int]:
-            if index == 1:
-                raise OSError("the disk is full")
-            return images[index], index
-
-    found = evaluate(model(), Broken(), ["ig"], ["insertion"], **QUICK)
-    assert list(found["status"]) == ["ok", "failed", "ok"]
-    assert found["reason"][1] == "the disk is full"
-    assert found["class_index"].tolist()[::2] == [0, 2]
 
 
 def test_module_comes_back_in_its_own_mode_with_its_own_parameters(images: Tensor):
@@ -158,7 +111,7 @@ def test_module_comes_back_in_its_own_mode_with_its_own_parameters(images: Tenso
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")
 def test_frozen_script_has_the_values_of_its_module(images: Tensor):
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * (SIDE - 2) ** 2, 3)).eval()
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(64, 3)).eval()
     values = [
         evaluate(given, images, ["ig", "idgi"], ["insertion"], **QUICK)["value"].tolist()
         for given in (network, torch.jit.freeze(torch.jit.script(network)))
@@ -168,12 +121,12 @@ def test_frozen_script_has_the_values_of_its_module(images: Tensor):
 
 def test_without_a_folder_nothing_is_written(images: Tensor, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    evaluate(model(), images, ["ig"], ["insertion"], **QUICK)
+    evaluate(tiny_module(), images, ["ig"], ["insertion"], **QUICK)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_folder_holds_the_table_that_is_returned_and_a_second_call_computes_nothing(images: Tensor, tmp_path: Path):
-    first = evaluate(model(), images, ["ig", random_map], ["insertion"], tmp_path, **QUICK)
+    first = evaluate(tiny_module(), images, ["ig", random_map], ["insertion"], tmp_path, **QUICK)
     written = pd.read_csv(tmp_path / "results.csv", dtype={"image": str})
     assert np.allclose(written["value"], first["value"])
     assert list(written["method"]) == list(first["method"])
@@ -185,7 +138,7 @@ def test_folder_holds_the_table_that_is_returned_and_a_second_call_computes_noth
         raise AssertionError("was computed again")
 
     never.__name__ = "random_map"
-    again = evaluate(model(), images, ["ig", never], ["insertion"], tmp_path, **QUICK)
+    again = evaluate(tiny_module(), images, ["ig", never], ["insertion"], tmp_path, **QUICK)
     pd.testing.assert_frame_equal(again, first)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == stamps
 
@@ -194,7 +147,7 @@ def test_a_method_that_comes_later_explains_the_class_that_the_first_one_did(ima
     class ChangesItsMind(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.network, self.is_turned = model(), False
+            self.network, self.is_turned = tiny_module(), False
 
         def forward(self, x: Tensor) -> Tensor:
             scores = self.network(x)
@@ -220,7 +173,7 @@ def test_a_method_that_comes_later_explains_the_class_that_the_first_one_did(ima
 
 
 def test_versions_are_kept_with_the_settings_and_another_torch_is_refused(images: Tensor, tmp_path: Path):
-    arguments = (model(), images, ["ig"], ["insertion"], tmp_path)
+    arguments = (tiny_module(), images, ["ig"], ["insertion"], tmp_path)
     evaluate(*arguments, **QUICK)
     file = tmp_path / "settings.json"
     stored = json.loads(file.read_text())
@@ -254,7 +207,7 @@ def test_versions_are_kept_with_the_settings_and_another_torch_is_refused(images
     ],
 )
 def test_what_cannot_be_used_is_refused_before_anything_is_written(images: Tensor, tmp_path: Path, changes, message):
-    arguments = {"model": model(), "images": images, "methods": ["ig"], "metrics": ["insertion"], **QUICK}
+    arguments = {"model": tiny_module(), "images": images, "methods": ["ig"], "metrics": ["insertion"], **QUICK}
     with pytest.raises((InvalidArgumentError, DatasetError), match=message):
         evaluate(**{**arguments, **changes}, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -263,4 +216,35 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(images: Tenso
 def test_several_processes_need_a_folder_in_which_to_share_results(images: Tensor, monkeypatch):
     monkeypatch.setattr("captum_ext.evaluation.run.ranks", lambda: nullcontext(Rank(0, 2)))
     with pytest.raises(InvalidArgumentError, match="2 processes share their results in a folder: give out="):
-        evaluate(model(), images, ["ig"], ["insertion"], **QUICK)
+        evaluate(tiny_module(), images, ["ig"], ["insertion"], **QUICK)
+
+
+def test_only_images_that_are_recognised_count():
+    network = smooth_cnn(torch.float32)
+    images = recognised(network, torch.rand(3, 3, 8, 8))
+    wrong = (images[0][0], (images[0][1] + 1) % 5)
+    found = evaluate(network, [wrong, *images[1:]], ["random"], ["insertion"], protocol="idgi-paper", n_steps=2)
+    assert found["image"].nunique() == 2
+    assert set(found["status"]) == {"ok"}
+    with pytest.raises(ValueError, match="recognises none of the images"):
+        evaluate(network, [wrong], ["random"], ["insertion"], correct_only=True)
+
+
+def test_random_maps_do_not_depend_on_the_model_and_repeat():
+    network = smooth_cnn(torch.float32)
+    other = smooth_cnn(torch.float32)
+    images = torch.rand(1, 3, 8, 8)
+    first, again = (evaluate(m, images, ["random"], ["perturbation"], seed=3)["value"] for m in (network, network))
+    assert first.tolist() == again.tolist()
+    assert evaluate(other, images, ["random"], ["perturbation"], seed=3)["status"].tolist() == ["ok"]
+
+
+def test_a_model_in_training_mode_is_asked_in_evaluation_mode_and_left_as_it_was():
+    torch.manual_seed(1)
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.5), nn.Flatten(), nn.Linear(3 * 8 * 8, 5)).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    quiet = [(image, int(network.eval()(image[None]).argmax())) for image in torch.rand(4, 3, 8, 8)]
+    found = evaluate(network.train(), quiet, ["random"], ["insertion"], correct_only=True)
+    assert found["image"].nunique() == 4  # with dropout some would not be recognised
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

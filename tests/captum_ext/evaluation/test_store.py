@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from captum_ext.evaluation.store import Record, Request, ResultStore, StoreError
+from captum_ext.evaluation.store import Record, ResultStore, StoreError
 
 CURVE = np.linspace(0, 1, 7, dtype="<f4")
 
@@ -105,7 +105,7 @@ def test_last_line_of_a_process_counts_and_among_processes_the_one_that_succeede
 
 def test_conclusion_holds_until_something_else_is_stored_asked_for_or_lost(tmp_path: Path):
     store, about = saved(tmp_path), ({"methods": ["ig"]}, {"torch": "2"}, ["results.csv"])
-    store.open(Request(*about))
+    store.open(*about)
     (tmp_path / "results.csv").write_text("")
     store.conclude(["0.png", "1.png"])
     assert opened(tmp_path).is_concluded(["0.png", "1.png"])
@@ -113,9 +113,9 @@ def test_conclusion_holds_until_something_else_is_stored_asked_for_or_lost(tmp_p
     (tmp_path / "results.csv").unlink()
     assert not store.is_concluded(["0.png", "1.png"])
     (tmp_path / "results.csv").write_text("")
-    store.open(Request({"methods": ["ig", "idgi"]}, *about[1:]))
+    store.open({"methods": ["ig", "idgi"]}, *about[1:])
     assert not store.is_concluded(["0.png", "1.png"])
-    store.open(Request(*about))
+    store.open(*about)
     assert store.is_concluded(["0.png", "1.png"])
     store.save({"image": "0.png", "method": "idgi", "metrics": {}}, {})
     assert not store.is_concluded(["0.png", "1.png"])
@@ -124,14 +124,23 @@ def test_conclusion_holds_until_something_else_is_stored_asked_for_or_lost(tmp_p
 def test_lock_is_refused_to_a_second_store_and_goes_with_its_process(tmp_path: Path):
     code = (
         "import sys, time; from pathlib import Path; from captum_ext.evaluation.store import ResultStore\n"
-        "with ResultStore(Path(sys.argv[1])).locked(): print('locked', flush=True); time.sleep(600)"
+        "store = ResultStore(Path(sys.argv[1])); store.open({}, {}, []); print('open', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
-        assert other.stdout is not None
-        assert other.stdout.readline() == "locked\n"
-        with pytest.raises(StoreError, match="another run is writing"), ResultStore(tmp_path).locked():
-            pass
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(StoreError, match="another run is writing"):
+            ResultStore(tmp_path).open({}, {}, [])
         other.kill()
-    with ResultStore(tmp_path).locked():
-        pass
+    ResultStore(tmp_path).open({}, {}, [])
+
+
+def test_lock_goes_with_the_store_that_is_closed_and_is_not_laid_where_something_is_refused(tmp_path: Path):
+    (tmp_path / "summary.csv").write_text("mine")
+    with pytest.raises(StoreError, match=r"holds summary\.csv"):
+        ResultStore(tmp_path).open({}, {}, ["summary.csv"])
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.csv"]
+    first, second = ResultStore(tmp_path), ResultStore(tmp_path)
+    first.open({}, {}, [])
+    first.close()
+    second.open({}, {}, [])

@@ -26,7 +26,7 @@ from captum_ext.metrics.information_curves import (
     _refusals,
     information_curves_by_measure,
 )
-from captum_ext.metrics.revealed_pixels import interpolate_hidden, random_mask
+from captum_ext.metrics.revealed_pixels import random_mask
 from tests.captum_ext.small_models import EvaluationCounter
 
 
@@ -328,14 +328,6 @@ def test_a_picture_that_is_not_recognised_costs_one_evaluation():
     information_curves(model, landscape(1), torch.rand(1, 1, 24, 24), 0, min_score=0.6, internal_batch_size=4)
     assert model.forward_rows == 1 + len(THRESHOLDS) + 2
     assert model.most_rows <= 4
-
-
-def test_interpolation_restores_a_plane_from_its_corners():
-    y, x = np.mgrid[0:9, 0:9]
-    plane = np.stack([10 * x + 5 * y, 100 + x, 200 - 2 * y], axis=2).astype(np.uint8)
-    corners = random_mask(9, 9, 0.0, seed=0)
-    assert corners.sum() == 4
-    np.testing.assert_array_equal(interpolate_hidden(plane, corners), plane)
 
 
 def test_seed_decides_and_the_global_generators_do_not():

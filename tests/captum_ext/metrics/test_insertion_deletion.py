@@ -9,7 +9,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from captum_ext.attr._common.blur import blur_within_borders
-from captum_ext.metrics import ScoreCurves, deletion, insertion
+from captum_ext.metrics import deletion, insertion
 from tests.captum_ext.small_models import TokenClassifier
 
 both_directions = pytest.mark.parametrize("measure", [insertion, deletion], ids=lambda measure: measure.__name__)
@@ -93,35 +93,6 @@ def test_deletion_is_insertion_in_the_opposite_order_backwards(model, pictures, 
 def test_sign_of_an_attribution_does_not_matter(model, pictures, attributions):
     curves = insertion(model, pictures, attributions, target=0).curves
     torch.testing.assert_close(insertion(model, pictures, -attributions, target=0).curves, curves)
-
-
-def entering_order(score: ScoreCurves) -> list[int]:
-    """Digits entered at each step, where feature k of the input is 10**k and the score is the sum."""
-    return [round(float(step)) for step in score.curves[0].diff()]
-
-
-@pytest.mark.parametrize(
-    ("channel_reduction", "order"),
-    [
-        ("abs_sum", [1, 10, 100]),  # 6, 5, 4
-        ("sum", [100, 1, 10]),  # 4, 0, -5
-        ("max_abs", [10, 100, 1]),  # 5, 4, 3
-        (lambda by_feature: -by_feature[:, :, 0], [10, 1, 100]),  # -3, 0, -4 with the sign changed: 0, -3, -4
-    ],
-)
-def test_channel_reductions_rank_by_hand(channel_reduction, order):
-    picture = torch.tensor([[[[1.0, 10.0, 100.0]], [[0.0, 0.0, 0.0]]]])
-    attributions = torch.tensor([[[[3.0, 0.0, 4.0]], [[-3.0, -5.0, 0.0]]]])
-    score = insertion(
-        lambda x: x.sum((1, 2, 3)), picture, attributions, 0, n_steps=3, channel_reduction=channel_reduction
-    )
-    assert entering_order(score) == order
-
-
-def test_equal_importance_keeps_the_order_of_the_rows():
-    picture = torch.tensor([[[[1.0, 10.0], [100.0, 1000.0]]]])
-    score = insertion(lambda x: x.sum((1, 2, 3)), picture, torch.ones_like(picture), 0, n_steps=4)
-    assert entering_order(score) == [1, 10, 100, 1000]
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 1, 1), (2, 1, 1, 4), (2, 1, 4, 1)])

@@ -1,18 +1,16 @@
-"""``hdr demo`` and ``hdr tonemap``: what they write, and what they leave alone."""
+"""``hdr demo``: what it writes, and what it leaves alone."""
 
 from __future__ import annotations
 
 import importlib.util
 
 import cv2
-import numpy as np
 import pytest
 
 from hdr.demo import DISPLAYED, run_demo
 from hdr.evaluation import OURS, UNTRAINED
-from hdr.io import read_radiance, write_radiance
+from hdr.io import read_radiance
 from hdr.photograph_scene import photograph_scene
-from hdr.scene import dynamic_scene
 
 
 def test_demo_writes_figure_radiance_and_preview(command, tmp_path):
@@ -49,12 +47,3 @@ def test_demo_needs_a_folder(command, tmp_path):
     finished = command("demo", "--out", tmp_path / "file", "--weights", "none")
     assert "file is a file; give the name of a folder" in finished.output
     assert (tmp_path / "file").read_text() == "precious"
-
-
-@pytest.mark.parametrize("operator", ["reinhard", "mu-law", "local"])
-def test_tonemap_writes_a_picture(command, tmp_path, operator):
-    write_radiance(tmp_path / "a.hdr", dynamic_scene(64, 96).radiance)
-    finished = command("tonemap", tmp_path / "a.hdr", "--out", tmp_path / "a.tif", "--operator", operator)
-    assert finished.exit_code == 0, finished.output
-    assert cv2.imread(str(tmp_path / "a.tif"), cv2.IMREAD_UNCHANGED).dtype == np.uint16
-    assert command("tonemap", tmp_path / "a.hdr", "--out", tmp_path / "a.tif").exit_code == 1

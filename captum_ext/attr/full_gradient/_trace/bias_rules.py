@@ -6,7 +6,7 @@ the arguments depend on the model's input: a product with a constant is linear, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -402,42 +402,38 @@ _LAYER_RULES: dict[BiasRule, str] = {
 }
 
 
-def _table(entries: Iterable[tuple[BiasRule, str]]) -> dict[Function, BiasRule]:
-    return {function: rule for rule, names in entries for function in functions_called(names)}
-
+_NAMED: list[tuple[BiasRule, str]] = [
+    (homogeneous, _HOMOGENEOUS),
+    (_power(), "pow __pow__ float_power"),
+    (_power(2), "square"),
+    (_power(0.5), "sqrt"),
+    (_power(-0.5), "rsqrt"),
+    (_power(-1), "reciprocal"),
+    (_as_another, "view_as reshape_as expand_as type_as"),
+    (_reduction, "max min"),
+    (_constant_padding, "pad"),
+    (_concatenation, "cat concat concatenate stack hstack vstack dstack"),
+    (_replacement(1), "where copy_"),
+    (_replacement(2), "masked_fill masked_fill_ __setitem__ index_put index_put_"),
+    (_by_backward, _NOT_TRANSPOSED),
+    (_product, _PRODUCT),
+    (_contraction, _CONTRACTION),
+    (_softmax, "softmax"),
+    (_sum(1, 1), _PLUS),
+    (_sum(1, -1), _MINUS),
+    (_sum(-1, 1), "rsub __rsub__"),
+    (_quotient, "div div_ divide true_divide __truediv__ __itruediv__"),
+    (_layer_norm, "layer_norm"),
+    (_attention, "scaled_dot_product_attention"),
+    (_group_norm, "group_norm"),
+    *_SLOPES.items(),
+    *((_recurrent(cell), function.__name__) for function, cell in CELLS.items()),
+    *((_recurrent_layers(function), function.__name__) for function in KINDS),
+    *_LAYER_RULES.items(),
+]
 
 RULES: dict[Function, BiasRule] = {
-    **_table(
-        [
-            (homogeneous, _HOMOGENEOUS),
-            (_power(), "pow __pow__ float_power"),
-            (_power(2), "square"),
-            (_power(0.5), "sqrt"),
-            (_power(-0.5), "rsqrt"),
-            (_power(-1), "reciprocal"),
-            (_as_another, "view_as reshape_as expand_as type_as"),
-            (_reduction, "max min"),
-            (_constant_padding, "pad"),
-            (_concatenation, "cat concat concatenate stack hstack vstack dstack"),
-            (_replacement(1), "where copy_"),
-            (_replacement(2), "masked_fill masked_fill_ __setitem__ index_put index_put_"),
-            (_by_backward, _NOT_TRANSPOSED),
-            (_product, _PRODUCT),
-            (_contraction, _CONTRACTION),
-            (_softmax, "softmax"),
-            (_sum(1, 1), _PLUS),
-            (_sum(1, -1), _MINUS),
-            (_sum(-1, 1), "rsub __rsub__"),
-            (_quotient, "div div_ divide true_divide __truediv__ __itruediv__"),
-            (_layer_norm, "layer_norm"),
-            (_attention, "scaled_dot_product_attention"),
-            (_group_norm, "group_norm"),
-            *_SLOPES.items(),
-            *((_recurrent(cell), function.__name__) for function, cell in CELLS.items()),
-            *((_recurrent_layers(function), function.__name__) for function in KINDS),
-            *_LAYER_RULES.items(),
-        ]
-    ),
+    **{function: rule for rule, names in _NAMED for function in functions_called(names)},
     # Only this one: torch.batch_norm takes its arguments in another order.
     torch.nn.functional.batch_norm: _batch_norm,
     **{getattr(torch.Tensor, name).__get__: homogeneous for name in ("T", "mT", "H", "mH", "real", "imag")},

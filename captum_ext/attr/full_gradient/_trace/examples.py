@@ -35,8 +35,14 @@ _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.25, to
 
 def tolerance(dtype: torch.dtype, device: torch.device) -> float:
     """Return the largest |F - sum of the decomposition| / max(1, |F|) that rounding explains."""
-    if dtype is torch.float32 and device.type == "cuda" and _takes_tf32():
-        return _TOLERANCE[torch.float16]  # TF32 has as many bits
+    if dtype is torch.float32 and device.type == "cuda":
+        try:
+            # CUDA may round float32 to ten bits: in convolutions it does unless it is told not to.
+            takes_tf32 = torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
+        except RuntimeError:  # the newer names of these switches were used, and torch refuses to read the older ones
+            takes_tf32 = True
+        if takes_tf32:
+            return _TOLERANCE[torch.float16]  # which has as many bits
     return _TOLERANCE[dtype]
 
 
@@ -47,14 +53,6 @@ def is_complete(output: Tensor, delta: Tensor, dtype: torch.dtype) -> bool:
     if torch.linalg.vector_norm(delta, torch.inf).item() <= allowed:
         return True
     return bool((delta.abs() <= allowed * output.abs().clamp(min=1)).all())
-
-
-def _takes_tf32() -> bool:
-    """Whether CUDA may round float32 to ten bits: in convolutions it does unless it is told not to."""
-    try:
-        return torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
-    except RuntimeError:  # the newer names of these switches were used, and torch refuses to read the older ones
-        return True
 
 
 @dataclass(frozen=True)

@@ -480,19 +480,16 @@ class AttentionBias:
         query, key, value, *mask = self.kept.tensors
         with torch.no_grad():
             products = query @ key.mT * self._scale
-            shares = _masked(products, *mask).softmax(-1)
+            logits = products
+            for given in mask:
+                logits = products.masked_fill(~given, -torch.inf) if given.dtype is torch.bool else products + given
+            shares = logits.softmax(-1)
             if mask:  # where a mask leaves nothing, attention gives zeros
                 shares = shares.nan_to_num_(nan=0.0)
             weighted = shares * products
             attended = shares @ value
             bias = (weighted.sum(-1, keepdim=True) * attended - weighted @ value) * sum(self._depends[:2])
             return bias if self._depends[2] else bias + attended
-
-
-def _masked(products: Tensor, mask: Tensor | None = None) -> Tensor:
-    if mask is None:
-        return products
-    return products.masked_fill(~mask, -torch.inf) if mask.dtype is torch.bool else products + mask
 
 
 @functools.cache

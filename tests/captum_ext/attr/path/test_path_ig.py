@@ -11,12 +11,9 @@ from captum.attr import IntegratedGradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
-from torch import nn
 
 from captum_ext import BlurIG, GuidedIG, PathIG
-from captum_ext.attr import BlurPath, GuidedPath
-from captum_ext.attr._common.blur import gaussian_blur
-from tests.captum_ext.small_models import TwoInputs, pictures, smooth_cnn
+from tests.captum_ext.small_models import pictures, smooth_cnn
 
 
 def gradient_of(model, target):
@@ -79,19 +76,6 @@ def naive_guided_ig(x_input, x_baseline, gradient, n_steps, fraction, max_dist):
                 break
         total += g * (x - x_start)
     return total
-
-
-@pytest.mark.parametrize("sigma", [0.05, 0.3, 1.0, 2.5, 20.0])
-def test_gaussian_blur_is_scipys(sigma):
-    x = pictures(2, size=13)
-    expected = np.stack([scipy_blur(image, sigma) for image in x.numpy()])
-    np.testing.assert_allclose(gaussian_blur(x, sigma).numpy(), expected, rtol=0, atol=1e-12)
-
-
-def test_gaussian_blur_of_bfloat16_is_rounded_once():
-    x = pictures(2, torch.bfloat16, size=32)
-    differs = gaussian_blur(x, 6.0) != gaussian_blur(x.double(), 6.0).bfloat16()
-    assert differs.double().mean() < 0.01
 
 
 @pytest.mark.parametrize("power", [1.0, 2.0, 0.5])
@@ -170,49 +154,6 @@ def test_guided_ig_without_room_is_left_riemann_integrated_gradients():
     torch.testing.assert_close(found, PathIG(model).attribute(x, target=1, n_steps=30), rtol=0, atol=1e-12)
 
 
-def test_guided_path_counts_all_inputs_of_an_example_together():
-    model = TwoInputs()
-    a, b = torch.randn(3, 4).double(), torch.randn(3, 2, 3).double()
-    found = GuidedIG(model, max_dist=0.3).attribute((a, b), target=1, n_steps=6)
-
-    def joined(x):
-        return model(x[:, :4], x[:, 4:].reshape(-1, 2, 3))
-
-    expected = GuidedIG(joined, max_dist=0.3).attribute(torch.cat([a, b.flatten(1)], 1), target=1, n_steps=6)
-    torch.testing.assert_close(torch.cat([found[0], found[1].flatten(1)], 1), expected, rtol=0, atol=1e-12)
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    fraction=st.floats(0.01, 1.0),
-    max_dist=st.floats(0.0, 1.0),
-    n_steps=st.integers(1, 12),
-    seed=st.integers(0, 1000),
-    dtype=st.sampled_from([torch.float32, torch.float64]),
-)
-def test_guided_path_keeps_to_its_two_promises(fraction, max_dist, n_steps, seed, dtype):
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(2, 9, generator=generator, dtype=dtype)
-    x[0, 3] = 0.0
-    walk = GuidedPath(fraction, max_dist).walk((x,), (torch.zeros_like(x),), n_steps)
-    (point,) = next(walk)
-    for j in range(1, n_steps):
-        (point,) = walk.send((torch.randn(x.shape, generator=generator).to(dtype),))
-        along = torch.where(x != 0, point / x, j / n_steps)
-        # As near to the input, in L1, as the straight line is; and no feature further from that line than allowed.
-        left = (x - point).abs().sum(1)
-        torch.testing.assert_close(left, x.abs().sum(1) * (1 - j / n_steps), rtol=1e-5, atol=1e-6)
-        assert (along - j / n_steps).abs().max() <= max_dist + 1e-5
-
-
-def test_guided_path_moves_small_gradients_first():
-    # Two equal features, half of the way in all: the one with the smaller gradient goes first, and whole.
-    walk = GuidedPath(fraction=0.5, max_dist=1.0).walk((torch.ones(1, 2),), (torch.zeros(1, 2),), 2)
-    next(walk)
-    (point,) = walk.send((torch.tensor([[3.0, -1.0]]),))
-    torch.testing.assert_close(point, torch.tensor([[0.0, 1.0]]))
-
-
 def test_input_equal_to_baseline_gets_zero():
     model, x = smooth_cnn(), pictures(2)
     baseline = torch.stack([x[0], torch.zeros_like(x[1])])
@@ -220,19 +161,3 @@ def test_input_equal_to_baseline_gets_zero():
         found = method.attribute(x, baseline, target=1, n_steps=4)
         assert (found[0] == 0).all()
         assert (found[1] != 0).any()
-
-
-def test_path_objects_say_what_they_are():
-    assert BlurIG(nn.Identity(), 7.0).path == BlurPath(max_sigma=7.0)
-    assert BlurIG(nn.Identity(), power=2.0).path == BlurPath(power=2.0)
-    assert repr(GuidedIG(nn.Identity()).path) == "GuidedPath(fraction=0.25, max_dist=0.02)"
-
-
-def test_features_whose_gradient_is_not_a_number_go_last():
-    path = GuidedPath(fraction=0.5, max_dist=1.0)
-    inputs, start = (torch.ones(1, 4),), (torch.zeros(1, 4),)
-    walk = path.walk(inputs, start, n_steps=2)
-    next(walk)
-    (point,) = walk.send((torch.tensor([[torch.nan, 3.0, 2.0, torch.inf]]),))
-    # Half of the way: the two with finite gradients go first, and all of theirs.
-    assert point.tolist() == [[0.0, 1.0, 1.0, 0.0]]

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_ext.attr import FullGrad
 from captum_ext.attr.full_gradient._trace.bias_rules import RULES, Observation
-from captum_ext.attr.full_gradient._trace.implicit_bias import BackwardBias, Call, ElementwiseBias, JacobianBias
-from captum_ext.attr.full_gradient._trace.traits import traits_of
+from captum_ext.attr.full_gradient._trace.implicit_bias import BackwardBias, Call
+from tests.captum_ext.attr.full_gradient._trace.closed_forms import GENERATOR, assert_equal, bias_and_reference, normal
 from tests.captum_ext.exactness import assert_exact
-
-GENERATOR = torch.Generator().manual_seed(7)
-
-
-def normal(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=GENERATOR, dtype=torch.float64)
-
 
 X = 3 * normal(2, 6, 4)
 POSITIVE = X.abs() + 0.1
@@ -67,29 +58,6 @@ ATTENTION = {
 }
 
 
-def bias_and_reference(function, args, kwargs, dependents) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the biases by the rule of an operation, and by forward mode."""
-    overwrites = traits_of(function).is_in_place or bool(kwargs.get("inplace"))
-
-    def call() -> Call:
-        return Call(function, args, kwargs, dependents, overwrites=overwrites)
-
-    output = None if overwrites else function(*args, **kwargs)
-    n_outputs = len(output) if isinstance(output, tuple) else 1
-    bias = RULES[function](Observation(args, kwargs, dependents, call, output))
-    assert not isinstance(bias, JacobianBias)
-    reference = JacobianBias(call())
-    if overwrites and isinstance(bias, ElementwiseBias):
-        bias.learn_output(function(args[0].clone(), *args[1:], **kwargs))
-    found = [torch.zeros(()) if bias is None else bias.value(i) for i in range(n_outputs)]
-    return found, [reference.value(i) for i in range(n_outputs)]
-
-
-def assert_equal(found: list[Tensor], expected: list[Tensor]) -> None:
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one.double().expand(other.shape), other, rtol=0, atol=1e-12)
-
-
 @pytest.mark.parametrize("case", [*ELEMENTWISE, *NORMALISATIONS])
 def test_closed_forms_are_what_forward_mode_gives(case):
     function, args, kwargs = {**ELEMENTWISE, **NORMALISATIONS}[case]
@@ -129,150 +97,6 @@ def test_attention_to_nothing_is_zero():
         ),
         normal(3, 2, 4),
     )
-
-
-CELLS = {
-    "gru": nn.GRUCell(4, 6),
-    "lstm": nn.LSTMCell(4, 6),
-    "rnn": nn.RNNCell(4, 6),
-    "rnn with relu": nn.RNNCell(4, 6, nonlinearity="relu"),
-    "gru without biases": nn.GRUCell(4, 6, bias=False),
-}
-FUNCTIONS = {nn.GRUCell: torch.gru_cell, nn.LSTMCell: torch.lstm_cell}
-
-
-@pytest.mark.parametrize("which", ["input and states", "input", "states"])
-@pytest.mark.parametrize("name", CELLS)
-def test_recurrent_cells_in_closed_form_are_what_forward_mode_gives(name, which):
-    cell = CELLS[name].double()
-    for parameter in cell.parameters():
-        parameter.data = normal(*parameter.shape)
-    function = FUNCTIONS.get(type(cell), torch.rnn_relu_cell if name.endswith("relu") else torch.rnn_tanh_cell)
-    x, states = normal(3, 4), [normal(3, 6) for _ in range(2 if name == "lstm" else 1)]
-    weights = (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
-    args = (x, states if name == "lstm" else states[0], *[w if w is None else w.detach() for w in weights])
-    dependents = {"input and states": [x, *states], "input": [x], "states": states}[which]
-    assert_equal(*bias_and_reference(function, args, {}, dependents))
-
-
-def test_an_lstm_cell_of_which_only_one_state_depends():
-    cell = CELLS["lstm"].double()
-    h, c = normal(2, 6), normal(2, 6)
-    for state in (lambda x: (x, c), lambda x: (h, x)):
-        assert_exact(
-            lambda x, state=state: (cell(x[:, :4], state(x))[0] * cell(x[:, 2:], state(x))[1]).sum(1), normal(2, 6)
-        )
-
-
-def network(kind: type[nn.LSTM] | type[nn.GRU] | type[nn.RNN], **options) -> nn.RNNBase:
-    built = kind(4, 5, **options).double()
-    for parameter in built.parameters():
-        parameter.data = normal(*parameter.shape) / 2
-    return built
-
-
-NETWORKS = {
-    "lstm": lambda: network(nn.LSTM),
-    "lstm, batch first": lambda: network(nn.LSTM, batch_first=True),
-    "lstm of two layers in both directions": lambda: network(nn.LSTM, num_layers=2, bidirectional=True),
-    "lstm without biases": lambda: network(nn.LSTM, bias=False),
-    "gru": lambda: network(nn.GRU),
-    "gru of two layers in both directions": lambda: network(nn.GRU, num_layers=2, bidirectional=True, batch_first=True),
-    "gru without biases": lambda: network(nn.GRU, bias=False),
-    "rnn in both directions": lambda: network(nn.RNN, bidirectional=True),
-    "rnn with relu of three layers": lambda: network(nn.RNN, nonlinearity="relu", num_layers=3),
-}
-
-
-@pytest.mark.parametrize("which", ["input and states", "input", "states"])
-@pytest.mark.parametrize("name", NETWORKS)
-def test_recurrent_networks_in_closed_form_are_what_forward_mode_gives(name, which):
-    built = NETWORKS[name]()
-    function = {"LSTM": torch.lstm, "GRU": torch.gru, "RNN_TANH": torch.rnn_tanh, "RNN_RELU": torch.rnn_relu}[
-        built.mode
-    ]
-    n_rows = built.num_layers * (1 + built.bidirectional)
-    x = normal(2, 6, 4) if built.batch_first else normal(6, 2, 4)
-    states = tuple(normal(n_rows, 2, 5) for _ in range(2 if built.mode == "LSTM" else 1))
-    state = states if built.mode == "LSTM" else states[0]
-    weights = [weight.detach() for weight in built._flat_weights]
-    options = (built.bias, built.num_layers, 0.0, False, built.bidirectional, built.batch_first)
-    dependents = {"input and states": [x, *states], "input": [x], "states": [*states]}[which]
-    assert_equal(*bias_and_reference(function, (x, state, weights, *options), {}, dependents))
-
-
-@pytest.mark.parametrize(("name", "value"), [("_SMALL", 0), ("_NUMPY_TYPES", ())])
-@pytest.mark.parametrize("network_name", ["lstm", "gru", "rnn with relu of three layers"])
-def test_steps_by_pytorch_give_what_steps_by_numpy_give(network_name, name, value, monkeypatch):
-    monkeypatch.setattr(f"captum_ext.attr.full_gradient._trace.recurrent_layers.{name}", value)
-    test_recurrent_networks_in_closed_form_are_what_forward_mode_gives(network_name, "input and states")
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_steps_are_numpys_where_it_knows_the_precision(dtype, monkeypatch):
-    calls = []
-
-    def addcmul(term, first, second, out):
-        calls.append(out.dtype)
-        return np.add(term, first * second, out)
-
-    monkeypatch.setattr("captum_ext.attr.full_gradient._trace.recurrent_layers._addcmul", addcmul)
-    built, x = network(nn.LSTM, batch_first=True).to(dtype), normal(2, 6, 4).to(dtype)
-    attributions, delta = FullGrad(lambda x: built(x)[0].sum((1, 2))).attribute(x, return_convergence_delta=True)
-    assert attributions.dtype is dtype
-    assert bool(calls) == (dtype is not torch.bfloat16)
-    assert float(delta.abs().max()) < 100 * torch.finfo(dtype).eps
-
-
-@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
-def test_numbers_that_underflow_are_zero_as_in_pytorch_whatever_numpy_was_told_to_raise(kind):
-    built = network(kind, batch_first=True).float()
-    for parameter in built.parameters():
-        parameter.data *= 1e-20
-    x = normal(2, 6, 4).float()
-    with np.errstate(all="raise"):
-        attributions, delta = FullGrad(lambda x: built(x)[0].sum((1, 2))).attribute(x, return_convergence_delta=True)
-    assert bool(attributions.isfinite().all())
-    assert float(delta.abs().max()) < 1e-25  # of outputs near 1e-20
-
-
-def test_the_gates_of_an_lstm_may_be_shut_completely():
-    built = network(nn.LSTM)
-    for parameter in built.parameters():
-        parameter.data *= 2000
-    x, states = normal(6, 2, 4), (normal(1, 2, 5), normal(1, 2, 5))
-    weights = [weight.detach() for weight in built._flat_weights]
-    sequence = torch.lstm(x, states, weights, True, 1, 0.0, False, False, False)[0]
-    assert bool((sequence == 0).any())
-    assert bool((sequence.abs() > 0.5).any())
-    args = (x, states, weights, True, 1, 0.0, False, False, False)
-    found, expected = bias_and_reference(torch.lstm, args, {}, [x, *states])
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)  # arguments of thousands round by as much more
-
-
-@pytest.mark.parametrize("outputs", [[0], [1], [0, 1]])
-@pytest.mark.parametrize("name", NETWORKS)
-def test_whatever_is_used_of_a_recurrent_network_is_explained(name, outputs):
-    built = NETWORKS[name]()
-
-    def model(x: Tensor) -> Tensor:
-        sequence, after = built(x if built.batch_first else x.transpose(0, 1))
-        after = torch.stack([*after]).sum(0) if isinstance(after, tuple) else after
-        whole = [sequence if built.batch_first else sequence.transpose(0, 1), after.transpose(0, 1)]
-        return torch.stack([whole[i].square().flatten(1).sum(1) for i in outputs]).sum(0)
-
-    assert_exact(model, normal(3, 6, 4))
-
-
-@pytest.mark.parametrize("options", [{"proj_size": 3}, {}])
-def test_recurrent_networks_without_a_closed_form_are_explained_too(options):
-    built = network(nn.LSTM, batch_first=True, **options)
-
-    def model(x: Tensor) -> Tensor:
-        packed = nn.utils.rnn.pack_padded_sequence(x, [6] * len(x), batch_first=True)
-        return built(x)[0].sum((1, 2)) + built(packed)[0].data.reshape(6, len(x), -1).sum((0, 2))
-
-    assert_exact(model, normal(3, 6, 4))
 
 
 @pytest.mark.parametrize("size", [1, 2**30])

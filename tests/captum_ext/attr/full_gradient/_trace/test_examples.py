@@ -7,6 +7,7 @@ import torch
 import torchvision
 
 from captum_ext import FullGrad
+from captum_ext.attr import InvalidArgumentError
 from captum_ext.attr.full_gradient._trace.examples import tolerance
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -48,3 +49,25 @@ def test_a_batch_on_cuda_is_not_taken_for_mixed_examples_because_tf32_rounds():
     x = torch.randn(8, 3, 64, 64, device="cuda")
     _, delta = FullGrad(model).attribute(x, target=3, return_convergence_delta=True)
     assert bool((delta.abs() < 0.05 * model(x)[:, 3].abs().clamp(min=1)).all())
+
+
+X = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def test_a_function_that_takes_no_single_example_says_that_it_was_asked_for_one():
+    factors = torch.rand(4)
+
+    def forward(x):
+        halves = x.reshape(6, 128).tanh()  # an activation of six rows for four examples
+        return halves.reshape(4, -1).sum(1) * factors
+
+    with pytest.raises(
+        InvalidArgumentError, match=r"4 examples cannot be told by its shape.*alone.*any number of rows"
+    ):
+        FullGrad(forward).attribute(X)
+
+    def always_four_rows(x):
+        return x.sum().tanh() + factors
+
+    with pytest.raises(InvalidArgumentError, match=r"alone cannot be explained: .*shape \(4,\) for 1 rows of input"):
+        FullGrad(always_four_rows).attribute(X)

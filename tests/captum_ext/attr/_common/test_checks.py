@@ -8,8 +8,8 @@ import pytest
 import torch
 from captum.attr import IntegratedGradients
 
-from captum_ext import IDGI, BlurIG, FullGrad, GuidedIG, LayerIDGI, PathIG
-from captum_ext.attr import BlurPath, GuidedPath, InvalidArgumentError, TargetOutOfRangeError
+from captum_ext import IDGI, FullGrad, GuidedIG, LayerIDGI, PathIG
+from captum_ext.attr import InvalidArgumentError, TargetOutOfRangeError
 from tests.captum_ext.small_models import TokenClassifier, TwoInputs, pictures, smooth_cnn
 
 
@@ -75,48 +75,6 @@ def test_refusals_are_of_captums_type(model, name):
     keywords[name] = {"baselines": torch.zeros(2, 3, 8, 8).double(), "target": None, "n_steps": -1}[name]
     captums = exception_of(lambda: IntegratedGradients(model).attribute(pictures(), **keywords))
     assert issubclass(exception_of(lambda: IDGI(model).attribute(pictures(), **keywords)), captums)
-
-
-@pytest.mark.parametrize("method", [lambda f: IDGI(f, "blur"), BlurIG], ids=["idgi", "blur-ig"])
-def test_blur_path_takes_neither_baselines_nor_what_is_not_an_image(model, method):
-    with pytest.raises(ValueError, match="leave baselines out"):
-        method(model).attribute(pictures(), 0, target=1)
-    with pytest.raises(ValueError, match=r"shape \(2, 5\): a blur path needs images"):
-        method(lambda x: x.sum(1)).attribute(torch.rand(2, 5))
-
-
-@pytest.mark.parametrize("power", [0, -1.0, math.inf, math.nan])
-def test_power_of_a_blur_path_is_finite_and_positive(power):
-    with pytest.raises(ValueError, match="power="):
-        BlurPath(power=power)
-
-
-@pytest.mark.parametrize("max_sigma", [0, -1.0, math.inf, math.nan])
-def test_max_sigma_is_finite_and_positive(model, max_sigma):
-    for make in (lambda: BlurPath(max_sigma), lambda: BlurIG(model, max_sigma)):
-        with pytest.raises(ValueError, match="max_sigma"):
-            make()
-
-
-@pytest.mark.parametrize("fraction", [0, -0.1, 1.1, math.nan])
-def test_fraction_is_above_0_and_at_most_1(model, fraction):
-    for make in (lambda: GuidedPath(fraction=fraction), lambda: GuidedIG(model, fraction=fraction)):
-        with pytest.raises(ValueError, match="fraction"):
-            make()
-
-
-@pytest.mark.parametrize("max_dist", [-0.1, 1.1, math.nan])
-def test_max_dist_is_from_0_to_1(model, max_dist):
-    for make in (lambda: GuidedPath(max_dist=max_dist), lambda: GuidedIG(model, max_dist=max_dist)):
-        with pytest.raises(ValueError, match="max_dist"):
-            make()
-
-
-@pytest.mark.parametrize("path", ["curved", "", None, 3, BlurPath])
-def test_unknown_path_lists_the_known_ones(model, path):
-    for make in (IDGI, PathIG, lambda f, path: LayerIDGI(f, f[1], path=path)):
-        with pytest.raises(ValueError, match="known are 'straight', 'blur', 'guided'"):
-            make(model, path=path)
 
 
 @pytest.mark.parametrize(
@@ -194,18 +152,6 @@ def test_refuses_outputs_that_are_not_one_score_for_each_row(model, wrong, messa
 def test_output_that_is_not_finite_names_the_point(model):
     with pytest.raises(ValueError, match=r"-inf at point 0 of 4 on the path of example 0.*baseline"):
         IDGI(lambda x: x.log().sum(1)).attribute(torch.ones(2, 3), n_steps=4)
-
-
-def test_path_of_ones_own_with_points_of_other_shapes(model):
-    class Short:
-        def start(self, inputs, baselines):
-            return tuple(torch.zeros_like(x) for x in inputs)
-
-        def point(self, inputs, start, fraction):
-            return tuple(x[:, :1] for x in inputs)
-
-    with pytest.raises(ValueError, match="the path gave a point of shapes"):
-        IDGI(model, Short()).attribute(pictures(), target=1)
 
 
 def test_error_types_are_both_pythons_and_captums():

@@ -13,14 +13,11 @@ from torch.utils.data import DataLoader
 
 from hdr.bracket import Bracket
 from hdr.data import SyntheticBrackets
-from hdr.data.motion import Layer, compose, moving_layer
+from hdr.data.motion import Layer, moving_layer
 from hdr.data.sample import HdrSample, calibration_of, make_sample
-from hdr.data.scenery import Panorama
-from hdr.data.shapes import SHAPES, figure
 from hdr.data.source import open_scenes
 from hdr.data.synthetic import SAME_COUNT, SceneSettings, saturating_scale
 from hdr.evaluation import open_cases
-from hdr.geometry import pixel_grid
 from hdr.io import write_radiance
 from tests.hdr.panoramas import write_panoramas
 
@@ -234,66 +231,6 @@ def test_folders_that_cannot_serve_are_refused(folder: Path, tmp_path: Path) -> 
     (tmp_path / "broken.hdr").write_bytes(b"#?RADIANCE\nnothing")
     with pytest.raises(ValueError, match=r"broken\.hdr"):
         SyntheticBrackets(tmp_path)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_outlines_have_an_inside_and_an_outside(shape: object) -> None:
-    positions = (pixel_grid(81, 81, like=torch.zeros(1)).expand(3, -1, -1, -1) - 40) / 20
-    for seed in range(5):
-        outline = shape(torch.Generator().manual_seed(seed), positions)  # type: ignore[operator]
-        assert outline.shape == (3, 81, 81)
-        assert 0.005 < float((outline < 0).double().mean()) < 0.6
-        assert float(outline[:, 0].min()) > 0
-
-
-def test_limbs_move_while_the_head_does_not() -> None:
-    positions = (pixel_grid(81, 81, like=torch.zeros(1)).expand(3, -1, -1, -1) - 40) / 30
-    inside = figure(torch.Generator().manual_seed(0), positions) < 0
-    assert torch.equal(inside[0, 10:25], inside[2, 10:25])
-    assert not torch.equal(inside[0, 50:], inside[2, 50:])
-
-
-def test_layers_hide_what_is_behind() -> None:
-    background = torch.zeros(3, 3, 2, 2)
-    glass = Layer(torch.ones(3, 3, 2, 2), torch.full((3, 1, 2, 2), 0.25))
-    wall = Layer(torch.full((3, 3, 2, 2), 5.0), torch.ones(3, 1, 2, 2))
-    assert compose(background, [glass])[0, 0, 0, 0] == 0.25
-    assert compose(background, [wall, glass])[0, 0, 0, 0] == 4.0
-    assert compose(background, [glass, wall])[0, 0, 0, 0] == 5.0
-
-
-def centroids_of(seed: int, speed: float, moments: tuple[float, ...]) -> torch.Tensor | None:
-    """Where a thing is at each instant, (N, 2); None if the frame cuts it, for then it has another centroid."""
-    texture = Panorama(torch.ones(3, 32, 64))
-    generator = torch.Generator().manual_seed(seed)
-    opacity = moving_layer(generator, texture, 1.0, 96, 96, speed, moments).opacity[:, 0]
-    if opacity[:, [0, -1]].amax() > 0.01 or opacity[:, :, [0, -1]].amax() > 0.01 or opacity[0].sum() < 30:
-        return None
-    return (pixel_grid(96, 96, like=opacity) * opacity[:, None]).sum(dim=(2, 3)) / opacity.sum(dim=(1, 2))[:, None]
-
-
-def test_things_move_by_their_speed_from_instant_to_instant() -> None:
-    moved = 0
-    for seed in range(60):
-        centroids = centroids_of(seed, 12.0, (-1.0, 0.0, 1.0))
-        if centroids is not None:
-            moved += 1
-            steps = (centroids[1:] - centroids[:-1]).norm(dim=1)
-            # Limbs and bending move a centroid, too.
-            assert bool(((steps > 8.0) & (steps < 16.0)).all())
-            assert (centroids[0] + centroids[2] - 2 * centroids[1]).norm() < 4.0
-    assert moved >= 6
-
-
-def test_an_instant_is_where_the_exposure_is_taken() -> None:
-    shown = 0
-    for seed in range(60):
-        centroids = centroids_of(seed, 12.0, (-0.5, 0.0, 0.0))
-        if centroids is not None:
-            shown += 1
-            assert (centroids[1] - centroids[2]).norm() < 3.0  # but for leaves and limbs that sway
-            assert 3.0 < (centroids[0] - centroids[1:].mean(dim=0)).norm() < 9.0
-    assert shown >= 6
 
 
 def test_saturating_scale_is_the_quantile() -> None:

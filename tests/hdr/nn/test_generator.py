@@ -1,11 +1,12 @@
 """The generator: before training the physical merge, after it an explicit one, local and bounded."""
 
 import itertools
+import math
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hdr.fusion import bring_to_reference, observe, physical_merge, prior
 from hdr.nn import Generator, Merged
@@ -15,6 +16,13 @@ from tests.hdr.brackets import photographed, textured
 from tests.hdr.generators import random_generator
 
 Inputs = tuple[Tensor, Tensor, Tensor]
+
+
+class Darkest(nn.Module):
+    """A denoiser that leaves nothing."""
+
+    def forward(self, radiance: Tensor, *_: Tensor) -> Tensor:
+        return torch.zeros_like(radiance)
 
 
 def inputs_of(
@@ -97,27 +105,29 @@ def test_result_is_never_below_the_references_saturation(exposures: tuple[float,
     clipped = ours >= clipping - 1e-6
     assert 0.02 < clipped.float().mean() < 0.9
     dark = random_generator()
-    with torch.no_grad():
-        list(dark.refinement.parameters())[-1].sub_(5.0)  # the bias of its last layer
+    dark.denoiser = Darkest()  # type: ignore[assignment]
     merged = merged_by(dark, inputs)
     assert bool((merged.radiance[clipped] >= clipping - 1e-6).all())
-    unclipped = (ours < mu_law(torch.tensor(0.9 / exposures[reference]))) & (merged.weights[:, reference] > 0.5)
-    assert unclipped.any()
-    assert bool((merged.radiance[unclipped] < 0).all())
+    unclipped = ours < mu_law(torch.tensor(0.9 / exposures[reference]))
+    assert bool((merged.radiance[unclipped] == 0).all())
 
 
-def test_what_is_added_goes_with_the_share_of_the_reference() -> None:
+def test_the_merge_is_denoised_by_what_is_left_in_it_of_noise() -> None:
     inputs = inputs_of(32, 40)
     generator = random_generator()
-    before = merged_by(generator, inputs)
+    found = merged_by(generator, inputs)
+    aligned, weights = found.aligned, found.weights
+    blend = mu_law((weights * inverse_mu_law(aligned.tone_mapped)).sum(dim=1))
+    noise = (weights * aligned.noise).square().sum(dim=1).sqrt() * 5000 / (1 + 5000 * inverse_mu_law(blend))
+    deviation = (weights * aligned.deviation).square().sum(dim=1).sqrt()
+    assert generator.denoiser is not None
     with torch.no_grad():
-        list(generator.refinement.parameters())[-1].add_(0.1)  # the bias of its last layer
-    after = merged_by(generator, inputs)
-    share = before.weights[:, 1].expand_as(before.radiance)
-    assert share.min() < 0.3
-    assert share.max() > 0.6
+        denoised = generator.denoiser(blend, noise / math.log(5001), deviation, weights[:, 1], aligned.saturation[:, 1])
     unclipped = inputs[0][:, 1, :3] < mu_law(torch.tensor(0.9 / 4))
-    torch.testing.assert_close((after.radiance - before.radiance)[unclipped], 0.1 * share[unclipped])
+    torch.testing.assert_close(found.radiance[unclipped], denoised[unclipped], atol=1e-4, rtol=0)
+    assert float((found.radiance - blend)[unclipped].abs().max()) > 0.01
+    generator.denoiser = None
+    torch.testing.assert_close(merged_by(generator, inputs).radiance[unclipped], blend[unclipped], atol=1e-6, rtol=0)
 
 
 def test_weights_are_those_of_physics_and_of_the_judge_together() -> None:

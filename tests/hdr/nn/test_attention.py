@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 
 from hdr.nn.attention import SpatialAttentionGate
-from hdr.nn.blocks import ConvBlock
 
 
 def test_attention_is_the_published_formula_with_the_reference_as_the_query() -> None:
@@ -27,11 +26,3 @@ def test_attention_keeps_the_aligned_features_scale_place_by_place() -> None:
     attention = gate.attention(torch.randn(1, 4, 6, 6), features)
     assert attention.shape == (1, 1, 6, 6)
     assert 0 < attention.min() <= attention.max() < 1
-
-
-def test_blocks_keep_the_size_and_leak() -> None:
-    block = ConvBlock(3, 5, kernel_size=3)
-    block.get_parameter("0.weight").data.zero_()
-    block.get_parameter("0.bias").data.fill_(-2.0)
-    assert torch.equal(block(torch.rand(1, 3, 6, 7)), torch.full((1, 5, 6, 7), -0.2))
-    assert ConvBlock(3, 5, stride=2)(torch.rand(1, 3, 6, 8)).shape == (1, 5, 3, 4)

@@ -17,6 +17,7 @@ from hdr.nn import (
     alignment_loss,
     inverse_stereographic,
     regression_loss,
+    relative_square,
     sphere_distance,
     tone_mapped_l1,
 )
@@ -228,6 +229,17 @@ def test_losses_on_cuda_with_bfloat16() -> None:
 def test_regression_is_of_images_of_one_shape_that_hold_a_patch(shapes):
     with pytest.raises(ValueError, match=r"expected equal shapes .*H and W at least 8, got"):
         regression_loss(*map(torch.zeros, shapes))
+
+
+def test_relative_square_counts_every_example_by_what_physics_has_left():
+    target = torch.zeros(2, 3, 4, 5)
+    physical = torch.stack([torch.full((3, 4, 5), 0.1), torch.full((3, 4, 5), 0.4)])
+    output = torch.stack([torch.full((3, 4, 5), 0.2), torch.full((3, 4, 5), -0.2)])
+    assert float(relative_square(output, physical, target)) == pytest.approx((4 + 1 / 4) / 2, rel=1e-3)
+    exact = torch.zeros_like(target)  # where physics is exact, less than anybody sees costs nothing much
+    assert float(relative_square(exact + 1e-4, exact, target)) == pytest.approx(0.01, rel=1e-3)
+    with pytest.raises(ValueError, match="equal shapes"):
+        relative_square(output[:1], physical, target)
 
 
 def test_regression_in_one_patch_is_not_paid_for_by_progress_in_another():

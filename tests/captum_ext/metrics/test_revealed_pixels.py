@@ -1,0 +1,15 @@
+"""Pixels that are not revealed are interpolated from those that are."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from captum_ext.metrics.revealed_pixels import interpolate_hidden, random_mask
+
+
+def test_interpolation_restores_a_plane_from_its_corners():
+    y, x = np.mgrid[0:9, 0:9]
+    plane = np.stack([10 * x + 5 * y, 100 + x, 200 - 2 * y], axis=2).astype(np.uint8)
+    corners = random_mask(9, 9, 0.0, seed=0)
+    assert corners.sum() == 4
+    np.testing.assert_array_equal(interpolate_hidden(plane, corners), plane)

@@ -1,0 +1,163 @@
+"""The denoiser against its formula, pixel by pixel in float64, and what holds of it whatever it has learned."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from hdr.nn.denoising import Denoiser, _network_input, _towards_neighbours
+from tests.hdr.test_fusion import naive_blur
+
+
+def random_denoiser(seed: int = 0) -> Denoiser:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        denoiser = Denoiser(channels=8)
+        torch.nn.init.normal_(denoiser.kernels.weight)
+    return denoiser.requires_grad_(False)
+
+
+def inputs_of(height: int = 24, width: int = 30, seed: int = 0) -> list[Tensor]:
+    """Radiance, noise, deviation, share and saturation."""
+    source = torch.Generator().manual_seed(seed)
+    drawn = [torch.rand(2, 3, height, width, generator=source) for _ in range(5)]
+    return [drawn[0], 0.02 * drawn[1], 0.05 * drawn[2], drawn[3], drawn[4]]
+
+
+def test_untrained_it_changes_nothing() -> None:
+    inputs = inputs_of()
+    assert torch.equal(Denoiser()(*inputs), inputs[0])
+
+
+def test_every_pixel_moves_towards_its_neighbours_by_its_own_kernel() -> None:
+    source = torch.Generator().manual_seed(1)
+    radiance, kernels = (torch.randn(1, channels, 6, 8, generator=source).double() for channels in (3, 24))
+    found = _towards_neighbours(radiance, torch.nn.functional.pixel_unshuffle(kernels, 2))[0].numpy()
+    padded = np.pad(radiance[0].numpy(), ((0, 0), (2, 2), (2, 2)), mode="edge")
+    offsets = [(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3) if (dy, dx) != (0, 0)]
+    for channel in range(3):
+        for row in range(6):
+            for column in range(8):
+                z = kernels[0, :, row, column].numpy()
+                weights = z / (1 + np.abs(z).sum())
+                centre = padded[channel, row + 2, column + 2]
+                neighbours = [padded[channel, row + 2 + dy, column + 2 + dx] for dy, dx in offsets]
+                expected = sum(w * (y - centre) for w, y in zip(weights, neighbours, strict=True))
+                assert found[channel, row, column] == pytest.approx(expected, abs=1e-12)
+
+
+def test_what_is_done_is_what_was_computed_but_for_a_bound() -> None:
+    denoiser, inputs = random_denoiser().double(), [part.double() for part in inputs_of()]
+    deviation = np.stack([[naive_blur(one, 2.0, 6) for one in image] for image in inputs[2].numpy()])
+    bound = 2 * (deviation + 5e-4)
+    seen = torch.nn.functional.pixel_unshuffle(
+        _network_input(inputs[0], *(_blurred(part) + 5e-4 for part in inputs[1:3]), *inputs[3:]),
+        2,
+    )
+    kernels = denoiser.kernels(denoiser.features(seen))
+    expected = bound * np.tanh(_towards_neighbours(inputs[0], kernels).numpy() / bound)
+    np.testing.assert_allclose((denoiser(*inputs) - inputs[0]).numpy(), expected, atol=1e-6)
+    assert np.abs(expected).max() > 0.02
+
+
+def _blurred(maps: Tensor) -> Tensor:
+    return torch.from_numpy(np.stack([[naive_blur(one, 2.0, 6) for one in image] for image in maps.numpy()]))
+
+
+def test_the_network_sees_detail_in_units_of_the_noise() -> None:
+    inputs = [part.double() for part in inputs_of()]
+    radiance, noise, deviation, share, saturation = (part[1].numpy() for part in inputs)
+    seen = _network_input(*inputs)[1].numpy()
+    detail = radiance - np.stack([naive_blur(channel, 2.0, 6) for channel in radiance])
+    np.testing.assert_allclose(seen[:3], np.arcsinh(detail / noise), atol=1e-6)
+    np.testing.assert_allclose(seen[3:6], np.arcsinh(detail / deviation), atol=1e-6)
+    np.testing.assert_allclose(seen[6:9], radiance - 0.5)
+    np.testing.assert_allclose(seen[9], np.log2(noise.mean(axis=0)) + 8, atol=1e-6)
+    np.testing.assert_allclose(seen[10], np.log2(deviation.mean(axis=0)) + 8, atol=1e-6)
+    np.testing.assert_allclose(seen[11], share.mean(axis=0))
+    np.testing.assert_allclose(seen[12], saturation.max(axis=0))
+
+
+def test_what_is_flat_stays_and_no_pixel_moves_farther_than_its_neighbours_or_twice_the_deviation() -> None:
+    denoiser, inputs = random_denoiser(), inputs_of()
+    flat = denoiser(torch.full_like(inputs[0], 0.4), *inputs[1:])
+    torch.testing.assert_close(flat, torch.full_like(flat, 0.4), atol=1e-6, rtol=0)
+    padded = torch.nn.functional.pad(inputs[0], (2, 2, 2, 2), mode="replicate")
+    highest, lowest = (torch.nn.functional.max_pool2d(sign * padded, 5, 1) for sign in (1, -1))
+    farthest = torch.maximum(highest - inputs[0], lowest + inputs[0])
+    for times in (1.0, 100.0):
+        deviation = times * inputs[2]
+        moved = (denoiser(inputs[0], inputs[1], deviation, *inputs[3:]) - inputs[0]).abs()
+        assert float(moved.max()) > 0.05
+        assert bool((moved <= farthest + 1e-6).all())
+        assert bool((moved <= 2 * (_blurred(deviation) + 5e-4) + 1e-6).all())
+
+
+@pytest.mark.parametrize(("height", "width"), [(33, 20), (16, 17), (35, 35)])
+def test_odd_sizes_are_merged_as_the_even_ones_they_are_part_of(height: int, width: int) -> None:
+    # Beyond what the border reaches, a row more or less at the end makes no difference.
+    inputs = inputs_of(52, 54)
+    whole = random_denoiser()(*inputs)
+    part = random_denoiser()(*(x[..., : height + 1, : width + 1] for x in inputs))
+    assert part.shape[-2:] == (height + 1, width + 1)
+    reach = 16
+    if min(height, width) > reach + 2:
+        inner = (..., slice(0, height - reach), slice(0, width - reach))
+        torch.testing.assert_close(part[inner], whole[inner], atol=1e-5, rtol=0)
+
+
+def test_it_reaches_sixteen_pixels() -> None:
+    denoiser, inputs = random_denoiser(), inputs_of(80, 80)
+    before = denoiser(*inputs)
+    for part in inputs:
+        changed = [other.clone() if other is part else other for other in inputs]
+        which = next(i for i, other in enumerate(inputs) if other is part)
+        changed[which][..., 40, 40] += 0.3
+        rows, columns = (denoiser(*changed) - before).abs().amax(dim=(0, 1)).gt(1e-6).nonzero().unbind(1)
+        assert rows.numel() > 0
+        assert max(int((axis - 40).abs().max()) for axis in (rows, columns)) <= 16
+
+
+def test_gradients_are_those_of_differences() -> None:
+    denoiser = random_denoiser().double()
+    inputs = [part[:1, :, :16, :16].double() for part in inputs_of()]
+    radiance = inputs[0].requires_grad_()
+    output = (denoiser(*inputs) ** 2).sum()
+    (gradient,) = torch.autograd.grad(output, radiance)
+    step = torch.randn(radiance.shape, generator=torch.Generator().manual_seed(3)).double() * 1e-6
+    with torch.no_grad():
+        ends = [(denoiser(radiance + sign * step, *inputs[1:]) ** 2).sum() for sign in (1, -1)]
+    assert float((ends[0] - ends[1]) / 2) == pytest.approx(float((gradient * step).sum()), rel=1e-4)
+
+
+def test_it_learns_to_remove_noise_of_which_it_is_told() -> None:
+    source = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        denoiser = Denoiser(channels=8, layers=1)
+    clean = torch.nn.functional.interpolate(torch.rand(4, 3, 6, 6, generator=source), size=(40, 40), mode="bilinear")
+    sigma = torch.full_like(clean, 0.02)
+    known = (sigma, sigma, torch.ones_like(clean), torch.zeros_like(clean))
+    optimizer = torch.optim.Adam(denoiser.parameters(), 5e-3)
+    for _ in range(60):
+        noisy = clean + sigma * torch.randn(clean.shape, generator=source)
+        optimizer.zero_grad()
+        ((denoiser(noisy, *known) - clean) / sigma).square().mean().backward()
+        optimizer.step()
+    unseen = clean.flip(-1) + sigma * torch.randn(clean.shape, generator=source)
+    with torch.no_grad():
+        left = (denoiser(unseen, *known) - clean.flip(-1)).std()
+    assert float(left) < 0.6 * 0.02
+
+
+def test_half_precision_is_close() -> None:
+    denoiser, inputs = random_denoiser(), inputs_of()
+    denoiser.kernels.weight.mul_(0.1)
+    precise = denoiser(*inputs)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = denoiser(*inputs)
+    assert half.dtype == torch.float32
+    assert 0 < float((half - precise).abs().mean()) < 0.01
+    assert math.isfinite(float(half.sum()))

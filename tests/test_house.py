@@ -1,0 +1,73 @@
+"""The tree is the table of contents: tests lie where their modules do, one file for one module."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("captum_ext", "hdr")
+
+# Public modules without a test file of their own, and what tests them.
+TESTED_ELSEWHERE = {
+    "captum_ext/classifiers/choices.py": "enumerations: every command gives them",
+    "captum_ext/classifiers/photograph.py": "the photographs are what test_efficientnets.py recognises things in",
+    "captum_ext/evaluation/explain.py": "all of it is what the command says and writes: cli/test_explain.py",
+    "captum_ext/evaluation/outcome.py": "test_report.py has it write the report, the tables and the figures",
+    "captum_ext/evaluation/photograph_demo.py": "takes a minute but with few steps: cli/test_demo.py",
+    "captum_ext/evaluation/ranks.py": "wants two processes: cli/test_evaluate.py",
+    "captum_ext/methods/names.py": "each name is one of Captum's methods or of ours: test_captum_methods.py",
+    "hdr/cli/export.py": "shares the exported graph, which takes long to make, with test_export.py",
+    "hdr/data/draws.py": "random numbers: test_synthetic.py holds scenes to their seeds",
+    "hdr/data/source.py": "names of data sets: test_kalantari.py and test_synthetic.py",
+    "hdr/demo.py": "all of it is what the command writes: cli/test_demo.py",
+    "hdr/exif.py": "what is carried is read back in test_delivery.py",
+    "hdr/settings.py": "its fields are options: cli/test_train.py",
+}
+# Test files that are about no one module and no one folder.
+ABOUT_SEVERAL = {
+    "tests/hdr/test_read_back.py": "other people's programs read what several modules write",
+}
+
+
+def files(folder: str, pattern: str) -> Iterator[Path]:
+    for package in PACKAGES:
+        for path in sorted((ROOT / folder / package).rglob(pattern)):
+            yield path.relative_to(ROOT)
+
+
+def file_of_tests(module: Path) -> Path:
+    return Path("tests", module.with_name(f"test_{module.stem.lstrip('_')}.py"))
+
+
+def is_public(module: Path) -> bool:
+    return not any(part.startswith("_") for part in module.parts)
+
+
+def test_every_test_file_is_named_after_a_module_or_its_folder():
+    named = {file_of_tests(module) for module in files(".", "*.py")}
+    strays = {
+        str(path)
+        for path in files("tests", "test_*.py")
+        if path not in named and path.stem != f"test_{path.parent.name}"
+    }
+    assert strays == set(ABOUT_SEVERAL)
+
+
+def test_every_public_module_has_a_test_file():
+    without = {
+        str(module)
+        for module in files(".", "*.py")
+        if is_public(module) and not (ROOT / file_of_tests(module)).exists()
+    }
+    assert without == set(TESTED_ELSEWHERE)
+
+
+@pytest.mark.parametrize(("module", "name"), [("_files", "unwound_when_terminated"), ("cli._console", "print_table")])
+def test_what_both_packages_have_for_themselves_is_the_same(module: str, name: str):
+    copies = [getattr(importlib.import_module(f"{package}.{module}"), name) for package in PACKAGES]
+    assert len({inspect.getsource(copy) for copy in copies}) == 1
