@@ -48,8 +48,8 @@ class Merger:
     ``tile + overlap`` pixels. Neighbouring squares share ``overlap`` pixels, of which the middle 32 are blended and the
     others are context. Where the reference is saturated, the result is at least as bright as its saturation.
 
-    A bracket in which nothing moves (:attr:`hdr.alignment.Alignment.still`) is merged by physics alone: the network has
-    nothing to judge there, and what it knows of motion can only disturb.
+    A bracket in which nothing moves (:attr:`hdr.alignment.Alignment.still`) is merged by the weights of physics, and
+    then denoised: there is nothing to judge there, and what the network knows of motion can only disturb.
 
     Parameters
     ----------
