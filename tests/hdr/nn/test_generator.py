@@ -189,8 +189,9 @@ def test_an_untrained_generator_learns_from_its_first_update() -> None:
 
 
 def test_switched_off_parts_are_gone() -> None:
-    plain = Generator.from_preset("tiny", alignment="none", attention=False, deep_supervision=False)
+    plain = Generator.from_preset("tiny", alignment="none", attention=False, deep_supervision=False, denoising=False)
     names = " ".join(dict(plain.named_parameters()))
+    assert "denoiser" not in names
     assert "alignment" not in names
     assert "gates" not in names
     assert "coarse_residuals" not in names
