@@ -31,6 +31,16 @@ def test_untrained_it_changes_nothing() -> None:
     assert torch.equal(Denoiser()(*inputs), inputs[0])
 
 
+def test_features_begin_as_large_as_what_comes_in_and_without_a_bias() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        hidden = Denoiser().body[:-1]
+    seen = torch.randn(1, 52, 40, 40, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert 0.5 < float(hidden(seen).square().mean().sqrt()) < 2
+        assert not bool(hidden(torch.zeros_like(seen)).any())
+
+
 def test_every_pixel_moves_towards_its_neighbours_by_its_own_kernel() -> None:
     source = torch.Generator().manual_seed(1)
     radiance, kernels = (torch.randn(1, channels, 6, 7, generator=source).double() for channels in (3, 24))
