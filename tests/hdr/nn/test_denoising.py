@@ -177,3 +177,11 @@ def test_half_precision_is_close() -> None:
     assert half.dtype == torch.float32
     assert 0 < float((half - precise).abs().mean()) < 0.01
     assert math.isfinite(float(half.sum()))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_what_is_flat_stays_in_half_precision_too(dtype: torch.dtype) -> None:
+    denoiser, (radiance, *known) = random_denoiser(), inputs_of()
+    radiance = torch.full_like(radiance, 0.4)
+    with torch.autocast("cpu", dtype=dtype):
+        torch.testing.assert_close(denoiser(radiance, *known), radiance, atol=1e-6, rtol=0)
