@@ -37,7 +37,7 @@ def evaluate(
         What is known of the cameras of synthetic:DIR: estimated, by default, what each bracket tells of its own, as of
         a photographer's; or misjudged, the true one, a little off at random.
     baselines
-        Measure reference only, weighted merges, OpenCV and the untrained generator, too.
+        Measure reference only, weighted merges, a Wiener filter, OpenCV and the untrained generator, too.
     scenes
         Only that many scenes.
     out
