@@ -91,7 +91,7 @@ def test_a_run_leaves_weights_checkpoints_logs_and_samples(data: str, tmp_path: 
 def test_the_exported_weights_are_the_averaged_ones(data: str, tmp_path: Path) -> None:
     weights = load_generator(trained(data, tmp_path, steps=3, average_decay=0.5, warm_up=0, learning_rate=1e-2))
     state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    name = "context.weight"
+    name = "judges.0.logits.weight"
     torch.testing.assert_close(weights.state_dict()[name], state[f"averaged_generator.{name}"].half().float())
     assert not torch.equal(state[f"averaged_generator.{name}"], state[f"generator.{name}"])
 
@@ -109,10 +109,10 @@ def test_a_finished_run_can_be_prolonged_but_not_overwritten(data: str, tmp_path
     with pytest.raises(FileExistsError, match="already holds a run; resume it"):
         trained(data, tmp_path, steps=2)
     last = tmp_path / "checkpoints" / "last.ckpt"
-    before = torch.load(last, weights_only=True)["state_dict"]["generator.context.weight"]
+    before = torch.load(last, weights_only=True)["state_dict"]["generator.judges.0.logits.weight"]
     trained(data, tmp_path, steps=6, resume=True)
     assert updates_in(last) == 6
-    after = torch.load(last, weights_only=True)["state_dict"]["generator.context.weight"]
+    after = torch.load(last, weights_only=True)["state_dict"]["generator.judges.0.logits.weight"]
     assert not torch.equal(before, after)  # the rate has room to fall again
 
 
