@@ -48,8 +48,8 @@ class Merger:
     ``tile + overlap`` pixels. Neighbouring squares share ``overlap`` pixels, of which the middle 32 are blended and the
     others are context. Where the reference is saturated, the result is at least as bright as its saturation.
 
-    A bracket in which nothing moves (:attr:`hdr.alignment.Alignment.still`) is merged by the weights of physics, and
-    then denoised: there is nothing to judge there, and what the network knows of motion can only disturb.
+    A bracket in which nothing moves (:attr:`hdr.alignment.Alignment.still`) is merged by the weights of physics and
+    denoised: there is nothing to judge, and what the network knows of motion can only disturb.
 
     Parameters
     ----------
@@ -65,6 +65,8 @@ class Merger:
         image to 1e-3 in the mu-law domain. Less is faster.
     precision
         What convolutions compute in. Half precision is for GPUs, and an approximation.
+    denoise
+        Whether the merge is denoised, as its weights have learned to; otherwise noise stays for other programs.
 
     Attributes
     ----------
@@ -92,6 +94,7 @@ class Merger:
         tile: int = 768,
         overlap: int | None = None,
         precision: Precision = "float32",
+        denoise: bool = True,
     ) -> None:
         if precision not in get_args(Precision):
             raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}")
@@ -101,6 +104,8 @@ class Merger:
         # A copy: the user's own generator stays in its mode, in its dtype and on its device.
         generator = copy.deepcopy(weights) if isinstance(weights, Generator) else load_generator(weights)
         self.generator = generator.to(self.device, torch.float32).requires_grad_(False).eval()
+        if not denoise:
+            self.generator.denoiser = None
         self.precision = precision
         self.tile = _round_up(tile, generator.stride)
         # The last square is wider than the overlap, and the generator takes none that are smaller.

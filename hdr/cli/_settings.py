@@ -34,6 +34,8 @@ class MergerSettings:
         Pixels that tiles share; by default what the network sees. Less is faster.
     precision
         What convolutions compute in.
+    denoise
+        Remove noise, where the weights have learned it.
     """
 
     weights: str = "small"
@@ -41,12 +43,13 @@ class MergerSettings:
     tile: int = 768
     overlap: int | None = None
     precision: Precision = "float32"
+    denoise: bool = True
 
     def merger(self) -> Merger:
         """Make the merger."""
         from hdr.merge import Merger
 
-        return Merger(self.weights, self.device, self.tile, self.overlap, self.precision)
+        return Merger(self.weights, self.device, self.tile, self.overlap, self.precision, self.denoise)
 
 
 @dataclass(frozen=True, kw_only=True)

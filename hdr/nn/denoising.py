@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -55,7 +57,8 @@ class Denoiser(nn.Module):
             assert convolution.bias is not None
             nn.init.zeros_(convolution.bias)
         taps = KERNEL_SIZE**2 - 1
-        self.body = nn.Sequential(*blocks, zero_initialise(nn.Conv2d(channels, 4 * taps, 1)))
+        self.features = nn.Sequential(*blocks)
+        self.kernels = zero_initialise(nn.Conv2d(channels, 4 * taps, 1))
 
     def forward(
         self, radiance: Tensor, noise: Tensor, deviation: Tensor, reference_share: Tensor, saturation: Tensor
@@ -80,15 +83,17 @@ class Denoiser(nn.Module):
             The same shape.
         """
         height, width = radiance.shape[-2:]
+        even = (0, width % 2, 0, height % 2)
         expected, differing = (blurred(sigma, _SURROUNDINGS) + _LEAST_NOISE for sigma in (noise, deviation))
         inputs = _network_input(radiance, expected, differing, reference_share, saturation)
-        inputs = F.pad(inputs, (0, width % 2, 0, height % 2), mode="replicate")
-        inputs = F.pixel_unshuffle(inputs, 2)
+        inputs = F.pixel_unshuffle(F.pad(inputs, even, mode="replicate"), 2)
         if inputs.device.type == "cpu":
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-        kernels = F.pixel_shuffle(self.body(inputs), 2)[..., :height, :width].to(radiance)
+        # In planes, because each tap of the kernels is read as an image of its own.
+        kernels = self.kernels(self.features(inputs).contiguous()).to(radiance)
+        moved = _towards_neighbours(F.pad(radiance, even, mode="replicate"), kernels)[..., :height, :width]
         largest = _LARGEST_MOVE * differing
-        return radiance + largest * torch.tanh(_towards_neighbours(radiance, kernels) / largest)
+        return radiance + largest * torch.tanh(moved / largest)
 
 
 def _network_input(radiance: Tensor, expected: Tensor, differing: Tensor, share: Tensor, saturation: Tensor) -> Tensor:
@@ -108,13 +113,35 @@ def _network_input(radiance: Tensor, expected: Tensor, differing: Tensor, share:
 
 
 def _towards_neighbours(radiance: Tensor, kernels: Tensor) -> Tensor:
-    """By how much signed weights z (B, 24, H, W) move each pixel towards its neighbours, as :class:`Denoiser` says."""
-    height, width = radiance.shape[-2:]
+    """By how much signed weights z move each pixel towards its neighbours, as :class:`Denoiser` says.
+
+    Parameters
+    ----------
+    radiance
+        Shape (B, 3, 2 h, 2 w).
+    kernels
+        Shape (B, 24 * 4, h, w): z of the neighbours, row by row, and of each for the four pixels of a square of two by
+        two, as :func:`torch.nn.functional.pixel_unshuffle` has them.
+    """
+    height, width = kernels.shape[-2:]
     reach = KERNEL_SIZE // 2
     padded = F.pad(radiance, (reach,) * 4, mode="replicate")
-    places = [(row, column) for row in range(KERNEL_SIZE) for column in range(KERNEL_SIZE)]
+    # Every second pixel, from either the first or the second on: the neighbours of such are such again, in one piece.
+    every_second = F.pixel_unshuffle(padded, 2).unflatten(1, (-1, 2, 2))
+    of_neighbours = kernels.unflatten(1, (-1, 2, 2))
+    places = list(itertools.product(range(KERNEL_SIZE), repeat=2))
     places.remove((reach, reach))
-    moved = -radiance * kernels.sum(dim=1, keepdim=True)
-    for (row, column), kernel in zip(places, kernels.split(1, dim=1), strict=True):
-        moved = torch.addcmul(moved, kernel, padded[..., row : row + height, column : column + width])
-    return moved / (1 + kernels.abs().sum(dim=1, keepdim=True))
+    moved = []
+    for top, left in itertools.product(range(2), repeat=2):
+        weights = of_neighbours[:, :, top, left]
+
+        def read(row: int, column: int, top: int = top, left: int = left) -> Tensor:
+            (down, below), (right, beside) = divmod(row + top, 2), divmod(column + left, 2)
+            plane: Tensor = every_second[:, :, below, beside, down : down + height, right : right + width]
+            return plane
+
+        total = -read(reach, reach) * weights.sum(dim=1, keepdim=True)
+        for weight, place in zip(weights.split(1, dim=1), places, strict=True):
+            total.addcmul_(weight, read(*place))
+        moved.append(total / (1 + weights.abs().sum(dim=1, keepdim=True)))
+    return F.pixel_shuffle(torch.stack(moved, dim=2).flatten(1, 2), 2)

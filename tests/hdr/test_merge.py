@@ -50,7 +50,7 @@ def trained(preset: str = "tiny", **overrides: Any) -> Generator:
     generator = random_generator(preset, **overrides)
     with torch.no_grad():
         assert generator.denoiser is not None
-        heads: list[Any] = [*(judge.logits for judge in generator.judges), generator.denoiser.body[-1]]
+        heads: list[Any] = [*(judge.logits for judge in generator.judges), generator.denoiser.kernels]
         for head in [*heads, *(stage.correction for stage in generator.alignment)]:
             head.weight *= 0.1
             head.bias *= 0.1
@@ -366,6 +366,15 @@ def test_what_stands_still_is_merged_by_the_weights_of_physics_and_denoised():
     torch.testing.assert_close(undisturbed(scene, alignment), physics(scene, alignment), atol=1e-6, rtol=1e-5)
     moving = dataclasses.replace(alignment, still=(False, False, True))
     assert (undisturbed(scene, moving) - physics(scene, moving)).abs().max() > 1e-3
+
+
+def test_without_denoising_the_noise_stays():
+    scene = photographed(textured(64, 96, darkest=0.01, brightest=0.3), noise=2e-3)
+    generator = trained()
+    kept = Merger(generator, "cpu", denoise=False)
+    assert kept.generator.denoiser is None
+    assert generator.denoiser is not None  # the user's own stays whole
+    torch.testing.assert_close(kept(scene), Merger("none", "cpu")(scene), atol=1e-6, rtol=1e-5)
 
 
 def test_the_tolerance_of_what_stands_still_is_no_noise_to_remove():

@@ -119,7 +119,7 @@ def test_none_is_an_untrained_generator_of_the_preset(preset):
     assert not any(parameter.requires_grad for parameter in generator.parameters())
     assert all(not bool(judge.logits.weight.any()) for judge in generator.judges)
     assert generator.denoiser is not None
-    assert not bool(generator.denoiser.body[-1].weight.any())
+    assert not bool(generator.denoiser.kernels.weight.any())
 
 
 def test_generators_of_the_version_before_are_told_apart(weights):

@@ -15,7 +15,7 @@ def random_denoiser(seed: int = 0) -> Denoiser:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         denoiser = Denoiser(channels=8)
-        torch.nn.init.normal_(denoiser.body[-1].weight)  # type: ignore[arg-type]
+        torch.nn.init.normal_(denoiser.kernels.weight)
     return denoiser.requires_grad_(False)
 
 
@@ -34,7 +34,7 @@ def test_untrained_it_changes_nothing() -> None:
 def test_features_begin_as_large_as_what_comes_in_and_without_a_bias() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        hidden = Denoiser().body[:-1]
+        hidden = Denoiser().features
     seen = torch.randn(1, 52, 40, 40, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert 0.5 < float(hidden(seen).square().mean().sqrt()) < 2
@@ -43,13 +43,13 @@ def test_features_begin_as_large_as_what_comes_in_and_without_a_bias() -> None:
 
 def test_every_pixel_moves_towards_its_neighbours_by_its_own_kernel() -> None:
     source = torch.Generator().manual_seed(1)
-    radiance, kernels = (torch.randn(1, channels, 6, 7, generator=source).double() for channels in (3, 24))
-    found = _towards_neighbours(radiance, kernels)[0].numpy()
+    radiance, kernels = (torch.randn(1, channels, 6, 8, generator=source).double() for channels in (3, 24))
+    found = _towards_neighbours(radiance, torch.nn.functional.pixel_unshuffle(kernels, 2))[0].numpy()
     padded = np.pad(radiance[0].numpy(), ((0, 0), (2, 2), (2, 2)), mode="edge")
     offsets = [(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3) if (dy, dx) != (0, 0)]
     for channel in range(3):
         for row in range(6):
-            for column in range(7):
+            for column in range(8):
                 z = kernels[0, :, row, column].numpy()
                 weights = z / (1 + np.abs(z).sum())
                 centre = padded[channel, row + 2, column + 2]
@@ -65,9 +65,10 @@ def test_what_is_done_is_what_was_computed_but_for_a_bound(height: int, width: i
     bound = 2 * (deviation + 5e-4)
     seen = _network_input(inputs[0], *(_blurred(part) + 5e-4 for part in inputs[1:3]), *inputs[3:])
     even = np.pad(seen.numpy(), ((0, 0), (0, 0), (0, height % 2), (0, width % 2)), mode="edge")
-    hidden = denoiser.body(torch.nn.functional.pixel_unshuffle(torch.from_numpy(even), 2))
-    kernels = torch.nn.functional.pixel_shuffle(hidden, 2)[..., :height, :width]
-    expected = bound * np.tanh(_towards_neighbours(inputs[0], kernels).numpy() / bound)
+    kernels = denoiser.kernels(denoiser.features(torch.nn.functional.pixel_unshuffle(torch.from_numpy(even), 2)))
+    whole = torch.from_numpy(np.pad(inputs[0].numpy(), ((0, 0), (0, 0), (0, height % 2), (0, width % 2)), mode="edge"))
+    moved = _towards_neighbours(whole, kernels).numpy()[..., :height, :width]
+    expected = bound * np.tanh(moved / bound)
     np.testing.assert_allclose((denoiser(*inputs) - inputs[0]).numpy(), expected, atol=1e-6)
     assert np.abs(expected).max() > 0.02
 
@@ -170,7 +171,7 @@ def test_it_learns_to_remove_noise_of_which_it_is_told() -> None:
 
 def test_half_precision_is_close() -> None:
     denoiser, inputs = random_denoiser(), inputs_of()
-    denoiser.body[-1].weight.mul_(0.1)  # type: ignore[operator]
+    denoiser.kernels.weight.mul_(0.1)
     precise = denoiser(*inputs)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = denoiser(*inputs)
