@@ -284,10 +284,12 @@ def noise_of_blend(aligned: Aligned, weights: Tensor, radiance: Tensor) -> tuple
     noise, deviation : Tensor
         Shape (B, 3, H, W), standard deviations in the mu-law domain.
     """
-    noise, deviation = ((weights * sigma).square().sum(dim=1) for sigma in (aligned.noise, aligned.deviation))
-    # The least is one of the mu-law domain: of linear light it would be six thousandths of it in black.
-    noise = noise * mu_law_slope(inverse_mu_law(radiance.clamp(0, 1))).square()
-    return (noise + _LEAST_VARIANCE).sqrt(), (deviation + _LEAST_VARIANCE).sqrt()
+    # The least keeps the slope of the root finite. Of the noise it is one of linear light, and in black six thousandths of
+    # the mu-law domain, more than a clean night has: the bundled weights have learned from it so.
+    noise, deviation = (
+        ((weights * sigma).square().sum(dim=1) + _LEAST_VARIANCE).sqrt() for sigma in (aligned.noise, aligned.deviation)
+    )
+    return noise * mu_law_slope(inverse_mu_law(radiance.clamp(0, 1))), deviation
 
 
 def not_below_saturation(radiance: Tensor, reference: Tensor, exposure: Tensor) -> Tensor:
