@@ -41,7 +41,7 @@ def read_image(path: Path) -> Image.Image:
     ------
     ImageFileError
         The file is missing, a directory, unreadable, damaged, empty, too large or too thin, or holds floating point
-        pixels, whose range is unknown.
+        pixels or integers beyond 16 bits, whose range is unknown.
 
     Examples
     --------
@@ -85,7 +85,13 @@ def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         # Pillow clips 16 bits to 8 where it should divide.
         sixteen_bits = np.asarray(image).astype(np.float64)
-        return Image.fromarray((sixteen_bits / 257).round().clip(0, 255).astype(np.uint8)).convert("RGB")
+        lowest, highest = sixteen_bits.min(), sixteen_bits.max()
+        if lowest < 0 or highest > 65535:
+            raise ImageFileError(
+                f"{path}: holds integers from {lowest:.0f} to {highest:.0f}, of unknown range; convert it to 8 or 16 "
+                "bits."
+            )
+        return Image.fromarray((sixteen_bits / 257).round().astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         opaque = Image.new("RGBA", image.size, "white")
         opaque.alpha_composite(image.convert("RGBA"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,9 @@ class Explanation:
         Files are whole or not there; the same names are replaced.
         """
         figure_path, *paths = output_files(directory, name, list(self.results))
-        with atomic_write(figure_path) as file:
+        with atomic_write(figure_path) as file, warnings.catch_warnings():
+            # Of names in alphabets that Matplotlib's font lacks; the file has the whole name.
+            warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
             self.figure(printable(name)).savefig(file, format="png")
         for path, result in zip(paths, self.results.values(), strict=True):
             with atomic_write(path) as file:

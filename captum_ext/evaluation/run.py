@@ -19,6 +19,7 @@ from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
 from captum_ext._errors import InvalidArgumentError, described
+from captum_ext.attr._common.model_state import is_training
 from captum_ext.classifiers import (
     Classifier,
     Logits,
@@ -214,7 +215,7 @@ def _unchanged(image: Image.Image) -> torch.Tensor:
 @contextmanager
 def _evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Context in which a model is in evaluation mode; each of its modules is then in its own mode again."""
-    training = [module for module in model.modules() if module.training]
+    training = [module for module in model.modules() if is_training(module)]
     model.eval()
     try:
         yield

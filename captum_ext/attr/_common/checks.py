@@ -6,8 +6,9 @@ import cmath
 import operator
 import warnings
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,8 +29,9 @@ def check_inputs(inputs: tuple[Tensor, ...], *, integers_allowed: bool = False) 
     Raises
     ------
     InvalidArgumentError
-        No tensor; a tensor without a batch dimension or without elements; batches of different length; complex
-        numbers; integers where they are not allowed; values that are not finite.
+        No tensor; a tensor without a batch dimension or without elements, or one that is sparse, nested or without
+        numbers; batches of different length; complex numbers, or of eight bits; integers where they are not allowed;
+        values that are not finite.
     """
     if not inputs:
         raise InvalidArgumentError("inputs is an empty tuple: give a tensor or a tuple of tensors of shape (N, ...).")
@@ -69,6 +71,14 @@ def all_finite(tensor: Tensor) -> bool:
 def _check_tensor(name: str, tensor: Tensor, integers_allowed: bool) -> None:
     if not isinstance(tensor, Tensor):
         raise InvalidArgumentError(f"{name} is a {type(tensor).__name__}: give a torch.Tensor of shape (N, ...).")
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        form = "nested" if tensor.is_nested else tensor.layout
+        raise InvalidArgumentError(
+            f"{name} is {form}: give a dense tensor of shape (N, ...), such as to_dense() or to_padded_tensor(0.0) "
+            "make, and let forward_func convert it."
+        )
+    if tensor.is_meta:
+        raise InvalidArgumentError(f"{name} is on the device 'meta' and holds no numbers: give a tensor that does.")
     shape = tuple(tensor.shape)
     if not shape:
         raise InvalidArgumentError(f"{name} has no batch dimension: give shape (N, ...), for one example unsqueeze(0).")
@@ -83,6 +93,8 @@ def _check_tensor(name: str, tensor: Tensor, integers_allowed: bool) -> None:
             f"{name} is {tensor.dtype}, and no gradient exists with respect to integers: convert images with "
             ".float(); for token indices explain the embedding layer with LayerIDGI."
         )
+    if tensor.dtype.itemsize == 1:
+        raise InvalidArgumentError(f"{name} is {tensor.dtype}, which computes nothing: convert it with .float().")
     if not all_finite(tensor):
         raise InvalidArgumentError(f"{name} holds NaN or infinite values: replace them before attribution.")
 
@@ -113,7 +125,10 @@ def expand_baselines(baselines: BaselineType, inputs: tuple[Tensor, ...]) -> tup
     >>> expand_baselines((0.5, torch.ones(1, 2)), (torch.zeros(2, 1), torch.zeros(2, 2)))[1].shape
     torch.Size([2, 2])
     """
-    formatted = format_baseline(baselines, inputs)
+    given: Any = baselines if isinstance(baselines, tuple) else (baselines,)
+    # NumPy's float64 is a float to Python, its other numbers are none to Captum.
+    numbers = tuple(baseline.item() if isinstance(baseline, np.number) else baseline for baseline in given)
+    formatted = format_baseline(numbers if isinstance(baselines, tuple) else numbers[0], inputs)
     if len(formatted) != len(inputs):
         raise InvalidArgumentError(
             f"baselines has {len(formatted)} entries for {len(inputs)} input tensors: give one for each."

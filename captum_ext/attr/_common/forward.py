@@ -33,8 +33,8 @@ class TargetFunction:
         N, the number of examples.
     grad_kwargs
         Further arguments of ``torch.autograd.grad``.
-    points_are
-        What the points are, for messages.
+    points_are, advice_if_unused
+        What the points are, and what to do where nothing depends on one, for messages.
     """
 
     forward_func: Callable[..., Any]
@@ -43,6 +43,7 @@ class TargetFunction:
     n_examples: int
     grad_kwargs: Mapping[str, Any] = field(default_factory=dict)
     points_are: str = "inputs"
+    advice_if_unused: str = "give what is not to be explained as additional_forward_args"
 
     def of_rows(self, examples: Sequence[int]) -> TargetFunction:
         """Return the same function of rows of one's choice: with the targets and arguments of these examples.
@@ -118,11 +119,7 @@ class TargetFunction:
 
     def _forward(self, leaves: Tensors, n_points: int) -> Tensor:
         points = copies_of(leaves)
-        # Captum repeats a list of any length, and then explains other examples than were meant.
-        if isinstance(self.target, list) and len(self.target) != self.n_examples:
-            raise InvalidArgumentError(
-                f"target has {len(self.target)} entries for {self.n_examples} examples: give one for each."
-            )
+        check_target_length(self.target, self.n_examples)
         target = expand_target(_as_captum_takes_it(self.target), n_points)
         arguments = self.additional_forward_args
         if arguments is not None:  # copies likewise
@@ -149,9 +146,8 @@ class TargetFunction:
         unused = [index for index, gradient in enumerate(gradients) if gradient is None]
         if unused and not self.grad_kwargs.get("allow_unused", False):
             raise RuntimeError(
-                f"the output of forward_func does not depend on {self.points_are} {unused} of {len(leaves)}: give what "
-                "is not to be explained as additional_forward_args, for a layer grad_kwargs={'allow_unused': True}; "
-                "look for .detach() in forward_func."
+                f"the output of forward_func does not depend on {self.points_are} {unused} of {len(leaves)}: "
+                f"{self.advice_if_unused}; look for .detach() in forward_func."
             )
         return or_zeros(gradients, leaves)
 
@@ -183,6 +179,17 @@ def _as_captum_takes_it(target: Any) -> Any:
         target = torch.as_tensor(target)
     is_integer = isinstance(target, Tensor) and not (target.is_floating_point() or target.is_complex())
     return target.long() if is_integer and target.dtype is not torch.bool else target
+
+
+def check_target_length(target: Any, n_examples: int) -> None:
+    """Raise `InvalidArgumentError` for a list or tensor of targets that are not one for each example, nor one for all.
+
+    Captum repeats a list of any length, and then explains other examples than were meant.
+    """
+    target = _as_captum_takes_it(target)
+    is_list = isinstance(target, list) or (isinstance(target, Tensor) and target.numel() > 1)
+    if is_list and len(target) != n_examples:
+        raise InvalidArgumentError(f"target has {len(target)} entries for {n_examples} examples: give one for each.")
 
 
 def _has_rows(value: Any, n_examples: int) -> bool:
@@ -341,16 +348,23 @@ def _check_range(lowest: int, highest: int, size: int) -> None:
         raise TargetOutOfRangeError(f"target {wrong} is out of range for {size} outputs: give {-size} to {size - 1}.")
 
 
-# PyTorch's gradient of eval-mode batch normalisation is wrong on the CPU. Seen on torch 2.6, 2.13 and 2.15: when the
+# PyTorch's gradient of batch normalisation is wrong on the CPU. Seen on torch 2.6, 2.13 and 2.15: when the
 # batch is 1 and the incoming gradient has a transposed layout, as after ``batch_norm(x).flatten(2).transpose(1, 2)``,
 # the kernel of the backward pass reads the gradient as if it were contiguous. The input gradient is then wrong by more
 # than its own size, and nothing says so. Making the incoming gradient contiguous mends it. LeViT, EfficientFormer and
 # XCiT of timm meet the bug, with every gradient method.
-_BATCH_NORMS = frozenset({"batch_norm", "native_batch_norm", "_native_batch_norm_legit_no_training"})
+#
+# Instance normalisation is batch normalisation of one example with more channels. Exported programs call overloads.
+_NAMES = (
+    *("batch_norm", "native_batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit"),
+    *("_batch_norm_impl_index", "instance_norm"),
+)
+_BATCH_NORMS = frozenset((*_NAMES, *(f"{name}.default" for name in _NAMES)))
 
 
 def is_guarded(func: Callable[..., Any]) -> bool:
     """Whether a function is a batch normalisation."""
+    # Compilers follow this in every operation: no more than they can follow.
     return getattr(func, "__name__", None) in _BATCH_NORMS
 
 

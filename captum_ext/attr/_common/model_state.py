@@ -58,6 +58,11 @@ def preserve_state(
         saved.put_back()
 
 
+def is_training(module: nn.Module) -> bool:
+    """Whether a module is in training mode; a frozen script has no mode, and is made in evaluation mode."""
+    return getattr(module, "training", False)
+
+
 class _SavedBuffers:
     """Buffers of modules in training mode: which tensors they are, and their values.
 
@@ -85,7 +90,7 @@ class _SavedBuffers:
                     found[id(child)] = child
                     unseen.append(child)
         for module in found.values():
-            if module.training and id(module) not in self._modules:
+            if is_training(module) and id(module) not in self._modules:
                 self._modules[id(module)] = module
                 # What it draws is not seen in a script, nor in a compiled module, made by `torch.compile` or in place.
                 is_compiled = hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
@@ -132,7 +137,7 @@ _NO_WARNING = (
 
 def _save_before_running(module: nn.Module, _: Any) -> None:
     # While a model is compiled this must leave no trace in the graph; the compiled module itself was met before.
-    if torch.compiler.is_compiling() or not module.training:
+    if torch.compiler.is_compiling() or not is_training(module):
         return
     for saved in _WATCHING.saved:
         saved.add(module)

@@ -267,12 +267,13 @@ def _warn_if_incomplete(found: _Explained, delta: Tensor | None, dtype: torch.dt
     """Warn where the decomposition does not sum to the output, or what is returned does not although it should."""
     decomposition = (
         "the full gradients",
-        "Likely causes: autocast or casts to a lower precision inside of the model, checkpointing, scripted modules "
-        "with an own backward, a custom autograd function whose backward is not its derivative.",
+        "Likely causes: autocast or casts to a lower precision inside of the model, a hook that changes gradients, "
+        "such as one that clips them.",
     )
+    or_float64 = "" if dtype is torch.float64 else ", or float64"
     returned = (
         "the attributions",
-        f"Far larger numbers cancel each other in {dtype}: take projection='interpolate' for images, or float64.",
+        f"Far larger numbers cancel each other in {dtype}: take projection='interpolate' for images{or_float64}.",
     )
     for error, (what, cause) in ((found.residual, decomposition), (delta, returned)):
         if error is not None and not is_complete(found.output, error, dtype):

@@ -24,7 +24,7 @@ def check_image(inputs: Tensors, purpose: str) -> Tensor:
         shapes = [tuple(tensor.shape) for tensor in inputs]
         raise InvalidArgumentError(
             f"{purpose} was asked for inputs of shapes {shapes}: it is for one image tensor of shape (N, C, H, W). "
-            "Use projection='backflow' and postprocess=None for other inputs."
+            "For other inputs take FullGrad with projection='backflow' and postprocess=None."
         )
     return inputs[0]
 

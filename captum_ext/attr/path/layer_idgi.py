@@ -53,7 +53,7 @@ class LayerIDGI(CompleteMethod, LayerAttribution, GradientAttribution):
     Raises
     ------
     InvalidArgumentError
-        The path is not known.
+        The path is not known, or a layer is no module.
 
     Examples
     --------
@@ -73,6 +73,11 @@ class LayerIDGI(CompleteMethod, LayerAttribution, GradientAttribution):
         device_ids: list[int] | None = None,
         path: str | Path | AdaptivePath = "straight",
     ) -> None:
+        modules = layer if isinstance(layer, list) else [layer]
+        if not modules or not all(isinstance(module, nn.Module) for module in modules):
+            raise InvalidArgumentError(
+                f"layer={layer!r} was given: give a module of the model, such as model.features, or a list of modules."
+            )
         LayerAttribution.__init__(self, forward_func, layer, device_ids)
         GradientAttribution.__init__(self, forward_func)
         self.path = resolve_path(path)

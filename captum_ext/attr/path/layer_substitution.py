@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel.scatter_gather import scatter
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_map
 
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common.forward import differentiable_kernels
@@ -24,8 +26,8 @@ Visitor = Callable[[int, Activation], Activation | None]
 class LayerSubstitution:
     """The layers of a model whose activations are read and replaced.
 
-    An activation is the tuple of all floating point tensors in a layer's output, or in its input; whatever else is
-    there (masks, None, indices) passes through.
+    An activation is the tuple of all floating point tensors in a layer's output, or in its input, in containers and
+    dataclasses too; whatever else is there (masks, None, indices) passes through.
 
     Parameters
     ----------
@@ -106,10 +108,10 @@ class LayerSubstitution:
         try:
             for index, layer in enumerate(self.layers):
                 if self.at_input:
-                    hook = _input_hook(index, visit)
+                    hook = _uncompiled(_input_hook(index, visit))
                     handles.append(layer.register_forward_pre_hook(hook, with_kwargs=True))
                 else:
-                    handles.append(layer.register_forward_hook(_output_hook(index, visit)))
+                    handles.append(layer.register_forward_hook(_uncompiled(_output_hook(index, visit))))
             yield
         finally:
             for handle in handles:
@@ -147,7 +149,7 @@ def _input_hook(index: int, visit: Visitor) -> Callable[..., Any]:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not is_own(module):
             return None
-        positional = any(_is_explained(leaf) for leaf in tree_flatten(args)[0])
+        positional = bool(_explained_in(args))
         given = args if positional else kwargs
         replaced = _visited(given, lambda activation: visit(index, activation))
         if replaced is None:
@@ -155,6 +157,14 @@ def _input_hook(index: int, visit: Visitor) -> Callable[..., Any]:
         return (replaced, kwargs) if positional else (args, replaced)
 
     return hook
+
+
+def _uncompiled(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a hook that the compiler leaves alone: it cannot follow what asks for the thread, and would warn."""
+    if "torch._dynamo" not in sys.modules:  # without an import of the compiler, which is slow, nothing is compiled
+        return hook
+    uncompiled: Callable[..., Any] = torch.compiler.disable(hook)
+    return uncompiled
 
 
 def _own_calls() -> Callable[[nn.Module], bool]:
@@ -171,11 +181,36 @@ def _is_explained(leaf: Any) -> bool:
 
 def _visited(structure: Any, visit: Callable[[Activation], Activation | None]) -> Any:
     """Show the floating point tensors of a structure to ``visit``; return the structure with what it gives back."""
-    leaves: list[Any]
-    spec: TreeSpec
-    leaves, spec = tree_flatten(structure)
-    replacement = visit(tuple(leaf for leaf in leaves if _is_explained(leaf)))
+    replacement = visit(_explained_in(structure))
     if replacement is None:
         return None
     remaining = iter(replacement)
-    return tree_unflatten([next(remaining) if _is_explained(leaf) else leaf for leaf in leaves], spec)
+    return _exchanged(structure, lambda _: next(remaining))
+
+
+def _explained_in(structure: Any) -> Activation:
+    found: list[Tensor] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    _exchanged(structure, note)
+    return tuple(found)
+
+
+def _exchanged(structure: Any, exchange: Callable[[Tensor], Tensor]) -> Any:
+    """Return the structure with other floating point tensors in it."""
+
+    def at(leaf: Any) -> Any:
+        if _is_explained(leaf):
+            return exchange(leaf)
+        if not is_dataclass(leaf) or isinstance(leaf, type):
+            return leaf
+        # PyTorch's trees end at a dataclass. Its own __init__ may do more than take the fields.
+        exchanged = copy.copy(leaf)
+        for name in (one.name for one in fields(leaf)):
+            object.__setattr__(exchanged, name, _exchanged(getattr(leaf, name), exchange))
+        return exchanged
+
+    return tree_map(at, structure)

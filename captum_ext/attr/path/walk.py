@@ -236,6 +236,12 @@ def _together(points: list[EvaluatedPoint]) -> EvaluatedPoint:
     )
 
 
+_WORDS_FOR_LAYERS = (
+    "the layers' tensors",
+    "give layers none of which feeds another, each once, or grad_kwargs={'allow_unused': True}",
+)
+
+
 def prepare_walk(
     path: Path | AdaptivePath,
     forward_func: Callable[..., Any],
@@ -259,9 +265,9 @@ def prepare_walk(
     with torch.inference_mode(False), torch.no_grad():
         ends = tuple(tensor.detach() for tensor in inputs)
         start = path.start(ends, baselines)
-    points_are = "inputs" if grad_kwargs is None else "the layers' tensors"
+    words = () if grad_kwargs is None else _WORDS_FOR_LAYERS
     arguments = format_additional_forward_args(additional_forward_args)
-    function = TargetFunction(forward_func, target, arguments, n_examples, grad_kwargs or {}, points_are)
+    function = TargetFunction(forward_func, target, arguments, n_examples, grad_kwargs or {}, *words)
     function.check_apart(ends)
     return Walk(path, function, ends, start, rule, plan, at_once, progress_name)
 

@@ -84,6 +84,13 @@ def test_floating_point_picture_is_refused(tmp_path: Path):
         read_image(tmp_path / "float.tif")
 
 
+@pytest.mark.parametrize(("lowest", "highest"), [(0, 2**31 - 1), (-1, 255)])
+def test_integers_of_unknown_range_are_refused(tmp_path: Path, lowest: int, highest: int):
+    Image.fromarray(np.array([[lowest, highest]], dtype=np.int32)).save(tmp_path / "integers.tif")
+    with pytest.raises(ImageFileError, match=f"integers.tif: holds integers from {lowest} to {highest}, of unknown"):
+        read_image(tmp_path / "integers.tif")
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP"])
 def test_damaged_pictures_are_read_or_refused_with_their_name(tmp_path: Path, kind):
     path, chance = tmp_path / "picture", random.Random(5)

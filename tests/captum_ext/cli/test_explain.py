@@ -224,6 +224,13 @@ def test_names_of_files_are_shown_as_they_are(directory: Path, explain: Explain)
     assert "none:cat:.png" in result.output
 
 
+def test_names_in_any_alphabet_are_drawn_without_a_warning(directory: Path, explain: Explain, recwarn):
+    (directory / "one.png").rename(directory / "猫 😀.png")
+    assert explain("猫 😀.png", "--method", "idgi").exit_code == 0
+    assert (directory / "out" / "猫 😀.png").exists()
+    assert not [str(warning.message) for warning in recwarn if "Glyph" in str(warning.message)]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
 def test_name_that_is_not_utf8_is_shown_with_escapes(directory: Path, explain: Explain):
     (directory / "one.png").rename(directory / os.fsdecode(b"caf\xe9.png"))

@@ -109,6 +109,16 @@ def test_module_comes_back_in_its_own_mode_with_its_own_parameters(images: Tenso
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_frozen_script_has_the_values_of_its_module(images: Tensor):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(64, 3)).eval()
+    values = [
+        evaluate(given, images, ["ig", "idgi"], ["insertion"], **QUICK)["value"].tolist()
+        for given in (network, torch.jit.freeze(torch.jit.script(network)))
+    ]
+    assert values[1] == pytest.approx(values[0], abs=1e-5)
+
+
 def test_without_a_folder_nothing_is_written(images: Tensor, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     evaluate(tiny_module(), images, ["ig"], ["insertion"], **QUICK)

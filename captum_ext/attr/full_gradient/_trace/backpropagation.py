@@ -51,7 +51,7 @@ class Backpropagated:
     def input_terms(self, inputs: Tensors) -> Tensors:
         """Return each input times its gradient, in accumulation precision."""
         return tuple(
-            in_accumulation_dtype(gradient) * in_accumulation_dtype(x.detach())
+            in_accumulation_dtype(gradient) * in_accumulation_dtype(x)
             for gradient, x in zip(self.gradients, inputs, strict=True)
         )
 

@@ -17,6 +17,7 @@ from captum_ext.attr._common.model_state import Function, argument, functions_ca
 from captum_ext.attr.full_gradient._trace.implicit_bias import (
     AffineBias,
     AttentionBias,
+    BackwardBias,
     Call,
     ConstantBias,
     ElementwiseBias,
@@ -79,6 +80,10 @@ def by_jacobian(seen: Observation) -> ImplicitBias | None:
     return JacobianBias(seen.call())
 
 
+def _by_backward(seen: Observation) -> ImplicitBias | None:
+    return BackwardBias(seen.call())
+
+
 def homogeneous(seen: Observation) -> ImplicitBias | None:
     """Degree one in the first argument, as long as the others are constants: no bias."""
     return None if seen.only_first_depends else JacobianBias(seen.call())
@@ -111,6 +116,8 @@ def _replacement(first_value: int) -> BiasRule:
     """Operations that put values into places of others: linear in old and new together, if those are all dependent."""
 
     def rule(seen: Observation) -> ImplicitBias | None:
+        if first_value > 1 and any(seen.depend(seen.args[2:])) and _may_write_twice(seen.args[1]):
+            return BackwardBias(seen.call())
         values = (*seen.args[first_value:], *seen.kwargs.values())
         old = seen.args[0] if first_value > 1 else None
         constants = [value for value in (old, *values) if not any(value is tensor for tensor in seen.dependents)]
@@ -119,6 +126,17 @@ def _replacement(first_value: int) -> BiasRule:
         return AffineBias(seen.call())
 
     return rule
+
+
+def _may_write_twice(index: Any) -> bool:
+    """Whether an index can name a place more than once, as integers in a tensor or a list can."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return any(
+        part.dtype is not torch.bool if isinstance(part, Tensor) else not isinstance(part, _ONCE) for part in parts
+    )
+
+
+_ONCE = (int, slice, type(None), type(...))
 
 
 def _sum(sign_of_first: int, sign_of_second: int) -> BiasRule:
@@ -185,7 +203,8 @@ def _elementwise(slope: Callable[[Observation], Slope]) -> BiasRule:
     """Operations on each element, by the kernel of their own backward pass."""
 
     def rule(seen: Observation) -> ImplicitBias | None:
-        if not seen.only_first_depends:
+        # Of complex numbers the backward pass takes the conjugate of the slope.
+        if not seen.only_first_depends or seen.dependents[0].is_complex():
             return JacobianBias(seen.call())
         return ElementwiseBias(seen.dependents[0], seen.output, slope(seen))
 
@@ -365,6 +384,10 @@ _HOMOGENEOUS = """
     fft ifft rfft irfft fft2 ifft2 rfft2 irfft2 fftn ifftn rfftn irfftn fftshift ifftshift real imag
     view_as_real view_as_complex conj
 """
+_NOT_TRANSPOSED = """
+    max_unpool1d max_unpool2d max_unpool3d scatter scatter_ index_copy index_copy_ put put_ as_strided_scatter embedding
+    cholesky cholesky_ex cholesky_inverse eigh triangular_solve
+"""
 _PRODUCT = "mul mul_ multiply __mul__ __rmul__ __imul__"
 _CONTRACTION = "matmul __matmul__ __rmatmul__ bmm mm mv dot einsum inner"
 _PLUS = "add add_ __add__ __radd__ __iadd__"
@@ -392,6 +415,7 @@ _NAMED: list[tuple[BiasRule, str]] = [
     (_concatenation, "cat concat concatenate stack hstack vstack dstack"),
     (_replacement(1), "where copy_"),
     (_replacement(2), "masked_fill masked_fill_ __setitem__ index_put index_put_"),
+    (_by_backward, _NOT_TRANSPOSED),
     (_product, _PRODUCT),
     (_contraction, _CONTRACTION),
     (_softmax, "softmax"),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from captum_ext.attr._common.model_state import SOMETIMES_RANDOM, Function, argument, what_draws
+from captum_ext.attr._common.model_state import SOMETIMES_RANDOM, Function, argument, is_training, what_draws
 from captum_ext.attr.full_gradient._trace.module_path import ModulePath
 
 _BATCH_STATISTICS = frozenset({torch.nn.functional.batch_norm, torch.batch_norm, torch.native_batch_norm})
@@ -84,9 +84,9 @@ def check_module(module: nn.Module, modules: ModulePath) -> None:
     for below, part in module.named_modules():
         kind = getattr(part, "original_name", "")
         hidden_path = ".".join(filter(None, (modules.path_of(module), below)))
-        if part.training and kind in _SCRIPTED_DROPOUTS and getattr(part, "p", 1.0) > 0:
+        if is_training(part) and kind in _SCRIPTED_DROPOUTS and getattr(part, "p", 1.0) > 0:
             raise NotDeterministicError("active dropout", hidden_path)
-        if part.training and kind in _SCRIPTED_NORMS:
+        if is_training(part) and kind in _SCRIPTED_NORMS:
             raise NotDeterministicError("normalisation in train mode", hidden_path)
 
 

@@ -15,10 +15,10 @@ from captum_ext._captum import (
     format_additional_forward_args,
     format_tensor_into_tuples,
 )
-from captum_ext._errors import InvalidArgumentError, RefusedError, TargetOutOfRangeError
+from captum_ext._errors import InvalidArgumentError, TargetOutOfRangeError
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.checks import all_finite, check_inputs, positive_integer
-from captum_ext.attr._common.forward import take_rows
+from captum_ext.attr._common.forward import check_target_length, take_rows
 from captum_ext.attr.full_gradient._trace.backpropagation import (
     AnyConsumer,
     Backpropagated,
@@ -83,11 +83,13 @@ class Examples:
         Raises
         ------
         InvalidArgumentError
-            An input is refused, see `check_inputs`.
+            An input is refused, see `check_inputs`, or there is not one target for each example.
         """
         tensors = format_tensor_into_tuples(inputs)
-        check_inputs(tensors)
-        return cls(forward_func, tensors, target, format_additional_forward_args(additional_forward_args))
+        check_target_length(target, check_inputs(tensors))
+        # What is found must not hang on the graph that the inputs come from.
+        detached = tuple(tensor.detach() for tensor in tensors)
+        return cls(forward_func, detached, target, format_additional_forward_args(additional_forward_args))
 
     def __len__(self) -> int:
         return self.inputs[0].shape[0]
@@ -96,7 +98,7 @@ class Examples:
         """Return the examples from ``start`` to ``stop``, with their targets and their rows of the arguments."""
         arguments = self.additional_forward_args
         target, rows = take_rows(self.target, arguments or (), slice(start, stop), len(self))
-        inputs = tuple(x[start:stop].detach() for x in self.inputs)
+        inputs = tuple(x[start:stop] for x in self.inputs)
         return Examples(self.forward_func, inputs, target, None if arguments is None else rows)
 
     def parts(self, internal_batch_size: int | None = None) -> list[Examples]:
@@ -207,7 +209,7 @@ def concatenate(parts: Sequence[Part]) -> Part:
 def _explain_alone(examples: Examples, explain: Callable[[Examples], Part]) -> list[Part]:
     try:
         return [explain(example) for example in examples.parts(1)]
-    except (RefusedError, NotDeterministicError, TargetOutOfRangeError):
+    except (NotDeterministicError, TargetOutOfRangeError):
         raise
     except (RuntimeError, IndexError, ValueError) as error:
         raise InvalidArgumentError(

@@ -363,6 +363,21 @@ class JacobianBias(_CallBias):
         return output.detach(), list(gradients)
 
 
+class BackwardBias(JacobianBias):
+    """The bias of an operation to which PyTorch's backward pass gives another Jacobian than forward mode does.
+
+    Where several values are written to one place, the last one counts, and all get its gradient; of a matrix that
+    counts as symmetric, one half is read, and both get a gradient. The output's gradient is the backward pass's, and
+    so the decomposition has to be.
+    """
+
+    __slots__ = ()
+
+    def value(self, output_index: int) -> Tensor:
+        """Raise `ForwardModeMissingError`, so that reverse mode is taken."""
+        raise ForwardModeMissingError("the backward pass is not the transpose of forward mode")
+
+
 Slope = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -487,6 +502,8 @@ def _load_forward_mode() -> None:
 
 def finite(tensor: Tensor) -> Tensor:
     """Return the tensor with zeros in place of infinities and of the huge numbers that stand for them in masks."""
+    if tensor.layout is not torch.strided:
+        tensor = tensor.to_dense()
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return tensor
     return torch.where(tensor.abs() < _HUGE, tensor, torch.zeros((), dtype=tensor.dtype, device=tensor.device))

@@ -10,6 +10,8 @@ from typing import Any
 from torch import nn
 from torch.nn.modules import module as module_hooks
 
+from captum_ext.attr._common.model_state import is_training
+
 
 class ModulePath:
     """Context that follows the calls of modules in this thread, without touching any module.
@@ -20,7 +22,7 @@ class ModulePath:
     Parameters
     ----------
     on_enter
-        Called with each module just before it runs; may raise to stop it.
+        Called with each module just before it runs, and with this; may raise to stop it.
 
     Examples
     --------
@@ -28,13 +30,13 @@ class ModulePath:
     >>> from captum_ext.attr.full_gradient._trace.module_path import ModulePath
     >>> found = []
     >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU())
-    >>> with ModulePath(on_enter=lambda module: found.append(modules.current)) as modules:
+    >>> with ModulePath(on_enter=lambda module, modules: found.append(modules.current)):
     ...     _ = model(torch.zeros(1, 2))
     >>> found
     ['', '0', '1']
     """
 
-    def __init__(self, on_enter: Callable[[nn.Module], None]) -> None:
+    def __init__(self, on_enter: Callable[[nn.Module, ModulePath], None]) -> None:
         self._on_enter = on_enter
         self._outermost: list[nn.Module] = []
         self._names: dict[int, str] = {}
@@ -55,7 +57,7 @@ class ModulePath:
     @property
     def is_training(self) -> bool:
         """Whether the innermost running module is in training mode; False outside of modules."""
-        return bool(self._stack) and self._stack[-1].training
+        return bool(self._stack) and is_training(self._stack[-1])
 
     def path_of(self, module: nn.Module | None) -> str | None:
         """Return the path of a module that has run below the outermost one that it ran in; None for None.
@@ -89,7 +91,7 @@ class ModulePath:
         if not self._stack and all(module is not root for root in self._outermost) and id(module) not in self._names:
             self._outermost.append(module)
         self._stack.append(module)
-        self._on_enter(module)
+        self._on_enter(module, self)
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
         if threading.get_ident() == self._thread and self._stack and self._stack[-1] is module:

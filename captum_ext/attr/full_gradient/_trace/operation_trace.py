@@ -23,6 +23,7 @@ from captum_ext.attr.full_gradient._trace.grid import Grid, follow, image_grid
 from captum_ext.attr.full_gradient._trace.implicit_bias import (
     CONTAINERS,
     AffineBias,
+    BackwardBias,
     Call,
     ConstantBias,
     ElementwiseBias,
@@ -156,7 +157,7 @@ class OperationTrace(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self.is_listening = False
-        self.modules = ModulePath(lambda module: check_module(module, self.modules))
+        self.modules = ModulePath(check_module)
         self._consumer = consumer
         self._account = account
         self._batch = consumer.batch
@@ -239,7 +240,11 @@ class OperationTrace(TorchFunctionMode):
         is_alone = len(dependents) == 1 and bool(args) and args[0] is dependents[0]
         passes = traits.passes_to_all or (is_alone and traits.passes_to_first)
         made = [output] if isinstance(output, Tensor) else tensors_in(output)
-        results = [tensor for tensor in made if tensor.requires_grad and (passes or self._is_connected(tensor))]
+        results = [
+            tensor
+            for tensor in made
+            if tensor.requires_grad and _is_plain(tensor) and (passes or self._is_connected(tensor))
+        ]
         if not results or any(tensor is dependent for tensor in results for dependent in dependents):
             return output
         if traits.is_guarded:
@@ -272,12 +277,20 @@ class OperationTrace(TorchFunctionMode):
     # ---- what depends on the input ----
 
     def _dependents(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
+        """Return the arguments that depend on the input; none where one of them is sparse or nested.
+
+        Such an operation is not looked at, and what comes of it is found where it is plain again, as of one hidden
+        operation from the last plain values on.
+        """
         # This runs for every operation, and nearly all arguments are flat.
         found: list[Tensor] = []
         for value in (*args, *kwargs.values()) if kwargs else args:
             if isinstance(value, Tensor):
-                if value.requires_grad and self.depends_on_input(value):
-                    found.append(value)
+                if value.requires_grad:
+                    if not _is_plain(value):
+                        return []
+                    if self.depends_on_input(value):
+                        found.append(value)
             elif isinstance(value, CONTAINERS):  # most of them hold sizes and steps, and no tensor
                 found.extend(tensor for tensor in tensors_in(value) if self.depends_on_input(tensor))
         return found
@@ -407,7 +420,8 @@ class OperationTrace(TorchFunctionMode):
     def _watch(self, kept: Kept) -> None:
         """Remember which storages are held, in case one of them is overwritten."""
         for tensor in kept.tensors:
-            self._held.setdefault(tensor.untyped_storage().data_ptr(), []).append(kept)
+            if tensor.layout is torch.strided:  # sparse tensors have no storage
+                self._held.setdefault(tensor.untyped_storage().data_ptr(), []).append(kept)
 
     # ---- hooks ----
 
@@ -553,6 +567,11 @@ class OperationTrace(TorchFunctionMode):
         return output
 
 
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor is neither sparse nor nested, nor in a layout of its own: every place has a number."""
+    return tensor.layout is torch.strided and not tensor.is_nested
+
+
 def _through_view(func: Function, target: Tensor, base: Tensor) -> Function:
     """Return the operation on ``base`` that does to its part ``target`` what ``func`` does to ``target`` alone."""
     size, stride, offset = target.size(), target.stride(), target.storage_offset() - base.storage_offset()
@@ -569,6 +588,8 @@ def _bias_on_base(bias: ImplicitBias | None, base_depends: bool, make_call: Call
         return None
     if isinstance(bias, ConstantBias | AffineBias):
         return AffineBias(make_call())
+    if isinstance(bias, BackwardBias):
+        return BackwardBias(make_call())
     return JacobianBias(make_call())
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from captum.attr import IntegratedGradients
 
-from captum_ext import IDGI, GuidedIG, LayerIDGI, PathIG
+from captum_ext import IDGI, FullGrad, GuidedIG, LayerIDGI, PathIG
 from captum_ext.attr import InvalidArgumentError, TargetOutOfRangeError
 from tests.captum_ext.small_models import TokenClassifier, TwoInputs, pictures, smooth_cnn
 
@@ -36,7 +36,7 @@ def exception_of(call) -> type[BaseException]:
         ({"baselines": math.nan, "target": 1}, "NaN"),
         ({}, "target=None leaves 5 numbers for each example"),
         ({"target": [1, 2]}, "2 entries for 3 examples"),
-        ({"target": torch.tensor([1, 2])}, "shape"),
+        ({"target": torch.tensor([1, 2])}, "2 entries for 3 examples"),
         ({"target": torch.tensor([0.5, 1.0, 2.0])}, "give integers"),
         ({"target": "cat"}, "is a str"),
         ({"target": 1, "n_steps": 0}, "n_steps=0"),
@@ -91,11 +91,15 @@ def test_refusals_are_of_captums_type(model, name):
         ((), "empty tuple"),
         ((torch.rand(3, 3, 8, 8), torch.rand(2, 4)), r"batch lengths \[3, 2\]"),
         (((torch.rand(3, 3), 3.0)), "is a float"),
+        (torch.eye(3).to_sparse(), r"is torch.sparse_coo: give a dense tensor.*to_dense\(\)"),
+        (torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), r"is nested: give a dense.*to_padded_tensor"),
+        (torch.ones(2, 3, device="meta"), "on the device 'meta' and holds no numbers"),
+        (torch.ones(2, 3).to(torch.float8_e4m3fn), r"float8_e4m3fn.*convert it with .float\(\)"),
     ],
-    ids=range(11),
+    ids=range(15),
 )
 def test_refuses_inputs_without_a_gradient_or_a_batch(model, inputs, message):
-    for explainer in (IDGI(model), GuidedIG(model)):
+    for explainer in (IDGI(model), GuidedIG(model), FullGrad(model)):
         with pytest.raises(ValueError, match=message):
             explainer.attribute(inputs, target=1)
 

@@ -119,12 +119,12 @@ def test_masks_are_no_targets():
 
 
 class LeVitStem(nn.Module):
-    """A convolution and a batch normalisation whose picture becomes a row of tokens, as in LeViT."""
+    """A convolution and a normalisation whose picture becomes a row of tokens, as in LeViT."""
 
-    def __init__(self) -> None:
+    def __init__(self, norm: type[nn.Module]) -> None:
         super().__init__()
         self.conv = nn.Conv2d(3, 4, 3, padding=1)
-        self.norm = nn.BatchNorm2d(4)
+        self.norm = norm(4, affine=True, track_running_stats=True)
         self.head = nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -133,12 +133,12 @@ class LeVitStem(nn.Module):
         return self.head((attention @ tokens).mean(1))
 
 
-@pytest.fixture
-def stem() -> nn.Module:
-    model = LeVitStem().double().eval()
+@pytest.fixture(params=[nn.BatchNorm2d, nn.InstanceNorm2d])
+def stem(request) -> nn.Module:
+    model = LeVitStem(request.param).double().eval()
     model.get_buffer("norm.running_mean").normal_()
     model.get_buffer("norm.running_var").uniform_(0.5, 2.0)
-    nn.init.normal_(model.norm.weight)
+    nn.init.normal_(model.get_parameter("norm.weight"))
     return model
 
 
@@ -181,6 +181,33 @@ def test_path_methods_use_the_guard(stem, monkeypatch):
     torch.testing.assert_close(IDGI(stem).attribute(x, target=0, n_steps=1)[0], both[0], rtol=0, atol=1e-12)
 
 
+def test_normalisation_of_each_picture_is_guarded_too():
+    """With statistics of its own, as instance normalisation mostly has them."""
+    norm, x = nn.InstanceNorm2d(3), torch.randn(1, 3, 4, 5, dtype=torch.float64)
+
+    def model(x: Tensor) -> Tensor:
+        tokens = norm(x).flatten(2).transpose(1, 2)
+        return (torch.softmax(tokens @ tokens.transpose(1, 2), 2) @ tokens).square().mean(1)
+
+    both = IDGI(model).attribute(x.expand(2, -1, -1, -1).clone(), 0.1, target=0, n_steps=3)
+    torch.testing.assert_close(IDGI(model).attribute(x, 0.1, target=0, n_steps=3)[0], both[0], rtol=0, atol=1e-12)
+    assert FullGrad(model).attribute(x, target=0, return_convergence_delta=True)[1].abs().max() < 1e-12
+
+
+@pytest.mark.skipif(torch.__version__.startswith("2.6."), reason="compiles what watches a model, function by function")
+def test_compilers_follow_the_guard(stem):
+    torch._dynamo.reset()
+    graphs = []
+
+    def compiler(graph: torch.fx.GraphModule, inputs: list[Tensor]):
+        graphs.append(graph)
+        return graph.forward
+
+    x = torch.rand(1, 3, 2, 3, dtype=torch.float64)
+    IDGI(torch.compile(stem, backend=compiler)).attribute(x, target=0, n_steps=3, internal_batch_size=1)
+    assert 1 <= len(graphs) <= 2  # where a gradient is taken, and at the end of the path
+
+
 def test_guard_leaves_no_mode_and_no_hook_behind(stem):
     x = torch.rand(1, 3, 2, 3, dtype=torch.float64)
     with pytest.raises(ArithmeticError), batch_norm_guard(x):
@@ -194,8 +221,13 @@ def test_guard_leaves_no_mode_and_no_hook_behind(stem):
         lambda x, w, b, mean, var: torch.native_batch_norm(x, w, b, mean, var, False, 0.1, 1e-5)[0],
         lambda x, *args: torch.ops.aten._native_batch_norm_legit_no_training(x, *args, 0.1, 1e-5)[0],
         lambda x, w, b, mean, var: torch.batch_norm(x, w, b, mean, var, False, 0.1, 1e-5, False),
+        lambda x, w, b, mean, var: torch.ops.aten.batch_norm.default(x, w, b, mean, var, False, 0.1, 1e-5, False),
+        lambda x, w, b, mean, var: torch._native_batch_norm_legit(x, w, b, mean, var, False, 0.1, 1e-5)[0],
+        lambda x, w, b, mean, var: torch._batch_norm_impl_index(x, w, b, mean, var, False, 0.1, 1e-5, False)[0],
+        lambda x, w, b, mean, var: nn.functional.instance_norm(x, mean, var, w, b, use_input_stats=False),
+        lambda x, w, b, mean, var: torch.instance_norm(x, w, b, mean, var, False, 0.1, 1e-5, False),
     ],
-    ids=["native", "no training", "batch_norm"],
+    ids=["native", "no training", "batch_norm", "exported", "legit", "implementation", "instances", "instance_norm"],
 )
 def test_every_name_of_batch_normalisation_is_guarded(normalise):
     weight, shift, mean, variance = torch.rand(4, 4, dtype=torch.float64) + 0.5

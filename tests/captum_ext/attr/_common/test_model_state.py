@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_ext import IDGI, BlurIG, GuidedIG, LayerIDGI
-from captum_ext.attr._common.model_state import preserve_state
+from captum_ext.attr._common.model_state import is_training, preserve_state
 from tests.captum_ext.small_models import CLASSES, pictures
 
 
@@ -234,6 +234,13 @@ def test_compiled_models_come_back_and_keep_their_graph(in_place, training):
     # None where this PyTorch compiles no modules in place; 2.6 compiles what watches them too, function by function.
     if not (in_place and torch.__version__.startswith("2.6.")):
         assert len(graphs) <= 1
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_a_frozen_script_is_in_no_training_mode():
+    script = torch.jit.script(nn.Sequential(nn.Linear(2, 2), nn.Dropout()))
+    assert is_training(script)
+    assert not is_training(torch.jit.freeze(script.eval()))
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")

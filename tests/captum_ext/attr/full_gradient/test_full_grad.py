@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from captum.attr import NoiseTunnel
@@ -14,6 +15,7 @@ from torch import nn
 from captum_ext._errors import InvalidArgumentError, TargetOutOfRangeError
 from captum_ext.attr.full_gradient.decompose import decompose
 from captum_ext.attr.full_gradient.full_grad import FullGrad
+from captum_ext.attr.full_gradient.projection import interpolate
 from captum_ext.attr.full_gradient.saliency import SmoothFullGrad
 from tests.captum_ext.randomised_models import randomise, torchvision_images, torchvision_model
 from tests.captum_ext.small_models import CLASSES, InPlace, TwoInputs, pictures, smooth_cnn
@@ -62,6 +64,16 @@ def test_attributions_of_torchvision_models_sum_to_the_output(name, projection):
     model, x = torchvision_model(name), torchvision_images(name, 2)
     found = FullGrad(model).attribute(x, target=3, projection=projection)
     torch.testing.assert_close(per_example(found), model(x)[:, 3].detach(), rtol=1e-9, atol=1e-9)
+
+
+def test_images_that_are_not_square():
+    conv, weights = randomise(nn.Conv2d(3, 4, 3, stride=(1, 2))), torch.randn(4, 4, 4).double()
+    x = torch.rand(2, 3, 6, 9).double()
+    found = FullGrad(lambda x: per_example(conv(x) * weights)).attribute(x, projection="interpolate")
+    gradient = torch.nn.functional.conv_transpose2d(weights[None], conv.weight, stride=(1, 2))
+    biases = torch.einsum("chw,c->hw", weights, conv.bias)[None, None]
+    expected = x * gradient + interpolate(biases, (6, 9)) / 3
+    torch.testing.assert_close(found, expected.detach(), rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("baselines", [0.3, "tensor", "one"])
@@ -131,6 +143,15 @@ def test_parts_of_a_batch_give_what_the_whole_batch_gives(target, postprocess):
         torch.testing.assert_close(parts, whole, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("target", [[0, 1], [(0,), (1,)], torch.tensor([0, 1]), np.array([0, 1])])
+@pytest.mark.parametrize("size", [None, 1, 2])
+def test_targets_of_a_part_are_not_taken_for_those_of_every_part(target, size):
+    method, x = FullGrad(smooth_cnn()), pictures(4)
+    for explain in (method.attribute, method.layer_attributions, SmoothFullGrad(smooth_cnn()).attribute):
+        with pytest.raises(InvalidArgumentError, match="2 entries for 4 examples"):
+            explain(x, target=target, internal_batch_size=size)
+
+
 def test_internal_batch_size_bounds_the_rows_of_each_pass():
     rows = []
     model = smooth_cnn()
@@ -167,6 +188,29 @@ def test_an_inexact_model_warns_with_both_numbers():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         FullGrad(smooth_cnn()).attribute(x, target=1)
+
+
+def test_a_hook_that_changes_gradients_is_told_and_a_backward_that_is_no_derivative_is_followed():
+    def clipped(x):
+        hidden = 2 * x
+        hidden.register_hook(lambda gradient: gradient.clamp(-0.1, 0.1))
+        return hidden.tanh().flatten(1).sum(1)
+
+    with pytest.warns(UserWarning, match=r"sum to .* a hook that changes gradients"):
+        FullGrad(clipped).attribute(pictures(1))
+
+    class StraightThrough(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.round()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient
+
+    x = pictures(2)
+    found = FullGrad(lambda x: per_example(StraightThrough.apply(3 * x).exp())).attribute(x)
+    torch.testing.assert_close(per_example(found), per_example((3 * x).round().exp()), rtol=1e-12, atol=0)
 
 
 # ---- inside Captum ----
@@ -315,6 +359,17 @@ def test_gradients_that_are_not_finite_are_refused_with_the_operation(method):
         method(root_left_out).attribute(x, **options)
 
 
+def test_the_operation_is_found_in_time_where_many_ways_lead_back():
+    def forward(x):
+        x = x.sqrt()
+        for _ in range(60):  # 2^60 ways
+            x = x + x.tanh()
+        return x.sum(1)
+
+    with pytest.raises(InvalidArgumentError, match="operation Sqrt gives NaN"):
+        FullGrad(lambda x: torch.where(x.sum(1) > 9, forward(x), 0 * forward(x))).attribute(torch.zeros(1, 2))
+
+
 def test_the_published_map_and_the_layers_refuse_them_too():
     x = torch.zeros(1, 3, 4, 4).double()
     with pytest.raises(InvalidArgumentError, match="operation Sqrt gives NaN"):
@@ -353,6 +408,14 @@ def test_what_is_returned_is_complete_or_warned_of(scale):
     output = model(x)[:, 0]
     is_complete = bool((delta.abs() <= 1e-4 * output.abs().clamp(min=1)).all())
     assert is_complete or any("sum to" in str(warning.message) for warning in caught)
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(torch.float64, 1e7), (torch.float32, 1e3)])
+def test_where_numbers_cancel_a_higher_precision_is_named_if_there_is_one(dtype, size):
+    x = torch.tensor([[0.5, 0.9, 0.1]], dtype=dtype)
+    with pytest.warns(UserWarning, match="cancel each other") as caught:
+        FullGrad(lambda x: (((x + size) * size - size**2) / size).tanh().sum(1)).attribute(x, projection="backflow")
+    assert str(caught[0].message).endswith("for images." if dtype is torch.float64 else "for images, or float64.")
 
 
 def rounding(x):

@@ -123,3 +123,12 @@ def test_smooth_full_grad_without_noise_has_the_maps_of_all_operations():
             expected = expected + at_full_size(part.values)
     assert [part.name for part in found.contributions] == ["conv2d", "gelu", "linear"]
     torch.testing.assert_close(SmoothFullGrad(activated).attribute(x, n_samples=1, noise_level=0.0), expected)
+
+
+@pytest.mark.parametrize("method", [SimpleFullGrad, SmoothFullGrad, FullGrad])
+def test_maps_hang_on_no_graph_though_the_images_do(method):
+    leaf = pictures(2).requires_grad_()
+    keywords = {"postprocess": "paper"} if method is FullGrad else {}
+    found = method(smooth_cnn()).attribute(leaf * 2, target=1, **keywords)
+    assert not found.requires_grad
+    assert leaf.grad is None

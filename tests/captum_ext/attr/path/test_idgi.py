@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -79,10 +80,12 @@ def test_attributions_sum_to_output_difference_on_any_path(path, n_steps, dtype,
         (None, lambda x: torch.zeros_like(x)),
         (0.5, lambda x: torch.full_like(x, 0.5)),
         (1, lambda x: torch.ones_like(x)),
+        (np.float32(0.5), lambda x: torch.full_like(x, 0.5)),
+        ((np.int64(1),), lambda x: torch.ones_like(x)),
         (torch.full((1, 3, 8, 8), 0.25, dtype=torch.float64), lambda x: torch.full_like(x, 0.25)),
         (torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64).reshape(1, 3, 1, 1), None),
     ],
-    ids=["none", "float", "int", "batch of one", "channel means"],
+    ids=["none", "float", "int", "number of NumPy", "tuple", "batch of one", "channel means"],
 )
 def test_takes_every_form_of_baseline(baseline, as_tensor):
     model, x = smooth_cnn(), pictures()

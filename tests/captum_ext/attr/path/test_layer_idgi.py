@@ -8,6 +8,7 @@ from captum.attr import LayerIntegratedGradients
 from torch import Tensor, nn
 
 from captum_ext import IDGI, LayerIDGI
+from captum_ext.attr import InvalidArgumentError
 from tests.captum_ext.small_models import EvaluationCounter, InPlace, TokenClassifier, TwoInputs, pictures, smooth_cnn
 
 
@@ -133,6 +134,19 @@ def test_path_and_grad_kwargs_are_taken():
     found = method.attribute(x, target=1, n_steps=2, grad_kwargs={"allow_unused": True})
     assert (found[1] == 0).all()
     assert (found[0] != 0).any()
+
+
+@pytest.mark.parametrize("layer", [[], "0", [nn.ReLU(), None]])
+def test_layers_are_modules(layer):
+    with pytest.raises(InvalidArgumentError, match=r"layer=.*give a module of the model"):
+        LayerIDGI(smooth_cnn(), layer)
+
+
+def test_layers_that_feed_one_another_or_are_given_twice_are_told_so():
+    model, x = smooth_cnn(), pictures()
+    for layers in ([model[0], model[1]], [model[1], model[1]]):
+        with pytest.raises(RuntimeError, match=r"tensors \[0\] of 2: give layers none of which feeds another"):
+            LayerIDGI(model, layers).attribute(x, target=1, n_steps=2)
 
 
 class PaddedEncoder(nn.Module):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from captum_ext import LayerIDGI
+from captum_ext import IDGI, LayerIDGI
 from captum_ext.attr import InvalidArgumentError
 from tests.captum_ext.small_models import TokenClassifier, pictures, smooth_cnn
 
@@ -53,6 +55,55 @@ def test_layer_called_with_keywords_and_with_masks():
     change = (x.exp() - 1) * torch.tensor([1, 0, 1])
     torch.testing.assert_close(found.sum(1), change.sum(1))
     assert (found[:, 1] == 0).all()
+
+
+@dataclass
+class Halves:
+    left: Tensor
+    right: list[Tensor]
+    count: int = field(default=2, init=False)
+    kind: type | None = None
+
+
+@pytest.mark.parametrize("at_input", [False, True])
+def test_activations_in_a_dataclass(at_input):
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.halve, self.join = Halve(), Join()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.join(self.halve(x))
+
+    class Halve(nn.Module):
+        def forward(self, x: Tensor) -> Halves:
+            self.returned = Halves(x[:, :2], [x[:, 2:].exp()], Halves)
+            return self.returned
+
+    class Join(nn.Module):
+        def forward(self, halves: Halves) -> Tensor:
+            return halves.left.sum(1) + (halves.right[0] ** halves.count).sum(1)
+
+    model, x = Model(), torch.rand(3, 5, dtype=torch.float64)
+    layer = model.join if at_input else model.halve
+    options = {"attribute_to_layer_input": at_input, "return_convergence_delta": True}
+    found, delta = LayerIDGI(model, layer).attribute(x, n_steps=4, **options)
+    assert [a.shape for a in found] == [(3, 2), (3, 3)]
+    assert delta.abs().max() < 1e-12
+    assert torch.equal(model.halve.returned.left[:3], x[:, :2])  # a model's own object stays as it was
+    expected = IDGI(lambda a, b: a.sum(1) + (b**2).sum(1)).attribute(
+        (x[:, :2], x[:, 2:].exp()), (torch.zeros(3, 2), torch.ones(3, 3)), n_steps=4
+    )
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+def test_the_compiler_does_not_warn_of_what_reads_a_layer(recwarn):
+    torch._dynamo.reset()
+    model, x = smooth_cnn(), pictures()
+    found = LayerIDGI(torch.compile(model, backend="eager"), model[1]).attribute(x, target=1, n_steps=2)
+    torch.testing.assert_close(found, LayerIDGI(model, model[1]).attribute(x, target=1, n_steps=2), rtol=0, atol=1e-12)
+    assert not [str(warning.message) for warning in recwarn if "Dynamo" in str(warning.message)]
 
 
 def test_refuses_layers_without_one_activation():

@@ -105,7 +105,8 @@ def test_data_loader_batch_by_batch_equals_one_call(method):
 def test_torchscript_models(method):
     model, x = smooth_cnn(), pictures(2)
     expected = method(model).attribute(x, **STEPS)
-    for scripted in (torch.jit.script(model), torch.jit.trace(model, x)):
+    frozen = torch.jit.freeze(torch.jit.script(model))
+    for scripted in (torch.jit.script(model), torch.jit.trace(model, x), frozen):
         torch.testing.assert_close(method(scripted).attribute(x, **STEPS), expected, rtol=0, atol=1e-10)
 
 

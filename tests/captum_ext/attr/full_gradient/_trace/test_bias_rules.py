@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captum_ext.attr.full_gradient._trace.bias_rules import RULES, Observation
+from captum_ext.attr.full_gradient._trace.implicit_bias import BackwardBias, Call
 from tests.captum_ext.attr.full_gradient._trace.closed_forms import GENERATOR, assert_equal, bias_and_reference, normal
 from tests.captum_ext.exactness import assert_exact
 
@@ -67,6 +69,24 @@ def test_closed_forms_are_what_forward_mode_gives(case):
 def test_attention_in_closed_form_is_what_forward_mode_gives(case, depends):
     function, args, kwargs = ATTENTION[case]
     assert_equal(*bias_and_reference(function, args, kwargs, [args[i] for i in depends]))
+
+
+@pytest.mark.parametrize(
+    ("index", "may_write_twice"),
+    [
+        (0, False),
+        ((slice(2), None, ..., 1), False),
+        (SOME[:, 0], False),
+        ([0, 0], True),
+        ((slice(None), torch.tensor([1, 1])), True),
+    ],
+    ids=["integer", "slices", "mask", "list", "tensor"],
+)
+def test_only_what_may_be_written_twice_is_left_to_the_backward_pass(index, may_write_twice):
+    target = normal(5, 6, 4)
+    args = (target, index, target[index].exp())
+    seen = Observation(args, {}, args[::2], lambda: Call(Tensor.__setitem__, args, {}, args[::2], overwrites=True))
+    assert isinstance(RULES[Tensor.__setitem__](seen), BackwardBias) is may_write_twice
 
 
 def test_attention_to_nothing_is_zero():

@@ -26,6 +26,12 @@ def test_cuda_may_round_float32_to_tf32_but_no_other_type(monkeypatch, convoluti
     assert tolerance(torch.float64, CUDA) == tolerance(torch.float64, CPU) < 1e-6
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_may_round_some_dozen_times_and_no_more(dtype):
+    eps = torch.finfo(dtype).eps
+    assert 12 * eps < tolerance(dtype, CPU) < 100 * eps
+
+
 def test_switches_that_cannot_be_read_allow_for_tf32(monkeypatch):
     class Mixed:
         @property
@@ -59,3 +65,9 @@ def test_a_function_that_takes_no_single_example_says_that_it_was_asked_for_one(
         InvalidArgumentError, match=r"4 examples cannot be told by its shape.*alone.*any number of rows"
     ):
         FullGrad(forward).attribute(X)
+
+    def always_four_rows(x):
+        return x.sum().tanh() + factors
+
+    with pytest.raises(InvalidArgumentError, match=r"alone cannot be explained: .*shape \(4,\) for 1 rows of input"):
+        FullGrad(always_four_rows).attribute(X)

@@ -56,6 +56,22 @@ def test_steps_by_pytorch_give_what_steps_by_numpy_give(network_name, name, valu
     test_recurrent_networks_in_closed_form_are_what_forward_mode_gives(network_name, "input and states")
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_steps_are_numpys_where_it_knows_the_precision(dtype, monkeypatch):
+    calls = []
+
+    def addcmul(term, first, second, out):
+        calls.append(out.dtype)
+        return np.add(term, first * second, out)
+
+    monkeypatch.setattr("captum_ext.attr.full_gradient._trace.recurrent_layers._addcmul", addcmul)
+    built, x = network(nn.LSTM, batch_first=True).to(dtype), normal(2, 6, 4).to(dtype)
+    attributions, delta = FullGrad(lambda x: built(x)[0].sum((1, 2))).attribute(x, return_convergence_delta=True)
+    assert attributions.dtype is dtype
+    assert bool(calls) == (dtype is not torch.bfloat16)
+    assert float(delta.abs().max()) < 100 * torch.finfo(dtype).eps
+
+
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
 def test_numbers_that_underflow_are_zero_as_in_pytorch_whatever_numpy_was_told_to_raise(kind):
     built = network(kind, batch_first=True).float()
