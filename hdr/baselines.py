@@ -97,8 +97,8 @@ def wiener_merge(bracket: Bracket) -> Tensor:
     sigma = torch.minimum(*noise_of_blend(aligned, weights, merge))
     noise = (_NOISE_FACTOR * blurred(sigma, _NOISE_SMOOTHNESS)).square()
     mean = blurred(merge, _WINDOW)
-    variance = (blurred(merge.square(), _WINDOW) - mean.square()).clamp_min(torch.finfo(merge.dtype).tiny)
-    variance = blurred(variance, _WINDOW)
+    variance = (blurred(merge.square(), _WINDOW) - mean.square()).clamp_min(0)
+    variance = blurred(variance, _WINDOW).clamp_min(torch.finfo(merge.dtype).tiny)
     filtered = mean + (variance - noise).clamp_min(0) / variance * (merge - mean)
     return bracket.in_rec709(inverse_mu_law(filtered[0]).clamp_min(0))
 

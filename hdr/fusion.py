@@ -284,6 +284,8 @@ def noise_of_blend(aligned: Aligned, weights: Tensor, radiance: Tensor) -> tuple
     noise, deviation : Tensor
         Shape (B, 3, H, W), standard deviations in the mu-law domain.
     """
+    # The least keeps the slope of the root finite. Of the noise it is one of linear light, and in black six thousandths
+    # of the mu-law domain, more than a clean night has: the bundled weights have learned from it so.
     noise, deviation = (
         ((weights * sigma).square().sum(dim=1) + _LEAST_VARIANCE).sqrt() for sigma in (aligned.noise, aligned.deviation)
     )

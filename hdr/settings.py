@@ -162,7 +162,7 @@ class TrainingSettings(LossSettings):
     denoising
         Whether the merge is denoised.
     parts
-        What learns: all; or the denoiser alone, which is several times as quick, after the rest or on another camera.
+        What learns: all; or the denoiser alone, which is more than twice as quick, after the rest or on another camera.
     """
 
     preset: str = "small"
@@ -182,6 +182,8 @@ class TrainingSettings(LossSettings):
     parts: Literal["all", "denoiser"] = "all"
 
     def __post_init__(self) -> None:
+        if self.parts not in ("all", "denoiser"):
+            raise ValueError(f"parts must be all or denoiser, got {self.parts!r}")
         if self.parts == "denoiser" and not self.denoising:
             raise ValueError("parts is denoiser, and denoising is off: nothing would learn")
 

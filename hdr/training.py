@@ -486,6 +486,9 @@ def _settings_of(checkpoint: Path, steps: int) -> tuple[TrainingSettings, int]:
     try:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         settings = TrainingSettings(**{**content["hyper_parameters"], "steps": steps})
+        # Settings that were added since have defaults, but networks that were changed since do not fit.
+        if others := set(content["state_dict"]) ^ set(HdrGan(settings).state_dict()):
+            raise ValueError(f"{len(others)} tensors are others, first {min(others)!r}")
         return settings, int(content["updates"])
     except (
         pickle.UnpicklingError,
@@ -511,10 +514,15 @@ def _strategy(devices: int | str, accelerator: str, num_nodes: int) -> str:
 
 def _start_from(weights: str | os.PathLike[str], module: HdrGan) -> None:
     given = load_generator(weights)
-    if given.config != module.generator.config:
+    differing = [
+        f"{name} {value}, not {module.generator.config[name]}"
+        for name, value in given.config.items()
+        if value != module.generator.config[name]
+    ]
+    if differing:
         raise ValueError(
-            f"{os.fspath(weights)!r}: the weights are of another architecture ({given.config}) than preset "
-            f"{module.settings.preset!r} ({module.generator.config}); choose the preset that they were trained with"
+            f"{os.fspath(weights)!r}: the weights are of another architecture than the run's: {', '.join(differing)}; "
+            "choose the preset and the parts of the network that they were trained with"
         )
     module.generator.load_state_dict(given.state_dict())
     module.averaged_generator.load_state_dict(given.state_dict())

@@ -15,7 +15,8 @@ from torch import Tensor
 from hdr._files import written_whole
 from hdr.nn.generator import PRESETS, Generator
 
-_FORMAT = "hdr-generator-3"
+_FORMAT_OF_ANY_VERSION = "hdr-generator-"
+_FORMAT = f"{_FORMAT_OF_ANY_VERSION}3"
 _BUNDLE = Path(__file__).parent / "_weights"
 _SUFFIX = ".safetensors"
 
@@ -156,7 +157,13 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _build(path: Path, metadata: dict[str, str]) -> Generator:
-    if metadata.get("format") != _FORMAT:
+    form = metadata.get("format", "")
+    if form != _FORMAT and form.startswith(_FORMAT_OF_ANY_VERSION):
+        raise ValueError(
+            f"{path}: weights of another version of hdr: they are {form}, and this one reads {_FORMAT}; use that "
+            "version, or train them anew"
+        )
+    if form != _FORMAT:
         raise ValueError(f"{path}: a safetensors file, but not of an HDR generator; save_generator writes those")
     try:
         config: dict[str, Any] = json.loads(metadata["config"])

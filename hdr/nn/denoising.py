@@ -26,10 +26,10 @@ class Denoiser(nn.Module):
     """Kernels predicted for every pixel (Bako et al., SIGGRAPH 2017; Mildenhall et al., CVPR 2018).
 
     y + d tanh(m / d) with m = sum_k w_k (y_k - y) over the neighbours y_k of y within 5 x 5 pixels, w = z / (1 + sum_k
-    abs(z_k)) of the network's outputs z, and d twice the deviation that physics expects there. So no pixel moves
-    farther than its neighbours lie, nor farther than noise may have moved it, and where all are alike it stays. What
-    the network sees is in units of the noise, too, for what matters is whether detail exceeds it. Outputs begin as 0,
-    which changes nothing. Looks at half resolution, and reaches 16 pixels.
+    abs(z_k)) of the network's outputs z, and d twice the deviation that physics expects around there, at least 0.001.
+    So no pixel moves farther than its neighbours lie, nor farther than noise may have moved it, and where all are alike
+    it stays. What the network sees is in units of the noise, too, for what matters is whether detail exceeds it.
+    Outputs begin as 0, which changes nothing. Looks at half resolution, and with three layers reaches 16 pixels.
 
     Parameters
     ----------

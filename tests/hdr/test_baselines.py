@@ -93,6 +93,17 @@ def test_black_and_burnt_out_brackets_are_defined(method, value):
     assert bool((merged >= 0).all())
 
 
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_flat_brackets_are_defined_where_the_smallest_numbers_are_flushed_to_zero(value):
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor keeps them")
+    try:
+        merged = wiener_merge(Bracket(torch.full((3, 3, 32, 32), value), EXPOSURES))
+    finally:
+        torch.set_flush_denormal(False)
+    assert bool(torch.isfinite(merged).all())
+
+
 @pytest.mark.parametrize("radiance", [0.7, 1.0])
 def test_pixels_that_only_the_short_exposure_has_come_from_it(radiance):
     merged = weighted_merge(photographed([torch.full((3, 16, 16), radiance)] * 3))

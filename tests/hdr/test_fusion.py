@@ -460,3 +460,18 @@ def test_noise_left_in_a_blend_is_what_many_brackets_of_the_same_scene_differ_by
     torch.testing.assert_close(noise.mean(dim=(0, 2, 3)), merge.std(dim=0).mean(dim=(1, 2)), rtol=0.03, atol=0)
     expected = 3 * float(((0.3 * sigma[0, 0]) ** 2 + (0.7 * sigma[0, 1]) ** 2).sqrt())
     torch.testing.assert_close(deviation, torch.full_like(deviation, expected), rtol=0.02, atol=0)
+
+
+def test_noise_left_in_a_blend_has_a_gradient_where_there_is_none_and_beyond_the_mu_law() -> None:
+    tone_mapped = torch.tensor([-0.1, 0.0, 0.5, 1.5]).view(1, 1, 1, 1, 4).expand(1, 2, 3, 1, 4)
+    none = torch.zeros(1, 2, 1, 1, 4)
+    weights = torch.full_like(tone_mapped, 0.5).requires_grad_()
+    for sigma in (none, none + 0.01):
+        aligned = Aligned(tone_mapped, tone_mapped, sigma, sigma, none + 1)
+        found = noise_of_blend(aligned, weights, tone_mapped[:, 0])
+        assert all(bool((part >= 0).all()) for part in found)
+        (gradient,) = torch.autograd.grad(found[0].sum() + found[1].sum(), weights)
+        assert bool(torch.isfinite(gradient).all())
+    # Nothing is darker than black nor brighter than what the shortest holds: the slope is that of the border.
+    slope = found[0][0, 0, 0] / 0.01 * math.sqrt(2)
+    torch.testing.assert_close(slope[[0, 3]], torch.tensor([5000.0, 5000 / 5001]) / math.log(5001))

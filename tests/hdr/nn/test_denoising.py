@@ -31,6 +31,16 @@ def test_untrained_it_changes_nothing() -> None:
     assert torch.equal(Denoiser()(*inputs), inputs[0])
 
 
+def test_features_begin_as_large_as_what_comes_in_and_without_a_bias() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        hidden = Denoiser().features
+    seen = torch.randn(1, 52, 40, 40, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert 0.5 < float(hidden(seen).square().mean().sqrt()) < 2
+        assert not bool(hidden(torch.zeros_like(seen)).any())
+
+
 def test_every_pixel_moves_towards_its_neighbours_by_its_own_kernel() -> None:
     source = torch.Generator().manual_seed(1)
     radiance, kernels = (torch.randn(1, channels, 6, 8, generator=source).double() for channels in (3, 24))
@@ -48,16 +58,17 @@ def test_every_pixel_moves_towards_its_neighbours_by_its_own_kernel() -> None:
                 assert found[channel, row, column] == pytest.approx(expected, abs=1e-12)
 
 
-def test_what_is_done_is_what_was_computed_but_for_a_bound() -> None:
-    denoiser, inputs = random_denoiser().double(), [part.double() for part in inputs_of()]
+@pytest.mark.parametrize(("height", "width"), [(24, 30), (21, 19)])
+def test_what_is_done_is_what_was_computed_but_for_a_bound(height: int, width: int) -> None:
+    denoiser, inputs = random_denoiser().double(), [part.double() for part in inputs_of(height, width)]
     deviation = np.stack([[naive_blur(one, 2.0, 6) for one in image] for image in inputs[2].numpy()])
     bound = 2 * (deviation + 5e-4)
-    seen = torch.nn.functional.pixel_unshuffle(
-        _network_input(inputs[0], *(_blurred(part) + 5e-4 for part in inputs[1:3]), *inputs[3:]),
-        2,
-    )
-    kernels = denoiser.kernels(denoiser.features(seen))
-    expected = bound * np.tanh(_towards_neighbours(inputs[0], kernels).numpy() / bound)
+    seen = _network_input(inputs[0], *(_blurred(part) + 5e-4 for part in inputs[1:3]), *inputs[3:])
+    even = np.pad(seen.numpy(), ((0, 0), (0, 0), (0, height % 2), (0, width % 2)), mode="edge")
+    kernels = denoiser.kernels(denoiser.features(torch.nn.functional.pixel_unshuffle(torch.from_numpy(even), 2)))
+    whole = torch.from_numpy(np.pad(inputs[0].numpy(), ((0, 0), (0, 0), (0, height % 2), (0, width % 2)), mode="edge"))
+    moved = _towards_neighbours(whole, kernels).numpy()[..., :height, :width]
+    expected = bound * np.tanh(moved / bound)
     np.testing.assert_allclose((denoiser(*inputs) - inputs[0]).numpy(), expected, atol=1e-6)
     assert np.abs(expected).max() > 0.02
 
@@ -95,17 +106,23 @@ def test_what_is_flat_stays_and_no_pixel_moves_farther_than_its_neighbours_or_tw
         assert bool((moved <= 2 * (_blurred(deviation) + 5e-4) + 1e-6).all())
 
 
-@pytest.mark.parametrize(("height", "width"), [(33, 20), (16, 17), (35, 35)])
+@pytest.mark.parametrize(("height", "width"), [(33, 20), (20, 35), (35, 35)])
 def test_odd_sizes_are_merged_as_the_even_ones_they_are_part_of(height: int, width: int) -> None:
     # Beyond what the border reaches, a row more or less at the end makes no difference.
     inputs = inputs_of(52, 54)
     whole = random_denoiser()(*inputs)
-    part = random_denoiser()(*(x[..., : height + 1, : width + 1] for x in inputs))
-    assert part.shape[-2:] == (height + 1, width + 1)
-    reach = 16
-    if min(height, width) > reach + 2:
-        inner = (..., slice(0, height - reach), slice(0, width - reach))
-        torch.testing.assert_close(part[inner], whole[inner], atol=1e-5, rtol=0)
+    part = random_denoiser()(*(x[..., :height, :width] for x in inputs))
+    assert part.shape[-2:] == (height, width)
+    inner = (..., slice(0, height - 16), slice(0, width - 16))
+    torch.testing.assert_close(part[inner], whole[inner], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 7), (16, 17)])
+def test_images_smaller_than_what_it_reaches_keep_their_size(height: int, width: int) -> None:
+    inputs = inputs_of(height, width)
+    denoised = random_denoiser()(*inputs)
+    assert denoised.shape == inputs[0].shape
+    assert bool(torch.isfinite(denoised).all())
 
 
 def test_it_reaches_sixteen_pixels() -> None:
@@ -161,3 +178,11 @@ def test_half_precision_is_close() -> None:
     assert half.dtype == torch.float32
     assert 0 < float((half - precise).abs().mean()) < 0.01
     assert math.isfinite(float(half.sum()))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_what_is_flat_stays_in_half_precision_too(dtype: torch.dtype) -> None:
+    denoiser, (radiance, *known) = random_denoiser(), inputs_of()
+    radiance = torch.full_like(radiance, 0.4)
+    with torch.autocast("cpu", dtype=dtype):
+        torch.testing.assert_close(denoiser(radiance, *known), radiance, atol=1e-6, rtol=0)

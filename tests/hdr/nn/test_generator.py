@@ -18,6 +18,14 @@ from tests.hdr.generators import random_generator
 Inputs = tuple[Tensor, Tensor, Tensor]
 
 
+class Told(nn.Module):
+    """A denoiser that does nothing but keep what it is told."""
+
+    def forward(self, radiance: Tensor, *known: Tensor) -> Tensor:
+        self.noise, self.deviation, self.share, self.saturation = known
+        return radiance
+
+
 class Darkest(nn.Module):
     """A denoiser that leaves nothing."""
 
@@ -130,6 +138,23 @@ def test_the_merge_is_denoised_by_what_is_left_in_it_of_noise() -> None:
     torch.testing.assert_close(merged_by(generator, inputs).radiance[unclipped], blend[unclipped], atol=1e-6, rtol=0)
 
 
+def test_what_stands_still_is_denoised_by_what_is_expected_of_noise_without_the_tolerance() -> None:
+    bracket = photographed(textured(32, 40), noise=2e-3)
+    granted, plain = (
+        observe(bracket.ldr, bracket.exposures, bracket.calibration, still=flags)[None]
+        for flags in ((True, False, True), ())
+    )
+    generator = random_generator()
+    generator.denoiser = told = Told()  # type: ignore[assignment]
+    with torch.no_grad():
+        weights = generator.merge_still(granted, bracket.exposures[None], torch.zeros(1, 3, 2, 32, 40), 1).weights
+    expected = (weights * plain[:, :, 6:7]).square().sum(dim=1).sqrt()
+    torch.testing.assert_close(told.deviation, expected, rtol=1e-3, atol=0)
+    torch.testing.assert_close(told.share, weights[:, 1])
+    torch.testing.assert_close(told.saturation, plain[:, 1, 3:6])
+    assert float((granted[:, :, 6] / plain[:, :, 6]).max()) > 2
+
+
 def test_weights_are_those_of_physics_and_of_the_judge_together() -> None:
     inputs = inputs_of(24, 32)
     generator = Generator.from_preset("tiny", alignment="none").eval()
@@ -189,8 +214,9 @@ def test_an_untrained_generator_learns_from_its_first_update() -> None:
 
 
 def test_switched_off_parts_are_gone() -> None:
-    plain = Generator.from_preset("tiny", alignment="none", attention=False, deep_supervision=False)
+    plain = Generator.from_preset("tiny", alignment="none", attention=False, deep_supervision=False, denoising=False)
     names = " ".join(dict(plain.named_parameters()))
+    assert "denoiser" not in names
     assert "alignment" not in names
     assert "gates" not in names
     assert "coarse_residuals" not in names
@@ -245,8 +271,10 @@ def test_other_inputs_are_refused(change: dict[int, Tensor], said: str) -> None:
     inputs = [torch.rand(1, 3, 8, 32, 32), torch.tensor([[1.0, 4.0, 16.0]]), torch.zeros(1, 3, 2, 32, 32), 1]
     for place, value in change.items():
         inputs[place] = value
-    with pytest.raises(ValueError, match=said):
-        Generator.from_preset("tiny")(*inputs)
+    generator = Generator.from_preset("tiny")
+    for merge in (generator, generator.merge_still):
+        with pytest.raises(ValueError, match=said):
+            merge(*inputs)
 
 
 @pytest.mark.parametrize(

@@ -238,6 +238,8 @@ def test_relative_square_counts_every_example_by_what_physics_has_left():
     assert float(relative_square(output, physical, target)) == pytest.approx((4 + 1 / 4) / 2, rel=1e-3)
     exact = torch.zeros_like(target)  # where physics is exact, less than anybody sees costs nothing much
     assert float(relative_square(exact + 1e-4, exact, target)) == pytest.approx(0.01, rel=1e-3)
+    # Right to a thousandth it counts twice what it is: 60 dB are added to its mean square.
+    assert float(relative_square(exact + 2e-3, exact + 1e-3, target)) == pytest.approx(4e-6 / 2e-6, rel=1e-3)
     with pytest.raises(ValueError, match="equal shapes"):
         relative_square(output[:1], physical, target)
 
