@@ -18,7 +18,8 @@ INPUT_CHANNELS = 13
 the reference."""
 _LEAST_NOISE = 5e-4  # mu-law domain; what lies below is seen by nobody
 _SURROUNDINGS = 2.0  # pixels, standard deviation: what detail is the difference to
-_LARGEST_MOVE = 2.0  # times the deviation: what is farther from its neighbours is no noise
+_LARGEST_MOVE = 2.0  # times the noise: what is farther from its neighbours is none
+_TINY = 1e-6  # mu-law domain, so that nothing is divided by zero
 _TYPICAL = 8.0  # minus the binary logarithm of the noise of a good camera, so that inputs are of order 1
 
 
@@ -26,10 +27,11 @@ class Denoiser(nn.Module):
     """Kernels predicted for every pixel (Bako et al., SIGGRAPH 2017; Mildenhall et al., CVPR 2018).
 
     y + d tanh(m / d) with m = sum_k w_k (y_k - y) over the neighbours y_k of y within 5 x 5 pixels, w = z / (1 + sum_k
-    abs(z_k)) of the network's outputs z, and d twice the deviation that physics expects around there, at least 0.001.
-    So no pixel moves farther than its neighbours lie, nor farther than noise may have moved it, and where all are alike
-    it stays. What the network sees is in units of the noise, too, for what matters is whether detail exceeds it.
-    Outputs begin as 0, which changes nothing. Looks at half resolution, and with three layers reaches 16 pixels.
+    abs(z_k)) of the network's outputs z, and d twice the noise or the deviation that physics expects around there, the
+    smaller of the two. So no pixel moves farther than its neighbours lie, nor farther than noise may have moved it, and
+    where all are alike it stays. What the network sees is in units of the noise, too, for what matters is whether
+    detail exceeds it. Outputs begin as 0, which changes nothing. Looks at half resolution, and with three layers
+    reaches 16 pixels.
 
     Parameters
     ----------
@@ -84,15 +86,15 @@ class Denoiser(nn.Module):
         """
         height, width = radiance.shape[-2:]
         even = (0, width % 2, 0, height % 2)
-        expected, differing = (blurred(sigma, _SURROUNDINGS) + _LEAST_NOISE for sigma in (noise, deviation))
-        inputs = _network_input(radiance, expected, differing, reference_share, saturation)
+        around = [blurred(sigma, _SURROUNDINGS) for sigma in (noise, deviation)]
+        inputs = _network_input(radiance, *(sigma + _LEAST_NOISE for sigma in around), reference_share, saturation)
         inputs = F.pixel_unshuffle(F.pad(inputs, even, mode="replicate"), 2)
         if inputs.device.type == "cpu":
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         # In planes, because each tap of the kernels is read as an image of its own.
         kernels = self.kernels(self.features(inputs).contiguous()).to(radiance)
         moved = _towards_neighbours(F.pad(radiance, even, mode="replicate"), kernels)[..., :height, :width]
-        largest = _LARGEST_MOVE * differing
+        largest = _LARGEST_MOVE * torch.minimum(*around) + _TINY
         return radiance + largest * torch.tanh(moved / largest)
 
 

@@ -61,8 +61,7 @@ def test_every_pixel_moves_towards_its_neighbours_by_its_own_kernel() -> None:
 @pytest.mark.parametrize(("height", "width"), [(24, 30), (21, 19)])
 def test_what_is_done_is_what_was_computed_but_for_a_bound(height: int, width: int) -> None:
     denoiser, inputs = random_denoiser().double(), [part.double() for part in inputs_of(height, width)]
-    deviation = np.stack([[naive_blur(one, 2.0, 6) for one in image] for image in inputs[2].numpy()])
-    bound = 2 * (deviation + 5e-4)
+    bound = 2 * np.minimum(*(_blurred(part).numpy() for part in inputs[1:3])) + 1e-6
     seen = _network_input(inputs[0], *(_blurred(part) + 5e-4 for part in inputs[1:3]), *inputs[3:])
     even = np.pad(seen.numpy(), ((0, 0), (0, 0), (0, height % 2), (0, width % 2)), mode="edge")
     kernels = denoiser.kernels(denoiser.features(torch.nn.functional.pixel_unshuffle(torch.from_numpy(even), 2)))
@@ -91,7 +90,7 @@ def test_the_network_sees_detail_in_units_of_the_noise() -> None:
     np.testing.assert_allclose(seen[12], saturation.max(axis=0))
 
 
-def test_what_is_flat_stays_and_no_pixel_moves_farther_than_its_neighbours_or_twice_the_deviation() -> None:
+def test_what_is_flat_stays_and_no_pixel_moves_farther_than_its_neighbours_or_twice_the_noise() -> None:
     denoiser, inputs = random_denoiser(), inputs_of()
     flat = denoiser(torch.full_like(inputs[0], 0.4), *inputs[1:])
     torch.testing.assert_close(flat, torch.full_like(flat, 0.4), atol=1e-6, rtol=0)
@@ -99,11 +98,12 @@ def test_what_is_flat_stays_and_no_pixel_moves_farther_than_its_neighbours_or_tw
     highest, lowest = (torch.nn.functional.max_pool2d(sign * padded, 5, 1) for sign in (1, -1))
     farthest = torch.maximum(highest - inputs[0], lowest + inputs[0])
     for times in (1.0, 100.0):
-        deviation = times * inputs[2]
-        moved = (denoiser(inputs[0], inputs[1], deviation, *inputs[3:]) - inputs[0]).abs()
-        assert float(moved.max()) > 0.05
+        noise, deviation = (times * part for part in inputs[1:3])
+        moved = (denoiser(inputs[0], noise, deviation, *inputs[3:]) - inputs[0]).abs()
+        assert float(moved.max()) > 0.02
         assert bool((moved <= farthest + 1e-6).all())
-        assert bool((moved <= 2 * (_blurred(deviation) + 5e-4) + 1e-6).all())
+        for sigma in (noise, deviation):
+            assert bool((moved <= 2 * _blurred(sigma) + 2e-6).all())
 
 
 @pytest.mark.parametrize(("height", "width"), [(33, 20), (20, 35), (35, 35)])
