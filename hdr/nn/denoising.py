@@ -86,15 +86,15 @@ class Denoiser(nn.Module):
         """
         height, width = radiance.shape[-2:]
         even = (0, width % 2, 0, height % 2)
-        around = [blurred(sigma, _SURROUNDINGS) for sigma in (noise, deviation)]
-        inputs = _network_input(radiance, *(sigma + _LEAST_NOISE for sigma in around), reference_share, saturation)
+        noise, deviation = (blurred(sigma, _SURROUNDINGS) for sigma in (noise, deviation))
+        inputs = _network_input(radiance, noise + _LEAST_NOISE, deviation + _LEAST_NOISE, reference_share, saturation)
         inputs = F.pixel_unshuffle(F.pad(inputs, even, mode="replicate"), 2)
         if inputs.device.type == "cpu":
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         # In planes, because each tap of the kernels is read as an image of its own.
         kernels = self.kernels(self.features(inputs).contiguous()).to(radiance)
         moved = _towards_neighbours(F.pad(radiance, even, mode="replicate"), kernels)[..., :height, :width]
-        largest = _LARGEST_MOVE * torch.minimum(*around) + _TINY
+        largest = _LARGEST_MOVE * torch.minimum(noise, deviation) + _TINY
         return radiance + largest * torch.tanh(moved / largest)
 
 
