@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -37,11 +38,14 @@ nitpicky = True
 nitpick_ignore = [("py:class", "optional")]
 
 # Notebooks lie beside docs, and Sphinx finds only what is inside. Copies keep their times, so that Sphinx reads again
-# only those that have changed.
+# only those that have changed, and appear whole: another build may be reading them.
+notebooks = {notebook.name: notebook for notebook in (REPOSITORY / "tutorials").glob("*.ipynb")}
 for copy in (DOCS / "tutorials").glob("*.ipynb"):
-    copy.unlink()
-for notebook in (REPOSITORY / "tutorials").glob("*.ipynb"):
-    shutil.copy2(notebook, DOCS / "tutorials")
+    if copy.name not in notebooks:
+        copy.unlink(missing_ok=True)
+for name, notebook in notebooks.items():
+    whole = shutil.copy2(notebook, DOCS / "tutorials" / f"{name}.{os.getpid()}.partial")
+    os.replace(whole, DOCS / "tutorials" / name)
 # They come with their outputs; the test suite executes them.
 nb_execution_mode = "off"
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
