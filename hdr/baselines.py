@@ -16,17 +16,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hdr.alignment import align
 from hdr.bracket import Bracket
 from hdr.calibration import Calibration
+from hdr.data.sample import observed
 from hdr.fusion import (
     blurred,
     bring_to_reference,
     merged,
     noise_of_blend,
-    observe,
     prior,
-    unexplained_variance,
 )
 from hdr.radiometry import GAMMA, inverse_mu_law
 from hdr.response import Response
@@ -85,15 +83,11 @@ def wiener_merge(bracket: Bracket) -> Tensor:
     In the mu-law domain, as Lee's (IEEE TPAMI 1980): a pixel keeps of its difference to the mean around it as much as
     the variance there exceeds that of the noise. What a network that denoises has to surpass.
     """
-    reference, calibration = bracket.reference_index, bracket.calibration
-    ldr, exposures = bracket.ldr.float(), bracket.exposures.float()
-    alignment = align(bracket, warn=False)
-    displacement = alignment.window(0, bracket.size[0], 0, bracket.size[1]).to(ldr)
-    unexplained = unexplained_variance(ldr, exposures, calibration, displacement, reference)
-    observations = observe(ldr, exposures, calibration, unexplained, alignment.still)
+    reference, exposures = bracket.reference_index, bracket.exposures.float()[None]
+    observations, displacement = observed(dataclasses.replace(bracket, ldr=bracket.ldr.float()))
     aligned = bring_to_reference(observations[None], displacement[None], reference)
-    weights = torch.softmax(prior(aligned, exposures[None], reference), dim=1)
-    merge = merged(aligned, weights, exposures[None], reference)
+    weights = torch.softmax(prior(aligned, exposures, reference), dim=1)
+    merge = merged(aligned, weights, exposures, reference)
     sigma = torch.minimum(*noise_of_blend(aligned, weights, merge))
     noise = (_NOISE_FACTOR * blurred(sigma, _NOISE_SMOOTHNESS)).square()
     mean = blurred(merge, _WINDOW)

@@ -236,8 +236,7 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
     trust = _UNSEEN_TRUST + (1 - _UNSEEN_TRUST) * aligned.seen[:, shorter]
     added = lost * usable * (_LOST_TRUST * bright_enough * trust * t[:, shorter])
     weights = torch.cat([weights[:, shorter] + added, weights[:, reference:]], dim=1)
-    index = torch.arange(exposures.shape[1], device=t.device).view(1, -1, 1, 1, 1)
-    log = torch.log(weights + torch.where(index == reference, _REFERENCE_TRUST, 1e-12))
+    log = torch.log(weights + _for_each(weights, reference, _REFERENCE_TRUST, 1e-12))
     return (log - log.amax(dim=1, keepdim=True)).clamp_min(-_WIDEST)
 
 
@@ -265,8 +264,7 @@ def blended(aligned: Aligned, weights: Tensor) -> Tensor:
 
 def without_tolerance(aligned: Aligned, reference: int) -> Aligned:
     """Exposures in all of which nothing moves, with the deviation that noise alone gives them (:func:`observe`)."""
-    index = torch.arange(aligned.deviation.shape[1], device=aligned.deviation.device).view(1, -1, 1, 1, 1)
-    return aligned._replace(deviation=aligned.deviation / torch.where(index == reference, 1.0, STILL_TOLERANCE))
+    return aligned._replace(deviation=aligned.deviation / _for_each(aligned.deviation, reference, 1.0, STILL_TOLERANCE))
 
 
 def noise_of_blend(aligned: Aligned, weights: Tensor, radiance: Tensor) -> tuple[Tensor, Tensor]:
@@ -466,9 +464,14 @@ def _precision(aligned: Aligned, reference: int) -> Tensor:
     level = inverse_mu_law(blurred(aligned.tone_mapped[:, reference], 2.0).clamp_min(0))
     slope = mu_law_slope(level).mean(dim=1, keepdim=True).unsqueeze(1)
     variance = (blurred(aligned.noise.flatten(0, 1), 2.0).view_as(aligned.noise) * slope).square()
-    index = torch.arange(variance.shape[1], device=variance.device).view(1, -1, 1, 1, 1)
-    variance = variance + torch.where(index == reference, 0.0, MISPLACEMENT**2) + _LEAST_VARIANCE
+    variance = variance + _for_each(variance, reference, 0.0, MISPLACEMENT**2) + _LEAST_VARIANCE
     return variance[:, reference : reference + 1] / variance
+
+
+def _for_each(maps: Tensor, reference: int, of_reference: float, of_others: float) -> Tensor:
+    """One number for the reference and another for each other exposure of maps (B, N, ...), (1, N, 1, 1, 1)."""
+    index = torch.arange(maps.shape[1], device=maps.device).view(1, -1, 1, 1, 1)
+    return torch.where(index == reference, of_reference, of_others)
 
 
 def _clipped_difference(aligned: Aligned, t: Tensor, reference: int) -> Tensor:

@@ -63,11 +63,7 @@ def make_sample(
         Row, column and side of the square that is learned from; None takes the whole scene.
     """
     height, width = ldr.shape[-2:]
-    bracket = Bracket(ldr, exposures, calibration=calibration, reference_index=reference)
-    # Scenes too dark to see how the camera moved are learned from, too.
-    alignment = align(bracket, warn=False)
-    displacement = alignment.displacement
-    unexplained = unexplained_variance(ldr, exposures, calibration, displacement, reference)
+    observations, displacement = observed(Bracket(ldr, exposures, calibration=calibration, reference_index=reference))
     light, noise = calibration.as_tensors()
     top, left, rows, columns = (0, 0, height, width) if crop is None else (*crop, crop[2])
     inside = (..., slice(top, top + rows), slice(left, left + columns))
@@ -75,13 +71,23 @@ def make_sample(
         "name": name,
         "ldr": ldr,
         "exposures": exposures,
-        "observations": observe(ldr, exposures, calibration, unexplained, alignment.still),
-        "displacement": displacement[inside].to(ldr),
+        "observations": observations,
+        "displacement": displacement[inside],
         "corner": torch.tensor([top, left]),
         "target": target[inside],
         "light": light,
         "noise": noise,
     }
+
+
+def observed(bracket: Bracket) -> tuple[Tensor, Tensor]:
+    """What the generator takes of a whole bracket: observations (N, 8, H, W) and the displacement (N, 2, H, W)."""
+    # Scenes too dark to see how the camera moved are merged, too.
+    alignment = align(bracket, warn=False)
+    displacement = alignment.window(0, bracket.size[0], 0, bracket.size[1])
+    camera = (bracket.ldr, bracket.exposures, bracket.calibration)
+    unexplained = unexplained_variance(*camera, displacement, bracket.reference_index)
+    return observe(*camera, unexplained, alignment.still), displacement.to(bracket.ldr)
 
 
 def calibration_of(sample: HdrSample) -> Calibration:

@@ -131,19 +131,19 @@ def _towards_neighbours(radiance: Tensor, kernels: Tensor) -> Tensor:
     # Every second pixel, from either the first or the second on: the neighbours of such are such again, in one piece.
     every_second = F.pixel_unshuffle(padded, 2).unflatten(1, (-1, 2, 2))
     of_neighbours = kernels.unflatten(1, (-1, 2, 2))
+
+    def every_second_from(row: int, column: int) -> Tensor:
+        (down, below), (right, beside) = divmod(row, 2), divmod(column, 2)
+        plane: Tensor = every_second[:, :, below, beside, down : down + height, right : right + width]
+        return plane
+
     places = list(itertools.product(range(KERNEL_SIZE), repeat=2))
     places.remove((reach, reach))
     moved = []
     for top, left in itertools.product(range(2), repeat=2):
         weights = of_neighbours[:, :, top, left]
-
-        def read(row: int, column: int, top: int = top, left: int = left) -> Tensor:
-            (down, below), (right, beside) = divmod(row + top, 2), divmod(column + left, 2)
-            plane: Tensor = every_second[:, :, below, beside, down : down + height, right : right + width]
-            return plane
-
-        total = -read(reach, reach) * weights.sum(dim=1, keepdim=True)
-        for weight, place in zip(weights.split(1, dim=1), places, strict=True):
-            total.addcmul_(weight, read(*place))
+        total = -every_second_from(top + reach, left + reach) * weights.sum(dim=1, keepdim=True)
+        for weight, (row, column) in zip(weights.split(1, dim=1), places, strict=True):
+            total.addcmul_(weight, every_second_from(top + row, left + column))
         moved.append(total / (1 + weights.abs().sum(dim=1, keepdim=True)))
     return F.pixel_shuffle(torch.stack(moved, dim=2).flatten(1, 2), 2)
