@@ -23,7 +23,7 @@ NAMES = ("ldr", "exposures", "light", "noise", "displacement")
 
 
 def generator() -> Generator:
-    """A small one without a denoiser, which makes the graph three times as long to trace; docs/how-to/export.md has one."""
+    """A small one; a denoiser takes three times as long to trace, and docs/how-to/export.md exports one with it."""
     torch.manual_seed(0)
     made = Generator(base_channels=8, scales=1, deep_supervision=False, denoising=False)
     with torch.no_grad():
