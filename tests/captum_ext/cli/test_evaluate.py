@@ -534,7 +534,8 @@ def test_other_weights_are_refused_and_accepted_on_request(data: Path, evaluate:
 
 
 def test_second_run_in_the_same_folder_is_refused_while_the_first_lives(data: Path, evaluate: Evaluate, monkeypatch):
-    forward, second = Counted.forward, []
+    forward = Counted.forward
+    second: list[Any] = []
 
     def meanwhile(self: Counted, inputs: torch.Tensor) -> torch.Tensor:
         if not second:
