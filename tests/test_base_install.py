@@ -53,9 +53,6 @@ def test_what_is_hidden_is_missed():
 
 @pytest.mark.slow
 def test_attr_and_metrics_pass_their_tests_with_the_base_alone():
-    options = ["-q", "-p", "tests.base_install"]
-    # Information curves say themselves that they need SciPy, which interpolates between revealed pixels.
-    for name in ("information_curves", "revealed_pixels"):
-        options += ["--deselect", f"tests/captum_ext/metrics/test_{name}.py"]
-    finished = python("-m", "pytest", *options, "tests/captum_ext/attr", "tests/captum_ext/metrics")
+    tests = ("tests/captum_ext/attr", "tests/captum_ext/metrics")
+    finished = python("-m", "pytest", "-q", "-p", "tests.base_install", *tests)
     assert finished.returncode == 0, finished.stdout[-5000:]

@@ -10,7 +10,6 @@ import torch
 from captum.attr import IntegratedGradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import ndimage
 
 from captum_ext import BlurIG, GuidedIG, PathIG
 from tests.captum_ext.small_models import pictures, smooth_cnn
@@ -27,6 +26,7 @@ def gradient_of(model, target):
 
 
 def scipy_blur(x: np.ndarray, sigma: float) -> np.ndarray:
+    ndimage = pytest.importorskip("scipy.ndimage")
     return np.stack([ndimage.gaussian_filter(channel, sigma, mode="constant") for channel in x])
 
 
