@@ -25,9 +25,9 @@ from captum_ext.evaluation.dataset import find_images
 from captum_ext.evaluation.outcome import curves_figure
 from captum_ext.metrics import deletion, information_curves, insertion
 from captum_ext.plot.curves import means_figure
-from tests.captum_ext.conftest import Command
 from tests.captum_ext.opened_files import opened_files
 from tests.captum_ext.tiny_classifier import CLASSES, MEAN, SIDE, STD, Counted, tiny, to_tensor
+from tests.command_line import Command
 
 ROOT = Path(__file__).resolve().parents[3]
 METHODS, METRICS = ("ig", "idgi", "gradcam"), ("insertion", "deletion", "aic", "sic")
