@@ -123,7 +123,7 @@ def test_none_is_an_untrained_generator_of_the_preset(preset):
 
 
 def test_generators_of_the_version_before_are_told_apart(weights):
-    resaved(weights, format="hdr-generator-2")
+    resaved(weights, format="hdr-generator-3")
     with pytest.raises(ValueError, match=r"of another version .*hdr-generator-3, and this one reads hdr-generator-4"):
         load_generator(weights)
 
