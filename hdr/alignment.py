@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hdr.fusion import moving_share
+from hdr.fusion import moves_more_than
 from hdr.geometry import inside, pixel_grid
 from hdr.radiometry import GAMMA
 from hdr.registration import CameraMotion, RegistrationError, estimate_motion
@@ -193,10 +193,8 @@ def dense_displacement(reference: Tensor, other: Tensor, limit: float) -> Tensor
 
 
 def _is_still(bracket: Bracket, index: int, background: Tensor) -> bool:
-    share = moving_share(
-        bracket.ldr, bracket.exposures, bracket.calibration, background, index, bracket.reference_index
-    )
-    return share <= _STILL_SHARE
+    exposures, calibration, reference = bracket.exposures, bracket.calibration, bracket.reference_index
+    return not moves_more_than(_STILL_SHARE, bracket.ldr, exposures, calibration, background, index, reference)
 
 
 def _of_exposure(bracket: Bracket, index: int, mode: Mode, scale: int, warn: bool) -> tuple[Tensor, Tensor | None]:
