@@ -200,29 +200,8 @@ def write_gain_map(
 ) -> None:
     """Write a JPEG that old displays show as it is and new ones as HDR (Ultra HDR, ISO 21496-1), whole or not at all.
 
-    Parameters
-    ----------
-    path
-        Ends in .jpg or .jpeg.
-    radiance
-        Shape (3, H, W), linear Rec. 709, finite, >= 0; at least 8 pixels wide and high.
-    settings
-        ``brightness``, ``peak`` and ``quality`` are used.
-    exif
-        EXIF data to carry, see :func:`hdr.exif.carried_exif`.
-    overwrite
-        Whether an existing file may be replaced.
-
-    Raises
-    ------
-    FileExistsError
-        If the file exists and ``overwrite`` is False.
-    ModuleNotFoundError
-        If imagecodecs is not installed.
-    OSError
-        If the operating system does not let it be written.
-    ValueError
-        If the suffix is another or the radiance is not as above.
+    Arguments and errors are those of :func:`write_picture`, for a name that ends in .jpg or .jpeg and radiance at least
+    8 pixels wide and high. Of the settings ``brightness``, ``peak`` and ``quality`` are used.
     """
     settings = settings or DisplaySettings()
     path = Path(path)
@@ -261,29 +240,8 @@ def write_avif(
 ) -> None:
     """Write an AVIF of 10 or 12 bits with PQ or HLG, whole or not at all.
 
-    Parameters
-    ----------
-    path
-        Ends in .avif.
-    radiance
-        Shape (3, H, W), linear Rec. 709, finite, >= 0.
-    settings
-        All are used.
-    exif
-        EXIF data to carry, see :func:`hdr.exif.carried_exif`.
-    overwrite
-        Whether an existing file may be replaced.
-
-    Raises
-    ------
-    FileExistsError
-        If the file exists and ``overwrite`` is False.
-    ModuleNotFoundError
-        If imagecodecs is not installed.
-    OSError
-        If the operating system does not let it be written.
-    ValueError
-        If the suffix is another or the radiance is not as above.
+    Arguments and errors are those of :func:`write_picture`, for a name that ends in .avif. An imagecodecs older than
+    2025.11.11 is a ValueError, too: it cannot state the colours.
     """
     settings = settings or DisplaySettings()
     path = Path(path)
@@ -322,7 +280,7 @@ def write_jxl(
 ) -> None:
     """Write a JPEG XL of 10 or 12 bits with PQ or HLG, whole or not at all.
 
-    Arguments and errors are those of :func:`write_avif`, for a name that ends in .jxl. An imagecodecs older than
+    Arguments and errors are those of :func:`write_picture`, for a name that ends in .jxl. An imagecodecs older than
     2026.5.10 is a ValueError, too: it cannot state the colours.
     """
     settings = settings or DisplaySettings()

@@ -24,9 +24,9 @@ from hdr.radiometry import inverse_mu_law, mu_law, mu_law_slope
 if TYPE_CHECKING:
     from hdr.calibration import Calibration  # needs OpenCV, which the networks do not
 
-_PARTS = (3, 3, 1, 1)
+_PARTS = (3, 3, 1, 3)
 OBSERVATION_CHANNELS = sum(_PARTS)
-"""Radiance (3), saturation (3), deviation, noise."""
+"""Radiance (3), saturation (3), deviation, noise (3)."""
 
 SATURATION_BEGINS, SATURATION_ENDS = 0.9, 0.98
 """Share of the white level from which a pixel counts as saturated in part, and in full."""
@@ -53,6 +53,7 @@ _SAMPLED_PIXELS = 20_000
 _QUANTILE = 0.1  # of the squared differences: what moved, up to nine tenths of a brightness, has no say
 _OF_NOISE = 0.1948  # the same quantile of the mean of three squared standard normal numbers, chi2(3) / 3
 _LARGEST_UNEXPLAINED = 0.1**2
+_SHARED_NOISE = 0.3  # of the variance, by all channels where the camera mixes them: what its colours have of others
 _LOST_TRUST = 1e-2  # of shorter exposures where the reference is lost; above what is seen by no exposure at all
 _UNSEEN_TRUST = 0.03  # of the edge of a frame that goes on outside, against what was seen; only where all is lost
 _REFERENCE_TRUST = 1e-5  # of a clipped reference; it wins where nothing shorter is bright enough to be believed
@@ -61,7 +62,8 @@ _SURELY_CLIPPED = (1.1, 1.3)  # times the light at which an exposure clips: from
 _CLIPPED = 0.99  # of the reference's saturation: what noise and rounding leave of a clipped channel
 _PATCH = 13  # pixels; what moves is larger than a leaf and smaller than the image
 _PATCHES = 1000
-_LEAST_VARIANCE = 1e-10
+_LEAST_VARIANCE, _LEAST_VARIANCE_OF_LIGHT = 1e-10, 1e-14  # in the mu-law domain, and in linear light
+_NOISE_SMOOTHNESS = 1.0  # pixels, standard deviation: of what is told of noise
 _FEWEST_PATCHES = 8
 _MOVED = 4.0  # excess over the tolerance, squared: two standard deviations
 _WIDEST = 8.0  # nats between the largest weight and the smallest: a softmax passes no gradient beyond
@@ -77,7 +79,7 @@ class Aligned(NamedTuple):
     deviation: Tensor
     """(B, N, 1, H, W): by how much equal radiance is expected to differ, standard deviation in the mu-law domain."""
     noise: Tensor
-    """(B, N, 1, H, W): standard deviation of the radiance itself, by the calibration and a level of the file."""
+    """(B, N, 3, H, W): standard deviation of the radiance itself, by the calibration and a level of the file."""
     seen: Tensor
     """(B, N, 1, H, W): 1 inside an exposure's frame, 0 outside."""
 
@@ -108,14 +110,14 @@ def observe(
     Returns
     -------
     Tensor
-        Shape (N, 8, H, W): radiance in the mu-law domain, saturation, deviation and noise as in :class:`Aligned`.
+        Shape (N, 10, H, W): radiance in the mu-law domain, saturation, deviation and noise as in :class:`Aligned`.
 
     Examples
     --------
     >>> from hdr.calibration import Calibration
     >>> from hdr.response import Response
     >>> observe(torch.rand(2, 3, 8, 8), torch.tensor([1.0, 4.0]), Calibration(Response.srgb())).shape
-    torch.Size([2, 8, 8, 8])
+    torch.Size([2, 10, 8, 8])
     """
     ldr, camera = ldr.detach(), (exposures, calibration, unexplained, still)
     if ldr.device.type != "cpu" or torch.compiler.is_compiling():
@@ -151,7 +153,10 @@ def _observed(
         tolerance = torch.tensor([STILL_TOLERANCE if one else 1.0 for one in still]).to(deviation)
         deviation = deviation * tolerance.view(-1, 1, 1, 1)
     # No response is known better than to a level: of two exposures the one whose values are large is believed more.
-    noise = (variance + (_RESPONSE_ERROR * rounding / t).square()).mean(1, keepdim=True).sqrt()
+    noise = variance + (_RESPONSE_ERROR * rounding / t).square()
+    # Of each channel its own: in saturated colours the dark one has little of the noise of the bright ones.
+    shared = torch.where(mixing, _SHARED_NOISE, 0.0).to(noise)
+    noise = torch.lerp(noise, noise.mean(dim=1, keepdim=True).expand_as(noise), shared).sqrt()
     return torch.cat([tone_mapped, saturation, deviation, noise], dim=1)
 
 
@@ -163,7 +168,7 @@ def bring_to_reference(
     Parameters
     ----------
     observations
-        Shape (B, N, 8, Hs, Ws): the whole image, or a part that holds all that the displacement points to.
+        Shape (B, N, 10, Hs, Ws): the whole image, or a part that holds all that the displacement points to.
     displacement
         Shape (B, N, 2, H, W), see :mod:`hdr.geometry`; 0 for the reference, which is copied and not interpolated.
     reference
@@ -282,12 +287,13 @@ def noise_of_blend(aligned: Aligned, weights: Tensor, radiance: Tensor) -> tuple
     noise, deviation : Tensor
         Shape (B, 3, H, W), standard deviations in the mu-law domain.
     """
-    # The least keeps the slope of the root finite. Of the noise it is one of linear light, and in black six thousandths
-    # of the mu-law domain, more than a clean night has: the bundled weights have learned from it so.
-    noise, deviation = (
-        ((weights * sigma).square().sum(dim=1) + _LEAST_VARIANCE).sqrt() for sigma in (aligned.noise, aligned.deviation)
-    )
-    return noise * mu_law_slope(inverse_mu_law(radiance.clamp(0, 1))), deviation
+    noise, deviation = ((weights * sigma).square().sum(dim=1) for sigma in (aligned.noise, aligned.deviation))
+    # The least keeps the slopes of the roots finite.
+    sigma = blurred((noise + _LEAST_VARIANCE_OF_LIGHT).sqrt(), _NOISE_SMOOTHNESS)
+    # Half of what light within a standard deviation spans: in black the slope would tell several times as much. Of
+    # neighbours, because a pixel that noise has darkened would tell more than others.
+    light = inverse_mu_law(blurred(radiance, _NOISE_SMOOTHNESS).clamp(0, 1))
+    return (mu_law(light + sigma) - mu_law(light - sigma)) / 2, (deviation + _LEAST_VARIANCE).sqrt()
 
 
 def not_below_saturation(radiance: Tensor, reference: Tensor, exposure: Tensor) -> Tensor:
@@ -476,7 +482,7 @@ def _precise(ldr: Tensor) -> torch.dtype:
 
 
 def _aligned(observed: Tensor, positions: Tensor, size: Sequence[int]) -> Aligned:
-    """Observations (N, 8, H, W) that were read at positions (N, 2, H, W) of an image of some size."""
+    """Observations (N, 10, H, W) that were read at positions (N, 2, H, W) of an image of some size."""
     seen = inside(positions, size[0], size[1]).to(observed)[None, :, None]
     return _parted(observed.unsqueeze(0), seen)
 
@@ -513,10 +519,10 @@ def clipping_value(exposures: Tensor, reference: int) -> Tensor:
 
 
 def _precision(aligned: Aligned, reference: int) -> Tensor:
-    """Inverse variance of the radiance (B, N, 1, H, W), relative to that of the reference."""
+    """Inverse variance of the radiance (B, N, 3, H, W), relative to that of the reference."""
     # In the reference's brightness for all: noise is no reason for another slope of the mu-law.
     level = inverse_mu_law(blurred(aligned.tone_mapped[:, reference], 2.0).clamp_min(0))
-    slope = mu_law_slope(level).mean(dim=1, keepdim=True).unsqueeze(1)
+    slope = mu_law_slope(level).unsqueeze(1)
     variance = (blurred(aligned.noise.flatten(0, 1), 2.0).view_as(aligned.noise) * slope).square()
     variance = variance + _for_each(variance, reference, 0.0, MISPLACEMENT**2) + _LEAST_VARIANCE
     return variance[:, reference : reference + 1] / variance

@@ -243,27 +243,14 @@ def write_preview(
 ) -> None:
     """Tone-map radiance and write it as a picture, whole or not at all.
 
+    Arguments and errors are those of :func:`write_image`, but for these.
+
     Parameters
     ----------
-    path
-        .tif or .tiff for 16 bits per channel, .png or .jpg for 8.
     radiance
-        Shape (3, H, W), finite, >= 0.
+        Shape (3, H, W), finite, >= 0; anything else is a ValueError.
     operator
         ``"reinhard"``, ``"mu-law"`` or ``"local"``, see :func:`hdr.tonemap.tonemap`.
-    exif
-        EXIF data to carry, see :func:`hdr.exif.carried_exif`.
-    overwrite
-        Whether an existing file may be replaced.
-
-    Raises
-    ------
-    FileExistsError
-        If the file exists and ``overwrite`` is False.
-    OSError
-        If the operating system does not let it be written.
-    ValueError
-        If the suffix or the operator is another or the radiance is not as above.
     """
     check_radiance(radiance, "radiance")
     write_image(path, tonemap(radiance.detach().cpu(), operator), exif=exif, overwrite=overwrite)
@@ -281,7 +268,7 @@ def write_image(
     image
         Shape (3, H, W), in [0, 1].
     exif
-        EXIF data to carry.
+        EXIF data to carry, see :func:`hdr.exif.carried_exif`.
     overwrite
         Whether an existing file may be replaced.
 

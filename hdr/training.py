@@ -400,7 +400,10 @@ def train(
     made = 0
     if checkpoint is not None:
         settings, made = _settings_of(checkpoint, settings.steps)
-    _check_crop(settings.crop)
+    if settings.crop < SMALLEST_CROP or settings.crop % CROP_MULTIPLE:
+        raise ValueError(
+            f"crop must be a multiple of {CROP_MULTIPLE} and at least {SMALLEST_CROP}, got {settings.crop}"
+        )
     pooled = settings.crops_per_scene > 1
     training_scenes = open_scenes(data, "train", settings.crop, whole=pooled, skip_broken=run.skip_broken)
     held_out = open_scenes(data, "validation", skip_broken=run.skip_broken)
@@ -444,11 +447,6 @@ def train(
     if trainer.is_global_zero:
         save_generator(module.averaged_generator, trained, overwrite=True)
     return trained
-
-
-def _check_crop(crop: int) -> None:
-    if crop < SMALLEST_CROP or crop % CROP_MULTIPLE:
-        raise ValueError(f"crop must be a multiple of {CROP_MULTIPLE} and at least {SMALLEST_CROP}, got {crop}")
 
 
 def _records(out: Path, checkpoint_interval: timedelta) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from hdr._files import written_whole
 from hdr.nn.generator import PRESETS, Generator
 
 _FORMAT_OF_ANY_VERSION = "hdr-generator-"
-_FORMAT = f"{_FORMAT_OF_ANY_VERSION}3"
+_FORMAT = f"{_FORMAT_OF_ANY_VERSION}4"
 _BUNDLE = Path(__file__).parent / "_weights"
 _SUFFIX = ".safetensors"
 

@@ -6,7 +6,7 @@ import torch
 
 matplotlib.use("Agg")
 
-LONGEST = ("test_tutorials.py", "test_documentation.py")
+LONGEST = ("test_tutorials.py", "test_documentation.py", "test_package.py")
 
 # Importing it, as the search for doctests does, hides packages from everything that is imported after it.
 collect_ignore = ["base_install.py"]
@@ -22,5 +22,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if "cuda" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
-    # Notebooks and the site take minutes each: begun last, they would keep one process busy while the others wait.
+    # Notebooks, pages and the check of types take long: begun last, they would keep one process busy while others wait.
     items.sort(key=lambda item: item.path.name not in LONGEST)

@@ -1,9 +1,10 @@
-"""The tree is the table of contents: tests lie where their modules do, one file for one module."""
+"""The tree is the table of contents: CONTRIBUTING draws it, and tests lie where their modules do, file by file."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("captum_ext", "hdr")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 # Public modules without a test file of their own, and what tests them.
 TESTED_ELSEWHERE = {
@@ -46,6 +48,27 @@ def file_of_tests(module: Path) -> Path:
 
 def is_public(module: Path) -> bool:
     return not any(part.startswith("_") for part in module.parts)
+
+
+def modules_in_the_picture() -> list[str]:
+    """What CONTRIBUTING draws: in a line names and, two blanks on, words; a name that ends in a slash is a folder."""
+    (picture,) = re.findall(r"^## The house\n.*?^```text\n(.*?)^```$", CONTRIBUTING, flags=re.DOTALL | re.MULTILINE)
+    folders: list[str] = []
+    drawn = []
+    for line in picture.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        folders = folders[:depth]
+        for name in re.split(r" {2,}", line.strip()):
+            if name.endswith("/"):
+                folders.append(name)
+            elif " " not in name:
+                drawn.append(f"{''.join(folders)}{name}.py")
+    return drawn
+
+
+def test_the_picture_of_the_house_is_the_tree():
+    there = [str(module) for module in files(".", "*.py") if not module.stem.startswith("__")]
+    assert sorted(modules_in_the_picture()) == sorted(there)
 
 
 def test_every_test_file_is_named_after_a_module_or_its_folder():

@@ -145,13 +145,17 @@ def load_classifier(name: str, weights: Path | None = None, device: torch.device
         The name is not known, the weights cannot be downloaded, or the file does not fit the model.
     """
     if name.startswith("timm:"):
-        classifier = _from_timm(name.removeprefix("timm:"), weights)
+        classifier = _from_timm(name.removeprefix("timm:"), pretrained=weights is None)
     elif _LITE.fullmatch(name):
-        classifier = _from_package(name, weights)
+        from captum_ext.classifiers.efficientnets import efficientnet_lite
+
+        classifier = efficientnet_lite(int(name[-1]))
     elif ":" in name:
-        classifier = _from_function(name, weights)
+        classifier = _from_function(name)
     else:
         classifier = _from_torchvision(name, weights)
+    if weights is not None:
+        load_weights(classifier.model, weights)
     model = Logits(classifier.model).eval().requires_grad_(False).to(device)
     return Classifier(model, classifier.preprocessing, classifier.class_names)
 
@@ -177,7 +181,6 @@ def _from_torchvision(name: str, weights: Path | None) -> Classifier:
             model = torchvision.models.get_model(name, weights=version)
     else:
         model = torchvision.models.get_model(name, weights=None, **_build_options(name, version.meta))
-        load_weights(model, weights)
     # Mean 0 and deviation 1 leave the preset's geometry: normalisation is a stage of its own here.
     preset, to_tensor = version.transforms(), version.transforms(mean=(0.0,) * 3, std=(1.0,) * 3)
     return Classifier(model, Preprocessing(to_tensor, preset.mean, preset.std), version.meta["categories"])
@@ -192,7 +195,7 @@ def _build_options(name: str, meta: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _from_timm(name: str, weights: Path | None) -> Classifier:
+def _from_timm(name: str, *, pretrained: bool) -> Classifier:
     try:
         import timm
     except ImportError:
@@ -200,24 +203,13 @@ def _from_timm(name: str, weights: Path | None) -> Classifier:
     if not timm.is_model(name):
         raise ModelError(f"timm has no model {name!r}; similar are {_similar(timm.list_models(), name)}.")
     with _downloading(f"https://huggingface.co/timm/{name}"):
-        model = timm.create_model(name, pretrained=weights is None)
-    if weights is not None:
-        load_weights(model, weights)
+        model = timm.create_model(name, pretrained=pretrained)
     timm_data: Any = importlib.import_module("timm.data")
     config = timm_data.resolve_model_data_config(model)
     to_tensor = timm_data.create_transform(**{**config, "mean": (0.0,) * 3, "std": (1.0,) * 3})
     subset = timm_data.infer_imagenet_subset(model)
     names = [str(label) for label in timm_data.ImageNetInfo(subset).label_descriptions()] if subset else None
     return Classifier(model, Preprocessing(to_tensor, config["mean"], config["std"]), names)
-
-
-def _from_package(name: str, weights: Path | None) -> Classifier:
-    from captum_ext.classifiers.efficientnets import efficientnet_lite
-
-    classifier = efficientnet_lite(int(name[-1]))
-    if weights is not None:
-        load_weights(classifier.model, weights)
-    return classifier
 
 
 @contextmanager
@@ -231,7 +223,7 @@ def _downloading(source: str) -> Iterator[None]:
         ) from error
 
 
-def _from_function(name: str, weights: Path | None) -> Classifier:
+def _from_function(name: str) -> Classifier:
     module_name, _, attribute = name.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # as `python -m` does: people run their own code from where it lies
@@ -251,14 +243,12 @@ def _from_function(name: str, weights: Path | None) -> Classifier:
             f"{name} gave a {type(made).__name__}: it must return a torch.nn.Module or a "
             "captum_ext.classifiers.Classifier."
         )
-    if weights is not None:
-        load_weights(classifier.model, weights)
     return classifier
 
 
-def _similar(known: Iterable[str], name: str, most: int = 6) -> str:
+def _similar(known: Iterable[str], name: str) -> str:
     """List the names that are most like the given one."""
-    return ", ".join(difflib.get_close_matches(name, list(known), n=most, cutoff=0.0))
+    return ", ".join(difflib.get_close_matches(name, list(known), n=6, cutoff=0.0))
 
 
 class Logits(nn.Module):

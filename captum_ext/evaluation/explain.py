@@ -231,13 +231,11 @@ def explain_image(
     return Explanation(seen.image, target, top, results)
 
 
-def _predict(
-    classifier: Classifier, inputs: Tensor, target: str | None, n_top: int = 5
-) -> tuple[Prediction, list[Prediction]]:
-    """Return the class to explain and the most probable ones."""
+def _predict(classifier: Classifier, inputs: Tensor, target: str | None) -> tuple[Prediction, list[Prediction]]:
+    """Return the class to explain and the five most probable ones."""
     with torch.no_grad():
         probabilities = Probabilities(classifier.model)(inputs)[0]
-    top = probabilities.topk(min(n_top, len(probabilities))).indices.tolist()
+    top = probabilities.topk(min(5, len(probabilities))).indices.tolist()
     chosen = top[0] if target is None else classifier.class_index(target, len(probabilities))
     first, *others = [
         Prediction(index, classifier.class_name(index), float(probabilities[index])) for index in (chosen, *top)

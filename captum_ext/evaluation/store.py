@@ -17,7 +17,7 @@ import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +26,10 @@ from PIL import Image
 
 from captum_ext._errors import RefusedError
 from captum_ext._files import atomic_write
-from captum_ext.evaluation.measures import Curve
 from captum_ext.evaluation.settings import differences
+
+if TYPE_CHECKING:
+    from captum_ext.evaluation.measures import Curve
 
 SETTINGS = "settings.json"
 PARTS = "parts"

@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -198,7 +199,7 @@ def information_curves(
     InvalidArgumentError
         Shapes, values or numbers do not fit.
     ImportError
-        SciPy, which interpolates, or threadpoolctl is not installed.
+        Hidden pixels are interpolated, and SciPy, which does that, or threadpoolctl is not installed.
 
     Examples
     --------
@@ -236,13 +237,16 @@ def information_curves_by_measure(
     measures
         Each as ``information`` of `information_curves`, whose arguments all others are.
     """
-    missing = [name for name in ("scipy", "threadpoolctl") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ImportError(f"information curves need {' and '.join(missing)}: pip install {' '.join(missing)}.")
     thresholds = [float(threshold) for threshold in thresholds]
     _check_images(inputs, measures)
     _check_numbers(thresholds, min_score, reveal_fraction)
     _check_choice("hidden", hidden, get_args(Hidden))
+    missing = [name for name in ("scipy", "threadpoolctl") if importlib.util.find_spec(name) is None]
+    if hidden == "interpolated" and missing:
+        raise ImportError(
+            f"hidden pixels are interpolated with {' and '.join(missing)}: pip install {' '.join(missing)}, or take "
+            "hidden='blurred'."
+        )
     _check_choice("channel_reduction", channel_reduction, get_args(SignedOrNot))
     classifier = _Classifier(forward_func, inputs, internal_batch_size)
     targets = _targets(target, len(inputs))
@@ -396,16 +400,19 @@ def _scores_and_information(
     measures: Sequence[Information],
 ) -> tuple[dict[CurveName, Values], dict[Information, Values]]:
     """Return the scores of the image behind each mask, and the information in each and, last, in the whole one."""
-    from threadpoolctl import threadpool_limits
+    one_thread: AbstractContextManager[object] = nullcontext()
+    if hidden == "interpolated":
+        from threadpoolctl import threadpool_limits
 
+        # SciPy calls BLAS for every triangle, whose threads would only compete with those below.
+        one_thread = threadpool_limits(limits=1, user_api="blas")
     fill = partial(interpolate_hidden, image) if hidden == "interpolated" else blur_hidden(image)
     device = classifier.like.device
     # An accelerator compares all versions at once; for the CPU's threads each version is a task of its own.
     at_once = [measure for measure in measures if measure == "ms-ssim" and device.type != "cpu"]
     one_by_one = [measure for measure in measures if measure not in at_once]
-    # SciPy and Pillow work without holding the interpreter. SciPy calls BLAS for every triangle, whose threads would
-    # only compete with these.
-    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor() as pool:
+    # SciPy and Pillow work without holding the interpreter.
+    with one_thread, ThreadPoolExecutor() as pool:
 
         def informed(version: Pixels) -> list[Future[list[float]]]:
             return [pool.submit(information_in, [version], image, measure) for measure in one_by_one]

@@ -104,11 +104,26 @@ class Camera:
         return decoded.permute(2, 0, 1).flip(0).to(levels)
 
 
-def draw_camera(generator: torch.Generator) -> Camera:
+def draw_camera(generator: torch.Generator, clean: float = 0.0) -> Camera:
     """A camera as one meets them: a tone curve between gamma 1.8 and 2.6 with an S of its own, phone to full frame.
 
     Most have a sensor of other colours than the file; the others stand for files in the sensor's own.
+
+    Parameters
+    ----------
+    generator
+        Drawn from.
+    clean
+        How often the camera has hardly any noise and files without losses, as at base ISO or after averaging.
     """
+    if clean > 0 and uniform(generator, 0, 1) < clean:
+        return Camera(
+            response=_draw_response(generator),
+            full_well=log_uniform(generator, 2e4, 2e5),
+            read_noise=log_uniform(generator, 2e-5, 3e-4),
+            levels=65535 if uniform(generator, 0, 1) < 0.7 else 255,
+            colours=_draw_colours(generator) if uniform(generator, 0, 1) < 0.4 else None,
+        )
     jpeg = uniform(generator, 0, 1) < 0.5
     deep = not jpeg and uniform(generator, 0, 1) < 0.4
     return Camera(

@@ -24,7 +24,7 @@ class HdrSample(TypedDict):
     exposures: Tensor
     """Shape (N,): relative to the shortest, which is 1."""
     observations: Tensor
-    """Shape (N, 8, H, W): what the generator takes, see :func:`hdr.fusion.observe`."""
+    """Shape (N, 10, H, W): what the generator takes, see :func:`hdr.fusion.observe`."""
     displacement: Tensor
     """Shape (N, 2, h, w): of the crop that is learned from, or of the whole scene."""
     corner: Tensor
@@ -81,7 +81,7 @@ def make_sample(
 
 
 def observed(bracket: Bracket) -> tuple[Tensor, Tensor]:
-    """What the generator takes of a whole bracket: observations (N, 8, H, W) and the displacement (N, 2, H, W)."""
+    """What the generator takes of a whole bracket: observations (N, 10, H, W) and the displacement (N, 2, H, W)."""
     # Scenes too dark to see how the camera moved are merged, too.
     alignment = align(bracket, warn=False)
     displacement = alignment.window(0, bracket.size[0], 0, bracket.size[1])

@@ -2,7 +2,8 @@
 
 A folder holds the pictures and ``exposures.csv`` with the columns ``file`` and ``seconds``, and perhaps ``use``, which
 marks the exposures that are to be merged. Truth is the mean of all exposures, weighted by their noise, after the
-response was estimated from all of them; so where things moved it is none.
+response was estimated from all of them; so where things moved it is none. It shares the noise of the merged exposures,
+and whoever keeps that is nearer to it: the mean of the others, which does not, is a second truth.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from torch.utils.data import Dataset
 from hdr.calibration import Calibration, calibrate, exposure_findings
 from hdr.exposure import parse_numbers
 from hdr.io import read_ldr
-from hdr.metrics import evaluate, psnr_mu
+from hdr.metrics import evaluate, psnr_l, psnr_mu
 from hdr.radiometry import relative_exposures
 from hdr.response import Response
 
 LIST_NAME = "exposures.csv"
 LOST_HIGHLIGHTS = "PSNR-mu in lost highlights"
+BY_OTHERS = ("PSNR-mu, others", "PSNR-L, others")
+"""Against the mean of the exposures that were not merged."""
 
 _STEP_EV, _LARGEST_STEP_EV = 2.0, 3.3
 _MARGIN = 0.1  # below the white level, where an exposure begins to lose its weight: cameras mix channels that clip
@@ -60,6 +63,8 @@ class StillScene(NamedTuple):
     """Shape (H, W), boolean: where the middle exposure is clipped, and the shortest is not."""
     calibration: Calibration
     """Of all exposures."""
+    of_others: Tensor
+    """Shape (3, H, W): as ``truth``, of the exposures that are not to be merged; NaN where they are clipped, too."""
 
 
 class StillBrackets(Dataset[StillScene]):
@@ -199,10 +204,13 @@ def read_still_scene(
         truth.clamp(0.0, 1.0).to(ldr.dtype),
         lost_by_middle_only,
         calibration,
+        _mean_of_others(ldr, times, calibration, chosen).to(ldr.dtype),
     )
 
 
-def mean_of_exposures(ldr: Tensor, times: Tensor, calibration: Calibration, shortest: int = 0) -> Tensor:
+def mean_of_exposures(
+    ldr: Tensor, times: Tensor, calibration: Calibration, shortest: int = 0, used: Sequence[int] | None = None
+) -> Tensor:
     """Radiance as the mean over exposures, each weighted by its inverse variance and faded out where it clips.
 
     The variance is that of the mean's own radiance in each exposure, found in a first pass with weights proportional to
@@ -216,6 +224,8 @@ def mean_of_exposures(ldr: Tensor, times: Tensor, calibration: Calibration, shor
         Of this bracket.
     shortest
         Index of the exposure that saturates at 1.
+    used
+        Indices, ascending, of the exposures whose mean it is; all if None.
 
     Returns
     -------
@@ -223,26 +233,37 @@ def mean_of_exposures(ldr: Tensor, times: Tensor, calibration: Calibration, shor
         Shape (3, H, W), on the scale on which that exposure saturates at 1. Where all exposures are clipped, the white
         of the first.
     """
+    used = range(len(times)) if used is None else used
     corrections = torch.tensor(calibration.corrections or (0.0,) * len(times), dtype=times.dtype)
     got = times * torch.exp2(corrections)
     light = (got / got[shortest]).tolist()
     mean: Tensor | None = None
     for _ in range(2):
         total, weights = torch.zeros_like(ldr[0]), torch.zeros_like(ldr[0])
-        for index, (picture, time) in enumerate(zip(ldr, light, strict=True)):
+        for index in used:
+            picture, time = ldr[index], light[index]
             linear = calibration.response.to_linear(picture)
             weight = ((calibration.white_level - picture.amax(0, keepdim=True)) / _MARGIN).clamp(0.0, 1.0) * time
             if mean is not None:
                 expected = (mean * time).clamp_max(1.0)
                 rounding = (calibration.response.slope(picture) / calibration.levels).square() / 12
                 weight = weight * time / (calibration.shot * expected + calibration.read + rounding)
-            if index == 0:
+            if index == used[0]:
                 weight = weight + 1e-9  # of what is clipped everywhere the shortest knows most
             total += weight * linear / time
             weights += weight
         mean = total / weights
     assert mean is not None
     return mean
+
+
+def _mean_of_others(ldr: Tensor, times: Tensor, calibration: Calibration, chosen: Sequence[int]) -> Tensor:
+    others = [index for index in range(len(times)) if index not in chosen]
+    if not others:
+        return torch.full_like(ldr[0], math.nan)
+    mean = mean_of_exposures(ldr, times, calibration, chosen[0], others).clamp(0.0, 1.0)
+    seen = (ldr[others].amax(1) < calibration.white_level - 10 * _LEVEL).any(0)
+    return torch.where(seen, mean, math.nan)
 
 
 def choose_exposures(ldr: Tensor, times: Tensor, count: int, white_level: float = 1.0) -> list[int]:
@@ -291,7 +312,9 @@ def on_scale_of(truth: Tensor, result: Tensor) -> Tensor:
 
 
 def score_still(result: Tensor, scene: StillScene) -> dict[str, float]:
-    """The metrics of a merge of a still scene, with one factor free, and PSNR-mu in highlights that the middle lost.
+    """The metrics of a merge of a still scene, with one factor free.
+
+    Also PSNR-mu in highlights that the middle exposure lost, and both PSNR against what the other exposures show.
 
     Parameters
     ----------
@@ -303,12 +326,19 @@ def score_still(result: Tensor, scene: StillScene) -> dict[str, float]:
     Returns
     -------
     dict
-        By name, as in :data:`hdr.metrics.METRICS`, and ``LOST_HIGHLIGHTS``, NaN where nothing is lost.
+        By name, as in :data:`hdr.metrics.METRICS`; ``LOST_HIGHLIGHTS``, NaN where nothing is lost; and ``BY_OTHERS``,
+        NaN where all exposures were merged.
     """
     scaled = on_scale_of(scene.truth, result.to(scene.truth)).clamp(0.0, 1.0)
     scores = evaluate(scaled, scene.truth)
     lost = (scaled[:, scene.lost][..., None], scene.truth[:, scene.lost][..., None])
     scores[LOST_HIGHLIGHTS] = float(psnr_mu(*lost)) if bool(scene.lost.any()) else math.nan
+    # The factor is their own: they, too, leave one free. NaN is not between 0.001 and 0.5.
+    scaled = on_scale_of(scene.of_others, result.to(scene.of_others)).clamp(0.0, 1.0)
+    seen = ~scene.of_others.isnan().any(0)
+    pixels = (scaled[:, seen][..., None], scene.of_others[:, seen][..., None])
+    for name, psnr in zip(BY_OTHERS, (psnr_mu, psnr_l), strict=True):
+        scores[name] = float(psnr(*pixels)) if bool(seen.any()) else math.nan
     return scores
 
 

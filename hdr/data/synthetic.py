@@ -55,6 +55,11 @@ class SceneSettings:
     estimated
         Share of the scenes of whose camera is known what the bracket tells, as of a photographer's own, instead of the
         camera misjudged at random.
+    clean
+        Share of the scenes whose camera has hardly any noise: where there is none, none must be found.
+    largest_step
+        Most pixels of a photograph from one pixel of the view to the next, at least 0.7; of a panorama accordingly.
+        More than 1 shows detail as fine as pixels, as sharp lenses do: what networks learn on blur, they smooth.
     """
 
     largest_motion: float = 120.0
@@ -65,6 +70,8 @@ class SceneSettings:
     exposures: tuple[int, ...] = (3, 3, 3, 3, 2, 3, 5, 3)
     exposure_error: float = 0.0
     estimated: float = 0.0
+    clean: float = 0.0
+    largest_step: float = 1.4
 
 
 class SyntheticBrackets(Dataset[HdrSample]):
@@ -152,7 +159,7 @@ class SyntheticBrackets(Dataset[HdrSample]):
         exposures = torch.tensor(ratios).cumprod(0)
         lost = 0.0 if uniform(generator, 0, 1) < 0.2 else log_uniform(generator, *self.settings.saturation)
         instants = instants * (saturating_scale(instants[reference], lost) / exposures[reference])
-        camera = draw_camera(generator)
+        camera = draw_camera(generator, self.settings.clean)
         got = exposures
         if self.settings.exposure_error > 0:
             errors = self.settings.exposure_error * normal(generator, count)
@@ -181,7 +188,7 @@ class SyntheticBrackets(Dataset[HdrSample]):
         """Radiance of the scene at every instant, (N, 3, H, W), at the picture's scale."""
         height, width = self.size
         moments = [(i - reference) * (uniform(generator, 0.6, 1.0) if i != reference else 0.0) for i in range(count)]
-        background = _background(generator, scenery, self.size, moments, self.settings.hand_shake, self.device)
+        background = _background(generator, scenery, self.size, moments, self.settings, self.device)
         layers = []
         typical = max(background[reference].median().item(), 1e-6)
         for _ in range(integer(generator, *self.settings.objects)):
@@ -240,23 +247,24 @@ def _background(
     scenery: Scenery,
     size: tuple[int, int],
     moments: Sequence[float],
-    hand_shake: float,
+    settings: SceneSettings,
     device: torch.device,
 ) -> Tensor:
     """Views of a picture from a trembling hand, (N, 3, H, W)."""
     height, width = size
+    hand_shake = settings.hand_shake
     shaken = hand_shake > 0 and uniform(generator, 0, 1) < 0.7
     shake = log_uniform(generator, 0.02 * hand_shake, hand_shake) if shaken else 0.0
     tremble = torch.tanh(normal(generator, len(moments), 3))
     tremble[[moment == 0 for moment in moments]] = 0.0
     if isinstance(scenery, Panorama):
-        focal_length = scenery.pixels_per_radian * log_uniform(generator, 0.8, 1.4)
+        focal_length = scenery.pixels_per_radian * log_uniform(generator, 1.12 / settings.largest_step, 1.4)
         pitch, yaw = 0.25 * float(normal(generator, 1)), uniform(generator, -math.pi, math.pi)
         level = axis_angle_to_rotation_matrix(torch.tensor([[0.0, yaw, 0.0], [pitch, 0.0, 0.0]]))
         rotations = level[0] @ level[1] @ axis_angle_to_rotation_matrix(shake / focal_length * tremble)
         return scenery.view(rotations.to(device), height, width, focal_length)
     # A photograph is flat: the hand moves and turns the frame.
-    step = log_uniform(generator, 0.7, 1.4)
+    step = log_uniform(generator, 0.7, settings.largest_step)
     flip = 1.0 if uniform(generator, 0, 1) < 0.5 else -1.0
     place = torch.tensor([uniform(generator, 0, scenery.width), uniform(generator, 0, scenery.height)])
     centre = torch.tensor([(width - 1) / 2, (height - 1) / 2])

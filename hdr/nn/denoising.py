@@ -13,25 +13,27 @@ from hdr.nn.blocks import NEGATIVE_SLOPE, ConvBlock, zero_initialise
 
 KERNEL_SIZE = 5
 """Pixels: how far neighbours may be."""
-INPUT_CHANNELS = 13
-"""Detail in units of the noise (3) and of the deviation (3), radiance (3), noise, deviation, share and saturation of
-the reference."""
+INPUT_CHANNELS = 15
+"""Detail in units of the noise (3) and of the deviation (3), radiance (3), noise (3), deviation, share and saturation
+of the reference."""
 _LEAST_NOISE = 5e-4  # mu-law domain; what lies below is seen by nobody
 _SURROUNDINGS = 2.0  # pixels, standard deviation: what detail is the difference to
 _LARGEST_MOVE = 2.0  # times the noise: what is farther from its neighbours is none
 _TINY = 1e-6  # mu-law domain, so that nothing is divided by zero
+_LARGEST_STRENGTH = 6.0  # of an exponential, either way
 _TYPICAL = 8.0  # minus the binary logarithm of the noise of a good camera, so that inputs are of order 1
 
 
 class Denoiser(nn.Module):
     """Kernels predicted for every pixel (Bako et al., SIGGRAPH 2017; Mildenhall et al., CVPR 2018).
 
-    y + d tanh(m / d) with m = sum_k w_k (y_k - y) over the neighbours y_k of y within 5 x 5 pixels, w = z / (1 + sum_k
-    abs(z_k)) of the network's outputs z, and d twice the noise or the deviation that physics expects around there, the
-    smaller of the two. So no pixel moves farther than its neighbours lie, nor farther than noise may have moved it, and
-    where all are alike it stays. What the network sees is in units of the noise, too, for what matters is whether
-    detail exceeds it. Outputs begin as 0, which changes nothing. Looks at half resolution, and with three layers
-    reaches 16 pixels.
+    y + d tanh(m / d) with m = sum_k w_k (y_k - y) over the neighbours y_k of y within 5 x 5 pixels, w = z / (exp(-s) +
+    sum_k abs(z_k)) of the network's outputs: z for all three channels, and a strength s for each, because in saturated
+    colours one channel may be all noise and another have none. d is twice the noise or the deviation that physics
+    expects there, the smaller of the two. So no pixel moves farther than its neighbours lie, nor farther than noise may
+    have moved it, and where all are alike it stays. What the network sees is in units of the noise, too, for what
+    matters is whether detail exceeds it. Outputs begin as 0, which changes nothing. Looks at half resolution, and with
+    three layers reaches 16 pixels.
 
     Parameters
     ----------
@@ -61,6 +63,7 @@ class Denoiser(nn.Module):
         taps = KERNEL_SIZE**2 - 1
         self.features = nn.Sequential(*blocks)
         self.kernels = zero_initialise(nn.Conv2d(channels, 4 * taps, 1))
+        self.strengths = zero_initialise(nn.Conv2d(channels, 4 * 3, 1))
 
     def forward(
         self, radiance: Tensor, noise: Tensor, deviation: Tensor, reference_share: Tensor, saturation: Tensor
@@ -86,27 +89,29 @@ class Denoiser(nn.Module):
         """
         height, width = radiance.shape[-2:]
         even = (0, width % 2, 0, height % 2)
-        noise, deviation = (blurred(sigma, _SURROUNDINGS) for sigma in (noise, deviation))
+        deviation = blurred(deviation, _SURROUNDINGS)
         inputs = _network_input(radiance, noise + _LEAST_NOISE, deviation + _LEAST_NOISE, reference_share, saturation)
         inputs = F.pixel_unshuffle(F.pad(inputs, even, mode="replicate"), 2)
         if inputs.device.type == "cpu":
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         # In planes, because each tap of the kernels is read as an image of its own.
-        kernels = self.kernels(self.features(inputs).contiguous()).to(radiance)
-        moved = _towards_neighbours(F.pad(radiance, even, mode="replicate"), kernels)[..., :height, :width]
+        features = self.features(inputs).contiguous()
+        kernels, strengths = self.kernels(features).to(radiance), self.strengths(features).to(radiance)
+        moved = _towards_neighbours(F.pad(radiance, even, mode="replicate"), kernels, strengths)[..., :height, :width]
         largest = _LARGEST_MOVE * torch.minimum(noise, deviation) + _TINY
         return radiance + largest * torch.tanh(moved / largest)
 
 
 def _network_input(radiance: Tensor, expected: Tensor, differing: Tensor, share: Tensor, saturation: Tensor) -> Tensor:
-    """What is known at each place, of order 1: (B, 13, H, W)."""
+    """What is known at each place, of order 1: (B, 15, H, W)."""
     detail = radiance - blurred(radiance, _SURROUNDINGS)
     return torch.cat(
         [
             torch.asinh(detail / expected),
             torch.asinh(detail / differing),
             radiance - 0.5,
-            *(torch.log2(sigma.mean(dim=1, keepdim=True)) + _TYPICAL for sigma in (expected, differing)),
+            torch.log2(expected) + _TYPICAL,
+            torch.log2(differing.mean(dim=1, keepdim=True)) + _TYPICAL,
             share.mean(dim=1, keepdim=True),
             saturation.amax(dim=1, keepdim=True),
         ],
@@ -114,8 +119,8 @@ def _network_input(radiance: Tensor, expected: Tensor, differing: Tensor, share:
     )
 
 
-def _towards_neighbours(radiance: Tensor, kernels: Tensor) -> Tensor:
-    """By how much signed weights z move each pixel towards its neighbours, as :class:`Denoiser` says.
+def _towards_neighbours(radiance: Tensor, kernels: Tensor, strengths: Tensor) -> Tensor:
+    """By how much signed weights move each pixel towards its neighbours, as :class:`Denoiser` says.
 
     Parameters
     ----------
@@ -124,26 +129,27 @@ def _towards_neighbours(radiance: Tensor, kernels: Tensor) -> Tensor:
     kernels
         Shape (B, 24 * 4, h, w): z of the neighbours, row by row, and of each for the four pixels of a square of two by
         two, as :func:`torch.nn.functional.pixel_unshuffle` has them.
+    strengths
+        Shape (B, 3 * 4, h, w): s of the channels, likewise.
     """
     height, width = kernels.shape[-2:]
     reach = KERNEL_SIZE // 2
     padded = F.pad(radiance, (reach,) * 4, mode="replicate")
-    # Every second pixel, from either the first or the second on: the neighbours of such are such again, in one piece.
+    # Every second pixel, from the first, the second, ... on: the neighbours of such are such again, in one piece.
     every_second = F.pixel_unshuffle(padded, 2).unflatten(1, (-1, 2, 2))
     of_neighbours = kernels.unflatten(1, (-1, 2, 2))
-
-    def every_second_from(row: int, column: int) -> Tensor:
-        (down, below), (right, beside) = divmod(row, 2), divmod(column, 2)
-        plane: Tensor = every_second[:, :, below, beside, down : down + height, right : right + width]
-        return plane
-
+    of_itself = torch.exp(-strengths.clamp(-_LARGEST_STRENGTH, _LARGEST_STRENGTH)).unflatten(1, (-1, 2, 2))
+    planes = []
+    for row in range(KERNEL_SIZE + 1):
+        rows = every_second[:, :, row % 2, :, row // 2 : row // 2 + height].unbind(2)
+        planes.append([rows[column % 2][..., column // 2 : column // 2 + width] for column in range(KERNEL_SIZE + 1)])
     places = list(itertools.product(range(KERNEL_SIZE), repeat=2))
     places.remove((reach, reach))
     moved = []
     for top, left in itertools.product(range(2), repeat=2):
         weights = of_neighbours[:, :, top, left]
-        total = -every_second_from(top + reach, left + reach) * weights.sum(dim=1, keepdim=True)
+        total = -planes[top + reach][left + reach] * weights.sum(dim=1, keepdim=True)
         for weight, (row, column) in zip(weights.split(1, dim=1), places, strict=True):
-            total.addcmul_(weight, every_second_from(top + row, left + column))
-        moved.append(total / (1 + weights.abs().sum(dim=1, keepdim=True)))
+            total.addcmul_(weight, planes[top + row][left + column])
+        moved.append(total / (of_itself[:, :, top, left] + weights.abs().sum(dim=1, keepdim=True)))
     return F.pixel_shuffle(torch.stack(moved, dim=2).flatten(1, 2), 2)

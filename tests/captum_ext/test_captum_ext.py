@@ -19,33 +19,9 @@ from captum_ext.metrics import completeness, deletion, information_curves, inser
 WITH_USE = {"captum_ext", "kornia", "kornia_rs", "mpmath", "nvidia", "sympy", "torch", "triton"}
 
 
-def modules_after(statement: str) -> set[str]:
-    """Names of the modules that a fresh interpreter has loaded after a statement."""
-    code = f"import json, sys\n{statement}\nprint(json.dumps([*sys.modules]))"
-    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return set(json.loads(finished.stdout.splitlines()[-1]))
-
-
 def packages(names: set[str]) -> set[str]:
     own = {name.split(".")[0] for name in names}
     return {name for name in own if not name.startswith("_")} - set(sys.stdlib_module_names)
-
-
-@pytest.fixture(scope="module")
-def with_captum() -> set[str]:
-    return modules_after("import captum.attr, tqdm")
-
-
-def test_the_methods_bring_nothing_that_captum_does_not(with_captum):
-    loaded = modules_after("import captum.attr, tqdm\nfrom captum_ext import *")
-    assert packages(loaded - with_captum) <= {"captum_ext"}
-    rooms = {name.split(".")[1] for name in loaded if name.startswith("captum_ext.")}
-    assert rooms == {"_captum", "_errors", "_lazy", "attr"}
-
-
-def test_the_measures_bring_nothing_that_captum_does_not(with_captum):
-    loaded = modules_after("import captum.attr, tqdm\nimport captum_ext.metrics")
-    assert packages(loaded - with_captum) <= {"captum_ext"}
 
 
 WALK = """
@@ -61,8 +37,16 @@ for method in (IDGI(model, path="blur"), FullGrad(model)):
 """
 
 
-def test_using_methods_and_measures_takes_the_base_install_alone(with_captum):
-    assert packages(modules_after(WALK) - with_captum) <= WITH_USE
+def test_methods_and_measures_bring_nothing_that_captum_does_not_and_their_use_takes_the_base_install_alone():
+    steps = ("import captum.attr, tqdm", "from captum_ext import *", "import captum_ext.metrics", WALK)
+    code = "import json, sys\n" + "\n".join(f"{step}\nprint(json.dumps([*sys.modules]))" for step in steps)
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    captum, methods, measures, used = (set(json.loads(line)) for line in finished.stdout.splitlines())
+    assert packages(methods - captum) == {"captum_ext"}
+    rooms = {name.split(".")[1] for name in methods if name.startswith("captum_ext.")}
+    assert rooms == {"_captum", "_errors", "_lazy", "attr"}
+    assert packages(measures - captum) == {"captum_ext"}
+    assert packages(used - captum) <= WITH_USE
 
 
 @pytest.mark.parametrize("package", ["captum_ext", "captum_ext.evaluation", "captum_ext.classifiers"])

@@ -1,13 +1,11 @@
 """A tiny classifier in a module of its own, as people's own models are named on the command line.
 
 ``COUNT_FILE`` in the environment names a file that gets a line for each forward pass; with ``KILL_AT`` the process
-kills itself, as ``kill -9`` does, before it makes so many. With ``SLEEP`` a pass with
-gradients waits for a file of that name.
+kills itself, as ``kill -9`` does, before it makes so many.
 """
 
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +29,6 @@ class Counted(nn.Module):
         self.model = model
 
     def forward(self, inputs: Tensor) -> Tensor:
-        if "SLEEP" in os.environ and torch.is_grad_enabled():
-            while not Path(os.environ["SLEEP"]).exists():
-                time.sleep(0.05)
         if "COUNT_FILE" in os.environ:
             count(Path(os.environ["COUNT_FILE"]), inputs)
         return self.model(inputs)

@@ -146,6 +146,7 @@ def test_pages_load_nothing_from_the_network(pages):
         assert not loaded, path
 
 
+@on_the_site
 def test_signatures_hold_no_address_of_an_object(site):
     found = {path.name: re.findall(r"at 0x[0-9a-f]{6,}", path.read_text()) for path in site.glob("reference/*.html")}
     assert len(found) > 10

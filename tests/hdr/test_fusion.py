@@ -50,8 +50,8 @@ def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.
     count, _, height, width = tone_mapped.shape
     # Noise as it shows in the mu-law domain at the brightness of the reference.
     brightness = (5001 ** np.stack([naive_blur(channel, 2.0, 6) for channel in tone_mapped[reference]]) - 1) / 5000
-    slope = (5000 / (1 + 5000 * brightness) / math.log(5001)).mean(axis=0)
-    variance = [(naive_blur(one[0], 2.0, 6) * slope) ** 2 + 1e-10 for one in noise]
+    slope = 5000 / (1 + 5000 * brightness) / math.log(5001)
+    variance = [(np.stack([naive_blur(channel, 2.0, 6) for channel in one]) * slope) ** 2 + 1e-10 for one in noise]
     variance = [v + (0 if i == reference else 0.0015**2) for i, v in enumerate(variance)]
     log = np.zeros((count, 3, height, width))
     for i, t in enumerate(exposures):
@@ -63,7 +63,7 @@ def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.
             here, place = (row, column), (channel, row, column)
             excess = max(squared[here] - expected[here], 0.0)
             consistent = 1.0 if i == reference else math.exp(-0.5 * excess / (expected[here] + 0.003**2))
-            precision = exposures[reference] * variance[reference][here] / variance[i][here]
+            precision = exposures[reference] * variance[reference][place] / variance[i][place]
             usable = unsaturated[i][place]
             if i > reference:  # what the reference saw of the light clips it: the channel, or where they mix all three
                 mixed = len(set(saturation[i, :, row, column])) == 1
@@ -90,7 +90,7 @@ def random_aligned(count: int, reference: int, seed: int = 0, mixing: bool = Fal
     if mixing:
         saturation = saturation.amax(dim=2, keepdim=True).expand_as(saturation)
     deviation = 0.002 + 0.02 * torch.rand(1, count, 1, 16, 20, generator=source)
-    noise = 0.001 + 0.005 * torch.rand(1, count, 1, 16, 20, generator=source)
+    noise = 0.001 + 0.005 * torch.rand(1, count, 3, 16, 20, generator=source)
     seen = (torch.rand(1, count, 1, 16, 20, generator=source) < 0.8).float()
     seen[:, reference] = 1
     return Aligned((scene + difference).clamp(0, 1), saturation, deviation, noise, seen)
@@ -299,7 +299,7 @@ def test_deviation_holds_what_the_exposures_of_a_response_disagree_by() -> None:
 
 
 def test_exposures_are_read_where_the_displacement_points_and_the_reference_is_copied() -> None:
-    observed = torch.rand(1, 3, 8, 20, 24)
+    observed = torch.rand(1, 3, 10, 20, 24)
     displacement = torch.full((1, 3, 2, 20, 24), 0.5)
     displacement[:, 0, 0], displacement[:, 0, 1] = 2.0, -3.0
     aligned = bring_to_reference(observed, displacement, 1)
@@ -316,7 +316,7 @@ def test_seen_is_what_lies_inside_the_frame() -> None:
     displacement = torch.zeros(1, 2, 2, 6, 8)
     displacement[:, 1, 0] = -2.4
     displacement[:, 1, 1] = 1.4
-    seen = bring_to_reference(torch.rand(1, 2, 8, 6, 8), displacement, 0).seen[0, :, 0]
+    seen = bring_to_reference(torch.rand(1, 2, 10, 6, 8), displacement, 0).seen[0, :, 0]
     assert bool((seen[0] == 1).all())
     expected = torch.zeros(6, 8)
     expected[:5, 2:] = 1  # column 2 is read at -0.4, still in the first pixel; row 4 at 5.4, still in the last
@@ -324,7 +324,7 @@ def test_seen_is_what_lies_inside_the_frame() -> None:
 
 
 def test_a_region_is_read_as_part_of_the_whole() -> None:
-    observed = torch.rand(2, 3, 8, 40, 48)
+    observed = torch.rand(2, 3, 10, 40, 48)
     displacement = 4 * torch.randn(2, 3, 2, 40, 48)
     corner = torch.tensor([[8, 4], [12, 20]])
     whole = bring_to_reference(observed, displacement, 1)
@@ -491,6 +491,45 @@ def test_noise_left_in_a_blend_has_a_gradient_where_there_is_none_and_beyond_the
         assert all(bool((part >= 0).all()) for part in found)
         (gradient,) = torch.autograd.grad(found[0].sum() + found[1].sum(), weights)
         assert bool(torch.isfinite(gradient).all())
-    # Nothing is darker than black nor brighter than what the shortest holds: the slope is that of the border.
-    slope = found[0][0, 0, 0] / 0.01 * math.sqrt(2)
-    torch.testing.assert_close(slope[[0, 3]], torch.tensor([5000.0, 5000 / 5001]) / math.log(5001))
+
+
+@pytest.mark.parametrize(("tone_mapped", "light"), [(-0.2, 0.0), (0.0, 0.0), (0.4, (5001**0.4 - 1) / 5000), (1.3, 1.0)])
+def test_noise_left_in_a_blend_is_half_of_what_light_within_it_spans(tone_mapped: float, light: float) -> None:
+    # Nothing is darker than black nor brighter than what the shortest holds; the mu-law goes on to the other side of 0.
+    radiance = torch.full((1, 3, 9, 9), tone_mapped)
+    known = torch.full((1, 2, 3, 9, 9), 0.01)
+    known[:, :, 1] = 0.001
+    aligned = Aligned(radiance.expand(1, 2, 3, 9, 9), known, known[:, :, :1], known, known[:, :, :1])
+    found = noise_of_blend(aligned, torch.full_like(known, 0.5), radiance)[0]
+    for channel, sigma in enumerate(np.array([0.01, 0.001, 0.01]) / math.sqrt(2)):
+        ends = [math.copysign(math.log1p(5000 * abs(x)), x) / math.log(5001) for x in (light + sigma, light - sigma)]
+        expected = torch.full((9, 9), (ends[0] - ends[1]) / 2)
+        torch.testing.assert_close(found[0, channel], expected, rtol=1e-3, atol=0)
+
+
+def test_noise_left_in_a_blend_is_that_of_the_light_around() -> None:
+    source = torch.Generator().manual_seed(0)
+    radiance = torch.rand(1, 3, 12, 14, generator=source).double()
+    known = 1e-3 * torch.rand(1, 2, 3, 12, 14, generator=source).double()
+    aligned = Aligned(radiance.expand(1, 2, 3, 12, 14), known, known[:, :, :1], known, known[:, :, :1])
+    weights = torch.rand(1, 2, 3, 12, 14, generator=source).double()
+    found = noise_of_blend(aligned, weights, radiance)[0]
+    for channel in range(3):
+        sigma = naive_blur((weights * known).square().sum(dim=1).sqrt()[0, channel].numpy(), 1.0, 3)
+        light = (5001 ** naive_blur(radiance[0, channel].numpy(), 1.0, 3) - 1) / 5000
+        ends = [np.sign(x) * np.log1p(5000 * abs(x)) / math.log(5001) for x in (light + sigma, light - sigma)]
+        np.testing.assert_allclose(found[0, channel].numpy(), (ends[0] - ends[1]) / 2, rtol=2e-3)
+
+
+@pytest.mark.parametrize("mixing", [False, True])
+def test_each_channel_has_the_noise_of_its_own_light(mixing: bool) -> None:
+    # sRGB at 0.5, 0.25 and 0.1; a camera that mixes its colours puts three tenths of the mean of all into each.
+    ldr = torch.tensor([0.5, 0.25, 0.1]).view(1, 3, 1, 1).expand(2, 3, 8, 8)
+    calibration = Calibration(Response.srgb(), shot=1e-3, read=1e-5, channels_mix=mixing)
+    found = observe(ldr, torch.tensor([1.0, 4.0]), calibration)[:, 7:, 4, 4]
+    light = [((v + 0.055) / 1.055) ** 2.4 for v in (0.5, 0.25, 0.1)]
+    rounding = [2.4 / 1.055 * ((v + 0.055) / 1.055) ** 1.4 / 255 for v in (0.5, 0.25, 0.1)]
+    variance = [1e-3 * x + 1e-5 + r**2 / 12 + r**2 for x, r in zip(light, rounding, strict=True)]
+    shared = 0.3 if mixing else 0.0
+    expected = torch.tensor([math.sqrt((1 - shared) * v + shared * sum(variance) / 3) for v in variance])
+    torch.testing.assert_close(found, torch.stack([expected, expected / 4]), rtol=5e-3, atol=0)

@@ -21,7 +21,7 @@ from tests.hdr.generators import random_generator
 
 def resaved(path, tensors=None, **metadata):
     """Rewrite a weights file with other tensors or metadata."""
-    known = {"format": "hdr-generator-3", "preset": "tiny", "config": json.dumps(Generator.from_preset("tiny").config)}
+    known = {"format": "hdr-generator-4", "preset": "tiny", "config": json.dumps(Generator.from_preset("tiny").config)}
     save_file(tensors or load_file(path), path, metadata={**known, **metadata})
     return path
 
@@ -124,7 +124,7 @@ def test_none_is_an_untrained_generator_of_the_preset(preset):
 
 def test_generators_of_the_version_before_are_told_apart(weights):
     resaved(weights, format="hdr-generator-2")
-    with pytest.raises(ValueError, match=r"of another version .*hdr-generator-2, and this one reads hdr-generator-3"):
+    with pytest.raises(ValueError, match=r"of another version .*hdr-generator-3, and this one reads hdr-generator-4"):
         load_generator(weights)
 
 

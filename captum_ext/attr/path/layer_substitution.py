@@ -175,10 +175,6 @@ def _own_calls() -> Callable[[nn.Module], bool]:
     return lambda module: threading.get_ident() == thread or getattr(module, "_is_replica", False)
 
 
-def _is_explained(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and leaf.is_floating_point()
-
-
 def _visited(structure: Any, visit: Callable[[Activation], Activation | None]) -> Any:
     """Show the floating point tensors of a structure to ``visit``; return the structure with what it gives back."""
     replacement = visit(_explained_in(structure))
@@ -203,7 +199,7 @@ def _exchanged(structure: Any, exchange: Callable[[Tensor], Tensor]) -> Any:
     """Return the structure with other floating point tensors in it."""
 
     def at(leaf: Any) -> Any:
-        if _is_explained(leaf):
+        if isinstance(leaf, Tensor) and leaf.is_floating_point():
             return exchange(leaf)
         if not is_dataclass(leaf) or isinstance(leaf, type):
             return leaf

@@ -10,7 +10,7 @@ import pytest
 
 import captum_ext
 from captum_ext.cli.app import app
-from tests.captum_ext.conftest import Command
+from tests.command_line import Command
 
 ROOT = Path(__file__).resolve().parents[3]
 MAY_BE_IMPORTED = {"attr", "attrs", "captum_ext", "cyclopts", "docstring_parser", "rich", "rich_rst"}

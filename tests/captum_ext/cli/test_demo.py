@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.captum_ext.conftest import Command
+from tests.command_line import Command
 
 
 def test_files_are_replaced_only_with_force_and_nothing_is_computed_before_asking(

@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,9 @@ from captum_ext.evaluation.dataset import find_images
 from captum_ext.evaluation.outcome import curves_figure
 from captum_ext.metrics import deletion, information_curves, insertion
 from captum_ext.plot.curves import means_figure
-from tests.captum_ext.conftest import Command
 from tests.captum_ext.opened_files import opened_files
 from tests.captum_ext.tiny_classifier import CLASSES, MEAN, SIDE, STD, Counted, tiny, to_tensor
+from tests.command_line import Command
 
 ROOT = Path(__file__).resolve().parents[3]
 METHODS, METRICS = ("ig", "idgi", "gradcam"), ("insertion", "deletion", "aic", "sic")
@@ -184,13 +183,14 @@ def test_run_that_was_killed_goes_on_and_computes_nothing_twice(data: Path, eval
 
 
 def test_two_processes_find_what_one_does(data: Path, evaluate: Evaluate, tmp_path: Path):
-    evaluate()
+    metrics = ("insertion", "sic")
+    evaluate("--metrics", ",".join(metrics))
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    result = python([*launch, "-m", "captum_ext.cli", *arguments(out="two")])
+    result = python([*launch, "-m", "captum_ext.cli", *arguments("--metrics", ",".join(metrics), out="two")])
     assert result.returncode == 0, result.stderr
     assert without_times(Path("two")) == without_times(Path("out"))
     assert result.stdout.count("Insertion: ") == 1
-    for metric in METRICS:
+    for metric in metrics:
         with np.load(f"two/curves/{metric}.npz") as two, np.load(f"out/curves/{metric}.npz") as one:
             assert all(np.array_equal(two[name], one[name], equal_nan=name != "images") for name in one.files)
 
@@ -495,9 +495,8 @@ def test_picture_that_changes_where_classes_come_from_makes_other_settings(data:
 def test_names_that_are_not_utf8_are_shown_with_escapes(data: Path, evaluate: Evaluate):
     (data / "000_noise.png").rename(data / os.fsdecode(b"caf\xe9.png"))
     (data / os.fsdecode(b"d\xe9j\xe0.png")).write_text("no picture")
-    command = ["-m", "captum_ext.cli", *arguments("--methods", "gradcam")]
-    result = python(command, PYTHONIOENCODING="utf-8")
-    assert result.returncode == 1, result.stderr
+    result = evaluate("--methods", "gradcam")  # whose output is UTF-8 here, and takes nothing else
+    assert result.exit_code == 1, result.stderr
     assert r"Failed: d\udce9j\udce0.png: is not an image" in result.stderr
     assert {row["image"] for row in rows(Path("out"))} == {
         *("001_noise.png", "002_noise.png", r"caf\udce9.png", r"d\udce9j\udce0.png")
@@ -534,15 +533,18 @@ def test_other_weights_are_refused_and_accepted_on_request(data: Path, evaluate:
     assert evaluate(*options, "--weights", str(weights)).exit_code == 0
 
 
-def test_second_run_in_the_same_folder_is_refused_while_the_first_lives(data: Path, evaluate: Evaluate, tmp_path):
-    command = [sys.executable, "-m", "captum_ext.cli", *arguments("--metrics", "insertion")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SLEEP": str(tmp_path / "go on")}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as first:
-        while not Path("out/parts/0.jsonl").exists():
-            assert first.poll() is None
-            time.sleep(0.05)
-        result = evaluate("--metrics", "insertion")
-        first.kill()
-    assert result.exit_code == 1
-    assert "out: another run is writing its results here" in result.stderr
-    assert evaluate("--metrics", "insertion").exit_code == 0  # the lock went with the process
+def test_second_run_in_the_same_folder_is_refused_while_the_first_lives(data: Path, evaluate: Evaluate, monkeypatch):
+    forward = Counted.forward
+    second: list[Any] = []
+
+    def meanwhile(self: Counted, inputs: torch.Tensor) -> torch.Tensor:
+        if not second:
+            second.append(None)
+            second[0] = evaluate("--metrics", "insertion")
+        return forward(self, inputs)
+
+    monkeypatch.setattr(Counted, "forward", meanwhile)
+    assert evaluate("--metrics", "insertion").exit_code == 0
+    assert second[0].exit_code == 1
+    assert "out: another run is writing its results here" in second[0].stderr
+    assert evaluate("--metrics", "insertion").exit_code == 0  # the lock went with the run

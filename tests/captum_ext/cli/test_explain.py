@@ -17,8 +17,8 @@ from PIL import Image
 
 from captum_ext import IDGI, BlurIG
 from captum_ext.methods import METHODS
-from tests.captum_ext.conftest import Command, Finished
 from tests.captum_ext.tiny_classifier import CLASSES, tiny
+from tests.command_line import Command, Finished
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_screen_shows_classes_delta_residual_and_what_they_mean(directory: Path,
     found: Any = IDGI(model).attribute(
         inputs, black, target=best, n_steps=7, return_convergence_delta=True, return_path_residual=True
     )
-    output = explain("one.png", "--method", "idgi").output
+    output = explain("one.png", "--method", "idgi").stdout
     probability = scores.softmax(0)[best]
     assert f"one.png: {CLASSES[best]} {100 * probability:.1f} %" in output
     (row,) = [line for line in output.splitlines() if line.startswith("│ IDGI")]
@@ -242,7 +242,7 @@ def test_name_that_is_not_utf8_is_shown_with_escapes(directory: Path, explain: E
 
 
 def test_methods_that_sum_to_nothing_have_no_delta_in_the_table(directory: Path, explain: Explain):
-    output = explain("one.png", "--method", "saliency,gradcam:0").output
+    output = explain("one.png", "--method", "saliency,gradcam:0").stdout
     for title in ("Saliency", "Grad-CAM (0)"):
         (row,) = [line for line in output.splitlines() if line.startswith(f"│ {title} ")]
         assert [cell.strip() for cell in row.split("│")][2:5] == ["-", "-", "-"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from captum_ext.methods import METHODS
-from tests.captum_ext.conftest import Command
+from tests.command_line import Command
 
 
 @pytest.mark.parametrize("columns", ["60", "200"])

@@ -7,7 +7,6 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 
 from captum_ext.metrics import bootstrap, bootstrap_interval
 from captum_ext.metrics.bootstrap import bootstrap_band
@@ -22,6 +21,7 @@ def test_two_examples_by_hand(level, interval):
 @pytest.mark.parametrize("how", ["mean", "median"])
 @pytest.mark.parametrize("level", [0.9, 0.99])
 def test_agrees_with_scipy(how, level):
+    stats = pytest.importorskip("scipy.stats")
     values = torch.from_numpy(np.random.default_rng(1).exponential(size=60))
     seeded = "rng" if "rng" in inspect.signature(stats.bootstrap).parameters else "random_state"
     expected = stats.bootstrap(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.interpolate import griddata, interp1d
-from scipy.ndimage import gaussian_filter
-from scipy.signal import convolve2d
 from torch import nn
 
 from captum_ext.metrics import (
@@ -28,6 +26,9 @@ from captum_ext.metrics.information_curves import (
 )
 from captum_ext.metrics.revealed_pixels import random_mask
 from tests.captum_ext.small_models import EvaluationCounter
+
+MISSING = [name for name in ("scipy", "threadpoolctl") if importlib.util.find_spec(name) is None]
+interpolates = pytest.mark.skipif(bool(MISSING), reason=f"hidden pixels are interpolated with {', '.join(MISSING)}")
 
 
 def landscape(n: int = 3, size: int = 24, channels: int = 3, sharpness: float = 40) -> torch.Tensor:
@@ -54,6 +55,8 @@ def grey_levels(image: torch.Tensor) -> np.ndarray:
 
 
 def naive_fill(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    from scipy.interpolate import griddata
+
     filled = picture.astype(float)
     for channel in range(picture.shape[2]):
         known, hidden = np.argwhere(mask), np.argwhere(~mask)
@@ -63,6 +66,8 @@ def naive_fill(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def naive_ms_ssim(x: np.ndarray, y: np.ndarray) -> float:
     """As Wang, Simoncelli and Bovik define it, mirrored at the last scale, which alone has a term of luminance."""
+    from scipy.signal import convolve2d
+
     line = np.exp(-((np.arange(11) - 5) ** 2) / (2 * 1.5**2))
     window = np.outer(line, line) / line.sum() ** 2
 
@@ -103,6 +108,8 @@ def naive_scores(model, version: np.ndarray, target: int) -> np.ndarray:
 
 def naive_curves(model, image, saliency, target, mask, information="webp", thresholds=THRESHOLDS):
     """SIC and AIC of one picture, step by step as published; two curves of 1001 points."""
+    from scipy.interpolate import interp1d
+
     picture = grey_levels(image)
     blurred = naive_fill(picture, mask)
     told_0, told_1 = (naive_information(version, picture, information) for version in (blurred, picture))
@@ -120,6 +127,7 @@ def naive_curves(model, image, saliency, target, mask, information="webp", thres
     return [np.append(curve, 1.0) for curve in curves]
 
 
+@interpolates
 @pytest.mark.parametrize(
     ("information", "size", "n", "sharpness", "thresholds"),
     [("webp", 24, 3, 40, THRESHOLDS), ("ms-ssim", 176, 1, 4000, (0.01, 0.05, 0.2))],
@@ -138,6 +146,7 @@ def test_agrees_with_the_naive_version(information, size, n, sharpness, threshol
             np.testing.assert_allclose(curve.numpy(), by_hand, atol=1e-3)
 
 
+@interpolates
 def test_score_without_information_counts_for_nothing():
     # The left is flat but for the pixels that are always revealed, so that with its flat pixels the picture tells less
     # than without.
@@ -160,6 +169,8 @@ def test_score_without_information_counts_for_nothing():
 
 def curves_over_blurred(model, image, saliency, target, information):
     """SIC and AIC as the reproduction of the IDGI paper has them: of 25 images, from all blurred to all shown."""
+    from scipy.ndimage import gaussian_filter
+
     picture = grey_levels(image).astype(float)
     border = gaussian_filter(np.ones(picture.shape[:2]), 20, mode="constant")
     blurred = np.stack(
@@ -185,6 +196,7 @@ def along(x, y):
 
 @pytest.mark.parametrize(("information", "size", "sharpness"), [("png", 48, 40), ("ms-ssim", 176, 400)])
 def test_over_a_blurred_image_it_is_that_of_the_reproduction(information, size, sharpness):
+    gaussian_filter = pytest.importorskip("scipy.ndimage").gaussian_filter
     model, images = spot_finder(), landscape(1, size, sharpness=sharpness)
     # Regions, as scattered pixels alone make a larger file than the whole picture.
     noise = np.random.default_rng(2).standard_normal(images.shape)
@@ -216,6 +228,7 @@ def test_blurred_images_that_are_recognised_do_not_qualify_for_the_accuracy_curv
     assert "blurred pixels alone are recognised" in found.refused[0]
 
 
+@interpolates
 def test_several_measures_of_information_share_one_run_of_the_model():
     model, images = EvaluationCounter(spot_finder()), landscape(1, 176, sharpness=4000)
     attributions = torch.rand(1, 1, 176, 176)
@@ -228,6 +241,7 @@ def test_several_measures_of_information_share_one_run_of_the_model():
     assert not torch.equal(both["png"].softmax, both["ms-ssim"].softmax)
 
 
+@interpolates
 def test_a_map_that_knows_the_spot_beats_its_opposite():
     model, images = spot_finder(), landscape()
     found = information_curves(model, images, images, 0, min_score=0.6)
@@ -237,6 +251,7 @@ def test_a_map_that_knows_the_spot_beats_its_opposite():
             assert found.area(curve, how) > opposite.area(curve, how) + 0.1
 
 
+@interpolates
 def test_curves_go_from_the_random_pixels_to_the_whole_picture():
     found = information_curves(spot_finder(), landscape(), torch.rand(3, 1, 24, 24), [0, 0, 0], min_score=0.6)
     for curves in (found.softmax, found.accuracy):
@@ -244,6 +259,7 @@ def test_curves_go_from_the_random_pixels_to_the_whole_picture():
         assert (curves[:, -1] == 1).all()
 
 
+@interpolates
 def test_pictures_that_do_not_qualify_are_named_with_the_reason():
     images = landscape()
     images[1] = 0.2
@@ -268,6 +284,7 @@ def fond_of_smooth_pictures(x: torch.Tensor) -> torch.Tensor:
     return torch.stack([2 - 2 * x.diff(dim=3).abs().mean((1, 2, 3)), torch.zeros(len(x))], 1)
 
 
+@interpolates
 @pytest.mark.parametrize(
     ("model", "image", "target", "reasons"),
     [
@@ -298,6 +315,7 @@ def test_each_curve_has_its_own_reasons(model, image, target, reasons):
             assert reasons[which] in found.refused[0]
 
 
+@interpolates
 def test_single_curves_are_those_of_both():
     images, maps = landscape(), torch.rand(3, 1, 24, 24)
     both = information_curves(spot_finder(), images, maps, 0, min_score=0.6, seed=3)
@@ -321,6 +339,7 @@ def test_areas_by_hand():
         curves.area("max")
 
 
+@interpolates
 def test_a_picture_that_is_not_recognised_costs_one_evaluation():
     model = EvaluationCounter(spot_finder())
     information_curves(model, torch.full((1, 3, 24, 24), 0.1), torch.rand(1, 1, 24, 24), 0)
@@ -330,6 +349,7 @@ def test_a_picture_that_is_not_recognised_costs_one_evaluation():
     assert model.most_rows <= 4
 
 
+@interpolates
 def test_seed_decides_and_the_global_generators_do_not():
     model, images, maps = spot_finder(), landscape(), torch.rand(3, 1, 24, 24)
     first = information_curves(model, images, maps, 0, min_score=0.6, seed=1)
@@ -341,24 +361,27 @@ def test_seed_decides_and_the_global_generators_do_not():
     assert not torch.equal(other.softmax, first.softmax)
 
 
+@interpolates
 def test_grey_pictures():
-    found = information_curves(spot_finder(), landscape(2, channels=1), torch.rand(2, 1, 24, 24), 0, min_score=0.5)
+    images, maps = landscape(2, channels=1), torch.rand(2, 1, 24, 24)
+    found = information_curves(spot_finder(), images, maps, 0, min_score=0.5)
     assert found.softmax.shape == (2, 1001)
 
 
 @pytest.mark.parametrize("as_given", [list, np.array, torch.tensor], ids=lambda given: given.__name__)
 def test_thresholds_are_taken_as_arrays_too(as_given):
     model, images, maps = spot_finder(), landscape(1), torch.rand(1, 1, 24, 24)
-    expected = information_curves(model, images, maps, 0, thresholds=(0.25, 0.5), min_score=0.6)
-    found = information_curves(model, images, maps, 0, thresholds=as_given([0.25, 0.5]), min_score=0.6)
+    options = {"min_score": 0.6, "hidden": "blurred"}
+    expected = information_curves(model, images, maps, 0, thresholds=(0.25, 0.5), **options)
+    found = information_curves(model, images, maps, 0, thresholds=as_given([0.25, 0.5]), **options)
     torch.testing.assert_close(found.softmax, expected.softmax)
 
 
 @pytest.mark.parametrize("target", [0, [0, 0], torch.tensor(0), torch.tensor([0]), np.array([0, 0])], ids=repr)
 def test_target_is_one_integer_or_one_for_each_picture(target):
     images, maps = landscape(2), torch.rand(2, 1, 24, 24)
-    expected = information_curves(spot_finder(), images, maps, 0, min_score=0.6)
-    found = information_curves(spot_finder(), images, maps, target, min_score=0.6)
+    expected = information_curves(spot_finder(), images, maps, 0, min_score=0.6, hidden="blurred")
+    found = information_curves(spot_finder(), images, maps, target, min_score=0.6, hidden="blurred")
     torch.testing.assert_close(found.softmax, expected.softmax)
 
 
@@ -366,9 +389,9 @@ def test_target_is_one_integer_or_one_for_each_picture(target):
 def test_pictures_that_ask_for_gradients_and_overshoot_by_rounding_are_taken():
     images, maps = landscape(1).clamp(0, 1), torch.rand(1, 1, 24, 24)
     images[0, :, 0, :2] = torch.tensor([0.0, 1.0])
-    expected = information_curves(spot_finder(), images, maps, 0, min_score=0.6)
+    expected = information_curves(spot_finder(), images, maps, 0, min_score=0.6, hidden="blurred")
     images[0, :, 0, :2] = torch.tensor([-2e-7, 1.0000002])
-    found = information_curves(spot_finder(), images.requires_grad_(), maps, 0, min_score=0.6)
+    found = information_curves(spot_finder(), images.requires_grad_(), maps, 0, min_score=0.6, hidden="blurred")
     torch.testing.assert_close(found.softmax, expected.softmax)
 
 
@@ -414,12 +437,20 @@ def test_pictures_that_ask_for_gradients_and_overshoot_by_rounding_are_taken():
 def test_refusals(changes, message):
     arguments = {"forward_func": spot_finder(), "inputs": landscape(), "attributions": torch.rand(3, 1, 24, 24)}
     with pytest.raises(ValueError, match=message):
-        information_curves(**{**arguments, "target": 0, **changes})
+        information_curves(**{**arguments, "target": 0, "hidden": "blurred", **changes})
+
+
+def test_without_scipy_interpolated_curves_are_refused_and_blurred_ones_are_not(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    images, maps = landscape(1), torch.rand(1, 1, 24, 24)
+    with pytest.raises(ImportError, match=r"pip install scipy threadpoolctl, or take hidden='blurred'"):
+        information_curves(spot_finder(), images, maps, 0)
+    assert information_curves(spot_finder(), images, maps, 0, hidden="blurred").softmax.shape == (1, 1001)
 
 
 def test_negative_targets_count_from_the_end():
     images = landscape()
-    found, same = (information_curves(spot_finder(), images, images, target=t) for t in (-2, 0))
+    found, same = (information_curves(spot_finder(), images, images, target=t, hidden="blurred") for t in (-2, 0))
     assert not found.accuracy.isnan().all()
     torch.testing.assert_close(found.accuracy, same.accuracy, equal_nan=True)
     torch.testing.assert_close(found.softmax, same.softmax, equal_nan=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
 from torch import Tensor, nn
 
 from captum_ext.attr._common.blur import blur_within_borders
@@ -165,6 +164,7 @@ def test_inputs_that_ask_for_gradients_come_back_as_they_were(model, pictures, a
 
 def test_default_start_is_the_picture_blurred_with_sigma_20():
     picture = torch.rand(1, 3, 40, 50, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    ndimage = pytest.importorskip("scipy.ndimage")
     blurred = [ndimage.gaussian_filter(channel, 20, mode="constant", truncate=4) for channel in picture[0].numpy()]
     inside = ndimage.gaussian_filter(np.ones((40, 50)), 20, mode="constant", truncate=4)
     expected = torch.from_numpy(np.stack(blurred) / inside)[None]

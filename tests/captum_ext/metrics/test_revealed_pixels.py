@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
+import pytest
 
 from captum_ext.metrics.revealed_pixels import interpolate_hidden, random_mask
 
 
+@pytest.mark.skipif(importlib.util.find_spec("scipy") is None, reason="SciPy interpolates")
 def test_interpolation_restores_a_plane_from_its_corners():
     y, x = np.mgrid[0:9, 0:9]
     plane = np.stack([10 * x + 5 * y, 100 + x, 200 - 2 * y], axis=2).astype(np.uint8)

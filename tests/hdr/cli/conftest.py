@@ -1,10 +1,8 @@
-"""The command line as a test calls it, and photographs to call it with."""
+"""``hdr`` as a test calls it, and photographs to call it with."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
@@ -12,35 +10,14 @@ import torch
 from hdr.cli import main
 from hdr.scene import dynamic_scene
 from hdr.weights import save_generator
+from tests.command_line import Command, called
 from tests.hdr.generators import random_generator
 from tests.hdr.photographs import write_photograph
 
 
-class Finished(NamedTuple):
-    """A command that has run; what it said has single blanks."""
-
-    exit_code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def output(self) -> str:
-        return " ".join((self.stdout + self.stderr).split())
-
-
-Command = Callable[..., Finished]
-
-
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: object) -> Finished:
-        capsys.readouterr()
-        exit_code = main([str(argument) for argument in arguments])
-        return Finished(exit_code, *capsys.readouterr())
-
-    return run
+    return called(main, capsys, monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import torch
 
 from hdr.cli.app import app
 from hdr.merge import Merger
-from tests.hdr.cli.conftest import Command
+from tests.command_line import Command
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = ("merge", "tonemap", "evaluate", "train", "export", "demo")

@@ -115,6 +115,16 @@ def test_cameras_are_drawn_as_one_meets_them() -> None:
     assert 0.5**2.9 < min(middles) < 0.5**2.3 < 0.5**2.0 < max(middles) < 0.5**1.5
 
 
+def test_a_share_of_the_cameras_is_clean() -> None:
+    for share, fewest, most in ((0.0, 0, 8), (0.5, 20, 45), (1.0, 60, 60)):
+        drawn = [draw_camera(source(seed), share) for seed in range(60)]
+        clean = [camera for camera in drawn if camera.full_well >= 2e4 and camera.read_noise <= 3e-4]
+        clean = [camera for camera in clean if camera.jpeg_quality is None and camera.grain == 0]
+        assert fewest <= len(clean) <= most
+    # Without clean ones the draws are what they were.
+    assert draw_camera(source(3), 0.0) == draw_camera(source(3))
+
+
 def test_an_estimate_is_off_by_a_few_per_cent_or_exact() -> None:
     ldr = torch.linspace(0.1, 0.95, 50, dtype=torch.float64)
     errors, factors, known = [], [], []

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from hdr.data.pool import ScenePool, mirrored
-from hdr.fusion import bring_to_reference
+from hdr.fusion import OBSERVATION_CHANNELS, bring_to_reference
 from hdr.nn import Generator
 from hdr.training import merge_batch
 
@@ -18,7 +18,7 @@ def scene(seed: int, count: int = 3, side: int = 24) -> dict[str, Tensor]:
     displacement = 3 * torch.randn(count, 2, side, side, generator=source)
     displacement[count // 2] = 0
     return {
-        "observations": torch.rand(count, 8, side, side, generator=source),
+        "observations": torch.rand(count, OBSERVATION_CHANNELS, side, side, generator=source),
         "displacement": displacement,
         "target": torch.full((3, side, side), float(seed)),
         "exposures": 4.0 ** torch.arange(count),
@@ -44,7 +44,7 @@ def test_mirrors_keep_what_the_displacement_points_to(mirrors: tuple[bool, bool,
 
 def test_a_batch_is_of_whole_observations_and_of_crops_of_the_rest() -> None:
     batch = pool().exchange(default_collate([scene(1), scene(2)]))
-    assert batch["observations"].shape == (6, 3, 8, 24, 24)
+    assert batch["observations"].shape == (6, 3, OBSERVATION_CHANNELS, 24, 24)
     assert batch["displacement"].shape == (6, 3, 2, 16, 16)
     assert batch["target"].shape == (6, 3, 16, 16)
     assert bool(((batch["corner"] >= 0) & (batch["corner"] <= 8)).all())

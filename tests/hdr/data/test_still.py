@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from hdr.calibration import Calibration, calibrate
 from hdr.data.still import (
+    BY_OTHERS,
     LOST_HIGHLIGHTS,
     StillBrackets,
     StillScene,
@@ -258,3 +260,44 @@ def test_without_lost_highlights_their_score_is_nan(tmp_path: Path) -> None:
     write_bracket(tmp_path)
     scene = StillBrackets(tmp_path)[0]
     assert math.isnan(score_still(scene.truth, scene._replace(lost=scene.lost & False))[LOST_HIGHLIGHTS])
+
+
+def test_what_the_other_exposures_show_has_nothing_of_the_merged_ones(tmp_path: Path) -> None:
+    write_bracket(tmp_path)
+    scene = StillBrackets(tmp_path)[0]
+    chosen = [int(name.removesuffix(".png")) for name in scene.names]
+    ldr = torch.stack(
+        [torch.from_numpy(cv2.imread(str(tmp_path / f"{k}.png"))).flip(-1).permute(2, 0, 1) / 255 for k in range(8)]
+    )
+    others = [k for k in range(8) if k not in chosen]
+    seen = scene.of_others.isfinite().all(0)
+    unclipped = (ldr[others].amax(1) < scene.calibration.white_level - 10 / 255).any(0)
+    assert torch.equal(seen, unclipped)
+    # They alone, on the scale of the shortest that is merged: whatever the chosen ones are.
+    times = torch.tensor([2.0**ev for ev in EVS], dtype=torch.float64)
+    repainted = ldr.clone()
+    repainted[chosen] = 0.5
+    expected = mean_of_exposures(repainted, times, scene.calibration, chosen[0], others).clamp(0, 1)
+    torch.testing.assert_close(scene.of_others[:, seen].double(), expected[:, seen].double(), atol=1e-6, rtol=1e-5)
+    assert score_still(scene.of_others.nan_to_num(1.0), scene)[BY_OTHERS[0]] > 100
+
+
+def test_noise_of_the_merged_exposures_is_no_gain_by_the_others(tmp_path: Path) -> None:
+    write_bracket(tmp_path, shot=2e-4)
+    scene = StillBrackets(tmp_path)[0]
+    alone = replace(scene.calibration, corrections=())
+    plain = mean_of_exposures(scene.ldr, scene.exposures.double(), alone)
+    smooth = torch.nn.functional.avg_pool2d(plain[None].double(), 3, 1, 1, count_include_pad=False)[0]
+    found = [score_still(one, scene) for one in (plain, smooth)]
+    ahead, by_others = (found[1][name] - found[0][name] for name in ("PSNR-mu", BY_OTHERS[0]))
+    assert by_others > ahead + 1
+
+
+def test_where_every_exposure_is_merged_there_are_no_others(tmp_path: Path) -> None:
+    write_bracket(tmp_path, EVS[2:5])
+    scene = StillBrackets(tmp_path)[0]
+    assert len(scene.names) == 3
+    assert bool(scene.of_others.isnan().all())
+    scores = score_still(scene.truth, scene)
+    assert all(math.isnan(scores[name]) for name in BY_OTHERS)
+    assert scores["PSNR-mu"] > 100

@@ -39,7 +39,7 @@ def scenes(folder: Path, **arguments: object) -> SyntheticBrackets:
 def test_shapes_and_ranges_are_those_of_a_bracket(folder: Path) -> None:
     for sample in (scenes(folder)[i] for i in range(12)):
         assert sample["ldr"].shape == (3, 3, 48, 64)
-        assert sample["observations"].shape == (3, 8, 48, 64)
+        assert sample["observations"].shape == (3, 10, 48, 64)
         assert sample["displacement"].shape == (3, 2, 48, 64)
         assert sample["target"].shape == (3, 48, 64)
         for values in (sample["ldr"], sample["target"]):
@@ -179,6 +179,24 @@ def test_where_the_pixels_make_no_bracket_the_camera_is_misjudged(
     found = scenes(folder, settings=dataclasses.replace(STILL, estimated=1.0))[0]
     assert torch.equal(found["light"], expected["light"])
     assert torch.equal(found["exposures"], expected["exposures"])
+
+
+def test_a_share_of_the_cameras_is_clean(folder: Path) -> None:
+    clean = scenes(folder, settings=dataclasses.replace(STILL, clean=1.0))[0]
+    assert calibration_of(clean).shot < 4e-4  # the shot noise of 20,000 electrons, of which a half is misjudged
+    assert calibration_of(clean).read < 1e-6
+
+
+def test_larger_steps_show_finer_detail(tmp_path: Path) -> None:
+    write_radiance(tmp_path / "blurred.hdr", 0.5 + 0.4 * torch.sin(torch.arange(400) / 4).expand(3, 300, 400))
+
+    def roughness(largest_step: float) -> float:
+        settings = dataclasses.replace(STILL, largest_step=largest_step)
+        data = SyntheticBrackets(tmp_path, (48, 64), settings=settings)
+        targets = [data[index]["target"] for index in range(8)]
+        return statistics.fmean(float(t.diff(dim=-1).square().mean() / t.var()) for t in targets)
+
+    assert roughness(5.6) > 2 * roughness(1.4)
 
 
 def test_scenes_are_measured_with_the_cameras_that_are_asked_for(folder: Path) -> None:

@@ -16,6 +16,7 @@ def random_denoiser(seed: int = 0) -> Denoiser:
         torch.manual_seed(seed)
         denoiser = Denoiser(channels=8)
         torch.nn.init.normal_(denoiser.kernels.weight)
+        torch.nn.init.normal_(denoiser.strengths.weight)
     return denoiser.requires_grad_(False)
 
 
@@ -35,7 +36,7 @@ def test_features_begin_as_large_as_what_comes_in_and_without_a_bias() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         hidden = Denoiser().features
-    seen = torch.randn(1, 52, 40, 40, generator=torch.Generator().manual_seed(0))
+    seen = torch.randn(1, 60, 40, 40, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert 0.5 < float(hidden(seen).square().mean().sqrt()) < 2
         assert not bool(hidden(torch.zeros_like(seen)).any())
@@ -43,15 +44,17 @@ def test_features_begin_as_large_as_what_comes_in_and_without_a_bias() -> None:
 
 def test_every_pixel_moves_towards_its_neighbours_by_its_own_kernel() -> None:
     source = torch.Generator().manual_seed(1)
-    radiance, kernels = (torch.randn(1, channels, 6, 8, generator=source).double() for channels in (3, 24))
-    found = _towards_neighbours(radiance, torch.nn.functional.pixel_unshuffle(kernels, 2))[0].numpy()
+    radiance, kernels, strengths = (torch.randn(1, n, 6, 8, generator=source).double() for n in (3, 24, 3))
+    outputs = (torch.nn.functional.pixel_unshuffle(maps, 2) for maps in (kernels, 4 * strengths))
+    found = _towards_neighbours(radiance, *outputs)[0].numpy()
     padded = np.pad(radiance[0].numpy(), ((0, 0), (2, 2), (2, 2)), mode="edge")
     offsets = [(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3) if (dy, dx) != (0, 0)]
     for channel in range(3):
         for row in range(6):
             for column in range(8):
                 z = kernels[0, :, row, column].numpy()
-                weights = z / (1 + np.abs(z).sum())
+                strength = np.clip(4 * float(strengths[0, channel, row, column]), -6, 6)
+                weights = z / (math.exp(-strength) + np.abs(z).sum())
                 centre = padded[channel, row + 2, column + 2]
                 neighbours = [padded[channel, row + 2 + dy, column + 2 + dx] for dy, dx in offsets]
                 expected = sum(w * (y - centre) for w, y in zip(weights, neighbours, strict=True))
@@ -61,12 +64,13 @@ def test_every_pixel_moves_towards_its_neighbours_by_its_own_kernel() -> None:
 @pytest.mark.parametrize(("height", "width"), [(24, 30), (21, 19)])
 def test_what_is_done_is_what_was_computed_but_for_a_bound(height: int, width: int) -> None:
     denoiser, inputs = random_denoiser().double(), [part.double() for part in inputs_of(height, width)]
-    bound = 2 * np.minimum(*(_blurred(part).numpy() for part in inputs[1:3])) + 1e-6
-    seen = _network_input(inputs[0], *(_blurred(part) + 5e-4 for part in inputs[1:3]), *inputs[3:])
+    noise, deviation = inputs[1], _blurred(inputs[2])
+    bound = 2 * np.minimum(noise.numpy(), deviation.numpy()) + 1e-6
+    seen = _network_input(inputs[0], noise + 5e-4, deviation + 5e-4, *inputs[3:])
     even = np.pad(seen.numpy(), ((0, 0), (0, 0), (0, height % 2), (0, width % 2)), mode="edge")
-    kernels = denoiser.kernels(denoiser.features(torch.nn.functional.pixel_unshuffle(torch.from_numpy(even), 2)))
+    features = denoiser.features(torch.nn.functional.pixel_unshuffle(torch.from_numpy(even), 2))
     whole = torch.from_numpy(np.pad(inputs[0].numpy(), ((0, 0), (0, 0), (0, height % 2), (0, width % 2)), mode="edge"))
-    moved = _towards_neighbours(whole, kernels).numpy()[..., :height, :width]
+    moved = _towards_neighbours(whole, denoiser.kernels(features), denoiser.strengths(features)).numpy()[..., :height, :width]
     expected = bound * np.tanh(moved / bound)
     np.testing.assert_allclose((denoiser(*inputs) - inputs[0]).numpy(), expected, atol=1e-6)
     assert np.abs(expected).max() > 0.02
@@ -84,10 +88,10 @@ def test_the_network_sees_detail_in_units_of_the_noise() -> None:
     np.testing.assert_allclose(seen[:3], np.arcsinh(detail / noise), atol=1e-6)
     np.testing.assert_allclose(seen[3:6], np.arcsinh(detail / deviation), atol=1e-6)
     np.testing.assert_allclose(seen[6:9], radiance - 0.5)
-    np.testing.assert_allclose(seen[9], np.log2(noise.mean(axis=0)) + 8, atol=1e-6)
-    np.testing.assert_allclose(seen[10], np.log2(deviation.mean(axis=0)) + 8, atol=1e-6)
-    np.testing.assert_allclose(seen[11], share.mean(axis=0))
-    np.testing.assert_allclose(seen[12], saturation.max(axis=0))
+    np.testing.assert_allclose(seen[9:12], np.log2(noise) + 8, atol=1e-6)
+    np.testing.assert_allclose(seen[12], np.log2(deviation.mean(axis=0)) + 8, atol=1e-6)
+    np.testing.assert_allclose(seen[13], share.mean(axis=0))
+    np.testing.assert_allclose(seen[14], saturation.max(axis=0))
 
 
 def test_what_is_flat_stays_and_no_pixel_moves_farther_than_its_neighbours_or_twice_the_noise() -> None:
@@ -102,8 +106,8 @@ def test_what_is_flat_stays_and_no_pixel_moves_farther_than_its_neighbours_or_tw
         moved = (denoiser(inputs[0], noise, deviation, *inputs[3:]) - inputs[0]).abs()
         assert float(moved.max()) > 0.02
         assert bool((moved <= farthest + 1e-6).all())
-        for sigma in (noise, deviation):
-            assert bool((moved <= 2 * _blurred(sigma) + 2e-6).all())
+        for sigma in (noise, _blurred(deviation)):
+            assert bool((moved <= 2 * sigma + 2e-6).all())
 
 
 @pytest.mark.parametrize(("height", "width"), [(33, 20), (20, 35), (35, 35)])
@@ -172,6 +176,7 @@ def test_it_learns_to_remove_noise_of_which_it_is_told() -> None:
 def test_half_precision_is_close() -> None:
     denoiser, inputs = random_denoiser(), inputs_of()
     denoiser.kernels.weight.mul_(0.1)
+    denoiser.strengths.weight.mul_(0.1)
     precise = denoiser(*inputs)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = denoiser(*inputs)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hdr.fusion import bring_to_reference, observe, physical_merge, prior
+from hdr.fusion import bring_to_reference, noise_of_blend, observe, physical_merge, prior
 from hdr.nn import Generator, Merged
 from hdr.nn.generator import PRESETS
 from hdr.radiometry import inverse_mu_law, mu_law
@@ -126,11 +126,10 @@ def test_the_merge_is_denoised_by_what_is_left_in_it_of_noise() -> None:
     found = merged_by(generator, inputs)
     aligned, weights = found.aligned, found.weights
     blend = mu_law((weights * inverse_mu_law(aligned.tone_mapped)).sum(dim=1))
-    noise = (weights * aligned.noise).square().sum(dim=1).sqrt() * 5000 / (1 + 5000 * inverse_mu_law(blend))
-    deviation = (weights * aligned.deviation).square().sum(dim=1).sqrt()
+    known = (*noise_of_blend(aligned, weights, blend), weights[:, 1], aligned.saturation[:, 1])
     assert generator.denoiser is not None
     with torch.no_grad():
-        denoised = generator.denoiser(blend, noise / math.log(5001), deviation, weights[:, 1], aligned.saturation[:, 1])
+        denoised = generator.denoiser(blend, *known)
     unclipped = inputs[0][:, 1, :3] < mu_law(torch.tensor(0.9 / 4))
     torch.testing.assert_close(found.radiance[unclipped], denoised[unclipped], atol=1e-4, rtol=0)
     assert float((found.radiance - blend)[unclipped].abs().max()) > 0.01
@@ -233,7 +232,7 @@ def test_exposures_move_no_further_than_the_largest_correction() -> None:
             )  # every scale corrects by all that it may, right and down
     # The position of each pixel as its radiance: what is read tells where it was read.
     ramp = torch.arange(96.0).expand(1, 2, 3, 32, 96) / 96
-    rest = torch.zeros(1, 2, 5, 32, 96) + 0.01
+    rest = torch.zeros(1, 2, 7, 32, 96) + 0.01
     inputs = (torch.cat([ramp, rest], dim=2), torch.tensor([[1.0, 4.0]]), torch.zeros(1, 2, 2, 32, 96))
     read = merged_by(generator, inputs).aligned.tone_mapped[0, 1, 0, :, :64] * 96
     moved = read - torch.arange(64.0)
@@ -256,10 +255,10 @@ def test_a_region_with_its_surroundings_is_merged_as_in_the_whole() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({0: torch.rand(3, 8, 32, 32)}, "expected observations of shape"),
-        ({0: torch.rand(1, 1, 8, 32, 32)}, "N >= 2"),
+        ({0: torch.rand(3, 10, 32, 32)}, "expected observations of shape"),
+        ({0: torch.rand(1, 1, 10, 32, 32)}, "N >= 2"),
         ({0: torch.rand(1, 3, 5, 32, 32)}, "expected observations of shape"),
-        ({0: torch.zeros(1, 3, 8, 32, 32, dtype=torch.uint8)}, "floating-point"),
+        ({0: torch.zeros(1, 3, 10, 32, 32, dtype=torch.uint8)}, "floating-point"),
         ({1: torch.ones(1, 2)}, r"exposures of shape \(1, 3\), got \(1, 2\)"),
         ({2: torch.zeros(1, 3, 32, 32)}, "displacement of shape"),
         ({2: torch.zeros(1, 2, 2, 32, 32)}, "displacement of shape"),
@@ -268,7 +267,7 @@ def test_a_region_with_its_surroundings_is_merged_as_in_the_whole() -> None:
     ],
 )
 def test_other_inputs_are_refused(change: dict[int, Tensor], said: str) -> None:
-    inputs: list[Any] = [torch.rand(1, 3, 8, 32, 32), torch.tensor([[1.0, 4.0, 16.0]]), torch.zeros(1, 3, 2, 32, 32), 1]
+    inputs: list[Any] = [torch.rand(1, 3, 10, 32, 32), torch.tensor([[1.0, 4.0, 16.0]]), torch.zeros(1, 3, 2, 32, 32), 1]
     for place, value in change.items():
         inputs[place] = value
     generator = Generator.from_preset("tiny")

@@ -341,13 +341,13 @@ def _recurrent_layers(function: Function) -> BiasRule:
     return rule
 
 
-def _channel_bias(spatial_dims: int, bias_position: int = 2) -> BiasRule:
+def _channel_bias(spatial_dims: int) -> BiasRule:
     """Convolution or linear layer whose weight and bias are constants: its bias parameter, shaped for its output."""
 
     def rule(seen: Observation) -> ImplicitBias | None:
         if not seen.only_first_depends:
             return JacobianBias(seen.call())
-        bias = seen.argument(bias_position, "bias")
+        bias = seen.argument(2, "bias")
         return None if bias is None else ConstantBias(bias.detach().reshape(-1, *[1] * spatial_dims))
 
     return rule

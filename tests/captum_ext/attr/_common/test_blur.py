@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
 
 from captum_ext.attr._common.blur import gaussian_blur
 from tests.captum_ext.small_models import pictures
 
 
 def scipy_blur(x: np.ndarray, sigma: float) -> np.ndarray:
+    ndimage = pytest.importorskip("scipy.ndimage")
     return np.stack([ndimage.gaussian_filter(channel, sigma, mode="constant") for channel in x])
 
 

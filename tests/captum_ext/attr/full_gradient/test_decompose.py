@@ -7,11 +7,9 @@ import math
 import weakref
 
 import pytest
-import timm
 import torch
 import torch.nn.functional as F
 import torchvision
-import transformers
 from torch import nn
 
 from captum_ext._errors import InvalidArgumentError
@@ -55,6 +53,7 @@ MORE_TIMM = [
 
 @pytest.mark.parametrize("name", [*TIMM, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE_TIMM)])
 def test_timm_models(name):
+    timm = pytest.importorskip("timm")
     model = randomise(timm.create_model(name, pretrained=False, num_classes=10))
     assert_exact(model, torch.randn(1, *model.default_cfg["input_size"], dtype=torch.float64), target=3)
 
@@ -63,6 +62,7 @@ SMALL = {"num_hidden_layers": 2, "num_attention_heads": 3, "hidden_size": 24, "i
 
 
 def bert():
+    transformers = pytest.importorskip("transformers")
     config = transformers.BertConfig(**SMALL, vocab_size=50)
     model = randomise(transformers.BertModel(config))
     mask = torch.tensor([[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]])
@@ -70,12 +70,14 @@ def bert():
 
 
 def gpt2():
+    transformers = pytest.importorskip("transformers")
     config = transformers.GPT2Config(n_embd=24, n_layer=2, n_head=3, vocab_size=50, n_positions=8)
     model = randomise(transformers.GPT2LMHeadModel(config))
     return lambda x: model(inputs_embeds=x).logits[:, -1]
 
 
 def vit():
+    transformers = pytest.importorskip("transformers")
     config = transformers.ViTConfig(**SMALL, image_size=16, patch_size=4, num_labels=5)
     model = randomise(transformers.ViTForImageClassification(config))
     return lambda x: model(x).logits
