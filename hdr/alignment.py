@@ -250,7 +250,8 @@ def _camera_motion(bracket: Bracket, index: int, mode: Mode, warn: bool) -> Came
 
 def _exposure_shown(bracket: Bracket, index: int, limit: float, scale: int) -> Grey:
     """An exposure as :func:`_shown` shows it, smaller by ``scale``; without its radiance ever being held as a whole."""
-    values = torch.linspace(0, 1, _SHOWN_ENTRIES, dtype=torch.float64)
+    # Not in float64: it takes a power in float32 for log1p to be fast from then on, by a factor of ten (PyTorch 2.14).
+    values = torch.linspace(0, 1, _SHOWN_ENTRIES)
     light = bracket.calibration.response.to_linear(values) / float(bracket.exposures[index])
     table = (light.clamp(0, limit) / limit).pow(1 / GAMMA)
     bands = bracket.ldr[index].split(_ROWS_AT_ONCE * scale, dim=1)
