@@ -194,8 +194,9 @@ def inverse_mu_law(tone_mapped: Tensor, mu: float = MU) -> Tensor:
     tensor([0.0000, 0.0100, 1.0000])
     """
     _check_positive("mu", mu)
-    sign = _odd_sign(tone_mapped)
-    return sign * torch.expm1(sign * tone_mapped * math.log1p(mu)) / mu
+    # tanh(y / 2) (exp(|y|) + 1) is the odd extension of expm1(y), as exact at 0, and may take a third of its time.
+    exponent = tone_mapped * math.log1p(mu)
+    return torch.tanh(exponent / 2) * (torch.exp(exponent.abs()) + 1) / mu
 
 
 def mu_law_slope(radiance: Tensor, mu: float = MU) -> Tensor:
@@ -212,9 +213,8 @@ def mu_law_slope(radiance: Tensor, mu: float = MU) -> Tensor:
 
 def _odd_sign(value: Tensor) -> Tensor:
     # Not torch.sign, nor abs: both have derivative 0 at 0, where the curve is steepest and black pixels lie.
-    # Filled where it is used, see sample.
-    one = torch.ones((), dtype=value.dtype, device=value.device)
-    return torch.where(value < 0, -one, one)
+    # And not torch.where, which takes as long as the logarithm.
+    return 1 - 2 * (value < 0).to(value.dtype)
 
 
 def _check_response(exposure: Exposure, gamma: float) -> None:

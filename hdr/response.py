@@ -236,14 +236,14 @@ class Response:
         Tensor
             Same shape, dtype and device, in [0, 1]. Not differentiable.
         """
-        return _interpolated(ldr, self._table)
+        return interpolated(ldr, self._table)
 
     def slope(self, ldr: Tensor) -> Tensor:
         """Change of light per change of the LDR value, d linear / d ldr; arguments and result as for ``to_linear``.
 
         A file with n levels rounds light to slope / n: uniform noise of variance (slope / n)^2 / 12.
         """
-        return _interpolated(ldr, self._slopes)
+        return interpolated(ldr, self._slopes)
 
     def to_ldr(self, linear: Tensor) -> Tensor:
         """LDR values of linear light, the inverse of :meth:`to_linear`.
@@ -265,7 +265,7 @@ class Response:
         nodes = torch.linspace(0, 1, _INVERSE_ENTRIES, dtype=torch.float64) ** 2
         above = torch.searchsorted(light, nodes).clamp(1, len(light) - 1)
         share = (nodes - light[above - 1]) / (light[above] - light[above - 1])
-        return _interpolated(linear, (above - 1 + share.clamp(0, 1)) * step, torch.sqrt)
+        return interpolated(linear, (above - 1 + share.clamp(0, 1)) * step, torch.sqrt)
 
     # Made once: one merge looks values up some sixty times.
 
@@ -286,8 +286,23 @@ class Response:
         return cls(tuple(light.tolist()), name)
 
 
-def _interpolated(values: Tensor, table: Tensor, abscissa: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-    """Values of [0, 1] looked up in a table over [0, 1], or over a function of it, in bounded memory."""
+def interpolated(values: Tensor, table: Tensor, abscissa: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Values of [0, 1] looked up in a table over [0, 1], or over a function of it, in bounded memory.
+
+    Parameters
+    ----------
+    values
+        Any shape, floating point. Those outside [0, 1] count as 0 or 1; NaN stays NaN.
+    table
+        Shape (entries,): at equally spaced places from 0 to 1, linear between them.
+    abscissa
+        Function from [0, 1] to [0, 1] over which the entries are equally spaced; the values themselves without it.
+
+    Returns
+    -------
+    Tensor
+        As ``values``. Not differentiable.
+    """
     if not values.is_floating_point():
         raise ValueError(f"expected floating point values in [0, 1], got {values.dtype}; divide by the largest level")
     dtype = values.dtype if values.dtype in (torch.float32, torch.float64) else torch.float32

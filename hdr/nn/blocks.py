@@ -32,7 +32,7 @@ class ConvBlock(nn.Sequential):
         padding = dilation * (kernel_size // 2)
         super().__init__(
             nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation),
-            nn.LeakyReLU(NEGATIVE_SLOPE),
+            nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
         )
 
 
@@ -61,7 +61,9 @@ class SharedConvBlock(nn.Module):
 
     def forward(self, shared: Tensor, own: Tensor) -> Tensor:
         """Shared features (B, C, H, W) and own ones (K B, C', H, W), exposure by exposure, to (K B, out, H, W)."""
-        return F.leaky_relu(self.own(own) + for_each(self.shared(shared), len(own) // len(shared)), NEGATIVE_SLOPE)
+        return F.leaky_relu(
+            self.own(own) + for_each(self.shared(shared), len(own) // len(shared)), NEGATIVE_SLOPE, inplace=True
+        )
 
 
 def for_each(shared: Tensor, count: int) -> Tensor:
@@ -84,7 +86,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features of shape (B, C, H, W), same shape out."""
-        return F.leaky_relu(features + self.body(features), NEGATIVE_SLOPE)
+        return F.leaky_relu(features + self.body(features), NEGATIVE_SLOPE, inplace=True)
 
 
 def upsample(features: Tensor) -> Tensor:

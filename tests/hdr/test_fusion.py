@@ -13,9 +13,11 @@ from hdr.data.camera import Camera
 from hdr.fusion import (
     BINS,
     Aligned,
+    _blurred_in_patches,
     blended,
     bring_to_reference,
     clipping_value,
+    moves_more_than,
     moving_share,
     noise_of_blend,
     observe,
@@ -412,6 +414,23 @@ def test_what_moves_is_counted_by_its_area(side: int) -> None:
     share = moving_share(*photographed_with(moved), STILL, 2, 1)
     assert share == pytest.approx((side / 160) ** 2, rel=0.35)
     assert moving_share(*photographed_with(moved), STILL, 0, 1) < 0.005
+
+
+@pytest.mark.parametrize("side", [0, 20, 60, 150])
+def test_whether_much_moves_is_told_by_the_share_that_moves(side: int) -> None:
+    moved = torch.zeros(320, 320)
+    moved[50 : 50 + side, 30 : 30 + side] = 1
+    where = (*photographed_with(moved, size=320), torch.zeros(2, 320, 320), 2, 1)
+    assert moves_more_than(0.02, *where) == (moving_share(*where) > 0.02) == (side > 50)
+
+
+def test_patches_are_smoothed_one_by_one() -> None:
+    maps = torch.rand(26, 39, dtype=torch.float64)
+    smoothed = _blurred_in_patches(maps, 2.0)
+    for row, column in ((0, 0), (1, 2)):
+        patch = maps[13 * row : 13 * row + 13, 13 * column : 13 * column + 13].numpy()
+        expected = torch.from_numpy(naive_blur(patch, 2.0, 6))
+        torch.testing.assert_close(smoothed[row, :, column], expected)
 
 
 def test_single_pixels_that_differ_do_not_count() -> None:
