@@ -70,7 +70,9 @@ def test_what_is_done_is_what_was_computed_but_for_a_bound(height: int, width: i
     even = np.pad(seen.numpy(), ((0, 0), (0, 0), (0, height % 2), (0, width % 2)), mode="edge")
     features = denoiser.features(torch.nn.functional.pixel_unshuffle(torch.from_numpy(even), 2))
     whole = torch.from_numpy(np.pad(inputs[0].numpy(), ((0, 0), (0, 0), (0, height % 2), (0, width % 2)), mode="edge"))
-    moved = _towards_neighbours(whole, denoiser.kernels(features), denoiser.strengths(features)).numpy()[..., :height, :width]
+    moved = _towards_neighbours(whole, denoiser.kernels(features), denoiser.strengths(features)).numpy()[
+        ..., :height, :width
+    ]
     expected = bound * np.tanh(moved / bound)
     np.testing.assert_allclose((denoiser(*inputs) - inputs[0]).numpy(), expected, atol=1e-6)
     assert np.abs(expected).max() > 0.02

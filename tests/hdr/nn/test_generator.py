@@ -1,7 +1,6 @@
 """The generator: before training the physical merge, after it an explicit one, local and bounded."""
 
 import itertools
-import math
 from typing import Any
 
 import pytest
@@ -267,7 +266,12 @@ def test_a_region_with_its_surroundings_is_merged_as_in_the_whole() -> None:
     ],
 )
 def test_other_inputs_are_refused(change: dict[int, Tensor], said: str) -> None:
-    inputs: list[Any] = [torch.rand(1, 3, 10, 32, 32), torch.tensor([[1.0, 4.0, 16.0]]), torch.zeros(1, 3, 2, 32, 32), 1]
+    inputs: list[Any] = [
+        torch.rand(1, 3, 10, 32, 32),
+        torch.tensor([[1.0, 4.0, 16.0]]),
+        torch.zeros(1, 3, 2, 32, 32),
+        1,
+    ]
     for place, value in change.items():
         inputs[place] = value
     generator = Generator.from_preset("tiny")
