@@ -561,27 +561,13 @@ def blurred(maps: Tensor, sigma: float) -> Tensor:
     """Maps (B, C, H, W) smoothed by a Gaussian of a standard deviation in pixels, cut off at three of these."""
     size = 2 * round(3 * sigma) + 1
     border = "reflect" if min(maps.shape[-2:]) > size // 2 else "replicate"
-    on_cpu, precise = maps.device.type == "cpu", maps.dtype in (torch.float32, torch.float64)
-    if on_cpu and precise and not (maps.requires_grad or torch.compiler.is_compiling()):
-        return _blurred_by_opencv(maps, sigma, size, border)
     with torch.autocast(maps.device.type, enabled=False):  # half precision is for the network, not for the physics
-        if on_cpu:
+        if maps.device.type == "cpu":
             # Contiguous: of a view it takes five times as long.
             return gaussian_blur2d(maps.contiguous(), (size, size), (sigma, sigma), border_type=border)
         # The same, with a kernel that is made once: a GPU waits for the many small operations that make one.
         kernel = _gaussian(size, sigma, maps.device, maps.dtype)
         return filter2d_separable(maps, kernel, kernel, border)
-
-
-def _blurred_by_opencv(maps: Tensor, sigma: float, size: int, border: str) -> Tensor:
-    """The same in a quarter of the time, without a gradient."""
-    import cv2  # slow to import, and needed by nothing else here
-
-    result = maps.new_empty(maps.shape)
-    how = cv2.BORDER_REFLECT_101 if border == "reflect" else cv2.BORDER_REPLICATE
-    for plane, out in zip(maps.flatten(0, 1).unbind(), result.flatten(0, 1).unbind(), strict=True):
-        cv2.GaussianBlur(plane.contiguous().numpy(), (size, size), sigma, dst=out.numpy(), borderType=how)
-    return result
 
 
 @functools.lru_cache(maxsize=32)

@@ -38,7 +38,7 @@ class SpatialAttentionGate(nn.Module):
     def attention(self, reference: Tensor, aligned: Tensor) -> Tensor:
         """Attention maps in (0, 1), (K B, 1, H, W), for features (B, C, H, W) and (K B, C, H, W) of K exposures."""
         query = for_each(self.query(reference), len(aligned) // len(reference))
-        hidden = F.leaky_relu(query + self.key(aligned), NEGATIVE_SLOPE, inplace=True)
+        hidden = F.leaky_relu(query + self.key(aligned), NEGATIVE_SLOPE)
         return torch.sigmoid(self.score(hidden))
 
     def forward(self, reference: Tensor, aligned: Tensor) -> Tensor:

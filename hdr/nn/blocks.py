@@ -32,7 +32,7 @@ class ConvBlock(nn.Sequential):
         padding = dilation * (kernel_size // 2)
         super().__init__(
             nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation),
-            nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
+            nn.LeakyReLU(NEGATIVE_SLOPE),
         )
 
 
@@ -61,9 +61,7 @@ class SharedConvBlock(nn.Module):
 
     def forward(self, shared: Tensor, own: Tensor) -> Tensor:
         """Shared features (B, C, H, W) and own ones (K B, C', H, W), exposure by exposure, to (K B, out, H, W)."""
-        return F.leaky_relu(
-            self.own(own) + for_each(self.shared(shared), len(own) // len(shared)), NEGATIVE_SLOPE, inplace=True
-        )
+        return F.leaky_relu(self.own(own) + for_each(self.shared(shared), len(own) // len(shared)), NEGATIVE_SLOPE)
 
 
 def for_each(shared: Tensor, count: int) -> Tensor:
@@ -86,7 +84,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features of shape (B, C, H, W), same shape out."""
-        return F.leaky_relu(features + self.body(features), NEGATIVE_SLOPE, inplace=True)
+        return F.leaky_relu(features + self.body(features), NEGATIVE_SLOPE)
 
 
 def upsample(features: Tensor) -> Tensor:
