@@ -509,7 +509,7 @@ def _unsaturated_share(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
     unclipped = ((surely - light * t[:, longer]) / (surely - perhaps)).clamp(0, 1)
     saturation = aligned.saturation[:, longer]
     # All channels alike: the camera mixes them, or none is known to clip, and the brightest may have spoilt the others.
-    alike = saturation.amin(2, keepdim=True) == saturation.amax(2, keepdim=True)
+    alike = saturation.amax(2, keepdim=True) - saturation.amin(2, keepdim=True) <= _ALL_BUT_CLIPPED
     unclipped = torch.where(alike, unclipped.amin(2, keepdim=True), unclipped)
     return torch.cat([unsaturated[:, : reference + 1], torch.minimum(unsaturated[:, longer], unclipped)], dim=1)
 
