@@ -30,7 +30,7 @@ from hdr.radiometry import GAMMA, inverse_mu_law
 from hdr.response import Response
 
 _FADE = 0.235  # sixty levels of 255, as LDR value
-_NOISE_FACTOR, _NOISE_SMOOTHNESS, _WINDOW = 1.5, 2.0, 1.0  # of the Wiener filter: the best of those tried
+_NOISE_FACTOR, _WINDOW = 2.0, 1.0  # of the Wiener filter: the best of those tried
 _DARKEST_LEVEL = 0.1 / 255  # light of level 0, whose logarithm OpenCV takes
 
 
@@ -88,8 +88,7 @@ def wiener_merge(bracket: Bracket) -> Tensor:
     aligned = bring_to_reference(observations[None], displacement[None], reference)
     weights = torch.softmax(prior(aligned, exposures, reference), dim=1)
     merge = merged(aligned, weights, exposures, reference)
-    sigma = torch.minimum(*noise_of_blend(aligned, weights, merge))
-    noise = (_NOISE_FACTOR * blurred(sigma, _NOISE_SMOOTHNESS)).square()
+    noise = (_NOISE_FACTOR * torch.minimum(*noise_of_blend(aligned, weights, merge))).square()
     mean = blurred(merge, _WINDOW)
     variance = (blurred(merge.square(), _WINDOW) - mean.square()).clamp_min(0)
     variance = blurred(variance, _WINDOW).clamp_min(torch.finfo(merge.dtype).tiny)
