@@ -285,7 +285,8 @@ def noise_of_blend(aligned: Aligned, weights: Tensor, radiance: Tensor) -> tuple
     Returns
     -------
     noise, deviation : Tensor
-        Shape (B, 3, H, W), standard deviations in the mu-law domain.
+        Shape (B, 3, H, W), standard deviations in the mu-law domain. The noise is smoothed over 1 pixel (a Gaussian's
+        standard deviation), the deviation is not.
     """
     noise, deviation = ((weights * sigma).square().sum(dim=1) for sigma in (aligned.noise, aligned.deviation))
     # The least keeps the slopes of the roots finite.

@@ -114,7 +114,7 @@ def draw_camera(generator: torch.Generator, clean: float = 0.0) -> Camera:
     generator
         Drawn from.
     clean
-        How often the camera has hardly any noise and files without losses, as at base ISO or after averaging.
+        How often the camera has little noise, as a good one at base ISO, and files that are not compressed.
     """
     if clean > 0 and uniform(generator, 0, 1) < clean:
         return Camera(

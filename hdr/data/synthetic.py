@@ -27,6 +27,8 @@ from hdr.io import RADIANCE_SUFFIXES
 
 Split = Literal["all", "train", "validation"]
 
+_LEAST_STEP = 0.8  # below, the longest focal length of a view of a panorama would be less than the shortest
+
 SAME_COUNT = 64
 """Scenes of one block of this size have equally many exposures, so that they can be in one batch."""
 
@@ -56,10 +58,15 @@ class SceneSettings:
         Share of the scenes of whose camera is known what the bracket tells, as of a photographer's own, instead of the
         camera misjudged at random.
     clean
-        Share of the scenes whose camera has hardly any noise: where there is none, none must be found.
+        Share of the scenes whose camera has little noise: where there is hardly any, hardly any must be found.
     largest_step
-        Most pixels of a photograph from one pixel of the view to the next, at least 0.7; of a panorama accordingly.
+        Most pixels of a photograph from one pixel of the view to the next, at least 0.8; of a panorama accordingly.
         More than 1 shows detail as fine as pixels, as sharp lenses do: what networks learn on blur, they smooth.
+
+    Raises
+    ------
+    ValueError
+        If ``estimated`` or ``clean`` is no share, or ``largest_step`` is too small.
     """
 
     largest_motion: float = 120.0
@@ -72,6 +79,13 @@ class SceneSettings:
     estimated: float = 0.0
     clean: float = 0.0
     largest_step: float = 1.4
+
+    def __post_init__(self) -> None:
+        for name in ("estimated", "clean"):
+            if not 0 <= getattr(self, name) <= 1:  # also refuses NaN
+                raise ValueError(f"{name} is a share of the scenes, from 0 to 1; got {getattr(self, name)}")
+        if not _LEAST_STEP <= self.largest_step < math.inf:
+            raise ValueError(f"largest_step is in pixels, at least {_LEAST_STEP} and finite; got {self.largest_step}")
 
 
 class SyntheticBrackets(Dataset[HdrSample]):

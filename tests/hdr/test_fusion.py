@@ -469,24 +469,29 @@ def test_every_row_of_a_large_picture_is_observed_as_if_it_were_alone():
 def test_noise_left_in_a_blend_is_what_many_brackets_of_the_same_scene_differ_by() -> None:
     source = torch.Generator().manual_seed(0)
     light = torch.tensor([0.01, 0.1, 0.5]).view(1, 1, 3, 1, 1)
-    sigma = torch.tensor([0.02, 0.005]).view(1, 2, 1, 1, 1) * light.mean()
+    # Each channel has noise of its own; deviation is one number for all three.
+    sigma = torch.tensor([[0.004, 0.001], [0.002, 0.003], [0.001, 0.008]]).T.view(1, 2, 3, 1, 1)
+    of_all = torch.tensor([0.01, 0.003]).view(1, 2, 1, 1, 1)
     read = light + sigma * torch.randn(400, 2, 3, 6, 6, generator=source)
     weights = torch.tensor([0.3, 0.7]).view(1, 2, 1, 1, 1).expand(400, 2, 3, 6, 6)
-    known = sigma.expand(400, 2, 1, 6, 6)
-    aligned = Aligned(mu_law(read), torch.zeros_like(read), 3 * known, known, torch.ones_like(known))
+    noise, deviation = sigma.expand(400, 2, 3, 6, 6), of_all.expand(400, 2, 1, 6, 6)
+    aligned = Aligned(mu_law(read), torch.zeros_like(read), deviation, noise, torch.ones_like(deviation))
     merge = blended(aligned, weights)
     noise, deviation = noise_of_blend(aligned, weights, merge)
+    assert noise.shape == deviation.shape == (400, 3, 6, 6)
     torch.testing.assert_close(noise.mean(dim=(0, 2, 3)), merge.std(dim=0).mean(dim=(1, 2)), rtol=0.03, atol=0)
-    expected = 3 * float(((0.3 * sigma[0, 0]) ** 2 + (0.7 * sigma[0, 1]) ** 2).sqrt())
+    expected = math.hypot(0.3 * 0.01, 0.7 * 0.003)
     torch.testing.assert_close(deviation, torch.full_like(deviation, expected), rtol=0.02, atol=0)
 
 
 def test_noise_left_in_a_blend_has_a_gradient_where_there_is_none_and_beyond_the_mu_law() -> None:
     tone_mapped = torch.tensor([-0.1, 0.0, 0.5, 1.5]).view(1, 1, 1, 1, 4).expand(1, 2, 3, 1, 4)
-    none = torch.zeros(1, 2, 1, 1, 4)
+    none = torch.zeros(1, 2, 3, 1, 4)
     weights = torch.full_like(tone_mapped, 0.5).requires_grad_()
-    for sigma in (none, none + 0.01):
-        aligned = Aligned(tone_mapped, tone_mapped, sigma, sigma, none + 1)
+    # One channel without any noise among others that have some, too.
+    for sigma in (none, none + torch.tensor([0.01, 0.0, 0.002]).view(3, 1, 1)):
+        of_all = sigma.mean(dim=2, keepdim=True)
+        aligned = Aligned(tone_mapped, tone_mapped, of_all, sigma, torch.ones_like(of_all))
         found = noise_of_blend(aligned, weights, tone_mapped[:, 0])
         assert all(bool((part >= 0).all()) for part in found)
         (gradient,) = torch.autograd.grad(found[0].sum() + found[1].sum(), weights)

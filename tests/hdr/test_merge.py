@@ -96,6 +96,20 @@ def test_tiled_equals_untiled_for_any_number_of_exposures(exposures):
     assert float((mu_law(merger(scene, alignment)) - untiled(generator, scene, alignment)).abs().max()) < 1e-3
 
 
+@pytest.mark.parametrize("still", [(), (True, False, True)])
+@pytest.mark.parametrize("weights", ["none", "small"])
+def test_tiled_equals_untiled_where_channels_clip_one_by_one(weights, still):
+    # Nothing is moved, but exposures are interpolated, which rounds in another way in each tile: whether three channels
+    # are equally far from clipping must not depend on it.
+    ldr = (1.3 * torch.rand(3, 3, 40, 330, generator=torch.Generator().manual_seed(0))).clamp_max(1.0)
+    unmixed = Calibration(Response.srgb(), channels_mix=False)
+    scene = Bracket(ldr, torch.tensor(EXPOSURES), calibration=unmixed)
+    assert 0.2 < float((ldr == 1).float().mean()) < 0.3
+    nowhere = Alignment(torch.zeros(3, 2, *scene.size), scene.size, still)
+    tiled, whole = (mu_law(Merger(weights, "cpu", tile=tile)(scene, nowhere)) for tile in (64, 768))
+    torch.testing.assert_close(tiled, whole, atol=1e-3, rtol=0)
+
+
 def test_pixels_outside_of_the_context_of_a_tile_do_matter():
     # The promise above is not empty: with too little overlap the same network gives another image.
     generator, scene = random_generator(), bracket(32, 330)

@@ -169,6 +169,30 @@ def test_weights_are_those_of_physics_and_of_the_judge_together() -> None:
     torch.testing.assert_close(judged.radiance[unclipped], mu_law(blend)[unclipped], atol=1e-5, rtol=0)
 
 
+def test_hooks_are_called_for_every_convolution_and_what_they_keep_stays() -> None:
+    # So that layers can be explained: an output that is changed in place after the hook would be another layer's.
+    generator = random_generator()
+    assert generator.denoiser is not None
+    kept: dict[str, list[tuple[Tensor, Tensor]]] = {}
+
+    def keep(name: str) -> Any:
+        return lambda _module, _inputs, output: kept.setdefault(name, []).append((output, output.clone()))
+
+    convolutions = {
+        f"{part}.{name}": module
+        for part, parent in (("encoder", generator.encoder), ("denoiser", generator.denoiser))
+        for name, module in parent.named_modules()
+        if isinstance(module, nn.Conv2d)
+    }
+    assert len(convolutions) > 10
+    for name, module in convolutions.items():
+        module.register_forward_hook(keep(name))
+    merged_by(generator, inputs_of(32, 40))
+    assert kept.keys() == convolutions.keys()
+    overwritten = [name for name, every in kept.items() if any(not torch.equal(*outputs) for outputs in every)]
+    assert overwritten == []
+
+
 def test_training_mode_gives_the_coarser_scales() -> None:
     inputs = inputs_of(32, 48, batch=2)
     generator = Generator.from_preset("tiny").train()
