@@ -8,7 +8,6 @@ smooth; where no equation speaks it takes the shape of sRGB.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -154,15 +153,10 @@ def read_off(curve: Array, ldr: Array) -> Array:
 
 def srgb_above_black(black: float) -> Array:
     """log2 of sRGB's light for files whose black is not 0 but a level above it."""
-    curve = read_off(_srgb_curve(), (np.arange(ENTRIES) * STEP - black) / (1.0 - black))
+    curve = read_off(log_curve(Response.srgb()), (np.arange(ENTRIES) * STEP - black) / (1.0 - black))
     below = int(black / STEP)
     curve[:below] -= 0.5 * np.arange(below, 0, -1)  # steep: what lies below black is noise
     return curve
-
-
-@functools.lru_cache(maxsize=1)
-def _srgb_curve() -> Array:
-    return log_curve(Response.srgb())
 
 
 def equations_of_cells(cells: Cells, ev: Array, curve: Array, black: float, white: float) -> Equations:
