@@ -37,7 +37,7 @@ def distributions_of(name: str) -> set[str]:
 
 def hide_extras(base: set[str]) -> None:
     """Let modules of our own find no package but the standard library's and those of the given distributions."""
-    packages = importlib.metadata.packages_distributions()
+    packages = dict(importlib.metadata.packages_distributions())
     # Python 3.10 knows of those alone that say what they bring (top_level.txt); of the others the files tell.
     for distribution in importlib.metadata.distributions():
         for package in {file.parts[0] for file in distribution.files or () if file.name == "__init__.py"}:
