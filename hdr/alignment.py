@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hdr.fusion import moves_more_than
+from hdr.fusion import moving_share
 from hdr.geometry import inside, pixel_grid
 from hdr.radiometry import GAMMA
 from hdr.registration import CameraMotion, RegistrationError, estimate_motion
@@ -196,8 +196,8 @@ def dense_displacement(reference: Tensor, other: Tensor, limit: float) -> Tensor
 
 
 def _is_still(bracket: Bracket, index: int, background: Tensor) -> bool:
-    exposures, calibration, reference = bracket.exposures, bracket.calibration, bracket.reference_index
-    return not moves_more_than(_STILL_SHARE, bracket.ldr, exposures, calibration, background, index, reference)
+    camera = (bracket.ldr, bracket.exposures, bracket.calibration)
+    return moving_share(*camera, background, index, bracket.reference_index, _STILL_SHARE) <= _STILL_SHARE
 
 
 def _of_exposure(bracket: Bracket, index: int, mode: Mode, scale: int, warn: bool) -> tuple[Tensor, Tensor | None]:

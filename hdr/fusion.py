@@ -351,7 +351,13 @@ def _unexplained(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
 
 
 def moving_share(
-    ldr: Tensor, exposures: Tensor, calibration: Calibration, displacement: Tensor, index: int, reference: int
+    ldr: Tensor,
+    exposures: Tensor,
+    calibration: Calibration,
+    displacement: Tensor,
+    index: int,
+    reference: int,
+    enough: float = 1.0,
 ) -> float:
     """Share of the image in which an exposure shows something else than the reference, where both show anything.
 
@@ -366,65 +372,50 @@ def moving_share(
         Shape (2, h, w): of the exposure, of the whole image, at its resolution or a lower one.
     index, reference
         Which exposure, and which is the reference.
+    enough
+        What is asked: where a quarter of the patches leave no doubt that more moves, they alone are looked at.
 
     Returns
     -------
     float
         In [0, 1]; 1 where too little is well exposed in both.
     """
-    moving, shown = _moving_patches(ldr, exposures, calibration, displacement, index, reference, _PATCHES)
+    pair, t = (ldr[reference], ldr[index]), exposures[[reference, index]]
+    few = _PATCHES // 4
+    if enough < 1 and ldr.shape[-2] * ldr.shape[-1] > few * _PATCH**2:  # of a smaller image they are all there are
+        moving, shown = _moving_patches(pair, t, calibration, displacement, few)
+        expected = enough * shown
+        if shown >= _FEWEST_PATCHES and moving > expected + 3 * math.sqrt(expected):  # three standard deviations
+            return moving / shown
+    moving, shown = _moving_patches(pair, t, calibration, displacement, _PATCHES)
     return moving / shown if shown >= _FEWEST_PATCHES else 1.0
 
 
-def moves_more_than(
-    share: float,
-    ldr: Tensor,
-    exposures: Tensor,
-    calibration: Calibration,
-    displacement: Tensor,
-    index: int,
-    reference: int,
-) -> bool:
-    """Whether :func:`moving_share`, which has the other parameters, is above a share; where it clearly is, sooner."""
-    where = (ldr, exposures, calibration, displacement, index, reference)
-    few = _PATCHES // 4
-    if ldr.shape[-2] * ldr.shape[-1] > few * _PATCH**2:  # of a smaller image they are all there are
-        moving, shown = _moving_patches(*where, few)
-        expected = share * shown
-        if shown >= _FEWEST_PATCHES and moving > expected + 3 * math.sqrt(expected):  # three standard deviations
-            return True
-    return moving_share(*where) > share
-
-
 def _moving_patches(
-    ldr: Tensor,
-    exposures: Tensor,
-    calibration: Calibration,
-    displacement: Tensor,
-    index: int,
-    reference: int,
-    most: int,
+    pair: tuple[Tensor, Tensor], t: Tensor, calibration: Calibration, displacement: Tensor, most: int
 ) -> tuple[int, int]:
-    """Of so many patches at most, how many show something else, and how many show anything."""
-    along = _rows_of_patches(ldr.shape[-2:], most)
+    """Of so many patches at most, how many show something else than the first of a pair, and how many anything."""
+    size = pair[0].shape[-2:]
+    along = _rows_of_patches(size, most)
     x, y = torch.meshgrid(*reversed(along), indexing="xy")
-    places = torch.stack([x, y]).to(ldr.device, _precise(ldr))
-    scale = ldr.shape[-2] / displacement.shape[-2]
+    places = torch.stack([x, y]).to(pair[0].device, _precise(pair[0]))
+    scale = size[0] / displacement.shape[-2]
     there = _pixels_at(displacement, *(((where + 0.5) / scale).long() for where in along))
     moved = places + there.to(places)
     # The reference is read at whole pixels.
-    ours = _pixels_at(ldr[reference], *along).to(places)
-    theirs = sample(ldr[index, None].to(places), moved[None])[0]
-    t = exposures[[reference, index]].to(places)
+    ours = _pixels_at(pair[0], *along).to(places)
+    theirs = sample(pair[1][None].to(places), moved[None])[0]
+    t = t.to(places)
     observed = observe(torch.stack([ours, theirs]), t, calibration)
-    aligned = _aligned(observed, torch.stack([places, moved]), ldr.shape[-2:])
+    aligned = _aligned(observed, torch.stack([places, moved]), size)
     # As observe adds it, without observing all again; some of the pixels tell as much as all.
     step = math.ceil(math.sqrt(places[0].numel() / _SAMPLED_PIXELS))
     some = Aligned(*(maps[..., ::step, ::step] for maps in aligned))
-    unexplained = _at_brightness(_unexplained(some, t.view(1, -1, 1, 1, 1), 0), observed[:, :3])
+    t = t.view(1, -1, 1, 1, 1)
+    unexplained = _at_brightness(_unexplained(some, t, 0), observed[:, :3])
     aligned = aligned._replace(deviation=(aligned.deviation.square() + unexplained).sqrt())
     variance = aligned.deviation.square().sum(dim=1)[0, 0]
-    squared = _clipped_difference(aligned, t.view(1, -1, 1, 1, 1), 0)[0, 1].square().mean(dim=0)
+    squared = _clipped_difference(aligned, t, 0)[0, 1].square().mean(dim=0)
     variance, squared = _blurred_in_patches(variance, 2.0), _blurred_in_patches(squared, 1.0)
     differs = squared - variance > _MOVED * (variance + DEVIATION_FLOOR**2)
     known = _unsaturated(aligned)[0].all(dim=0).view_as(differs)

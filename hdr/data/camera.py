@@ -116,6 +116,7 @@ def draw_camera(generator: torch.Generator, clean: float = 0.0) -> Camera:
     clean
         How often the camera has little noise, as a good one at base ISO, and files that are not compressed.
     """
+    # Nothing is drawn for 0, so that scenes without clean cameras stay what they were.
     if clean > 0 and uniform(generator, 0, 1) < clean:
         return Camera(
             response=_draw_response(generator),

@@ -13,7 +13,7 @@ import itertools
 import math
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -331,15 +331,18 @@ def score_still(result: Tensor, scene: StillScene) -> dict[str, float]:
     """
     scaled = on_scale_of(scene.truth, result.to(scene.truth)).clamp(0.0, 1.0)
     scores = evaluate(scaled, scene.truth)
-    lost = (scaled[:, scene.lost][..., None], scene.truth[:, scene.lost][..., None])
-    scores[LOST_HIGHLIGHTS] = float(psnr_mu(*lost)) if bool(scene.lost.any()) else math.nan
+    scores[LOST_HIGHLIGHTS] = _where(scene.lost, psnr_mu, scaled, scene.truth)
     # The factor is their own: they, too, leave one free. NaN is not between 0.001 and 0.5.
     scaled = on_scale_of(scene.of_others, result.to(scene.of_others)).clamp(0.0, 1.0)
     seen = ~scene.of_others.isnan().any(0)
-    pixels = (scaled[:, seen][..., None], scene.of_others[:, seen][..., None])
     for name, psnr in zip(BY_OTHERS, (psnr_mu, psnr_l), strict=True):
-        scores[name] = float(psnr(*pixels)) if bool(seen.any()) else math.nan
+        scores[name] = _where(seen, psnr, scaled, scene.of_others)
     return scores
+
+
+def _where(pixels: Tensor, psnr: Callable[[Tensor, Tensor], Tensor], result: Tensor, truth: Tensor) -> float:
+    """PSNR of (3, H, W) over some pixels (H, W); NaN without any."""
+    return float(psnr(result[:, pixels][..., None], truth[:, pixels][..., None])) if bool(pixels.any()) else math.nan
 
 
 def _listed(path: Path, number: int, cells: dict[str, str]) -> ListedExposure:

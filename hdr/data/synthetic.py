@@ -272,6 +272,7 @@ def _background(
     tremble = torch.tanh(normal(generator, len(moments), 3))
     tremble[[moment == 0 for moment in moments]] = 0.0
     if isinstance(scenery, Panorama):
+        # From 0.8 of the panorama's resolution on where steps are 1.4 at most; from half of that where 2.8.
         focal_length = scenery.pixels_per_radian * log_uniform(generator, 1.12 / settings.largest_step, 1.4)
         pitch, yaw = 0.25 * float(normal(generator, 1)), uniform(generator, -math.pi, math.pi)
         level = axis_angle_to_rotation_matrix(torch.tensor([[0.0, yaw, 0.0], [pitch, 0.0, 0.0]]))

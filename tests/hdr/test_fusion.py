@@ -17,7 +17,6 @@ from hdr.fusion import (
     blended,
     bring_to_reference,
     clipping_value,
-    moves_more_than,
     moving_share,
     noise_of_blend,
     observe,
@@ -421,7 +420,7 @@ def test_whether_much_moves_is_told_by_the_share_that_moves(side: int) -> None:
     moved = torch.zeros(320, 320)
     moved[50 : 50 + side, 30 : 30 + side] = 1
     where = (*photographed_with(moved, size=320), torch.zeros(2, 320, 320), 2, 1)
-    assert moves_more_than(0.02, *where) == (moving_share(*where) > 0.02) == (side > 50)
+    assert (moving_share(*where, 0.02) > 0.02) == (moving_share(*where) > 0.02) == (side > 50)
 
 
 def test_patches_are_smoothed_one_by_one() -> None:
