@@ -234,7 +234,7 @@ def _developed(
     import rawpy
 
     red, green, blue = balance
-    space = rawpy.ColorSpace.raw if colours == "sensor" else rawpy.ColorSpace.sRGB  # type: ignore[attr-defined]
+    space = rawpy.ColorSpace.raw if colours == "sensor" else rawpy.ColorSpace.sRGB
     developed: NDArray[Any] = raw.postprocess(
         user_wb=[red, green, blue, green], half_size=half_size, output_color=space, **_AS_IT_IS
     )

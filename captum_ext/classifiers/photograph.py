@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from captum_ext._errors import extra
@@ -53,5 +54,5 @@ def photographs() -> list[Photograph]:
     ]
 
 
-def _photograph(name: str, pixels: np.ndarray, author: str, licence: str) -> Photograph:
+def _photograph(name: str, pixels: npt.NDArray[np.uint8], author: str, licence: str) -> Photograph:
     return Photograph(name, Image.fromarray(pixels), author, licence)

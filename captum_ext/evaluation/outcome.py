@@ -8,8 +8,10 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
 
@@ -111,7 +113,7 @@ def _write_curves(
     path = store.directory / CURVES / f"{metric}.npz"
     with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
 
-        def add(name: str, array: np.ndarray) -> None:
+        def add(name: str, array: npt.NDArray[Any]) -> None:
             # numpy.savez wants all arrays in memory at once.
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array)  # type: ignore[no-untyped-call]
@@ -137,7 +139,7 @@ def _area_under_median(curves: Curves) -> float:
     return float(torch.trapezoid(torch.from_numpy(median), dx=1 / (len(median) - 1)))
 
 
-def _means(findings: Findings) -> tuple[list[str], dict[str, np.ndarray], dict[str, bool]]:
+def _means(findings: Findings) -> tuple[list[str], dict[str, npt.NDArray[Any]], dict[str, bool]]:
     """Return what the figure of means is drawn from."""
     panels, directions, summary = {}, {}, findings.summary
     for name, metric in findings.metrics.items():

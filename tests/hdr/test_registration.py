@@ -19,7 +19,7 @@ def wall(height: int, width: int, seed: int = 0) -> np.ndarray:
     log_radiance = np.zeros((height, width, 3))
     for cell in (4, 8, 16, 32, 64, 128):
         noise = source.normal(size=(height // cell + 2, width // cell + 2, 3))
-        log_radiance += cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+        log_radiance += np.asarray(cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC), np.float64)
     return np.clip(np.exp(log_radiance - 3.5), 0.002, 1.0)
 
 
