@@ -23,9 +23,8 @@ NAMES = ("ldr", "exposures", "light", "noise", "displacement")
 
 
 def generator() -> Generator:
-    """A small one; a denoiser takes three times as long to trace, and docs/how-to/export.md exports one with it."""
     torch.manual_seed(0)
-    made = Generator(base_channels=8, scales=1, deep_supervision=False, denoising=False)
+    made = Generator(base_channels=8, scales=1, deep_supervision=False)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))

@@ -183,14 +183,13 @@ def test_run_that_was_killed_goes_on_and_computes_nothing_twice(data: Path, eval
 
 
 def test_two_processes_find_what_one_does(data: Path, evaluate: Evaluate, tmp_path: Path):
-    metrics = ("insertion", "sic")
-    evaluate("--metrics", ",".join(metrics))
+    evaluate()
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    result = python([*launch, "-m", "captum_ext.cli", *arguments("--metrics", ",".join(metrics), out="two")])
+    result = python([*launch, "-m", "captum_ext.cli", *arguments(out="two")])
     assert result.returncode == 0, result.stderr
     assert without_times(Path("two")) == without_times(Path("out"))
     assert result.stdout.count("Insertion: ") == 1
-    for metric in metrics:
+    for metric in METRICS:
         with np.load(f"two/curves/{metric}.npz") as two, np.load(f"out/curves/{metric}.npz") as one:
             assert all(np.array_equal(two[name], one[name], equal_nan=name != "images") for name in one.files)
 
