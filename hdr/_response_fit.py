@@ -3,11 +3,12 @@
 Where exposures a and b, log2 t_b / t_a = ev apart, show the same light, the logarithm g = log2 f of the response f
 obeys g(high) - g(low) = ev for the values low in a and high in b: Debevec and Malik (1997) with the radiances
 eliminated, the comparagram of Mann and Picard (1995). One ratio leaves g free up to a period of ev, so g is kept
-smooth; where no equation speaks it takes the shape of sRGB.
+smooth beside sRGB; where no equation speaks it goes on as it does beside.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -32,12 +33,16 @@ _QUANTILES = 100
 
 # The curve is a broken line over a coordinate that is fine where a response is steep in EV: at black and at white.
 _KNOTS = 48
-_DARK_SHARE, _EVEN_SHARE, _BRIGHT_SHARE = 0.4, 0.4, 0.2
-# The prior, in EV from knot to knot: how far the slope may differ from sRGB's, and how fast that may change.
-_SLOPE, _BEND = 0.15, 0.015
-_EXPOSURE_ERROR = 0.03  # EV: shutters, apertures and clouds
-# Neighbouring cells are not independent, so that each equation counts as a quarter of one.
-_INDEPENDENT_SHARE = 0.25
+_DARK_SHARE, _BRIGHT_SHARE = 0.4, 0.2  # the rest is even
+# The prior: by how many EV the slope may differ from sRGB's over a knot's length, how fast that may change, and a share
+# of a shoulder, beyond which white is 1 + 6 times as bright as sRGB would have it. What is smooth is so over the values
+# themselves: over the knots, which crowd at white, a curve would turn as far in the last levels as before them, and it
+# is there that no two exposures tell.
+_SLOPE, _BEND = 0.25, 0.015
+_SHOULDER, _SHOULDER_HEIGHT = 0.3, 6.0
+_EXPOSURE_ERROR = 0.015  # EV: shutters, apertures and clouds
+# Neighbouring cells are not independent, so that each equation counts as an eighth of one.
+_INDEPENDENT_SHARE = 0.125
 _ITERATIONS = 8
 _OUTLYING = 2.0  # standard deviations, where an equation starts to lose its weight
 _LEVEL_NOISE = 0.3 * STEP  # of a cell's mean, after rounding and JPEG
@@ -165,11 +170,12 @@ def equations_of_cells(cells: Cells, ev: Array, curve: Array, black: float, whit
     A cell with one clipped channel is left out as a whole: cameras mix channels after clipping. Cells are ranked within
     bins of the mean of both exposures, since a choice by one of them favours errors that point one way.
     """
+    values = _values_of_mean_light(cells.pixels, curve)
     parts = []
     for a, b in _pairs(ev):
         distance = ev[b] - ev[a]
         usable = (cells.brightest[b] < white - 1.5 * STEP) & (cells.mean[a].min(0) > black + 1.5 * STEP)
-        low, high = cells.mean[a][:, usable].ravel(), cells.mean[b][:, usable].ravel()
+        low, high = values[a][:, usable].ravel(), values[b][:, usable].ravel()
         low_spread, high_spread = cells.spread[a][:, usable].ravel(), cells.spread[b][:, usable].ravel()
         shared = (read_off(curve, low) + distance + read_off(curve, high)) / 2
         bins = (np.interp(shared, curve, np.arange(ENTRIES)) * (_BINS / ENTRIES)).astype(np.intp)
@@ -179,6 +185,18 @@ def equations_of_cells(cells: Cells, ev: Array, curve: Array, black: float, whit
         columns = (low[kept], high[kept], low_spread[kept], high_spread[kept])
         parts.append(Equations(np.full(len(kept), a), np.full(len(kept), b), *columns, np.full(len(kept), distance)))
     return Equations.concatenated(parts)
+
+
+def _values_of_mean_light(pixels: Array, curve: Array) -> Array:
+    """The value that stands for the mean light of the pixels of a cell.
+
+    Texture and noise move the mean of the values themselves, the more the more a response bends; light is
+    proportional to the exposure whatever is in a cell.
+    """
+    levels = np.arange(ENTRIES) * STEP
+    light = np.exp2(np.interp(pixels, levels, curve)).mean(-1)
+    values: Array = np.interp(np.log2(light), curve, levels)
+    return values
 
 
 def equations_of_ranks(cells: Cells, ev: Array, black: float, white: float) -> Equations:
@@ -241,13 +259,31 @@ def solve(equations: Equations, ev: Array, base: Array, start: Array) -> Solutio
 
 def _prior(ev: Array) -> Array:
     """Matrix of the quadratic form that curve and errors pay before any equation is heard."""
-    slope, bend = np.diff(np.eye(_KNOTS), axis=0) / _SLOPE, np.diff(np.eye(_KNOTS), 2, axis=0) / _BEND
     matrix = np.zeros((_KNOTS + len(ev), _KNOTS + len(ev)))
-    matrix[:_KNOTS, :_KNOTS] = slope.T @ slope + bend.T @ bend + 1e-6 * np.eye(_KNOTS)  # the last: light has no scale
+    matrix[:_KNOTS, :_KNOTS] = _curve_prior()
     # Of many exposures, errors that change slowly from one to the next are too much like the curve's own shape.
     forbidden = np.linalg.qr(np.vander(ev / max(np.abs(ev).max(), 1.0), 2 if len(ev) < 5 else 5))[0]
     matrix[_KNOTS:, _KNOTS:] = np.eye(len(ev)) / _EXPOSURE_ERROR**2 + 1e8 * forbidden @ forbidden.T
     return matrix
+
+
+@functools.lru_cache(maxsize=1)
+def _curve_prior() -> Array:
+    """The part of the curve, shape (48, 48): the inverse of the covariance of smooth curves plus some of a shoulder."""
+    below, share = _knots(np.linspace(0, 1, 16 * ENTRIES))
+    values = np.interp(np.arange(_KNOTS), below + share, np.linspace(0, 1, 16 * ENTRIES))
+    lengths = np.diff((_KNOTS - 1) * _from_black(values))
+    slope = np.diff(np.eye(_KNOTS), axis=0) / lengths[:, None]
+    between = (lengths[1:] + lengths[:-1]) / 2
+    bend = np.diff(slope, axis=0) / between[:, None]
+    smooth = slope.T @ (slope * lengths[:, None]) / _SLOPE**2 + bend.T @ (bend * between[:, None]) / _BEND**2
+    smooth += 1e-6 * np.eye(_KNOTS)  # light has no scale
+    # sRGB after the curve of Reinhard et al. (2002) that compresses the light above white into it.
+    light = Response.srgb().to_linear(torch.from_numpy(values)).numpy()
+    shoulder = _SHOULDER * np.log2(1 + _SHOULDER_HEIGHT * (1 - light))
+    pays = smooth @ shoulder
+    prior: Array = smooth - np.outer(pays, pays) / (1 + shoulder @ pays)  # Sherman and Morrison
+    return prior
 
 
 def response_of(curve: Array) -> Response:
@@ -277,8 +313,13 @@ def _variance(curve: Array, ldr: Array, spread: Array) -> Array:
 
 def _knots(ldr: Array) -> tuple[NDArray[np.intp], Array]:
     """The knot below each value, and the share of the one above."""
-    dark = np.log1p(64 * ldr) / math.log(65)
     bright = -np.log1p(-63 / 64 * ldr) / math.log(64)
-    position = (_DARK_SHARE * dark + _EVEN_SHARE * ldr + _BRIGHT_SHARE * bright) * (_KNOTS - 1)
+    position = (_from_black(ldr) + _BRIGHT_SHARE * (bright - ldr)) * (_KNOTS - 1)
     below = np.minimum(position.astype(np.intp), _KNOTS - 2)
     return below, position - below
+
+
+def _from_black(ldr: Array) -> Array:
+    """A coordinate from 0 to 1 over which responses are smooth: even but for black, where they are steep."""
+    dark: Array = np.log1p(64 * ldr) / math.log(65)
+    return _DARK_SHARE * dark + (1 - _DARK_SHARE) * ldr

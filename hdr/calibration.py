@@ -198,7 +198,7 @@ def calibrate(
             if equations.high.max() < _WELL_KNOWN * white:
                 notes.append(
                     f"no two exposures share values above {equations.high.max() / STEP:.0f} of 255: there the response "
-                    "has the shape of sRGB"
+                    "goes on as it does below"
                 )
             errors = found.errors
     else:

@@ -34,6 +34,16 @@ def film(ldr: NDArray) -> NDArray:
     return (31.0**ldr - 1) / 30
 
 
+def shoulder(height: float) -> Curve:
+    """sRGB of L (1 + h) / (1 + h L): what is near white is crowded into the last levels."""
+
+    def light(ldr: NDArray) -> NDArray:
+        compressed = srgb(ldr)
+        return compressed / (1 + height * (1 - compressed))
+
+    return light
+
+
 CURVES: dict[str, Curve] = {
     "srgb": srgb,
     "gamma 1.8": gamma(1.8),

@@ -20,7 +20,7 @@ from hdr.calibration import (
     exposure_findings,
 )
 from hdr.response import Response
-from tests.hdr.cameras import CURVES, drawn_light, exposures_of, gamma, ratios
+from tests.hdr.cameras import CURVES, Curve, drawn_light, exposures_of, gamma, ratios, shoulder
 
 EVS = (-2.0, 0.0, 2.0)
 
@@ -134,15 +134,39 @@ def test_without_evidence_the_response_is_srgb_and_a_note_says_so() -> None:
     assert math.isnan(calibration.disagreement[0])
 
 
-def test_above_the_values_that_exposures_share_the_curve_has_srgbs_shape() -> None:
-    ldr = exposures_of(drawn_light().clip(0.2, 1.5), EVS, CURVES["gamma 1.8"], middle=0.06)
-    assert float(ldr.max()) < 0.75
+@pytest.mark.parametrize("curve", ["srgb", "gamma 1.8", "gamma 2.2", "gamma 2.6"])
+def test_above_the_values_that_exposures_share_the_curve_goes_on_as_it_began(curve: str) -> None:
+    ldr = exposures_of(drawn_light().clip(0.2, 1.5), EVS, CURVES[curve], middle=0.06)
     calibration = calibrate(ldr, ratios(EVS))
     assert any("no two exposures share values above" in note for note in calibration.notes)
-    levels = torch.tensor([220 / 255, 250 / 255], dtype=torch.float64)
-    low, high = calibration.response.to_linear(levels).log2()
-    srgb_low, srgb_high = Response.srgb().to_linear(levels).log2()
-    assert float(high - low) == pytest.approx(float(srgb_high - srgb_low), abs=0.15)
+    levels = np.array([220, 250]) / 255
+    low, high = calibration.response.to_linear(torch.from_numpy(levels)).log2()
+    assert float(high - low) == pytest.approx(float(np.diff(np.log2(CURVES[curve](levels)))[0]), abs=0.12)
+
+
+@pytest.mark.parametrize(
+    ("curve", "bound"),
+    [*((curve, 0.04) for curve in CURVES.values()), (shoulder(1), 0.04), (shoulder(3), 0.04), (shoulder(6), 0.07)],
+    ids=[*CURVES, "shoulder 1", "shoulder 3", "shoulder 6"],
+)
+@pytest.mark.parametrize("evs", [EVS, (-2.0, 0.0, 3.0), (0.0, 1.5)])
+def test_white_is_as_bright_as_the_camera_has_it(curve: Curve, bound: float, evs: tuple[float, ...]) -> None:
+    """All light is told in parts of white, and of the last levels below it noisy exposures tell least."""
+    levels = np.linspace(0.5, 0.95, 10)
+    errors = []
+    for seed in range(3):
+        ldr = exposures_of(drawn_light(seed=seed), evs, curve, shot=1e-3, seed=seed)
+        found = calibrate(ldr, ratios(evs)).response.to_linear(torch.from_numpy(levels)).numpy()
+        errors.append(np.abs(np.log2(found / curve(levels))).max())
+    assert np.mean(errors) < (bound if evs == EVS else 1.25 * bound)
+
+
+def test_neither_texture_nor_noise_moves_the_curve() -> None:
+    """The mean of the values of a cell is not the value of its mean light."""
+    rng = np.random.default_rng(0)
+    light = drawn_light() * np.exp2(rng.normal(scale=0.7, size=(192, 256, 1)))
+    ldr = exposures_of(light, EVS, CURVES["S"], read=1e-5)
+    assert error_in_ev(calibrate(ldr, ratios(EVS)).response, "S", ldr) < 0.03
 
 
 def test_a_response_that_is_given_is_kept() -> None:
