@@ -31,6 +31,10 @@ OBSERVATION_CHANNELS = sum(_PARTS)
 SATURATION_BEGINS, SATURATION_ENDS = 0.9, 0.98
 """Share of the white level from which a pixel counts as saturated in part, and in full."""
 
+CLIPPED = 10.0
+"""Saturation of a clipped pixel in an observation: what is interpolated from it by a tenth counts as saturated, too,
+for it is darker than the light that it stands for. After that it is 1 at most."""
+
 DEVIATION_FLOOR = 0.003
 """Least deviation in the mu-law domain: what interpolation leaves even without noise."""
 LOST_CONSISTENCY = 0.006
@@ -110,7 +114,8 @@ def observe(
     Returns
     -------
     Tensor
-        Shape (N, 10, H, W): radiance in the mu-law domain, saturation, deviation and noise as in :class:`Aligned`.
+        Shape (N, 10, H, W): radiance in the mu-law domain, saturation, deviation and noise as in :class:`Aligned`, but
+        that the saturation of clipped pixels is :data:`CLIPPED`.
 
     Examples
     --------
@@ -148,7 +153,8 @@ def _observed(
     # A tensor where it is an input of a graph.
     mixing = torch.as_tensor(calibration.channels_mix, device=ldr.device) > 0
     value = torch.where(mixing, ldr.amax(dim=1, keepdim=True), ldr) / calibration.white_level
-    saturation = ((value - SATURATION_BEGINS) / (SATURATION_ENDS - SATURATION_BEGINS)).clamp(0, 1)
+    saturation = ((value - SATURATION_BEGINS) / (SATURATION_ENDS - SATURATION_BEGINS)).clamp_min(0)
+    saturation = torch.where(value < SATURATION_ENDS, saturation, CLIPPED)
     if any(still):
         tolerance = torch.tensor([STILL_TOLERANCE if one else 1.0 for one in still]).to(deviation)
         deviation = deviation * tolerance.view(-1, 1, 1, 1)
@@ -323,8 +329,8 @@ def unexplained_variance(
     Returns
     -------
     Tensor
-        Shape (N, 14): variance in the mu-law domain in steps of brightness from 0 to 1; 0 for the reference, and where
-        too few pixels are well exposed in both.
+        Shape (N, 14): variance in the mu-law domain in steps of brightness from 0 to 1. Steps of which too few pixels
+        are well exposed in both have that of the nearest one; 0 for the reference, and where nothing is.
     """
     aligned = _sampled(ldr, exposures, calibration, displacement)
     return _unexplained(aligned, exposures.to(aligned.tone_mapped).view(1, -1, 1, 1, 1), reference)
@@ -336,7 +342,7 @@ def _unexplained(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
     known = _unsaturated(aligned)[0]
     brightness = (aligned.tone_mapped[0, reference].mean(dim=0) * BINS).long().clamp(0, BINS - 1)
     count = t.numel()
-    found = torch.zeros(count, BINS, dtype=squared.dtype, device=squared.device)
+    found = torch.full((count, BINS), math.nan, dtype=squared.dtype, device=squared.device)
     for index in (index for index in range(count) if index != reference):
         usable = known[index] & known[reference]
         # Sorted by brightness once, instead of searched for each step of it.
@@ -347,7 +353,13 @@ def _unexplained(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
             if end - begin >= _FEWEST_IN_BIN:
                 quantile = torch.quantile(measured[begin:end], _QUANTILE) / _OF_NOISE
                 found[index, step] = quantile - noise[begin:end].median()
-    return found.clamp(0, _LARGEST_UNEXPLAINED)
+    # What lies between or beyond is as the next that is known: a long exposure shows darker places than the reference.
+    places = torch.arange(BINS, device=found.device)
+    for row in found:
+        (there,) = (~row.isnan()).nonzero(as_tuple=True)
+        if len(there):
+            row.copy_(row[there[(places[:, None] - there).abs().argmin(dim=1)]])
+    return found.nan_to_num(0.0).clamp(0, _LARGEST_UNEXPLAINED)
 
 
 def moving_share(
@@ -481,7 +493,7 @@ def _aligned(observed: Tensor, positions: Tensor, size: Sequence[int]) -> Aligne
 
 def _parted(observations: Tensor, seen: Tensor) -> Aligned:
     tone_mapped, saturation, deviation, noise = observations.split(_PARTS, dim=2)
-    return Aligned(tone_mapped, saturation, deviation, noise, seen)
+    return Aligned(tone_mapped, saturation.clamp_max(1), deviation, noise, seen)
 
 
 def _unsaturated(aligned: Aligned) -> Tensor:
