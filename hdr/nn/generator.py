@@ -15,6 +15,7 @@ from hdr.fusion import (
     blended,
     bring_to_reference,
     clipping_value,
+    continuity,
     merged,
     noise_of_blend,
     not_below_saturation,
@@ -215,7 +216,8 @@ class Generator(nn.Module):
             If a shape is another.
         """
         _check_inputs(observations, exposures, displacement, reference)
-        aligned = bring_to_reference(observations, displacement, reference, corner)
+        continuous = continuity(displacement)
+        aligned = bring_to_reference(observations, displacement, reference, corner, continuous)
         belief = prior(aligned, exposures, reference)
         height, width = displacement.shape[-2:]
         # Without names for what is not needed any more: of a tile each takes a hundred megabytes.
@@ -226,7 +228,7 @@ class Generator(nn.Module):
             fine = _by_example(upsample_displacement(correction), exposures.shape[1] - 1)[..., :height, :width]
             fine = _with_reference(fine.to(displacement), reference)
             corrected = displacement + (fine if still is None else fine * ~still.view(*still.shape, 1, 1, 1))
-            moved = bring_to_reference(observations, corrected, reference, corner)
+            moved = bring_to_reference(observations, corrected, reference, corner, continuous)
             belief_moved = prior(moved, exposures, reference)
         else:
             moved, belief_moved = aligned, belief
