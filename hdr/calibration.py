@@ -226,7 +226,7 @@ def calibrate(
 
 
 def _first_curve(cells: Cells, ev: Array, black: float) -> tuple[Array, Array]:
-    """sRGB above black, and the curve that ranks make of it, whatever moved."""
+    """The sRGB curve above black, and the one that ranks make of it, whatever moved."""
     base = srgb_above_black(black)
     return base, solve(equations_of_ranks(cells, ev, black, 0.92), ev, base, base).curve
 
