@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hdr.fusion import blurred
-from hdr.nn.blocks import NEGATIVE_SLOPE, ConvBlock, zero_initialise
+from hdr.nn.blocks import NEGATIVE_SLOPE, ConvBlock, unshuffled, zero_initialise
 
 KERNEL_SIZE = 5
 """Pixels: how far neighbours may be."""
@@ -91,9 +91,7 @@ class Denoiser(nn.Module):
         even = (0, width % 2, 0, height % 2)
         deviation = blurred(deviation, _SURROUNDINGS)
         inputs = _network_input(radiance, noise + _LEAST_NOISE, deviation + _LEAST_NOISE, reference_share, saturation)
-        inputs = F.pixel_unshuffle(F.pad(inputs, even, mode="replicate"), 2)
-        if inputs.device.type == "cpu":
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        inputs = unshuffled(F.pad(inputs, even, mode="replicate"))
         # In planes, because each tap of the kernels is read as an image of its own.
         features = self.features(inputs).contiguous()
         kernels, strengths = self.kernels(features).to(radiance), self.strengths(features).to(radiance)

@@ -22,7 +22,7 @@ from hdr.fusion import (
 )
 from hdr.nn.alignment import CORRECTION_BOUND, DeformableAlignment, upsample_displacement
 from hdr.nn.attention import SpatialAttentionGate
-from hdr.nn.blocks import ConvBlock, ResidualBlock, SharedConvBlock, in_format_of, upsample, zero_initialise
+from hdr.nn.blocks import ConvBlock, ResidualBlock, SharedConvBlock, in_format_of, unshuffled, upsample, zero_initialise
 from hdr.nn.denoising import Denoiser
 from hdr.radiometry import inverse_mu_law, mu_law
 
@@ -268,9 +268,7 @@ class Generator(nn.Module):
         current = inputs.transpose(0, 1).flatten(0, 1)
         del inputs
         current = F.pad(current, missing, mode="replicate") if any(missing) else current
-        if current.device.type == "cpu":  # a tenth of the network's time is saved by this layout
-            current = current.contiguous(memory_format=torch.channels_last)
-        current, features = F.pixel_unshuffle(current, 2), []
+        current, features = unshuffled(current), []
         for level in self.encoder:
             current = level(current)
             features.append(current)
