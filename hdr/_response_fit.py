@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hdr.response import Response
+from hdr.response import Response, interpolated
 
 Array = NDArray[np.floating]
 
@@ -193,9 +193,8 @@ def _values_of_mean_light(pixels: Array, curve: Array) -> Array:
     Texture and noise move the mean of the values themselves, the more the more a response bends; light is
     proportional to the exposure whatever is in a cell.
     """
-    levels = np.arange(ENTRIES) * STEP
-    light = np.exp2(np.interp(pixels, levels, curve)).mean(-1)
-    values: Array = np.interp(np.log2(light), curve, levels)
+    light = interpolated(torch.from_numpy(pixels).double(), torch.from_numpy(curve)).exp2_().mean(-1).numpy()
+    values: Array = np.interp(np.log2(light), curve, np.arange(ENTRIES) * STEP)
     return values
 
 

@@ -483,7 +483,7 @@ def _noise(cells: Cells, ev: Array, response: Response, levels: int, notes: list
     curve = log_curve(response)
     rows, variances, totals = [], [], []
     for a in range(len(ev) - 1):
-        pair = [a, a + 1]
+        pair = cells.pixels[a : a + 2]
         channel, cell = np.nonzero(_well_exposed(cells, a, a + 1, curve, response.white_level))
         bins = np.floor(2 * read_off(curve, cells.mean[a + 1, channel, cell])).astype(np.intp)
         # The flattest cells of every brightness, for texture that moved looks like noise. Flat in the shorter exposure:
@@ -493,7 +493,7 @@ def _noise(cells: Cells, ev: Array, response: Response, levels: int, notes: list
             flat = here[: min(_MOST_FLAT_CELLS, max(_FEWEST_CELLS, len(here) // 4))]
             if len(flat) < _FEWEST_CELLS:
                 continue
-            pixels = torch.from_numpy(cells.pixels[pair][:, channel[flat], cell[flat]]).double()
+            pixels = torch.from_numpy(pair[:, channel[flat], cell[flat]]).double()
             low, high = response.to_linear(pixels).numpy()
             factor = high.mean(-1) / low.mean(-1)
             difference = high - factor[:, None] * low
