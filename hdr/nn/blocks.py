@@ -63,12 +63,16 @@ class SharedConvBlock(nn.Module):
 
     def forward(self, shared: Tensor, own: Tensor) -> Tensor:
         """Shared features (B, C, H, W) and own ones (K B, C', H, W), exposure by exposure, to (K B, out, H, W)."""
-        return F.leaky_relu(self.own(own) + for_each(self.shared(shared), len(own) // len(shared)), NEGATIVE_SLOPE)
+        return leaky_sums(self.own(own), self.shared(shared))
 
 
-def for_each(shared: Tensor, count: int) -> Tensor:
-    """The same features for each of some exposures: (B, C, H, W) to (count B, C, H, W), in their memory format."""
-    return torch.cat([shared] * count) if count > 1 else shared
+def leaky_sums(own: Tensor, shared: Tensor) -> Tensor:
+    """Leaky ReLU of features of some exposures, (K B, C, H, W), plus what they share, (B, C, H, W)."""
+    if len(shared) in (1, len(own)):
+        sums = own + shared
+    else:
+        sums = (own.unflatten(0, (-1, len(shared))) + shared).flatten(0, 1)
+    return F.leaky_relu_(sums, NEGATIVE_SLOPE)
 
 
 def in_format_of(like: Tensor, features: Tensor) -> Tensor:
@@ -111,7 +115,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features of shape (B, C, H, W), same shape out."""
-        return F.leaky_relu(features + self.body(features), NEGATIVE_SLOPE)
+        return F.leaky_relu_(features + self.body(features), NEGATIVE_SLOPE)
 
 
 def upsample(features: Tensor) -> Tensor:
