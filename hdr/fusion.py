@@ -462,8 +462,9 @@ def _sampled(ldr: Tensor, exposures: Tensor, calibration: Calibration, displacem
     height, width = ldr.shape[-2:]
     rows, columns = displacement.shape[-2:]
     scale, step = height / rows, math.ceil(math.sqrt(rows * columns / _SAMPLED_PIXELS))
-    places = (pixel_grid(rows, columns, like=displacement) + 0.5) * scale - 0.5
-    positions = (places + displacement)[..., ::step, ::step].to(ldr.device, _precise(ldr))
+    some = (..., slice(None, None, step), slice(None, None, step))
+    places = (pixel_grid(rows, columns, like=displacement)[some] + 0.5) * scale - 0.5
+    positions = (places + displacement[some]).to(ldr.device, _precise(ldr))
     read = torch.cat([sample(image[None].to(where), where[None]) for image, where in zip(ldr, positions, strict=True)])
     return _aligned(observe(read, exposures.to(read), calibration), positions, (height, width))
 
