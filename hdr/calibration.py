@@ -494,31 +494,35 @@ def _noise(cells: Cells, ev: Array, response: Response, levels: int, notes: list
     curve = log_curve(response)
     rows, variances, totals = [], [], []
     for a in range(len(ev) - 1):
-        pair = cells.pixels[a : a + 2]
         channel, cell = np.nonzero(_well_exposed(cells, a, a + 1, curve, response.white_level))
         bins = np.floor(2 * read_off(curve, cells.mean[a + 1, channel, cell])).astype(np.intp)
         # The flattest cells of every brightness, for texture that moved looks like noise. Flat in the shorter exposure:
         # to choose by the difference itself would choose small noise.
         order = np.lexsort((cells.spread[a, channel, cell], bins))
-        for here in np.split(order, np.nonzero(np.diff(bins[order]))[0] + 1):
-            flat = here[: min(_MOST_FLAT_CELLS, max(_FEWEST_CELLS, len(here) // 4))]
-            if len(flat) < _FEWEST_CELLS:
-                continue
-            pixels = torch.from_numpy(pair[:, channel[flat], cell[flat]]).double()
-            low, high = response.to_linear(pixels).numpy()
-            factor = high.mean(-1) / low.mean(-1)
-            difference = high - factor[:, None] * low
-            difference = difference - difference @ _PLANE @ _PLANE.T
-            low_rounding, high_rounding = np.square(response.slope(pixels.mean(-1)).numpy() / levels) / 12
-            variance = float(np.median(np.square(difference).sum(-1))) / 12.34  # the median of chi^2, 16 - 3 degrees
-            rounding = float(np.median(high_rounding + np.square(factor) * low_rounding))
-            rows.append(np.median(np.stack([high.mean(-1) * (1 + factor), 1 + np.square(factor)]), axis=1))
+        by_brightness = np.split(order, np.nonzero(np.diff(bins[order]))[0] + 1)
+        chosen = [here[: min(_MOST_FLAT_CELLS, max(_FEWEST_CELLS, len(here) // 4))] for here in by_brightness]
+        chosen = [one for one in chosen if len(one) >= _FEWEST_CELLS]
+        if not chosen:
+            continue
+        flat = np.concatenate(chosen)
+        pixels = torch.from_numpy(cells.pixels[a : a + 2, channel[flat], cell[flat]]).double()
+        low, high = response.to_linear(pixels).numpy()
+        factor = high.mean(-1) / low.mean(-1)
+        difference = high - factor[:, None] * low
+        difference = difference - difference @ _PLANE @ _PLANE.T
+        squares = np.square(difference).sum(-1) / 12.34  # the median of chi^2, 16 - 3 degrees
+        low_rounding, high_rounding = np.square(response.slope(pixels.mean(-1)).numpy() / levels) / 12
+        roundings = high_rounding + np.square(factor) * low_rounding
+        told = np.stack([high.mean(-1) * (1 + factor), 1 + np.square(factor), squares, roundings])
+        for of_brightness in np.split(told, np.cumsum([len(one) for one in chosen])[:-1], axis=1):
+            *row, variance, rounding = np.median(of_brightness, axis=1)
+            rows.append(row)
             variances.append(variance - rounding)
             totals.append(variance + rounding + 1e-12)  # about as uncertain as it is large
     if len(rows) < 3:
         notes.append("too little is flat and well exposed to measure the noise: that of a camera at ISO 100 is assumed")
         return SHOT, READ
-    solution, _ = nnls(np.stack(rows) / np.array(totals)[:, None], np.array(variances) / totals)
+    solution, _ = nnls(np.array(rows) / np.array(totals)[:, None], np.array(variances) / totals)
     return float(np.clip(solution[0], *_SHOT_RANGE)), float(np.clip(solution[1], *_READ_RANGE))
 
 
