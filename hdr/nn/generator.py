@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hdr.fusion import (
     OBSERVATION_CHANNELS,
     Aligned,
+    ReferenceLight,
     blended,
     bring_to_reference,
     clipping_value,
@@ -211,7 +212,8 @@ class Generator(nn.Module):
         """
         _check_inputs(observations, exposures, displacement, reference)
         aligned = bring_to_reference(observations, displacement, reference, corner)
-        belief = prior(aligned, exposures, reference)
+        light = ReferenceLight.of(aligned, reference)  # does not move
+        belief = prior(aligned, exposures, reference, light)
         height, width = displacement.shape[-2:]
         # Without names for what is not needed any more: of a tile each takes a hundred megabytes.
         decoded, every, correction = self._decode(
@@ -221,7 +223,7 @@ class Generator(nn.Module):
             fine = _by_example(upsample_displacement(correction), exposures.shape[1] - 1)[..., :height, :width]
             corrected = displacement + _with_reference(fine.to(displacement), reference)
             moved = bring_to_reference(observations, corrected, reference, corner)
-            belief_moved = prior(moved, exposures, reference)
+            belief_moved = prior(moved, exposures, reference, light)
         else:
             moved, belief_moved = aligned, belief
         logits = F.pixel_shuffle(self.judges[0](decoded[0], every[0]), 2)
