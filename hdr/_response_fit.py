@@ -84,10 +84,11 @@ class Cells(NamedTuple):
         else:
             pixels = _moved_cells(ldr.detach(), displacement, stride)
             rows, columns = 1, pixels.shape[2]
-        values = pixels.to("cpu", torch.float32).numpy()
+        pixels = pixels.to("cpu", torch.float32)
+        values = pixels.numpy()
         mean = values.mean(-1)
         spread = np.sqrt(np.maximum(np.square(values).mean(-1) - np.square(mean), 0.0))
-        brightest = values.max(1).max(-1)  # in two steps: in half the time of one
+        brightest = pixels.amax(1).amax(-1).numpy()  # in two steps: in half the time of one
         return cls(values, mean, spread, brightest, (rows, columns))
 
 
