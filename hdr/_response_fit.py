@@ -108,7 +108,7 @@ def _moved_cells(ldr: Tensor, displacement: Tensor, stride: int) -> Tensor:
     within = (width * torch.arange(CELL)[:, None] + torch.arange(CELL)).flatten()
     places = ((width * tops + lefts)[:, seen, None] + within).flatten(1).to(ldr.device)
     moved = [exposure.flatten(1).index_select(1, where) for exposure, where in zip(ldr, places, strict=True)]
-    return torch.stack(moved).unflatten(2, (-1, CELL**2))
+    return torch.stack(moved).view(*ldr.shape[:2], -1, CELL**2)
 
 
 class Equations(NamedTuple):
