@@ -252,10 +252,12 @@ def _exposure_shown(bracket: Bracket, index: int, limit: float, scale: int) -> G
     """An exposure as :func:`_shown` shows it, smaller by ``scale``; without its radiance ever being held as a whole."""
     # Not in float64: it takes a power in float32 for log1p to be fast from then on, by a factor of ten (PyTorch 2.14).
     values = torch.linspace(0, 1, _SHOWN_ENTRIES)
-    light = bracket.calibration.response.to_linear(values) / float(bracket.exposures[index])
-    table = (light.clamp(0, limit) / limit).pow(1 / GAMMA)
+    # Deep files may be linear, and then most of what a long exposure shows lies between the first entries.
+    abscissa = torch.sqrt if bracket.calibration.levels > 255 else None
+    light = bracket.calibration.response.to_linear(values if abscissa is None else values**2)
+    table = (light.div(float(bracket.exposures[index])).clamp(0, limit) / limit).pow(1 / GAMMA)
     bands = bracket.ldr[index].split(_ROWS_AT_ONCE * scale, dim=1)
-    greys = (interpolated(band.cpu().float(), table).mean(dim=0) for band in bands)
+    greys = (interpolated(band.cpu().float(), table, abscissa).mean(dim=0) for band in bands)
     if scale > 1:
         pool = functools.partial(F.avg_pool2d, kernel_size=scale, ceil_mode=True, count_include_pad=False)
         greys = (pool(grey[None, None])[0, 0] for grey in greys)

@@ -180,14 +180,17 @@ def calibrate(
     notes: list[str] = []
     errors: Array = np.zeros(len(ev))
     if response is None:
+        guessed = _black_level(cells, ev)
+        base, rough = _first_curve(cells, ev, guessed)
+        cells = _where_shown(cells, ldr, located, response_of(rough))
+        # Black is what keeps its value in one place, and only now it is known where places are.
         black = _black_level(cells, ev)
-        base = srgb_above_black(black)
+        if black != guessed:
+            base, rough = _first_curve(cells, ev, black)
         if black:
             notes.append(
                 f"dark parts keep their value whatever the exposure: light begins above {black / STEP:.0f} of 255"
             )
-        rough = solve(equations_of_ranks(cells, ev, black, 0.92), ev, base, base).curve
-        cells = _where_shown(cells, ldr, located, response_of(rough))
         white = _white_level(cells, ev, rough, notes)
         equations = equations_of_cells(cells, ev, rough, black, white)
         found = solve(equations, ev, base, rough)
@@ -227,6 +230,12 @@ def calibrate(
     return Calibration(
         response, response.white_level, shot, read, levels, mixing, corrections, disagreement, tuple(notes)
     )
+
+
+def _first_curve(cells: Cells, ev: Array, black: float) -> tuple[Array, Array]:
+    """sRGB above black, and the curve that ranks make of it, whatever moved."""
+    base = srgb_above_black(black)
+    return base, solve(equations_of_ranks(cells, ev, black, 0.92), ev, base, base).curve
 
 
 def _where_shown(cells: Cells, ldr: Tensor, located: Located | None, response: Response) -> Cells:

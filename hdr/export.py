@@ -33,7 +33,7 @@ class MergeGraph(nn.Module):
     """A generator with all that comes before and after it but the displacement: LDR exposures in, radiance out.
 
     It has no part in what :class:`hdr.Merger` measures in each bracket besides: what the calibration's noise does not
-    explain, and whether it stands still, when it is merged by the weights of physics. An image goes in as a whole.
+    explain, and which exposures stand still, about which physics decides. An image goes in as a whole.
 
     Parameters
     ----------

@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from kornia.filters import filter2d_separable, gaussian_blur2d, get_gaussian_kernel1d
 from torch import Tensor
 
@@ -30,6 +31,10 @@ OBSERVATION_CHANNELS = sum(_PARTS)
 
 SATURATION_BEGINS, SATURATION_ENDS = 0.9, 0.98
 """Share of the white level from which a pixel counts as saturated in part, and in full."""
+
+CLIPPED = 10.0
+"""Saturation of a clipped pixel in an observation: what is interpolated from it by a tenth counts as saturated, too,
+for it is darker than the light that it stands for. After that it is 1 at most."""
 
 DEVIATION_FLOOR = 0.003
 """Least deviation in the mu-law domain: what interpolation leaves even without noise."""
@@ -63,6 +68,7 @@ _CLIPPED = 0.99  # of the reference's saturation: what noise and rounding leave 
 _PATCH = 13  # pixels; what moves is larger than a leaf and smaller than the image
 _PATCHES = 1000
 _LEAST_VARIANCE, _LEAST_VARIANCE_OF_LIGHT = 1e-10, 1e-14  # in the mu-law domain, and in linear light
+_JUMP = 3.0  # pixels, within ten
 _NOISE_SMOOTHNESS = 1.0  # pixels, standard deviation: of what is told of noise
 _FEWEST_PATCHES = 8
 _MOVED = 4.0  # excess over the tolerance, squared: two standard deviations
@@ -81,7 +87,7 @@ class Aligned(NamedTuple):
     noise: Tensor
     """(B, N, 3, H, W): standard deviation of the radiance itself, by the calibration and a level of the file."""
     seen: Tensor
-    """(B, N, 1, H, W): 1 inside an exposure's frame, 0 outside."""
+    """(B, N, 1, H, W): 1 inside an exposure's frame, 0 outside; and towards 0 where the displacement jumps."""
 
 
 def observe(
@@ -110,7 +116,8 @@ def observe(
     Returns
     -------
     Tensor
-        Shape (N, 10, H, W): radiance in the mu-law domain, saturation, deviation and noise as in :class:`Aligned`.
+        Shape (N, 10, H, W): radiance in the mu-law domain, saturation, deviation and noise as in :class:`Aligned`, but
+        that the saturation of clipped pixels is :data:`CLIPPED`.
 
     Examples
     --------
@@ -148,7 +155,8 @@ def _observed(
     # A tensor where it is an input of a graph.
     mixing = torch.as_tensor(calibration.channels_mix, device=ldr.device) > 0
     value = torch.where(mixing, ldr.amax(dim=1, keepdim=True), ldr) / calibration.white_level
-    saturation = ((value - SATURATION_BEGINS) / (SATURATION_ENDS - SATURATION_BEGINS)).clamp(0, 1)
+    saturation = ((value - SATURATION_BEGINS) / (SATURATION_ENDS - SATURATION_BEGINS)).clamp_min(0)
+    saturation = torch.where(value < SATURATION_ENDS, saturation, CLIPPED)
     if any(still):
         tolerance = torch.tensor([STILL_TOLERANCE if one else 1.0 for one in still]).to(deviation)
         deviation = deviation * tolerance.view(-1, 1, 1, 1)
@@ -161,7 +169,11 @@ def _observed(
 
 
 def bring_to_reference(
-    observations: Tensor, displacement: Tensor, reference: int, corner: Tensor | None = None
+    observations: Tensor,
+    displacement: Tensor,
+    reference: int,
+    corner: Tensor | None = None,
+    continuous: Tensor | None = None,
 ) -> Aligned:
     """Read every exposure where a place of the reference is found in it.
 
@@ -175,6 +187,8 @@ def bring_to_reference(
         Its index.
     corner
         Shape (B, 2): row and column of the observations where the displacement's first pixel lies; by default (0, 0).
+    continuous
+        Of the displacement, if it is known (:func:`continuity`).
     """
     batch, count = observations.shape[:2]
     height, width = displacement.shape[-2:]
@@ -184,7 +198,7 @@ def bring_to_reference(
     if corner is not None:
         offset = corner.flip(1).to(positions.device, positions.dtype, non_blocking=True)
         positions = positions + offset.view(batch, 1, 2, 1, 1)
-    seen = inside(positions, rows, columns).to(observations.dtype)
+    seen = inside(positions, rows, columns) * (continuity(displacement) if continuous is None else continuous)
     # The reference is not interpolated: its pixels stay as sharp as they are.
     still = torch.stack(
         [
@@ -196,7 +210,39 @@ def bring_to_reference(
     read = [
         still if index == reference else sample(observations[:, index], positions[:, index]) for index in range(count)
     ]
-    return _parted(torch.stack(read, dim=1), seen.unsqueeze(2))
+    return _parted(torch.stack(read, dim=1), seen.to(observations).unsqueeze(2))
+
+
+def continuity(displacement: Tensor) -> Tensor:
+    """1 where a displacement (B, N, 2, H, W) goes on smoothly, 0 where it jumps; (B, N, H, W).
+
+    At the edge of what moved, one of two exposures shows what the other hides, and flow is a guess on both sides.
+
+    Examples
+    --------
+    >>> displacement = torch.zeros(1, 2, 2, 32, 64)
+    >>> displacement[:, 1, 0, :, 32:] = 8.0
+    >>> continuity(displacement)[0, 1, 16, 22:42:2].round(decimals=1)
+    tensor([1.0000, 1.0000, 0.8000, 0.4000, 0.1000, 0.1000, 0.2000, 0.6000, 0.9000,
+            1.0000])
+    """
+    some = displacement.detach()[..., ::2, ::2].flatten(0, 1)  # every second pixel tells as much as all
+    span = _largest_around(some) + _largest_around(-some)
+    jumps = (span.square().sum(dim=1, keepdim=True).sqrt() / _JUMP - 1).clamp(0, 1)
+    size = displacement.shape[-2:]
+    fine = F.interpolate(blurred(jumps, 1.0), size=size, mode="bilinear", align_corners=False)
+    return 1 - fine.view(*displacement.shape[:2], *size)
+
+
+def _largest_around(maps: Tensor) -> Tensor:
+    """The largest of 5 x 5 values (..., H, W), by pairs: a pooling takes twenty times as long on a CPU."""
+    padded = F.pad(maps, (2, 2, 2, 2), mode="replicate")
+    for axis in (-1, -2):
+        side = maps.shape[axis]
+        pairs = torch.maximum(padded.narrow(axis, 0, side + 3), padded.narrow(axis, 1, side + 3))
+        fours = torch.maximum(pairs.narrow(axis, 0, side + 1), pairs.narrow(axis, 2, side + 1))
+        padded = torch.maximum(fours.narrow(axis, 0, side), fours.narrow(axis, 1, side))
+    return padded
 
 
 class ReferenceLight(NamedTuple):
@@ -343,8 +389,8 @@ def unexplained_variance(
     Returns
     -------
     Tensor
-        Shape (N, 14): variance in the mu-law domain in steps of brightness from 0 to 1; 0 for the reference, and where
-        too few pixels are well exposed in both.
+        Shape (N, 14): variance in the mu-law domain in steps of brightness from 0 to 1. Steps of which too few pixels
+        are well exposed in both have that of the nearest one; 0 for the reference, and where nothing is.
     """
     aligned = _sampled(ldr, exposures, calibration, displacement)
     return _unexplained(aligned, exposures.to(aligned.tone_mapped).view(1, -1, 1, 1, 1), reference)
@@ -356,7 +402,7 @@ def _unexplained(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
     known = _unsaturated(aligned)[0]
     brightness = (aligned.tone_mapped[0, reference].mean(dim=0) * BINS).long().clamp(0, BINS - 1)
     count = t.numel()
-    found = torch.zeros(count, BINS, dtype=squared.dtype, device=squared.device)
+    found = torch.full((count, BINS), math.nan, dtype=squared.dtype, device=squared.device)
     for index in (index for index in range(count) if index != reference):
         usable = known[index] & known[reference]
         # Sorted by brightness once, instead of searched for each step of it.
@@ -367,7 +413,13 @@ def _unexplained(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
             if end - begin >= _FEWEST_IN_BIN:
                 quantile = torch.quantile(measured[begin:end], _QUANTILE) / _OF_NOISE
                 found[index, step] = quantile - noise[begin:end].median()
-    return found.clamp(0, _LARGEST_UNEXPLAINED)
+    # What lies between or beyond is as the next that is known: a long exposure shows darker places than the reference.
+    places = torch.arange(BINS, device=found.device)
+    for row in found:
+        (there,) = (~row.isnan()).nonzero(as_tuple=True)
+        if len(there):
+            row.copy_(row[there[(places[:, None] - there).abs().argmin(dim=1)]])
+    return found.nan_to_num(0.0).clamp(0, _LARGEST_UNEXPLAINED)
 
 
 def moving_share(
@@ -502,7 +554,7 @@ def _aligned(observed: Tensor, positions: Tensor, size: Sequence[int]) -> Aligne
 
 def _parted(observations: Tensor, seen: Tensor) -> Aligned:
     tone_mapped, saturation, deviation, noise = observations.split(_PARTS, dim=2)
-    return Aligned(tone_mapped, saturation, deviation, noise, seen)
+    return Aligned(tone_mapped, saturation.clamp_max(1), deviation, noise, seen)
 
 
 def _unsaturated(aligned: Aligned) -> Tensor:

@@ -49,7 +49,8 @@ class Merger:
     others are context. Where the reference is saturated, the result is at least as bright as its saturation.
 
     A bracket in which nothing moves (:attr:`hdr.alignment.Alignment.still`) is merged by the weights of physics and
-    denoised: there is nothing to judge, and what the network knows of motion can only disturb.
+    denoised: there is nothing to judge, and what the network knows of motion can only disturb. Where nothing moves in
+    some of its exposures, the network does not move these, nor judge them where the reference is saturated.
 
     Parameters
     ----------
@@ -200,11 +201,13 @@ class Merger:
             bracket.reference_index,
             torch.tensor([[top - above, left - before]]),
         )
-        still = sum(alignment.still) == bracket.count - 1
-        merge = self.generator.merge_still if still else self.generator
         half = self.precision != "float32"
         with torch.autocast(self.device.type, dtype=getattr(torch, self.precision), enabled=half):
-            radiance, weights = merge(*inputs)[:2]
+            if sum(alignment.still) == bracket.count - 1:
+                radiance, weights = self.generator.merge_still(*inputs)[:2]
+            else:
+                still = torch.tensor([alignment.still], device=self.device) if any(alignment.still) else None
+                radiance, weights = self.generator(*inputs, still)[:2]
         return radiance[0].float().cpu(), weights[0].mean(dim=1).float().cpu()
 
     def _spans(self, length: int) -> Iterator[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from hdr.fusion import (
     blended,
     bring_to_reference,
     clipping_value,
+    continuity,
     merged,
     noise_of_blend,
     not_below_saturation,
@@ -188,6 +190,7 @@ class Generator(nn.Module):
         displacement: Tensor,
         reference: int = 1,
         corner: Tensor | None = None,
+        still: Tensor | None = None,
     ) -> Merged:
         """Merge exposures, or a region of them.
 
@@ -204,6 +207,9 @@ class Generator(nn.Module):
             Index of the reference.
         corner
             Shape (B, 2): row and column of the observations where the region's first pixel lies; by default (0, 0).
+        still
+            Shape (B, N), boolean: exposures in which nothing moves. Physics decides about them, for the network has
+            nothing to judge there: neither are they moved, nor weighed otherwise against the reference.
 
         Raises
         ------
@@ -211,7 +217,8 @@ class Generator(nn.Module):
             If a shape is another.
         """
         _check_inputs(observations, exposures, displacement, reference)
-        aligned = bring_to_reference(observations, displacement, reference, corner)
+        continuous = continuity(displacement)
+        aligned = bring_to_reference(observations, displacement, reference, corner, continuous)
         light = ReferenceLight.of(aligned, reference)  # does not move
         belief = prior(aligned, exposures, reference, light)
         height, width = displacement.shape[-2:]
@@ -221,14 +228,18 @@ class Generator(nn.Module):
         )
         if correction is not None:
             fine = _by_example(upsample_displacement(correction), exposures.shape[1] - 1)[..., :height, :width]
-            corrected = displacement + _with_reference(fine.to(displacement), reference)
-            moved = bring_to_reference(observations, corrected, reference, corner)
+            fine = _with_reference(fine.to(displacement), reference)
+            corrected = displacement + (fine if still is None else fine * ~still.view(*still.shape, 1, 1, 1))
+            moved = bring_to_reference(observations, corrected, reference, corner, continuous)
             belief_moved = prior(moved, exposures, reference, light)
         else:
             moved, belief_moved = aligned, belief
         logits = F.pixel_shuffle(self.judges[0](decoded[0], every[0]), 2)
-        logits = _by_example(logits, exposures.shape[1])[..., :height, :width]
-        weights = torch.softmax(belief_moved + logits.to(belief_moved), dim=1)
+        logits = _by_example(logits, exposures.shape[1])[..., :height, :width].to(belief_moved)
+        if still is not None:
+            lost = moved.saturation[:, reference : reference + 1].amax(dim=2, keepdim=True) > 0
+            logits = torch.where(still.view(*still.shape, 1, 1, 1) & lost, logits[:, reference : reference + 1], logits)
+        weights = torch.softmax(belief_moved + _none_above_a_shorter(logits, moved), dim=1)
         radiance = self._blended(moved, weights, exposures, reference)
         if not self.training:
             return Merged(radiance, weights, moved, ())
@@ -354,6 +365,19 @@ def _network_input(aligned: Aligned, belief: Tensor, exposures: Tensor, referenc
         ],
         dim=2,
     )
+
+
+def _none_above_a_shorter(logits: Tensor, aligned: Aligned) -> Tensor:
+    """Logits (B, N, 1, H, W) by which no clipped exposure is preferred to a shorter one that is clipped, too.
+
+    Light that clips both is at least as bright as what clips the shorter: no motion makes the longer one right.
+    """
+    clipped = aligned.saturation.amin(dim=2, keepdim=True) >= 1
+    lowest, bounded = torch.where(clipped[:, 0], logits[:, 0], math.inf), [logits[:, 0]]
+    for index in range(1, logits.shape[1]):
+        bounded.append(torch.where(clipped[:, index], torch.minimum(logits[:, index], lowest), logits[:, index]))
+        lowest = torch.where(clipped[:, index], bounded[-1], lowest)
+    return torch.stack(bounded, dim=1)
 
 
 def _with_reference(of_others: Tensor, reference: int) -> Tensor:

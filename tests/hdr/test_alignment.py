@@ -3,6 +3,7 @@
 import warnings
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,7 +12,9 @@ from torch import Tensor
 import hdr.alignment
 from hdr.alignment import Alignment, align, dense_displacement
 from hdr.bracket import Bracket
+from hdr.calibration import Calibration
 from hdr.registration import RegistrationError
+from hdr.response import Response
 from hdr.scene import dynamic_scene
 from tests.hdr.brackets import EXPOSURES, ldr_of, photographed, textured
 
@@ -260,3 +263,22 @@ def test_a_strip_longer_than_opencv_reads_is_aligned_at_a_lower_resolution() -> 
     assert alignment.displacement.shape == (2, 2, 24, 17600)
     assert alignment.window(0, 48, 35000, 35200).shape == (2, 2, 48, 200)
     assert float(alignment.displacement.abs().max()) < 0.5
+
+
+@pytest.mark.parametrize("levels", [255, 65535])
+@pytest.mark.parametrize("response", [Response.linear(), Response.srgb()])
+@pytest.mark.parametrize("longest", [4.0, 64.0, 1024.0])
+def test_flow_is_shown_light_as_it_is_whatever_the_file_and_the_ratio(
+    response: Response, levels: int, longest: float
+) -> None:
+    """Both exposures clipped where the longer one is, by a power of 1 / 2.2, in grey levels of 255."""
+    light = torch.rand(3, 24, 32, generator=torch.Generator().manual_seed(0)) ** 6
+    ldr = (response.to_ldr(light) * levels).round() / levels
+    bracket = Bracket(
+        torch.stack([ldr, ldr]), torch.tensor([1.0, longest]), calibration=Calibration(response, levels=levels)
+    )
+    shown = hdr.alignment._exposure_shown(bracket, 0, 1 / longest, 1)
+    seen = response.to_linear(ldr.double()).clamp_max(1 / longest) * longest
+    grey = (seen ** (1 / 2.2)).mean(dim=0).numpy()
+    expected = cv2.GaussianBlur(grey, (0, 0), 0.7) * 255
+    assert np.abs(shown - expected).max() < 1.5

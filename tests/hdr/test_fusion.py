@@ -17,9 +17,11 @@ from hdr.fusion import (
     blended,
     bring_to_reference,
     clipping_value,
+    continuity,
     moving_share,
     noise_of_blend,
     observe,
+    physical_merge,
     prior,
     unexplained_variance,
 )
@@ -232,11 +234,43 @@ def test_saturation_begins_and_ends_below_the_white_level(mixing: bool) -> None:
     ldr[:, 1] = white * torch.tensor([0.5, 0.9, 0.94, 0.98, 1.0])
     response = Response.gamma(2.2).with_white_level(white)
     calibration = Calibration(response, white_level=white, channels_mix=mixing)
-    saturation = observe(ldr, torch.tensor([1.0, 4.0]), calibration)[:, 3:6, 0]
+    observed = observe(ldr, torch.tensor([1.0, 4.0]), calibration)
+    saturation = bring_to_reference(observed[None], torch.zeros(1, 2, 2, 1, 5), 0).saturation[0, :, :, 0]
     of_brightest = torch.tensor([0.0, 0.0, 0.5, 1.0, 1.0])
     others = of_brightest if mixing else torch.zeros(5)
     expected = torch.stack([others, of_brightest, others]).expand(2, 3, 5)
     torch.testing.assert_close(saturation, expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("shift", "expected"), [(0.0, 0.0), (0.05, 0.5), (0.1, 1.0), (0.5, 1.0), (1.0, 1.0)])
+def test_what_is_read_beside_a_clipped_pixel_is_clipped_too(shift: float, expected: float) -> None:
+    ldr = torch.full((2, 3, 4, 6), 0.4)
+    ldr[1, :, :, 3:] = 1.0
+    observed = observe(ldr, torch.tensor([1.0, 4.0]), Calibration(Response.srgb()))[None]
+    displacement = torch.zeros(1, 2, 2, 4, 6)
+    displacement[:, 1, 0] = shift
+    saturation = bring_to_reference(observed, displacement, 0).saturation[0, 1, 0, 2]
+    torch.testing.assert_close(saturation, torch.tensor([0, 0, expected, 1, 1, 1]), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.3, 0.5])
+def test_bars_before_a_bright_window_stay_thin_wherever_exposures_lie(shift: float) -> None:
+    """Between a bar and the clipped light beside it interpolation reads what is in neither."""
+    light = torch.full((1, 1, 9, 96), 0.9)
+    light[..., 0::12] = light[..., 1::12] = 0.002
+    exposures, response = torch.tensor([1.0, 2.0, 4.0, 8.0]), Response.gamma(2.2)
+    fine = torch.nn.functional.interpolate(light, scale_factor=(1, 10))  # what pixels are means of
+    pixels = [torch.nn.functional.avg_pool2d(fine.roll(round(10 * s), -1), (1, 10)) for s in (shift, shift, shift, 0)]
+    ldr = response.to_ldr(torch.cat(pixels).expand(4, 3, 9, 96) * exposures.view(4, 1, 1, 1))
+    displacement = torch.zeros(1, 4, 2, 9, 96)
+    displacement[:, :3, 0] = shift
+    on_film = torch.full((4, BINS), 0.03**2)
+    observed = observe(ldr, exposures, Calibration(response), on_film, (True, True, True, False))[None]
+    radiance = inverse_mu_law(physical_merge(observed, exposures[None], displacement, 3)[0])[0, 0, 4, 12:84]
+    shortest = inverse_mu_law(bring_to_reference(observed, displacement, 3).tone_mapped)[0, 0, 0, 4, 12:84]
+    panes, shown = radiance.view(6, 12), shortest.view(6, 12)
+    assert float((panes / shown)[:, 2:].min()) > 0.9
+    assert float(panes[:, :2].max()) < 0.3
 
 
 def saturated_red(mixing: bool) -> Tensor:
@@ -311,6 +345,38 @@ def test_exposures_are_read_where_the_displacement_points_and_the_reference_is_c
     torch.testing.assert_close(aligned.tone_mapped[0, 2, :, :-1, :-1], middle, atol=1e-5, rtol=0)
 
 
+def test_nothing_is_believed_where_the_displacement_jumps() -> None:
+    displacement = torch.zeros(1, 2, 2, 40, 64)
+    displacement[:, 1, 1, :, 32:] = 9.0
+    found = continuity(displacement)
+    assert bool((found[0, 0] == 1).all())
+    assert bool((found[0, 1, :, [*range(20), *range(44, 64)]] == 1).all())
+    assert float(found[0, 1, :, 31:33].max()) < 0.2
+    assert float(found[0, 1].diff(dim=-1).abs().max()) < 0.3  # no seam of its own
+    torch.testing.assert_close(found[0, 1], found[0, 1, :1].expand(40, 64))
+
+
+def test_what_bends_does_not_jump() -> None:
+    """A homography, a rotation by ten degrees, and what moves by less than three pixels."""
+    y, x = torch.meshgrid(torch.arange(40.0), torch.arange(64.0), indexing="ij")
+    turned = torch.stack([-0.174 * y - 0.015 * x, 0.174 * x - 0.015 * y])
+    by_two = torch.zeros(2, 40, 64)
+    by_two[0, 10:30, 20:40] = 2.9
+    displacement = torch.stack([turned, by_two, torch.zeros(2, 40, 64)])[None]
+    assert torch.equal(continuity(displacement), torch.ones(1, 3, 40, 64))
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 31), (2, 3), (1, 1)])
+def test_continuity_of_any_size_is_a_share(size: tuple[int, int]) -> None:
+    displacement = 4 * torch.randn(2, 3, 2, *size, generator=torch.Generator().manual_seed(0))
+    displacement[:, 1] = 7.25
+    found = continuity(displacement)
+    assert found.shape == (2, 3, *size)
+    assert bool(((found >= 0) & (found <= 1)).all())
+    assert bool((found[:, 1] == 1).all())
+    assert bool((found[:, 0] == 1).all()) == (min(size) == 1)
+
+
 def test_seen_is_what_lies_inside_the_frame() -> None:
     displacement = torch.zeros(1, 2, 2, 6, 8)
     displacement[:, 1, 0] = -2.4
@@ -377,6 +443,23 @@ def test_what_moved_is_not_taken_for_grain() -> None:
     found = unexplained_variance(bracket.ldr, bracket.exposures, bracket.calibration, torch.zeros(3, 2, 160, 160), 1)
     difference = (mu_law(moved) - mu_law(scene)).square().mean()
     assert found.max() < 0.02 * difference
+
+
+def test_what_is_darker_than_all_that_was_compared_is_as_uncertain_as_the_darkest() -> None:
+    """A floor below which the reference's values do not fall, as of scanned film: the long exposure sees below it."""
+    scene = textured(160, 160, darkest=6e-4, brightest=0.045)
+    bracket = photographed([scene.clamp_min(0.002), scene.clamp_min(0.002), scene], noise=2e-4, levels=None)
+    camera = (bracket.ldr, bracket.exposures, bracket.calibration)
+    found = unexplained_variance(*camera, torch.zeros(3, 2, 160, 160), 1)
+    shown = torch.histc(mu_law(scene.clamp_min(0.002)).mean(dim=0), BINS, 0, 1)
+    darkest = int((shown >= 100).nonzero()[0])
+    assert darkest >= 3
+    assert found[2, darkest] > 0.01**2
+    assert found[2, :darkest].unique().numel() == 1
+    assert found[2, 0] > 0.01**2
+    observed = observe(*camera, found)[None]
+    weights = physical_merge(observed, bracket.exposures[None], torch.zeros(1, 3, 2, 160, 160), 1)[1]
+    assert float(weights[0, 2, :, (scene < 0.0015).all(dim=0)].mean()) > 0.5
 
 
 def test_unexplained_variance_adds_to_the_deviation_at_its_brightness() -> None:

@@ -195,7 +195,7 @@ class _Alternating(Generator):
 
     calls = 0
 
-    def forward(self, observations, exposures, displacement, reference=1, corner=None):
+    def forward(self, observations, exposures, displacement, reference=1, corner=None, still=None):
         self.calls += 1
         return of_radiance(bring_to_reference(observations, displacement, reference, corner), 0.1 * (self.calls % 2))
 
@@ -205,17 +205,35 @@ def of_radiance(aligned, more=0.0, radiance=None):
     return Merged(found + more, torch.full_like(aligned.saturation, 1 / aligned.saturation.shape[1]), aligned, ())
 
 
+class _Asked(Generator):
+    """Keeps what it is told of exposures in which nothing moves."""
+
+    def forward(self, observations, exposures, displacement, reference=1, corner=None, still=None):
+        self.still = still
+        return of_radiance(bring_to_reference(observations, displacement, reference, corner))
+
+
+def test_the_generator_is_told_in_which_exposures_nothing_moves():
+    bracket, told = Bracket(torch.rand(3, 3, 64, 64), torch.tensor([1.0, 4.0, 16.0])), _Asked(base_channels=4)
+    merger = Merger(told, device="cpu")
+    for flags, expected in (((), None), ((False, False, False), None), ((True, False, False), [[True, False, False]])):
+        merger(bracket, Alignment(torch.zeros(3, 2, 64, 64), (64, 64), flags))
+        still = merger.generator.still
+        assert (still if still is None else still.tolist()) == expected
+
+
 class _Constant(Generator):
     """Returns one value everywhere."""
 
     value = 0.0
 
-    def forward(self, observations, exposures, displacement, reference=1, corner=None):
+    def forward(self, observations, exposures, displacement, reference=1, corner=None, still=None):
         return of_radiance(bring_to_reference(observations, displacement, reference, corner), radiance=self.value)
 
 
 def test_tiles_fade_into_each_other():
-    flat = Bracket(torch.full((3, 3, 32, 2000), 0.5), torch.tensor([1.0, 4.0, 16.0]))
+    contradicting = torch.tensor([0.9, 0.5, 0.1]).view(3, 1, 1, 1).expand(3, 3, 32, 2000)  # or it would stand still
+    flat = Bracket(contradicting, torch.tensor([1.0, 4.0, 16.0]))
     merged = mu_law(Merger(_Alternating(), device="cpu", tile=160, overlap=64)(flat, "off"))
     steps = (merged[..., 1:] - merged[..., :-1]).abs().max()
     assert float(merged.max() - merged.min()) > 0.09
