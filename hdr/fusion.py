@@ -245,7 +245,23 @@ def _largest_around(maps: Tensor) -> Tensor:
     return padded
 
 
-def prior(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
+class ReferenceLight(NamedTuple):
+    """What the reference tells of the light at each place, wherever the other exposures are found."""
+
+    light: Tensor
+    """(B, 1, 3, H, W): its radiance, linear."""
+    slope: Tensor
+    """(B, 1, 3, H, W): of the mu-law, in the mean radiance of its surroundings."""
+
+    @classmethod
+    def of(cls, aligned: Aligned, reference: int) -> ReferenceLight:
+        """Light of the reference of aligned exposures; no motion changes it."""
+        tone_mapped = aligned.tone_mapped[:, reference]
+        surroundings = inverse_mu_law(blurred(tone_mapped, 2.0).clamp_min(0))
+        return cls(inverse_mu_law(tone_mapped).unsqueeze(1), mu_law_slope(surroundings).unsqueeze(1))
+
+
+def prior(aligned: Aligned, exposures: Tensor, reference: int, light: ReferenceLight | None = None) -> Tensor:
     """Weights of the physical merge, as logarithms.
 
     w_i = unsaturated_i / noise_i^2 * exp(-max(d_i^2 - sigma^2, 0) / 2 (sigma^2 + floor^2)): d_i^2 the smoothed squared
@@ -265,19 +281,23 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
         Shape (B, N), relative to the shortest, ascending.
     reference
         Its index.
+    light
+        Of the reference, where it was computed before.
 
     Returns
     -------
     Tensor
         Shape (B, N, 3, H, W), at most 0 and at least -8.
     """
+    light = ReferenceLight.of(aligned, reference) if light is None else light
     t = exposures.to(aligned.tone_mapped).view(*exposures.shape, 1, 1, 1)
     variance = aligned.deviation.square()
     variance = blurred((variance + variance[:, reference : reference + 1]).flatten(0, 1), 2.0).view_as(variance)
     excess = (_squared_difference(aligned, t, reference) - variance).clamp_min(0)  # 0 for the reference itself
     consistent = torch.exp(-0.5 * excess / (variance + DEVIATION_FLOOR**2))
-    unsaturated = _unsaturated_share(aligned, t, reference)
-    precision = _precision(aligned, reference) * t[:, reference : reference + 1]  # so that shot noise alone makes it t
+    unsaturated = _unsaturated_share(aligned, light.light, t, reference)
+    # In units in which shot noise alone makes it t.
+    precision = _precision(aligned, light.slope, reference) * t[:, reference : reference + 1]
     weights = unsaturated * (precision * consistent * aligned.seen)
     # The shorter exposures by what they add where the reference is lost.
     shorter, lost = slice(reference), aligned.saturation[:, reference : reference + 1]
@@ -514,8 +534,9 @@ def _sampled(ldr: Tensor, exposures: Tensor, calibration: Calibration, displacem
     height, width = ldr.shape[-2:]
     rows, columns = displacement.shape[-2:]
     scale, step = height / rows, math.ceil(math.sqrt(rows * columns / _SAMPLED_PIXELS))
-    places = (pixel_grid(rows, columns, like=displacement) + 0.5) * scale - 0.5
-    positions = (places + displacement)[..., ::step, ::step].to(ldr.device, _precise(ldr))
+    some = (..., slice(None, None, step), slice(None, None, step))
+    places = (pixel_grid(rows, columns, like=displacement)[some] + 0.5) * scale - 0.5
+    positions = (places + displacement[some]).to(ldr.device, _precise(ldr))
     read = torch.cat([sample(image[None].to(where), where[None]) for image, where in zip(ldr, positions, strict=True)])
     return _aligned(observe(read, exposures.to(read), calibration), positions, (height, width))
 
@@ -541,13 +562,12 @@ def _unsaturated(aligned: Aligned) -> Tensor:
     return (aligned.saturation.amax(dim=2) <= 0) & (aligned.seen[:, :, 0] > 0)
 
 
-def _unsaturated_share(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
+def _unsaturated_share(aligned: Aligned, light: Tensor, t: Tensor, reference: int) -> Tensor:
     """How far each channel of each exposure is from clipping, from 1 to 0: (B, N, 3, H, W)."""
     # Interpolation leaves 1 - 6e-8 of what is clipped: where little else is known, that rounding would decide.
     unsaturated = (1 - _ALL_BUT_CLIPPED - aligned.saturation).clamp_min(0)
     # What the reference saw of the light clips a longer exposure by so much, whatever JPEG has made of its white.
     longer = slice(reference + 1, None)
-    light = inverse_mu_law(aligned.tone_mapped[:, reference]).unsqueeze(1)
     perhaps, surely = _SURELY_CLIPPED
     unclipped = ((surely - light * t[:, longer]) / (surely - perhaps)).clamp(0, 1)
     saturation = aligned.saturation[:, longer]
@@ -562,11 +582,9 @@ def clipping_value(exposures: Tensor, reference: int) -> Tensor:
     return mu_law(1.0 / torch.maximum(exposures, exposures[:, reference : reference + 1]))
 
 
-def _precision(aligned: Aligned, reference: int) -> Tensor:
+def _precision(aligned: Aligned, slope: Tensor, reference: int) -> Tensor:
     """Inverse variance of the radiance (B, N, 3, H, W), relative to that of the reference."""
-    # In the reference's brightness for all: noise is no reason for another slope of the mu-law.
-    level = inverse_mu_law(blurred(aligned.tone_mapped[:, reference], 2.0).clamp_min(0))
-    slope = mu_law_slope(level).unsqueeze(1)
+    # By the slope in the reference's brightness for all: noise is no reason for another one of the mu-law.
     variance = (blurred(aligned.noise.flatten(0, 1), 2.0).view_as(aligned.noise) * slope).square()
     variance = variance + _for_each(variance, reference, 0.0, MISPLACEMENT**2) + _LEAST_VARIANCE
     return variance[:, reference : reference + 1] / variance
