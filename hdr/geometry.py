@@ -67,48 +67,12 @@ def sample(images: Tensor, positions: Tensor, padding_mode: str = "border", mode
     """
     height, width = images.shape[-2:]
     dtype = torch.promote_types(images.dtype, torch.float32)
-    if mode == "bilinear" and padding_mode in ("border", "zeros") and _lie_pixel_by_pixel(images):
-        return _gathered(images.to(dtype), positions.to(dtype), padding_mode).to(images.dtype)
     # Filled where it is used: a copy from the host would make a GPU finish all that it has been asked for.
     size = torch.stack([torch.full((), side, device=positions.device, dtype=dtype) for side in (width, height)])
     grid = (2 * positions.to(dtype).permute(0, 2, 3, 1) + 1) / size - 1
     with torch.autocast(images.device.type, enabled=False):
         read = F.grid_sample(images.to(dtype), grid, mode=mode, padding_mode=padding_mode, align_corners=False)
     return read.to(images.dtype)
-
-
-def _lie_pixel_by_pixel(images: Tensor) -> bool:
-    """Whether images have their channels last in a CPU's memory, and nothing is learned from reading them."""
-    if images.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return False
-    channels_last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
-    return channels_last and min(images.shape[-2:]) > 1
-
-
-def _gathered(images: Tensor, positions: Tensor, padding_mode: str) -> Tensor:
-    """What :func:`sample` reads, bilinear: of images whose channels lie last, and so is the result.
-
-    ``grid_sample`` reads channel by channel, and takes three times as long. Here each place is a sum of four rows of a
-    table.
-    """
-    batch, channels, height, width = images.shape
-    pixels, shares = [], []
-    for where, size in zip(positions.contiguous().unbind(dim=1), (width, height), strict=True):
-        bounded = where.clamp(0, size - 1) if padding_mode == "border" else where
-        # The first of the two pixels beside; outside the image, of the last two.
-        first = bounded.floor().int().clamp_(0, size - 2)
-        pixels.append(first)
-        shares.append([(1 - (bounded - first - step).abs()).clamp_min(0) for step in range(2)])
-    image = torch.arange(0, batch * height * width, height * width, dtype=torch.int32).view(batch, 1, 1)
-    top_left = image + pixels[1] * width + pixels[0]
-    square = torch.tensor([0, 1, width, width + 1], dtype=torch.int32)
-    read = F.embedding_bag(
-        (top_left.unsqueeze(-1) + square).view(-1, 4),
-        images.permute(0, 2, 3, 1).reshape(-1, channels),
-        per_sample_weights=torch.stack([y * x for y in shares[1] for x in shares[0]], dim=-1).view(-1, 4),
-        mode="sum",
-    )
-    return read.view(batch, *positions.shape[-2:], channels).permute(0, 3, 1, 2)
 
 
 def warp(images: Tensor, displacement: Tensor) -> Tensor:

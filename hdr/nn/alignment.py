@@ -70,9 +70,7 @@ class DeformableConv(nn.Module):
         offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
         centres = pixel_grid(height, width, like=offsets).unsqueeze(2)
         positions = centres + self.kernel_positions[:, :, None, None].to(offsets.dtype) + offsets
-        # Several taps in planes, because those of a channel follow each other in what is mixed.
-        source = features if self.taps == 1 else features.contiguous()
-        read = sample(source, positions.reshape(batch, 2, self.taps * height, width), padding_mode="zeros")
+        read = sample(features, positions.reshape(batch, 2, self.taps * height, width), padding_mode="zeros")
         mixed: Tensor = self.mix(read.reshape(batch, channels, self.taps, height, width).flatten(1, 2))
         return in_format_of(features, mixed)
 

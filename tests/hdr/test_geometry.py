@@ -50,26 +50,6 @@ def test_outside_may_be_black() -> None:
     assert sample(image, outside, padding_mode="zeros").item() == 0.0
 
 
-@pytest.mark.parametrize("padding_mode", ["border", "zeros"])
-def test_channels_that_lie_last_are_read_alike_and_stay_last(padding_mode: str) -> None:
-    """Against tents around the pixels, whatever layout is read, far outside, too; and what is no number stays none."""
-    images = torch.rand(2, 3, 5, 7, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
-    positions = 20 * torch.rand(2, 2, 6, 4, dtype=torch.float64) - 6
-    positions[0, 0, 0, 0], positions[1, :, 2, 3] = 1e12, torch.tensor([-1.0, 4.0])
-    with torch.no_grad():
-        read = sample(images, positions, padding_mode)
-        unknown = sample(images, torch.full_like(positions, torch.nan), padding_mode)
-    places = positions if padding_mode == "zeros" else positions.clamp_min(0).minimum(torch.tensor([[[6]], [[4]]]))
-    across, down = (
-        (1 - (where[..., None] - torch.arange(side)).abs()).clamp_min(0)
-        for where, side in zip(places.unbind(1), (7, 5), strict=True)
-    )
-    torch.testing.assert_close(read, torch.einsum("bcyx,bijx,bijy->bcij", images, across, down))
-    torch.testing.assert_close(read, sample(images.contiguous(), positions, padding_mode))
-    assert read.is_contiguous(memory_format=torch.channels_last)
-    assert unknown.isnan().all()
-
-
 def test_warp_reads_where_the_displacement_points() -> None:
     image = torch.arange(20.0).reshape(1, 1, 4, 5)
     displacement = torch.zeros(1, 2, 4, 5)
