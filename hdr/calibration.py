@@ -130,12 +130,7 @@ class Calibration:
 
 
 def calibrate(
-    ldr: Tensor,
-    exposures: Tensor,
-    *,
-    response: Response | None = None,
-    located: Located | None = None,
-    cells: Cells | None = None,
+    ldr: Tensor, exposures: Tensor, *, response: Response | None = None, located: Located | None = None
 ) -> Calibration:
     """Estimate response, white level and noise of the camera that took a bracket.
 
@@ -153,8 +148,6 @@ def calibrate(
         Called with a first response, tells where the exposures show the same: displacement of shape (N, 2, h, w), in
         pixels of ``ldr`` and at its resolution or a lower one. Without it, pictures that do not lie on each other are
         compared by their ranks, which is less exact, and what moved passes for noise and disagreement.
-    cells
-        Of the exposures, where they have been read before.
 
     Returns
     -------
@@ -176,7 +169,7 @@ def calibrate(
     (1.0, 255, 2)
     """
     ev = _checked(ldr, exposures)
-    cells = Cells.of(ldr) if cells is None else cells
+    cells = Cells.of(ldr)
     notes: list[str] = []
     errors: Array = np.zeros(len(ev))
     if response is None:
@@ -277,7 +270,6 @@ def exposure_findings(
     names: Sequence[str] | None = None,
     *,
     located: Located | None = None,
-    cells: Cells | None = None,
 ) -> tuple[ExposureFinding, ...]:
     """Compare the exposures that were stated with the pixels, neighbour by neighbour.
 
@@ -293,8 +285,6 @@ def exposure_findings(
     located
         As for :func:`calibrate`; asked only about what seems to contradict the exposures. Pictures that agree with them
         where they show the same do not.
-    cells
-        As for :func:`calibrate`.
 
     Returns
     -------
@@ -307,7 +297,7 @@ def exposure_findings(
         If shapes, values or exposures are not as above.
     """
     ev = _checked(ldr, exposures)
-    cells = Cells.of(ldr) if cells is None else cells
+    cells = Cells.of(ldr)
     curve = srgb_above_black(_black_level(cells, ev)) if response is None else log_curve(response)
     white = 1.0 if response is None else response.white_level
     neighbours = [(a, a + 1) for a in range(len(ev) - 1)]
@@ -338,7 +328,6 @@ def check_exposures(
     names: Sequence[str] | None = None,
     *,
     located: Located | None = None,
-    cells: Cells | None = None,
 ) -> None:
     """Refuse exposures that contradict the pixels; arguments as for :func:`exposure_findings`.
 
@@ -359,7 +348,7 @@ def check_exposures(
     Traceback (most recent call last):
     hdr.calibration.ExposureMismatchError: the exposures contradict the pixels: picture 1 and picture 2 are stated ...
     """
-    findings = exposure_findings(ldr, exposures, response, names, located=located, cells=cells)
+    findings = exposure_findings(ldr, exposures, response, names, located=located)
     problems = [finding.problem for finding in findings if finding.problem]
     if problems:
         raise ExposureMismatchError(
