@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hdr.response import Response
+from hdr.response import Response, interpolated
 
 Array = NDArray[np.floating]
 
@@ -84,10 +84,11 @@ class Cells(NamedTuple):
         else:
             pixels = _moved_cells(ldr.detach(), displacement, stride)
             rows, columns = 1, pixels.shape[2]
-        values = pixels.to("cpu", torch.float32).numpy()
+        pixels = pixels.to("cpu", torch.float32)
+        values = pixels.numpy()
         mean = values.mean(-1)
         spread = np.sqrt(np.maximum(np.square(values).mean(-1) - np.square(mean), 0.0))
-        brightest = values.max(1).max(-1)  # in two steps: in half the time of one
+        brightest = pixels.amax(1).amax(-1).numpy()  # in two steps: in half the time of one
         return cls(values, mean, spread, brightest, (rows, columns))
 
 
@@ -103,12 +104,11 @@ def _moved_cells(ldr: Tensor, displacement: Tensor, stride: int) -> Tensor:
     shift = displacement[:, :, row, column].round().long().cpu()
     tops, lefts = top + shift[:, 1], left + shift[:, 0]
     seen = ((tops >= 0) & (tops <= height - CELL) & (lefts >= 0) & (lefts <= width - CELL)).all(dim=0)
-    within = torch.arange(CELL)
-    moved = []
-    for exposure, first_row, first_column in zip(ldr, tops[:, seen], lefts[:, seen], strict=True):
-        y, x = first_row[:, None, None] + within[:, None], first_column[:, None, None] + within
-        moved.append(exposure[:, y, x].flatten(2))
-    return torch.stack(moved)
+    # Where pixels lie in a flattened image: read so, they take a quarter of the time that rows and columns take.
+    within = (width * torch.arange(CELL)[:, None] + torch.arange(CELL)).flatten()
+    places = ((width * tops + lefts)[:, seen, None] + within).flatten(1).to(ldr.device)
+    moved = [exposure.flatten(1).index_select(1, where) for exposure, where in zip(ldr, places, strict=True)]
+    return torch.stack(moved).view(*ldr.shape[:2], -1, CELL**2)
 
 
 class Equations(NamedTuple):
@@ -193,9 +193,8 @@ def _values_of_mean_light(pixels: Array, curve: Array) -> Array:
     Texture and noise move the mean of the values themselves, the more the more a response bends; light is
     proportional to the exposure whatever is in a cell.
     """
-    levels = np.arange(ENTRIES) * STEP
-    light = np.exp2(np.interp(pixels, levels, curve)).mean(-1)
-    values: Array = np.interp(np.log2(light), curve, levels)
+    light = interpolated(torch.from_numpy(pixels).double(), torch.from_numpy(curve)).exp2_().mean(-1).numpy()
+    values: Array = np.interp(np.log2(light), curve, np.arange(ENTRIES) * STEP)
     return values
 
 

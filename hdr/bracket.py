@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hdr._images import check_images, hold_eight_bits
+from hdr._response_fit import Cells
 from hdr.alignment import LONGEST_SIDE, align
 from hdr.calibration import Calibration, calibrate, check_exposures, estimate_exposures
 from hdr.exposure import exposures_from_ev, exposures_from_exif, read_exposure_file, warn_if_camera_disagrees
@@ -177,9 +178,10 @@ class Bracket:
             # Whoever merges is told of a camera whose motion cannot be told.
             return factor * align(provisional, warn=False).displacement
 
+        cells = Cells.of(ldr)
         if check and not isinstance(exposures, str):
-            check_exposures(ldr, relative, response, names, located=located)
-        calibration = calibrate(ldr, relative, response=response, located=located)
+            check_exposures(ldr, relative, response, names, located=located, cells=cells)
+        calibration = calibrate(ldr, relative, response=response, located=located, cells=cells)
         # Shutters are not exact; but what is merged unchecked by a response that was said is merged as stated.
         if calibration.corrections and (check or response is None):
             relative = relative_exposures(relative * torch.tensor(calibration.corrections).exp2().to(relative))

@@ -130,7 +130,12 @@ class Calibration:
 
 
 def calibrate(
-    ldr: Tensor, exposures: Tensor, *, response: Response | None = None, located: Located | None = None
+    ldr: Tensor,
+    exposures: Tensor,
+    *,
+    response: Response | None = None,
+    located: Located | None = None,
+    cells: Cells | None = None,
 ) -> Calibration:
     """Estimate response, white level and noise of the camera that took a bracket.
 
@@ -148,6 +153,8 @@ def calibrate(
         Called with a first response, tells where the exposures show the same: displacement of shape (N, 2, h, w), in
         pixels of ``ldr`` and at its resolution or a lower one. Without it, pictures that do not lie on each other are
         compared by their ranks, which is less exact, and what moved passes for noise and disagreement.
+    cells
+        Of the exposures, where they have been read before.
 
     Returns
     -------
@@ -169,18 +176,21 @@ def calibrate(
     (1.0, 255, 2)
     """
     ev = _checked(ldr, exposures)
-    cells = Cells.of(ldr)
+    cells = Cells.of(ldr) if cells is None else cells
     notes: list[str] = []
     errors: Array = np.zeros(len(ev))
     if response is None:
+        guessed = _black_level(cells, ev)
+        base, rough = _first_curve(cells, ev, guessed)
+        cells = _where_shown(cells, ldr, located, response_of(rough))
+        # Black is what keeps its value in one place, and only now it is known where places are.
         black = _black_level(cells, ev)
-        base = srgb_above_black(black)
+        if black != guessed:
+            base, rough = _first_curve(cells, ev, black)
         if black:
             notes.append(
                 f"dark parts keep their value whatever the exposure: light begins above {black / STEP:.0f} of 255"
             )
-        rough = solve(equations_of_ranks(cells, ev, black, 0.92), ev, base, base).curve
-        cells = _where_shown(cells, ldr, located, response_of(rough))
         white = _white_level(cells, ev, rough, notes)
         equations = equations_of_cells(cells, ev, rough, black, white)
         found = solve(equations, ev, base, rough)
@@ -222,6 +232,12 @@ def calibrate(
     )
 
 
+def _first_curve(cells: Cells, ev: Array, black: float) -> tuple[Array, Array]:
+    """The sRGB curve above black, and the one that ranks make of it, whatever moved."""
+    base = srgb_above_black(black)
+    return base, solve(equations_of_ranks(cells, ev, black, 0.92), ev, base, base).curve
+
+
 def _where_shown(cells: Cells, ldr: Tensor, located: Located | None, response: Response) -> Cells:
     """The cells read where each exposure shows them, if that is known and enough of them were seen by all."""
     if located is None:
@@ -261,6 +277,7 @@ def exposure_findings(
     names: Sequence[str] | None = None,
     *,
     located: Located | None = None,
+    cells: Cells | None = None,
 ) -> tuple[ExposureFinding, ...]:
     """Compare the exposures that were stated with the pixels, neighbour by neighbour.
 
@@ -276,6 +293,8 @@ def exposure_findings(
     located
         As for :func:`calibrate`; asked only about what seems to contradict the exposures. Pictures that agree with them
         where they show the same do not.
+    cells
+        As for :func:`calibrate`.
 
     Returns
     -------
@@ -288,7 +307,7 @@ def exposure_findings(
         If shapes, values or exposures are not as above.
     """
     ev = _checked(ldr, exposures)
-    cells = Cells.of(ldr)
+    cells = Cells.of(ldr) if cells is None else cells
     curve = srgb_above_black(_black_level(cells, ev)) if response is None else log_curve(response)
     white = 1.0 if response is None else response.white_level
     neighbours = [(a, a + 1) for a in range(len(ev) - 1)]
@@ -319,6 +338,7 @@ def check_exposures(
     names: Sequence[str] | None = None,
     *,
     located: Located | None = None,
+    cells: Cells | None = None,
 ) -> None:
     """Refuse exposures that contradict the pixels; arguments as for :func:`exposure_findings`.
 
@@ -339,7 +359,7 @@ def check_exposures(
     Traceback (most recent call last):
     hdr.calibration.ExposureMismatchError: the exposures contradict the pixels: picture 1 and picture 2 are stated ...
     """
-    findings = exposure_findings(ldr, exposures, response, names, located=located)
+    findings = exposure_findings(ldr, exposures, response, names, located=located, cells=cells)
     problems = [finding.problem for finding in findings if finding.problem]
     if problems:
         raise ExposureMismatchError(
@@ -483,31 +503,35 @@ def _noise(cells: Cells, ev: Array, response: Response, levels: int, notes: list
     curve = log_curve(response)
     rows, variances, totals = [], [], []
     for a in range(len(ev) - 1):
-        pair = [a, a + 1]
         channel, cell = np.nonzero(_well_exposed(cells, a, a + 1, curve, response.white_level))
         bins = np.floor(2 * read_off(curve, cells.mean[a + 1, channel, cell])).astype(np.intp)
         # The flattest cells of every brightness, for texture that moved looks like noise. Flat in the shorter exposure:
         # to choose by the difference itself would choose small noise.
         order = np.lexsort((cells.spread[a, channel, cell], bins))
-        for here in np.split(order, np.nonzero(np.diff(bins[order]))[0] + 1):
-            flat = here[: min(_MOST_FLAT_CELLS, max(_FEWEST_CELLS, len(here) // 4))]
-            if len(flat) < _FEWEST_CELLS:
-                continue
-            pixels = torch.from_numpy(cells.pixels[pair][:, channel[flat], cell[flat]]).double()
-            low, high = response.to_linear(pixels).numpy()
-            factor = high.mean(-1) / low.mean(-1)
-            difference = high - factor[:, None] * low
-            difference = difference - difference @ _PLANE @ _PLANE.T
-            low_rounding, high_rounding = np.square(response.slope(pixels.mean(-1)).numpy() / levels) / 12
-            variance = float(np.median(np.square(difference).sum(-1))) / 12.34  # the median of chi^2, 16 - 3 degrees
-            rounding = float(np.median(high_rounding + np.square(factor) * low_rounding))
-            rows.append(np.median(np.stack([high.mean(-1) * (1 + factor), 1 + np.square(factor)]), axis=1))
+        by_brightness = np.split(order, np.nonzero(np.diff(bins[order]))[0] + 1)
+        chosen = [here[: min(_MOST_FLAT_CELLS, max(_FEWEST_CELLS, len(here) // 4))] for here in by_brightness]
+        chosen = [one for one in chosen if len(one) >= _FEWEST_CELLS]
+        if not chosen:
+            continue
+        flat = np.concatenate(chosen)
+        pixels = torch.from_numpy(cells.pixels[a : a + 2, channel[flat], cell[flat]]).double()
+        low, high = response.to_linear(pixels).numpy()
+        factor = high.mean(-1) / low.mean(-1)
+        difference = high - factor[:, None] * low
+        difference = difference - difference @ _PLANE @ _PLANE.T
+        squares = np.square(difference).sum(-1) / 12.34  # the median of chi^2, 16 - 3 degrees
+        low_rounding, high_rounding = np.square(response.slope(pixels.mean(-1)).numpy() / levels) / 12
+        roundings = high_rounding + np.square(factor) * low_rounding
+        told = np.stack([high.mean(-1) * (1 + factor), 1 + np.square(factor), squares, roundings])
+        for of_brightness in np.split(told, np.cumsum([len(one) for one in chosen])[:-1], axis=1):
+            *row, variance, rounding = np.median(of_brightness, axis=1)
+            rows.append(row)
             variances.append(variance - rounding)
             totals.append(variance + rounding + 1e-12)  # about as uncertain as it is large
     if len(rows) < 3:
         notes.append("too little is flat and well exposed to measure the noise: that of a camera at ISO 100 is assumed")
         return SHOT, READ
-    solution, _ = nnls(np.stack(rows) / np.array(totals)[:, None], np.array(variances) / totals)
+    solution, _ = nnls(np.array(rows) / np.array(totals)[:, None], np.array(variances) / totals)
     return float(np.clip(solution[0], *_SHOT_RANGE)), float(np.clip(solution[1], *_READ_RANGE))
 
 
@@ -518,6 +542,7 @@ def _channels_mix(cells: Cells, ev: Array, response: Response) -> bool:
     """
     curve, clipping = log_curve(response), response.white_level - 1.5 * STEP
     steps = np.gradient(curve)
+    highest = torch.from_numpy(cells.pixels).amax(-1).numpy()  # NumPy takes four times as long
     beside_clipped: list[Array] = []
     elsewhere: list[Array] = []
     for a, b in itertools.combinations(range(len(ev)), 2):
@@ -525,7 +550,7 @@ def _channels_mix(cells: Cells, ev: Array, response: Response) -> bool:
         clipped = cells.brightest[b] >= clipping
         expected = read_off(curve, cells.mean[a]) + ev[b] - ev[a]
         # Itself far from white, all over the cell, and told by both exposures to a part of what is looked for.
-        usable = fine & (cells.pixels[b].max(-1) < clipping) & (expected < _FAR_BELOW_WHITE)
+        usable = fine & (highest[b] < clipping) & (expected < _FAR_BELOW_WHITE)
         usable &= expected > math.log2(_LOWEST_LIGHT)
         usable &= read_off(steps, cells.mean[a]) < _STEEPEST
         for found, here in ((beside_clipped, clipped), (elsewhere, ~clipped)):

@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from kornia.filters import filter2d_separable, gaussian_blur2d, get_gaussian_kernel1d
 from torch import Tensor
 
@@ -67,6 +68,7 @@ _CLIPPED = 0.99  # of the reference's saturation: what noise and rounding leave 
 _PATCH = 13  # pixels; what moves is larger than a leaf and smaller than the image
 _PATCHES = 1000
 _LEAST_VARIANCE, _LEAST_VARIANCE_OF_LIGHT = 1e-10, 1e-14  # in the mu-law domain, and in linear light
+_JUMP = 3.0  # pixels, within ten
 _NOISE_SMOOTHNESS = 1.0  # pixels, standard deviation: of what is told of noise
 _FEWEST_PATCHES = 8
 _MOVED = 4.0  # excess over the tolerance, squared: two standard deviations
@@ -85,7 +87,7 @@ class Aligned(NamedTuple):
     noise: Tensor
     """(B, N, 3, H, W): standard deviation of the radiance itself, by the calibration and a level of the file."""
     seen: Tensor
-    """(B, N, 1, H, W): 1 inside an exposure's frame, 0 outside."""
+    """(B, N, 1, H, W): 1 inside an exposure's frame, 0 outside; and towards 0 where the displacement jumps."""
 
 
 def observe(
@@ -167,7 +169,11 @@ def _observed(
 
 
 def bring_to_reference(
-    observations: Tensor, displacement: Tensor, reference: int, corner: Tensor | None = None
+    observations: Tensor,
+    displacement: Tensor,
+    reference: int,
+    corner: Tensor | None = None,
+    continuous: Tensor | None = None,
 ) -> Aligned:
     """Read every exposure where a place of the reference is found in it.
 
@@ -181,6 +187,8 @@ def bring_to_reference(
         Its index.
     corner
         Shape (B, 2): row and column of the observations where the displacement's first pixel lies; by default (0, 0).
+    continuous
+        Of the displacement, if it is known (:func:`continuity`).
     """
     batch, count = observations.shape[:2]
     height, width = displacement.shape[-2:]
@@ -190,7 +198,7 @@ def bring_to_reference(
     if corner is not None:
         offset = corner.flip(1).to(positions.device, positions.dtype, non_blocking=True)
         positions = positions + offset.view(batch, 1, 2, 1, 1)
-    seen = inside(positions, rows, columns).to(observations.dtype)
+    seen = inside(positions, rows, columns) * (continuity(displacement) if continuous is None else continuous)
     # The reference is not interpolated: its pixels stay as sharp as they are.
     still = torch.stack(
         [
@@ -202,10 +210,58 @@ def bring_to_reference(
     read = [
         still if index == reference else sample(observations[:, index], positions[:, index]) for index in range(count)
     ]
-    return _parted(torch.stack(read, dim=1), seen.unsqueeze(2))
+    return _parted(torch.stack(read, dim=1), seen.to(observations).unsqueeze(2))
 
 
-def prior(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
+def continuity(displacement: Tensor) -> Tensor:
+    """1 where a displacement (B, N, 2, H, W) goes on smoothly, 0 where it jumps; (B, N, H, W).
+
+    At the edge of what moved, one of two exposures shows what the other hides, and flow is a guess on both sides.
+
+    Examples
+    --------
+    >>> displacement = torch.zeros(1, 2, 2, 32, 64)
+    >>> displacement[:, 1, 0, :, 32:] = 8.0
+    >>> continuity(displacement)[0, 1, 16, 22:42:2].round(decimals=1)
+    tensor([1.0000, 1.0000, 0.8000, 0.4000, 0.1000, 0.1000, 0.2000, 0.6000, 0.9000,
+            1.0000])
+    """
+    some = displacement.detach()[..., ::2, ::2].flatten(0, 1)  # every second pixel tells as much as all
+    span = _largest_around(some) + _largest_around(-some)
+    jumps = (span.square().sum(dim=1, keepdim=True).sqrt() / _JUMP - 1).clamp(0, 1)
+    size = displacement.shape[-2:]
+    fine = F.interpolate(blurred(jumps, 1.0), size=size, mode="bilinear", align_corners=False)
+    return 1 - fine.view(*displacement.shape[:2], *size)
+
+
+def _largest_around(maps: Tensor) -> Tensor:
+    """The largest of 5 x 5 values (..., H, W), by pairs: a pooling takes twenty times as long on a CPU."""
+    padded = F.pad(maps, (2, 2, 2, 2), mode="replicate")
+    for axis in (-1, -2):
+        side = maps.shape[axis]
+        pairs = torch.maximum(padded.narrow(axis, 0, side + 3), padded.narrow(axis, 1, side + 3))
+        fours = torch.maximum(pairs.narrow(axis, 0, side + 1), pairs.narrow(axis, 2, side + 1))
+        padded = torch.maximum(fours.narrow(axis, 0, side), fours.narrow(axis, 1, side))
+    return padded
+
+
+class ReferenceLight(NamedTuple):
+    """What the reference tells of the light at each place, wherever the other exposures are found."""
+
+    light: Tensor
+    """(B, 1, 3, H, W): its radiance, linear."""
+    slope: Tensor
+    """(B, 1, 3, H, W): of the mu-law, in the mean radiance of its surroundings."""
+
+    @classmethod
+    def of(cls, aligned: Aligned, reference: int) -> ReferenceLight:
+        """Light of the reference of aligned exposures; no motion changes it."""
+        tone_mapped = aligned.tone_mapped[:, reference]
+        surroundings = inverse_mu_law(blurred(tone_mapped, 2.0).clamp_min(0))
+        return cls(inverse_mu_law(tone_mapped).unsqueeze(1), mu_law_slope(surroundings).unsqueeze(1))
+
+
+def prior(aligned: Aligned, exposures: Tensor, reference: int, light: ReferenceLight | None = None) -> Tensor:
     """Weights of the physical merge, as logarithms.
 
     w_i = unsaturated_i / noise_i^2 * exp(-max(d_i^2 - sigma^2, 0) / 2 (sigma^2 + floor^2)): d_i^2 the smoothed squared
@@ -225,19 +281,23 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
         Shape (B, N), relative to the shortest, ascending.
     reference
         Its index.
+    light
+        Of the reference, where it was computed before.
 
     Returns
     -------
     Tensor
         Shape (B, N, 3, H, W), at most 0 and at least -8.
     """
+    light = ReferenceLight.of(aligned, reference) if light is None else light
     t = exposures.to(aligned.tone_mapped).view(*exposures.shape, 1, 1, 1)
     variance = aligned.deviation.square()
     variance = blurred((variance + variance[:, reference : reference + 1]).flatten(0, 1), 2.0).view_as(variance)
     excess = (_squared_difference(aligned, t, reference) - variance).clamp_min(0)  # 0 for the reference itself
     consistent = torch.exp(-0.5 * excess / (variance + DEVIATION_FLOOR**2))
-    unsaturated = _unsaturated_share(aligned, t, reference)
-    precision = _precision(aligned, reference) * t[:, reference : reference + 1]  # so that shot noise alone makes it t
+    unsaturated = _unsaturated_share(aligned, light.light, t, reference)
+    # In units in which shot noise alone makes it t.
+    precision = _precision(aligned, light.slope, reference) * t[:, reference : reference + 1]
     weights = unsaturated * (precision * consistent * aligned.seen)
     # The shorter exposures by what they add where the reference is lost.
     shorter, lost = slice(reference), aligned.saturation[:, reference : reference + 1]
@@ -475,8 +535,9 @@ def _sampled(ldr: Tensor, exposures: Tensor, calibration: Calibration, displacem
     height, width = ldr.shape[-2:]
     rows, columns = displacement.shape[-2:]
     scale, step = height / rows, math.ceil(math.sqrt(rows * columns / _SAMPLED_PIXELS))
-    places = (pixel_grid(rows, columns, like=displacement) + 0.5) * scale - 0.5
-    positions = (places + displacement)[..., ::step, ::step].to(ldr.device, _precise(ldr))
+    some = (..., slice(None, None, step), slice(None, None, step))
+    places = (pixel_grid(rows, columns, like=displacement)[some] + 0.5) * scale - 0.5
+    positions = (places + displacement[some]).to(ldr.device, _precise(ldr))
     read = torch.cat([sample(image[None].to(where), where[None]) for image, where in zip(ldr, positions, strict=True)])
     return _aligned(observe(read, exposures.to(read), calibration), positions, (height, width))
 
@@ -502,13 +563,12 @@ def _unsaturated(aligned: Aligned) -> Tensor:
     return (aligned.saturation.amax(dim=2) <= 0) & (aligned.seen[:, :, 0] > 0)
 
 
-def _unsaturated_share(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
+def _unsaturated_share(aligned: Aligned, light: Tensor, t: Tensor, reference: int) -> Tensor:
     """How far each channel of each exposure is from clipping, from 1 to 0: (B, N, 3, H, W)."""
     # Interpolation leaves 1 - 6e-8 of what is clipped: where little else is known, that rounding would decide.
     unsaturated = (1 - _ALL_BUT_CLIPPED - aligned.saturation).clamp_min(0)
     # What the reference saw of the light clips a longer exposure by so much, whatever JPEG has made of its white.
     longer = slice(reference + 1, None)
-    light = inverse_mu_law(aligned.tone_mapped[:, reference]).unsqueeze(1)
     perhaps, surely = _SURELY_CLIPPED
     unclipped = ((surely - light * t[:, longer]) / (surely - perhaps)).clamp(0, 1)
     saturation = aligned.saturation[:, longer]
@@ -523,11 +583,9 @@ def clipping_value(exposures: Tensor, reference: int) -> Tensor:
     return mu_law(1.0 / torch.maximum(exposures, exposures[:, reference : reference + 1]))
 
 
-def _precision(aligned: Aligned, reference: int) -> Tensor:
+def _precision(aligned: Aligned, slope: Tensor, reference: int) -> Tensor:
     """Inverse variance of the radiance (B, N, 3, H, W), relative to that of the reference."""
-    # In the reference's brightness for all: noise is no reason for another slope of the mu-law.
-    level = inverse_mu_law(blurred(aligned.tone_mapped[:, reference], 2.0).clamp_min(0))
-    slope = mu_law_slope(level).unsqueeze(1)
+    # By the slope in the reference's brightness for all: noise is no reason for another one of the mu-law.
     variance = (blurred(aligned.noise.flatten(0, 1), 2.0).view_as(aligned.noise) * slope).square()
     variance = variance + _for_each(variance, reference, 0.0, MISPLACEMENT**2) + _LEAST_VARIANCE
     return variance[:, reference : reference + 1] / variance

@@ -164,7 +164,7 @@ def mu_law(radiance: Tensor, mu: float = MU) -> Tensor:
     tensor([0.0000, 0.4616, 1.0000])
     """
     _check_positive("mu", mu)
-    sign = _odd_sign(radiance)
+    sign = odd_sign(radiance)
     return sign * torch.log1p(mu * sign * radiance) / math.log1p(mu)
 
 
@@ -211,10 +211,11 @@ def mu_law_slope(radiance: Tensor, mu: float = MU) -> Tensor:
     return mu / (1 + mu * radiance.abs()) / math.log1p(mu)
 
 
-def _odd_sign(value: Tensor) -> Tensor:
-    # Not torch.sign, nor abs: both have derivative 0 at 0, where the curve is steepest and black pixels lie.
-    # And not torch.where, which takes as long as the logarithm.
-    return 1 - 2 * (value < 0).to(value.dtype)
+def odd_sign(value: Tensor) -> Tensor:
+    """1 and -1, by which functions of the absolute value become odd, with the slope that they have at 0."""
+    # Not the sign itself, nor abs: both have derivative 0 at 0, where the curve is steepest and black pixels lie.
+    # And not torch.where nor a comparison, which take as long as the logarithm.
+    return (value.detach().sign() + 0.5).sign()
 
 
 def _check_response(exposure: Exposure, gamma: float) -> None:

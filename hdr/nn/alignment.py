@@ -121,4 +121,5 @@ class DeformableAlignment(nn.Module):
 
 def upsample_displacement(displacement: Tensor) -> Tensor:
     """The displacement at twice the resolution, in the pixels of that resolution."""
-    return 2 * upsample(displacement)
+    # In planes, because a CPU takes four times as long for two channels that lie last.
+    return in_format_of(displacement, 2 * upsample(displacement.contiguous()))

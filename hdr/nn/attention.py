@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hdr.nn.blocks import NEGATIVE_SLOPE, for_each
+from hdr.nn.blocks import leaky_sums
 
 
 class SpatialAttentionGate(nn.Module):
@@ -37,9 +36,7 @@ class SpatialAttentionGate(nn.Module):
 
     def attention(self, reference: Tensor, aligned: Tensor) -> Tensor:
         """Attention maps in (0, 1), (K B, 1, H, W), for features (B, C, H, W) and (K B, C, H, W) of K exposures."""
-        query = for_each(self.query(reference), len(aligned) // len(reference))
-        hidden = F.leaky_relu(query + self.key(aligned), NEGATIVE_SLOPE)
-        return torch.sigmoid(self.score(hidden))
+        return torch.sigmoid(self.score(leaky_sums(self.key(aligned), self.query(reference))))
 
     def forward(self, reference: Tensor, aligned: Tensor) -> Tensor:
         """Aligned features of K exposures, (K B, C, H, W), times their attention maps."""

@@ -6,6 +6,8 @@ bounded neighbourhood only, which is what lets a large picture be merged tile by
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -61,18 +63,47 @@ class SharedConvBlock(nn.Module):
 
     def forward(self, shared: Tensor, own: Tensor) -> Tensor:
         """Shared features (B, C, H, W) and own ones (K B, C', H, W), exposure by exposure, to (K B, out, H, W)."""
-        return F.leaky_relu(self.own(own) + for_each(self.shared(shared), len(own) // len(shared)), NEGATIVE_SLOPE)
+        return leaky_sums(self.own(own), self.shared(shared))
 
 
-def for_each(shared: Tensor, count: int) -> Tensor:
-    """The same features for each of some exposures: (B, C, H, W) to (count B, C, H, W), in their memory format."""
-    return torch.cat([shared] * count) if count > 1 else shared
+def leaky_sums(own: Tensor, shared: Tensor) -> Tensor:
+    """Leaky ReLU of features of some exposures, (K B, C, H, W), plus what they share, (B, C, H, W)."""
+    if len(shared) in (1, len(own)):
+        sums = own + shared
+    else:
+        sums = (own.unflatten(0, (-1, len(shared))) + shared).flatten(0, 1)
+    return F.leaky_relu_(sums, NEGATIVE_SLOPE)
 
 
 def in_format_of(like: Tensor, features: Tensor) -> Tensor:
     """Features (B, C, H, W) in the memory format of others: joined to what has another, they are copied bit by bit."""
     last = like.is_contiguous(memory_format=torch.channels_last) and not like.is_contiguous()
     return features.contiguous(memory_format=torch.channels_last) if last else features
+
+
+def unshuffled(maps: Tensor) -> Tensor:
+    """Four channels for one at half the resolution, as :func:`torch.nn.functional.pixel_unshuffle` has them.
+
+    On a CPU the channels lie last: a tenth of a network's time is saved by this layout.
+
+    Parameters
+    ----------
+    maps
+        Shape (B, C, H, W), H and W even.
+
+    Returns
+    -------
+    Tensor
+        Shape (B, 4 C, H / 2, W / 2).
+    """
+    if maps.device.type != "cpu":
+        return F.pixel_unshuffle(maps, 2)
+    if maps.requires_grad or torch.compiler.is_compiling():
+        return F.pixel_unshuffle(maps.contiguous(memory_format=torch.channels_last), 2)
+    # The same in a third to a half of the time; but not with its gradient.
+    channels_last = maps.permute(0, 2, 3, 1)
+    corners = [channels_last[:, top::2, left::2] for top, left in itertools.product(range(2), repeat=2)]
+    return torch.stack(corners, dim=-1).flatten(3).permute(0, 3, 1, 2)
 
 
 class ResidualBlock(nn.Module):
@@ -84,7 +115,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features of shape (B, C, H, W), same shape out."""
-        return F.leaky_relu(features + self.body(features), NEGATIVE_SLOPE)
+        return F.leaky_relu_(features + self.body(features), NEGATIVE_SLOPE)
 
 
 def upsample(features: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hdr.fusion import blurred
-from hdr.nn.blocks import NEGATIVE_SLOPE, ConvBlock, zero_initialise
+from hdr.nn.blocks import NEGATIVE_SLOPE, ConvBlock, unshuffled, zero_initialise
+from hdr.radiometry import odd_sign
 
 KERNEL_SIZE = 5
 """Pixels: how far neighbours may be."""
@@ -91,9 +92,7 @@ class Denoiser(nn.Module):
         even = (0, width % 2, 0, height % 2)
         deviation = blurred(deviation, _SURROUNDINGS)
         inputs = _network_input(radiance, noise + _LEAST_NOISE, deviation + _LEAST_NOISE, reference_share, saturation)
-        inputs = F.pixel_unshuffle(F.pad(inputs, even, mode="replicate"), 2)
-        if inputs.device.type == "cpu":
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        inputs = unshuffled(F.pad(inputs, even, mode="replicate"))
         # In planes, because each tap of the kernels is read as an image of its own.
         features = self.features(inputs).contiguous()
         kernels, strengths = self.kernels(features).to(radiance), self.strengths(features).to(radiance)
@@ -107,8 +106,8 @@ def _network_input(radiance: Tensor, expected: Tensor, differing: Tensor, share:
     detail = radiance - blurred(radiance, _SURROUNDINGS)
     return torch.cat(
         [
-            torch.asinh(detail / expected),
-            torch.asinh(detail / differing),
+            _asinh(detail / expected),
+            _asinh(detail / differing),
             radiance - 0.5,
             torch.log2(expected) + _TYPICAL,
             torch.log2(differing.mean(dim=1, keepdim=True)) + _TYPICAL,
@@ -117,6 +116,12 @@ def _network_input(radiance: Tensor, expected: Tensor, differing: Tensor, share:
         ],
         dim=1,
     )
+
+
+def _asinh(values: Tensor) -> Tensor:
+    """What :func:`torch.asinh` gives, to 1e-6, in a quarter of its time."""
+    sign = odd_sign(values)  # a root and what is negative would leave few digits
+    return sign * torch.log(sign * values + torch.sqrt(values.square() + 1))
 
 
 def _towards_neighbours(radiance: Tensor, kernels: Tensor, strengths: Tensor) -> Tensor:

@@ -259,6 +259,20 @@ def test_exposures_can_be_aligned_with_a_first_response() -> None:
     assert error_in_ev(with_help.response, "S", still) < 0.02
 
 
+def test_black_is_looked_for_where_exposures_show_the_same() -> None:
+    evs = (-2.0, 0.0, 2.0, 4.0)
+    ldr = exposures_of(drawn_light(288, 384, stops=10.0), evs, CURVES["srgb"], middle=0.02)
+    fogged = torch.round((16 / 255 + ldr * (1 - 16 / 255)) * 255) / 255
+    moved, displacement = rolled(fogged)
+    still, found = calibrate(fogged, ratios(evs)), calibrate(moved, ratios(evs), located=lambda _: displacement)
+    assert [note for note in found.notes if "light begins above" in note] == [
+        note for note in still.notes if "light begins above" in note
+    ]
+    levels = torch.linspace(0.15, 0.95, 20, dtype=torch.float64)
+    apart = (found.response.to_linear(levels) / still.response.to_linear(levels)).log2()
+    assert float(apart.abs().max()) < 0.1
+
+
 def test_what_moved_is_neither_noise_nor_disagreement() -> None:
     still = exposures_of(drawn_light(), EVS, CURVES["S"], shot=1e-4, read=1e-6)
     moved, displacement = rolled(still)

@@ -17,6 +17,7 @@ from hdr.fusion import (
     blended,
     bring_to_reference,
     clipping_value,
+    continuity,
     moving_share,
     noise_of_blend,
     observe,
@@ -342,6 +343,38 @@ def test_exposures_are_read_where_the_displacement_points_and_the_reference_is_c
     middle = observed[0, 2, :3, :-1, :-1] + observed[0, 2, :3, 1:, :-1]
     middle = (middle + observed[0, 2, :3, :-1, 1:] + observed[0, 2, :3, 1:, 1:]) / 4
     torch.testing.assert_close(aligned.tone_mapped[0, 2, :, :-1, :-1], middle, atol=1e-5, rtol=0)
+
+
+def test_nothing_is_believed_where_the_displacement_jumps() -> None:
+    displacement = torch.zeros(1, 2, 2, 40, 64)
+    displacement[:, 1, 1, :, 32:] = 9.0
+    found = continuity(displacement)
+    assert bool((found[0, 0] == 1).all())
+    assert bool((found[0, 1, :, [*range(20), *range(44, 64)]] == 1).all())
+    assert float(found[0, 1, :, 31:33].max()) < 0.2
+    assert float(found[0, 1].diff(dim=-1).abs().max()) < 0.3  # no seam of its own
+    torch.testing.assert_close(found[0, 1], found[0, 1, :1].expand(40, 64))
+
+
+def test_what_bends_does_not_jump() -> None:
+    """A homography, a rotation by ten degrees, and what moves by less than three pixels."""
+    y, x = torch.meshgrid(torch.arange(40.0), torch.arange(64.0), indexing="ij")
+    turned = torch.stack([-0.174 * y - 0.015 * x, 0.174 * x - 0.015 * y])
+    by_two = torch.zeros(2, 40, 64)
+    by_two[0, 10:30, 20:40] = 2.9
+    displacement = torch.stack([turned, by_two, torch.zeros(2, 40, 64)])[None]
+    assert torch.equal(continuity(displacement), torch.ones(1, 3, 40, 64))
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 31), (2, 3), (1, 1)])
+def test_continuity_of_any_size_is_a_share(size: tuple[int, int]) -> None:
+    displacement = 4 * torch.randn(2, 3, 2, *size, generator=torch.Generator().manual_seed(0))
+    displacement[:, 1] = 7.25
+    found = continuity(displacement)
+    assert found.shape == (2, 3, *size)
+    assert bool(((found >= 0) & (found <= 1)).all())
+    assert bool((found[:, 1] == 1).all())
+    assert bool((found[:, 0] == 1).all()) == (min(size) == 1)
 
 
 def test_seen_is_what_lies_inside_the_frame() -> None:

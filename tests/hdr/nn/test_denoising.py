@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hdr.nn.denoising import Denoiser, _network_input, _towards_neighbours
+from hdr.nn.denoising import Denoiser, _asinh, _network_input, _towards_neighbours
 from tests.hdr.test_fusion import naive_blur
 
 
@@ -94,6 +94,17 @@ def test_the_network_sees_detail_in_units_of_the_noise() -> None:
     np.testing.assert_allclose(seen[12], np.log2(deviation.mean(axis=0)) + 8, atol=1e-6)
     np.testing.assert_allclose(seen[13], share.mean(axis=0))
     np.testing.assert_allclose(seen[14], saturation.max(axis=0))
+
+
+def test_detail_is_compressed_by_an_inverse_hyperbolic_sine_that_has_its_slope_everywhere() -> None:
+    values = torch.cat(
+        [torch.linspace(-2000, 2000, 1001), torch.linspace(-1, 1, 1001), torch.zeros(1)]
+    ).requires_grad_()
+    compressed = _asinh(values)
+    (slope,) = torch.autograd.grad(compressed.sum(), values)
+    exact = values.detach().double()
+    torch.testing.assert_close(compressed.double(), exact.asinh(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(slope.double(), (exact.square() + 1).rsqrt(), rtol=0, atol=1e-6)
 
 
 def test_what_is_flat_stays_and_no_pixel_moves_farther_than_its_neighbours_or_twice_the_noise() -> None:
