@@ -389,8 +389,9 @@ def unexplained_variance(
     Returns
     -------
     Tensor
-        Shape (N, 14): variance in the mu-law domain in steps of brightness from 0 to 1. Steps of which too few pixels
-        are well exposed in both have that of the nearest one; 0 for the reference, and where nothing is.
+        Shape (N, 14): variance in the mu-law domain in steps of brightness from 0 to 1; 0 for the reference, and where
+        too few pixels are well exposed in both. Steps darker than all of which there are enough have that of the
+        darkest of these.
     """
     aligned = _sampled(ldr, exposures, calibration, displacement)
     return _unexplained(aligned, exposures.to(aligned.tone_mapped).view(1, -1, 1, 1, 1), reference)
@@ -413,12 +414,12 @@ def _unexplained(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
             if end - begin >= _FEWEST_IN_BIN:
                 quantile = torch.quantile(measured[begin:end], _QUANTILE) / _OF_NOISE
                 found[index, step] = quantile - noise[begin:end].median()
-    # What lies between or beyond is as the next that is known: a long exposure shows darker places than the reference.
-    places = torch.arange(BINS, device=found.device)
+    # A long exposure shows darker places than the reference does, and there it is no less uncertain. Not so in brighter
+    # ones, of which the reference clips: no more is known of them than that they differ, and what moved would pass.
     for row in found:
-        (there,) = (~row.isnan()).nonzero(as_tuple=True)
-        if len(there):
-            row.copy_(row[there[(places[:, None] - there).abs().argmin(dim=1)]])
+        known = (~row.isnan()).nonzero().flatten().tolist()
+        if known:
+            row[: known[0]] = row[known[0]]
     return found.nan_to_num(0.0).clamp(0, _LARGEST_UNEXPLAINED)
 
 

@@ -208,15 +208,18 @@ class Generator(nn.Module):
         corner
             Shape (B, 2): row and column of the observations where the region's first pixel lies; by default (0, 0).
         still
-            Shape (B, N), boolean: exposures in which nothing moves. Physics decides about them, for the network has
-            nothing to judge there: neither are they moved, nor weighed otherwise against the reference.
+            Shape (B, N), boolean: exposures in which nothing moves. The network has nothing to judge there: it neither
+            moves them, nor weighs them against the reference where that is saturated. By default it is not known.
 
         Raises
         ------
         ValueError
-            If a shape is another.
+            If a shape or a dtype is another.
         """
         _check_inputs(observations, exposures, displacement, reference)
+        if still is not None and (still.shape != exposures.shape or still.dtype != torch.bool):
+            given = f"{still.dtype} of shape {tuple(still.shape)}"
+            raise ValueError(f"expected still as booleans of shape {tuple(exposures.shape)}, got {given}")
         continuous = continuity(displacement)
         aligned = bring_to_reference(observations, displacement, reference, corner, continuous)
         light = ReferenceLight.of(aligned, reference)  # does not move
@@ -372,7 +375,8 @@ def _none_above_a_shorter(logits: Tensor, aligned: Aligned) -> Tensor:
 
     Light that clips both is at least as bright as what clips the shorter: no motion makes the longer one right.
     """
-    clipped = aligned.saturation.amin(dim=2, keepdim=True) >= 1
+    # Outside of a frame its edge goes on, which clips nothing.
+    clipped = (aligned.saturation.amin(dim=2, keepdim=True) >= 1) & (aligned.seen > 0)
     lowest, bounded = torch.where(clipped[:, 0], logits[:, 0], math.inf), [logits[:, 0]]
     for index in range(1, logits.shape[1]):
         bounded.append(torch.where(clipped[:, index], torch.minimum(logits[:, index], lowest), logits[:, index]))

@@ -462,6 +462,24 @@ def test_what_is_darker_than_all_that_was_compared_is_as_uncertain_as_the_darkes
     assert float(weights[0, 2, :, (scene < 0.0015).all(dim=0)].mean()) > 0.5
 
 
+def test_what_is_brighter_than_all_that_was_compared_is_no_more_uncertain_for_that() -> None:
+    """Something bright comes before a wall that the reference all but clips: grain does not make it the wall's."""
+    source = torch.Generator().manual_seed(5)
+    scene = textured(160, 160, darkest=0.004, brightest=0.06)
+    scene[:, 60:100, 60:100] = 0.18
+    with_lamp = scene.clone()
+    with_lamp[:, 70:90, 70:90] = 0.9
+    on_film = [one * (1 + 0.1 * torch.randn(one.shape, generator=source)) for one in (with_lamp, scene, scene)]
+    bracket = photographed(on_film, noise=5e-4, levels=None)
+    camera = (bracket.ldr, bracket.exposures, bracket.calibration)
+    nowhere = torch.zeros(3, 2, 160, 160)
+    found = unexplained_variance(*camera, nowhere, 1)
+    assert found[0].max() > 0.01**2
+    assert bool((found[:, -2:] == 0).all())
+    weights = physical_merge(observe(*camera, found)[None], bracket.exposures[None], nowhere[None], 1)[1]
+    assert float(weights[0, 0, :, 72:88, 72:88].max()) < 0.05
+
+
 def test_unexplained_variance_adds_to_the_deviation_at_its_brightness() -> None:
     radiance = inverse_mu_law(torch.tensor([2.5, 6.5, 7.0]) / BINS)
     ldr = (radiance ** (1 / 2.2)).expand(2, 3, 1, 3)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hdr.fusion import bring_to_reference, noise_of_blend, observe, physical_merge, prior
+from hdr.fusion import Aligned, bring_to_reference, noise_of_blend, observe, physical_merge, prior
 from hdr.nn import Generator, Merged
-from hdr.nn.generator import PRESETS
+from hdr.nn.generator import PRESETS, _none_above_a_shorter
 from hdr.radiometry import inverse_mu_law, mu_law
 from tests.hdr.brackets import photographed, textured
 from tests.hdr.generators import random_generator
@@ -183,13 +183,36 @@ def judged_relative_to_physics(generator: Generator, inputs: Inputs, **flags: Te
 def test_no_clipped_exposure_is_preferred_to_a_shorter_one_that_is_clipped(exposures: tuple[float, ...]) -> None:
     inputs = inputs_of(32, 40, exposures, brightest=8.0)
     found, judged = judged_relative_to_physics(random_generator(), inputs)
-    clipped = (found.aligned.saturation == 1).all(dim=2)
+    clipped = (found.aligned.saturation == 1).all(dim=2) & (found.aligned.seen[:, :, 0] > 0)
     pairs = 0
     for shorter, longer in itertools.combinations(range(len(exposures)), 2):
         both = (clipped[:, shorter] & clipped[:, longer])[0]
         pairs += int(both.sum())
         assert bool((judged[0, longer, 0, both] - judged[0, shorter, 0, both] < 1e-3).all())
     assert pairs > 20
+
+
+@pytest.mark.parametrize(
+    ("unclipped", "unseen", "expected"),
+    [
+        ([], [], (-2.0, -2.0, -2.0)),
+        ([(1, 0), (1, 1), (1, 2)], [], (-2.0, 1.0, -2.0)),
+        ([(0, 2)], [], (-2.0, 1.0, 0.5)),  # one channel still tells what is there
+        ([], [0], (-2.0, 1.0, 0.5)),  # beside the frame its edge is repeated
+        ([(0, 2)], [1], (-2.0, 1.0, 0.5)),
+    ],
+)
+def test_only_exposures_that_saw_a_place_and_clip_in_all_channels_bound_longer_ones(
+    unclipped: list[tuple[int, int]], unseen: list[int], expected: tuple[float, float, float]
+) -> None:
+    light = torch.ones(1, 3, 3, 1, 1)
+    saturation, seen = light.clone(), light[:, :, :1].clone()
+    for exposure, channel in unclipped:
+        saturation[:, exposure, channel] = 0.9
+    seen[:, unseen] = 0
+    aligned = Aligned(light, saturation, light[:, :, :1], light, seen)
+    bounded = _none_above_a_shorter(torch.tensor([-2.0, 1.0, 0.5]).view(1, 3, 1, 1, 1), aligned)
+    torch.testing.assert_close(bounded.flatten(), torch.tensor(expected))
 
 
 def test_where_nothing_moves_exposures_are_not_moved_nor_preferred_in_what_the_reference_lost() -> None:
@@ -352,6 +375,14 @@ def test_other_inputs_are_refused(change: dict[int, Tensor], said: str) -> None:
     for merge in (generator, generator.merge_still):
         with pytest.raises(ValueError, match=said):
             merge(*inputs)
+
+
+@pytest.mark.parametrize(
+    "still", [torch.tensor([[1, 0, 0]]), torch.tensor([True, False, False]), torch.tensor([[True, False]])]
+)
+def test_other_flags_are_refused(still: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"booleans of shape \(1, 3\), got torch\.(int64|bool) of shape \("):
+        random_generator()(*inputs_of(16, 16), still=still)
 
 
 @pytest.mark.parametrize(
