@@ -531,7 +531,7 @@ def _channels_mix(cells: Cells, ev: Array, response: Response) -> bool:
     """
     curve, clipping = log_curve(response), response.white_level - 1.5 * STEP
     steps = np.gradient(curve)
-    highest = torch.from_numpy(cells.pixels).amax(-1).numpy()  # NumPy takes four times as long
+    highest = cells.pixels.max(-1)
     beside_clipped: list[Array] = []
     elsewhere: list[Array] = []
     for a, b in itertools.combinations(range(len(ev)), 2):

@@ -64,7 +64,7 @@ _UNSEEN_TRUST = 0.03  # of the edge of a frame that goes on outside, against wha
 _REFERENCE_TRUST = 1e-5  # of a clipped reference; it wins where nothing shorter is bright enough to be believed
 _ALL_BUT_CLIPPED = 1e-3  # of saturation: what lies above is clipped
 _SURELY_CLIPPED = (1.1, 1.3)  # times the light at which an exposure clips: from there on, and beyond doubt
-_CLIPPED = 0.99  # of the reference's saturation: what noise and rounding leave of a clipped channel
+_REFERENCE_CLIPPED = 0.99  # of the reference's saturation: what noise and rounding leave of a clipped channel
 _PATCH = 13  # pixels; what moves is larger than a leaf and smaller than the image
 _PATCHES = 1000
 _LEAST_VARIANCE, _LEAST_VARIANCE_OF_LIGHT = 1e-10, 1e-14  # in the mu-law domain, and in linear light
@@ -235,7 +235,7 @@ def continuity(displacement: Tensor) -> Tensor:
 
 
 def _largest_around(maps: Tensor) -> Tensor:
-    """The largest of 5 x 5 values (..., H, W), by pairs: a pooling takes twenty times as long on a CPU."""
+    """The largest of 5 x 5 values (..., H, W), by pairs: a pooling takes fifty times as long on a CPU."""
     padded = F.pad(maps, (2, 2, 2, 2), mode="replicate")
     for axis in (-1, -2):
         side = maps.shape[axis]
@@ -365,7 +365,7 @@ def noise_of_blend(aligned: Aligned, weights: Tensor, radiance: Tensor) -> tuple
 
 def not_below_saturation(radiance: Tensor, reference: Tensor, exposure: Tensor) -> Tensor:
     """Where a channel of the reference is clipped there was light enough for that, whatever the others say."""
-    clipped = reference >= mu_law(_CLIPPED / exposure).view(-1, 1, 1, 1)
+    clipped = reference >= mu_law(_REFERENCE_CLIPPED / exposure).view(-1, 1, 1, 1)
     return torch.where(clipped, torch.maximum(radiance, reference), radiance)
 
 
@@ -403,24 +403,24 @@ def _unexplained(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
     known = _unsaturated(aligned)[0]
     brightness = (aligned.tone_mapped[0, reference].mean(dim=0) * BINS).long().clamp(0, BINS - 1)
     count = t.numel()
-    found = torch.full((count, BINS), math.nan, dtype=squared.dtype, device=squared.device)
+    found = torch.zeros(count, BINS, dtype=squared.dtype, device=squared.device)
     for index in (index for index in range(count) if index != reference):
         usable = known[index] & known[reference]
         # Sorted by brightness once, instead of searched for each step of it.
         steps, order = brightness[usable].sort(stable=True)
         ends = torch.bincount(steps, minlength=BINS).cumsum(0).tolist()
         measured, noise = squared[index][usable][order], expected[index][usable][order]
-        for step, (begin, end) in enumerate(pairwise([0, *ends])):
-            if end - begin >= _FEWEST_IN_BIN:
-                quantile = torch.quantile(measured[begin:end], _QUANTILE) / _OF_NOISE
-                found[index, step] = quantile - noise[begin:end].median()
-    # A long exposure shows darker places than the reference does, and there it is no less uncertain. Not so in brighter
-    # ones, of which the reference clips: no more is known of them than that they differ, and what moved would pass.
-    for row in found:
-        known = (~row.isnan()).nonzero().flatten().tolist()
-        if known:
-            row[: known[0]] = row[known[0]]
-    return found.nan_to_num(0.0).clamp(0, _LARGEST_UNEXPLAINED)
+        parts = [(step, part) for step, part in enumerate(pairwise([0, *ends])) if part[1] - part[0] >= _FEWEST_IN_BIN]
+        for step, (begin, end) in parts:
+            quantile = torch.quantile(measured[begin:end], _QUANTILE) / _OF_NOISE
+            found[index, step] = quantile - noise[begin:end].median()
+        # A long exposure shows darker places than the reference does, and there it is no less uncertain. Not so in
+        # brighter ones, of which the reference clips: no more is known of them than that they differ, and what moved
+        # would pass.
+        if parts:
+            darkest = parts[0][0]
+            found[index, :darkest] = found[index, darkest]
+    return found.clamp(0, _LARGEST_UNEXPLAINED)
 
 
 def moving_share(

@@ -214,7 +214,7 @@ def mu_law_slope(radiance: Tensor, mu: float = MU) -> Tensor:
 def odd_sign(value: Tensor) -> Tensor:
     """1 and -1, by which functions of the absolute value become odd, with the slope that they have at 0."""
     # Not the sign itself, nor abs: both have derivative 0 at 0, where the curve is steepest and black pixels lie.
-    # And not torch.where nor a comparison, which take as long as the logarithm.
+    # And not a comparison, which takes five times as long.
     return (value.detach().sign() + 0.5).sign()
 
 

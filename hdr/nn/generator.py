@@ -216,10 +216,7 @@ class Generator(nn.Module):
         ValueError
             If a shape or a dtype is another.
         """
-        _check_inputs(observations, exposures, displacement, reference)
-        if still is not None and (still.shape != exposures.shape or still.dtype != torch.bool):
-            given = f"{still.dtype} of shape {tuple(still.shape)}"
-            raise ValueError(f"expected still as booleans of shape {tuple(exposures.shape)}, got {given}")
+        _check_inputs(observations, exposures, displacement, reference, still)
         continuous = continuity(displacement)
         aligned = bring_to_reference(observations, displacement, reference, corner, continuous)
         light = ReferenceLight.of(aligned, reference)  # does not move
@@ -232,7 +229,7 @@ class Generator(nn.Module):
         if correction is not None:
             fine = _by_example(upsample_displacement(correction), exposures.shape[1] - 1)[..., :height, :width]
             fine = _with_reference(fine.to(displacement), reference)
-            corrected = displacement + (fine if still is None else fine * ~still.view(*still.shape, 1, 1, 1))
+            corrected = displacement + (fine if still is None else fine * ~still[..., None, None, None])
             moved = bring_to_reference(observations, corrected, reference, corner, continuous)
             belief_moved = prior(moved, exposures, reference, light)
         else:
@@ -241,7 +238,7 @@ class Generator(nn.Module):
         logits = _by_example(logits, exposures.shape[1])[..., :height, :width].to(belief_moved)
         if still is not None:
             lost = moved.saturation[:, reference : reference + 1].amax(dim=2, keepdim=True) > 0
-            logits = torch.where(still.view(*still.shape, 1, 1, 1) & lost, logits[:, reference : reference + 1], logits)
+            logits = torch.where(still[..., None, None, None] & lost, logits[:, reference : reference + 1], logits)
         weights = torch.softmax(belief_moved + _none_above_a_shorter(logits, moved), dim=1)
         radiance = self._blended(moved, weights, exposures, reference)
         if not self.training:
@@ -420,7 +417,9 @@ def _check_architecture(base_channels: int, scales: int, blocks: int, alignment:
         raise ValueError(f"alignment must be 'deformable' or 'none', got {alignment!r}")
 
 
-def _check_inputs(observations: Tensor, exposures: Tensor, displacement: Tensor, reference: int) -> None:
+def _check_inputs(
+    observations: Tensor, exposures: Tensor, displacement: Tensor, reference: int, still: Tensor | None = None
+) -> None:
     expected = f"(B, N, {OBSERVATION_CHANNELS}, H, W), N >= 2, as hdr.fusion.observe gives them"
     if observations.ndim != 5 or observations.shape[1] < 2 or observations.shape[2] != OBSERVATION_CHANNELS:
         raise ValueError(f"expected observations of shape {expected}, got {tuple(observations.shape)}")
@@ -436,3 +435,6 @@ def _check_inputs(observations: Tensor, exposures: Tensor, displacement: Tensor,
         raise ValueError(f"expected H and W >= {SMALLEST_SIDE}, got {tuple(displacement.shape[-2:])}")
     if not 0 <= reference < observations.shape[1]:
         raise ValueError(f"the reference must be one of {observations.shape[1]} exposures, got index {reference}")
+    if still is not None and (still.shape != exposures.shape or still.dtype != torch.bool):
+        given = f"{still.dtype} of shape {tuple(still.shape)}"
+        raise ValueError(f"expected still as booleans of shape {tuple(exposures.shape)}, got {given}")
