@@ -268,7 +268,8 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int, light: ReferenceL
     difference to the reference in the mu-law domain, both clipped at the lower saturation of the two, sigma^2 the
     variance expected in it. The inverse variance of the radiance is the noise-optimal weight (Granados et al., CVPR
     2010); under shot noise alone it is the exposure. Where the reference is saturated the shorter exposures decide, as
-    far as they are bright enough to have saturated it; if none is, the reference's clipping value is the best guess.
+    far as they are bright enough to have saturated it; if none is, the reference's clipping value is the best guess
+    until :mod:`hdr.inpainting` sees the light around.
 
     Each channel has weights of its own, because it is saturated by itself; motion, wherever it shows, is that of all. A
     camera that mixes channels after they clip has spoilt all three, and then their saturation is that of the brightest.

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from hdr.alignment import Alignment, align
 from hdr.bracket import Bracket
 from hdr.fusion import observe, unexplained_variance
+from hdr.inpainting import Hidden, HighlightInpainting, hidden_highlights
 from hdr.nn.generator import SMALLEST_SIDE, Generator
 from hdr.radiometry import inverse_mu_law
 from hdr.settings import Mode, Precision
@@ -159,9 +160,9 @@ class Merger:
             unexplained = unexplained_variance(
                 bracket.ldr, bracket.exposures, bracket.calibration, alignment.displacement, bracket.reference_index
             )
-            merged = torch.zeros(3, height, width)
+            merged, inpainting = torch.zeros(3, height, width), HighlightInpainting(bracket.size)
             for (top, bottom), (left, right) in squares:
-                square, shares = self._merge_square(bracket, alignment, unexplained, (top, bottom, left, right))
+                square, shares, hidden = self._merge_square(bracket, alignment, unexplained, (top, bottom, left, right))
                 if not bool(torch.isfinite(square).all()):
                     raise FloatingPointError(
                         f"the network returned NaN or infinity for rows {top} to {bottom}, columns {left} to {right}; "
@@ -171,7 +172,9 @@ class Merger:
                 merged[:, top:bottom, left:right] += square * fade
                 if weights is not None:
                     weights[:, top:bottom, left:right] += (shares * fade).half()
+                inpainting.add(hidden, square, fade, top=top, left=left)
                 bar.update()
+        inpainting.fill(merged)
         for rows in merged.split(_ROWS_AT_ONCE, dim=1):  # in place, so that no second image is held
             rows.copy_(inverse_mu_law(rows).clamp_min(0))
         return bracket.in_rec709(merged), alignment
@@ -179,8 +182,11 @@ class Merger:
     @torch.no_grad()
     def _merge_square(
         self, bracket: Bracket, alignment: Alignment, unexplained: Tensor, region: tuple[int, int, int, int]
-    ) -> tuple[Tensor, Tensor]:
-        """Radiance (3, h, w) in the mu-law domain and weights (N, h, w) of a region (top, bottom, left, right)."""
+    ) -> tuple[Tensor, Tensor, Hidden]:
+        """Radiance (3, h, w) in the mu-law domain and weights (N, h, w) of a region (top, bottom, left, right).
+
+        And what no exposure shows of it.
+        """
         top, bottom, left, right = region
         height, width = bracket.size
         displacement = alignment.window(*region)
@@ -204,11 +210,12 @@ class Merger:
         half = self.precision != "float32"
         with torch.autocast(self.device.type, dtype=getattr(torch, self.precision), enabled=half):
             if sum(alignment.still) == bracket.count - 1:
-                radiance, weights = self.generator.merge_still(*inputs)[:2]
+                output = self.generator.merge_still(*inputs)
             else:
                 still = torch.tensor([alignment.still], device=self.device) if any(alignment.still) else None
-                radiance, weights = self.generator(*inputs, still)[:2]
-        return radiance[0].float().cpu(), weights[0].mean(dim=1).float().cpu()
+                output = self.generator(*inputs, still)
+        hidden = hidden_highlights(output.aligned, output.weights, exposures[None], bracket.reference_index)
+        return output.radiance[0].float().cpu(), output.weights[0].mean(dim=1).float().cpu(), hidden
 
     def _spans(self, length: int) -> Iterator[tuple[int, int]]:
         """Where squares begin and end along one axis of the picture; the last may be shorter, but not than overlap."""

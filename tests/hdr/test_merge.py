@@ -15,6 +15,7 @@ from hdr.alignment import Alignment, align
 from hdr.bracket import Bracket
 from hdr.calibration import Calibration
 from hdr.fusion import bring_to_reference, observe, physical_merge, unexplained_variance, without_tolerance
+from hdr.inpainting import HighlightInpainting, hidden_highlights
 from hdr.merge import BLEND, CONTEXT, Merger
 from hdr.nn.generator import Generator, Merged
 from hdr.radiometry import mu_law
@@ -65,7 +66,11 @@ def untiled(generator: Generator, scene: Bracket, alignment: Alignment) -> Tenso
     displacement = alignment.window(0, scene.size[0], 0, scene.size[1])
     with torch.no_grad():
         merged = generator(observations[None], scene.exposures[None], displacement[None], scene.reference_index)
-    return merged.radiance[0].clamp_min(0)
+    image, inpainting = merged.radiance[0].clone(), HighlightInpainting(scene.size)
+    hidden = hidden_highlights(merged.aligned, merged.weights, scene.exposures[None], scene.reference_index)
+    inpainting.add(hidden, merged.radiance[0], torch.ones(scene.size), top=0, left=0)
+    inpainting.fill(image)
+    return image.clamp_min(0)
 
 
 @pytest.mark.parametrize(("height", "width"), [(70, 480), (420, 60)])

@@ -1,0 +1,176 @@
+"""Light that no exposure shows: the reference has lost it, and in the shorter exposures something dark is in front.
+
+All that is known of it is that it was bright enough to clip the reference. So it gets what the lost light around it
+has, which the shorter exposures do show, or the reference's clipping value where that is brighter: a sky goes on behind
+what has moved, instead of keeping a grey patch of its shape. It is a guess, and made where nothing else is known only.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hdr.fusion import Aligned, blurred
+from hdr.radiometry import mu_law
+
+CELL = 4
+"""Pixels of a side of the cells in which the light around is averaged."""
+
+_DARK = (0.04, 0.1)  # in the mu-law domain, below clipping: from there on something dark is in front, and surely
+_NEARLY_CLIPPED = 0.08  # mu-law domain: what the reference shows of light that is nearly lost is around, too
+_EDGE, _EDGE_GAIN = 2.0, 16.0  # pixels, and a factor: the blurred edge of what is in front is darkened, too
+_DOUBT = 4  # power of a share: what is believed in part is believed less
+_ENOUGH = 2.0  # of a cell, one over the share that has to be known for it to stand for itself
+_TINY = 1e-12
+_ROWS_AT_ONCE = 64
+
+
+class Hidden(NamedTuple):
+    """Which light of a merge no exposure shows, and where the light around is known."""
+
+    share: Tensor | None
+    """(B, 3, H, W), 0 known to 1 hidden; None where nothing is hidden."""
+    known: Tensor
+    """(B, 3, H, W): weight of each place among what surrounds hidden light."""
+
+
+def hidden_highlights(aligned: Aligned, weights: Tensor, exposures: Tensor, reference: int) -> Hidden:
+    """Where the reference is clipped and stands alone, for shorter exposures show something far darker there.
+
+    Parameters
+    ----------
+    aligned
+        Observations in the reference's frame.
+    weights
+        Shape (B, N, 3, H, W): how much of each exposure is in the merge.
+    exposures
+        Shape (B, N), relative to the shortest, ascending.
+    reference
+        Its index. Of the shortest exposure nothing is hidden.
+    """
+    clipped = aligned.saturation[:, reference] >= 1
+    ours = aligned.tone_mapped[:, reference]
+    limit = mu_law(1.0 / exposures[:, reference]).to(ours).view(-1, 1, 1, 1)
+    nearly = ((ours - limit) / _NEARLY_CLIPPED + 1).clamp(0, 1)
+    if reference == 0 or not bool(clipped.any()):
+        return Hidden(None, nearly)
+    # The brightest of the shorter exposures, in the channel in which it comes nearest to clipping the reference.
+    shorter = torch.where(aligned.seen[:, :reference] > 0.5, aligned.tone_mapped[:, :reference], 0.0)
+    below = torch.where(clipped, limit - shorter.amax(dim=1), 1.0).amin(dim=1, keepdim=True)
+    lost = clipped.any(dim=1, keepdim=True).to(below)
+    below = blurred(below * lost, 1.0) / blurred(lost, 1.0).clamp_min(_TINY)  # of what is lost alone
+    perhaps, surely = _DARK
+    dark = ((below - perhaps) / (surely - perhaps)).clamp(0, 1)
+    hidden = weights[:, reference] * clipped * dark
+    anything = bool((hidden > 0).any())
+    if anything:
+        hidden = (_EDGE_GAIN * blurred(hidden, _EDGE)).clamp_max(1) * clipped
+    shown = (weights[:, :reference].sum(dim=1) * (1 - hidden)).pow(_DOUBT)
+    return Hidden(hidden if anything else None, torch.where(clipped, shown, nearly))
+
+
+class HighlightInpainting:
+    """Collects from the squares of an image what is hidden and what is around, and fills the one from the other.
+
+    Parameters
+    ----------
+    size
+        Height and width of the image.
+
+    Examples
+    --------
+    >>> image = torch.full((3, 32, 32), 0.8)
+    >>> hidden, known = torch.zeros(1, 3, 32, 32), torch.ones(1, 3, 32, 32)
+    >>> image[:, 8:16, 8:16], hidden[..., 8:16, 8:16], known[..., 8:16, 8:16] = 0.5, 1.0, 0.0
+    >>> inpainting = HighlightInpainting((32, 32))
+    >>> inpainting.add(Hidden(hidden, known), image, torch.ones(32, 32), top=0, left=0)
+    >>> inpainting.fill(image)
+    >>> image.amin().round(decimals=4)
+    tensor(0.8000)
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.size = size
+        self._share: Tensor | None = None  # an image of it, as soon as anything is hidden
+        # Of cells: weight, and weight times light.
+        self._known = torch.zeros(6, *(-(-side // CELL) for side in size))
+
+    def add(self, hidden: Hidden, square: Tensor, fade: Tensor, *, top: int, left: int) -> None:
+        """Add a square of the image.
+
+        Parameters
+        ----------
+        hidden
+            Of the square, with a batch of one.
+        square
+            Shape (3, h, w): its light, mu-law domain.
+        fade
+            Shape (h, w): its weight; those of all squares sum to 1.
+        top, left
+            Of its first pixel, multiples of :data:`CELL`.
+        """
+        if hidden.share is not None:
+            if self._share is None:
+                self._share = torch.zeros(3, *self.size, dtype=torch.float16)
+            rows, columns = square.shape[-2:]
+            self._share[:, top : top + rows, left : left + columns] += (hidden.share[0].float().cpu() * fade).half()
+        known = hidden.known[0].float().cpu()
+        cells = F.avg_pool2d(torch.cat([known, known * square]) * fade, CELL, ceil_mode=True)
+        rows, columns = cells.shape[-2:]
+        self._known[:, top // CELL : top // CELL + rows, left // CELL : left // CELL + columns] += cells
+
+    def fill(self, image: Tensor) -> None:
+        """Fill what is hidden of an image (3, H, W), mu-law domain, in place; nothing becomes darker."""
+        if self._share is None:
+            return
+        light, confidence = _spread(*self._known[None].chunk(2, dim=1))
+        cells = torch.cat([light, confidence], dim=1)
+        # A row more on both sides, so that parts of it are what the whole would be.
+        padded = F.pad(cells, (0, 0, 1, 1), mode="replicate")
+        for first in range(0, cells.shape[-2], _ROWS_AT_ONCE):
+            some = padded[..., first : first + _ROWS_AT_ONCE + 2, :]
+            fine = F.interpolate(some, scale_factor=CELL, mode="bilinear", align_corners=False)
+            around, trust = fine[0, :, CELL:-CELL, : image.shape[-1]].chunk(2)
+            rows = slice(CELL * first, min(CELL * (first + _ROWS_AT_ONCE), image.shape[-2]))
+            ours = image[:, rows]
+            around, trust = around[:, : ours.shape[1]], trust[:, : ours.shape[1]]
+            ours += self._share[:, rows].float() * trust * (around - ours).clamp_min(0)
+
+
+def _spread(weight: Tensor, weighted: Tensor) -> tuple[Tensor, Tensor]:
+    """Means of what is known, in each cell of as near surroundings as enough is known in, and how much that is.
+
+    Pull and push (Gortler et al., The Lumigraph, SIGGRAPH 1996): averages over larger and larger cells, then back to
+    the small ones, each of which takes from the larger what it does not know itself.
+
+    Parameters
+    ----------
+    weight, weighted
+        Shape (1, 3, h, w): weights, and values times weights.
+
+    Returns
+    -------
+    mean, confidence : Tensor
+        The same shape; the confidence in [0, 1].
+    """
+    levels = [(weight, weighted)]
+    while min(levels[-1][0].shape[-2:]) >= 2:
+        weight, weighted = (F.avg_pool2d(maps, 2, ceil_mode=True) for maps in levels[-1])
+        levels.append((weight, weighted))
+    mean, confidence = torch.zeros_like(weight), torch.zeros_like(weight)
+    for weight, weighted in reversed(levels):
+        mean, confidence = (_resized(maps, weight.shape[-2:]) for maps in (mean, confidence))
+        own = (_ENOUGH * weight).clamp_max(1)
+        others = (1 - own) * confidence
+        confidence = own + others
+        mean = (own * weighted / weight.clamp_min(_TINY) + others * mean) / confidence.clamp_min(_TINY)
+    return mean, confidence
+
+
+def _resized(maps: Tensor, size: torch.Size) -> Tensor:
+    if maps.shape[-2:] == size:
+        return maps
+    return F.interpolate(maps, size=(size[0], size[1]), mode="bilinear", align_corners=False)
