@@ -22,8 +22,8 @@ CELL = 4
 _DARK = (0.04, 0.1)  # in the mu-law domain, below clipping: from there on something dark is in front, and surely
 _NEARLY_CLIPPED = 0.08  # mu-law domain: what the reference shows of light that is nearly lost is around, too
 _EDGE, _EDGE_GAIN = 2.0, 16.0  # pixels, and a factor: the blurred edge of what is in front is darkened, too
-_DOUBT = 4  # power of a share: what is believed in part is believed less
 _ENOUGH = 2.0  # of a cell, one over the share that has to be known for it to stand for itself
+_VISIBLE = 0.02  # mu-law domain
 _TINY = 1e-12
 _ROWS_AT_ONCE = 64
 
@@ -68,7 +68,9 @@ def hidden_highlights(aligned: Aligned, weights: Tensor, exposures: Tensor, refe
     anything = bool((hidden > 0).any())
     if anything:
         hidden = (_EDGE_GAIN * blurred(hidden, _EDGE)).clamp_max(1) * clipped
-    shown = (weights[:, :reference].sum(dim=1) * (1 - hidden)).pow(_DOUBT)
+    shown = (
+        (weights[:, :reference].sum(dim=1) * (1 - hidden)).square().square()
+    )  # what is believed in part is believed less
     return Hidden(hidden if anything else None, torch.where(clipped, shown, nearly))
 
 
@@ -88,6 +90,7 @@ class HighlightInpainting:
     >>> inpainting = HighlightInpainting((32, 32))
     >>> inpainting.add(Hidden(hidden, known), image, torch.ones(32, 32), top=0, left=0)
     >>> inpainting.fill(image)
+    0.0625
     >>> image.amin().round(decimals=4)
     tensor(0.8000)
     """
@@ -122,14 +125,21 @@ class HighlightInpainting:
         rows, columns = cells.shape[-2:]
         self._known[:, top // CELL : top // CELL + rows, left // CELL : left // CELL + columns] += cells
 
-    def fill(self, image: Tensor) -> None:
-        """Fill what is hidden of an image (3, H, W), mu-law domain, in place; nothing becomes darker."""
+    def fill(self, image: Tensor) -> float:
+        """Fill what is hidden of an image (3, H, W), mu-law domain, in place; nothing becomes darker.
+
+        Returns
+        -------
+        float
+            The share of the image's pixels that became visibly brighter.
+        """
         if self._share is None:
-            return
+            return 0.0
         light, confidence = _spread(*self._known[None].chunk(2, dim=1))
         cells = torch.cat([light, confidence], dim=1)
         # A row more on both sides, so that parts of it are what the whole would be.
         padded = F.pad(cells, (0, 0, 1, 1), mode="replicate")
+        guessed = 0
         for first in range(0, cells.shape[-2], _ROWS_AT_ONCE):
             some = padded[..., first : first + _ROWS_AT_ONCE + 2, :]
             fine = F.interpolate(some, scale_factor=CELL, mode="bilinear", align_corners=False)
@@ -137,7 +147,10 @@ class HighlightInpainting:
             rows = slice(CELL * first, min(CELL * (first + _ROWS_AT_ONCE), image.shape[-2]))
             ours = image[:, rows]
             around, trust = around[:, : ours.shape[1]], trust[:, : ours.shape[1]]
-            ours += self._share[:, rows].float() * trust * (around - ours).clamp_min(0)
+            change = self._share[:, rows].float() * trust * (around - ours).clamp_min(0)
+            guessed += int((change.amax(dim=0) > _VISIBLE).sum())
+            ours += change
+        return guessed / (image.shape[-2] * image.shape[-1])
 
 
 def _spread(weight: Tensor, weighted: Tensor) -> tuple[Tensor, Tensor]:

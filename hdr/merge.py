@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import warnings
 from collections.abc import Iterator
 from itertools import product
 from typing import NamedTuple, get_args
@@ -29,6 +30,7 @@ CONTEXT = 48
 """Pixels around a tile that the generator sees besides it, by default."""
 
 _ROWS_AT_ONCE = 256
+_WORTH_SAYING = 0.005  # of the image
 
 
 class MergedBracket(NamedTuple):
@@ -174,7 +176,13 @@ class Merger:
                     weights[:, top:bottom, left:right] += (shares * fade).half()
                 inpainting.add(hidden, square, fade, top=top, left=left)
                 bar.update()
-        inpainting.fill(merged)
+        guessed = inpainting.fill(merged)
+        if guessed > _WORTH_SAYING:
+            warnings.warn(
+                f"{guessed:.1%} of the image: white in {bracket.names[bracket.reference_index]} and hidden in all shorter "
+                "exposures by what has moved; the light around it is a guess there",
+                stacklevel=3,
+            )
         for rows in merged.split(_ROWS_AT_ONCE, dim=1):  # in place, so that no second image is held
             rows.copy_(inverse_mu_law(rows).clamp_min(0))
         return bracket.in_rec709(merged), alignment
