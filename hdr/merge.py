@@ -179,8 +179,8 @@ class Merger:
         guessed = inpainting.fill(merged)
         if guessed > _WORTH_SAYING:
             warnings.warn(
-                f"{guessed:.1%} of the image: white in {bracket.names[bracket.reference_index]} and hidden in all shorter "
-                "exposures by what has moved; the light around it is a guess there",
+                f"{guessed:.1%} of the image: white in {bracket.names[bracket.reference_index]} and hidden in all "
+                "shorter exposures by what has moved; the light around it is a guess there",
                 stacklevel=3,
             )
         for rows in merged.split(_ROWS_AT_ONCE, dim=1):  # in place, so that no second image is held
