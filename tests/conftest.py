@@ -4,6 +4,8 @@ import matplotlib
 import pytest
 import torch
 
+from tests.one_process import pytest_xdist_make_scheduler  # noqa: F401  a hook
+
 matplotlib.use("Agg")
 
 LONGEST = ("test_tutorials.py", "test_documentation.py", "test_package.py")

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from hdr.geometry import pixel_grid, sample, warp
-from hdr.nn.blocks import ConvBlock, SharedConvBlock, in_format_of, upsample, zero_initialise
+from hdr.nn.blocks import (
+    ConvBlock,
+    SharedConvBlock,
+    in_format_of,
+    mixed_in_format_of,
+    side_by_side,
+    upsample,
+    zero_initialise,
+)
 
 CORRECTION_BOUND = 1.0
 """Pixels by which one scale may correct the displacement that came from the coarser one."""
@@ -71,8 +79,8 @@ class DeformableConv(nn.Module):
         centres = pixel_grid(height, width, like=offsets).unsqueeze(2)
         positions = centres + self.kernel_positions[:, :, None, None].to(offsets.dtype) + offsets
         read = sample(features, positions.reshape(batch, 2, self.taps * height, width), padding_mode="zeros")
-        mixed: Tensor = self.mix(read.reshape(batch, channels, self.taps, height, width).flatten(1, 2))
-        return in_format_of(features, mixed)
+        read = read.reshape(batch, channels, self.taps, height, width).flatten(1, 2)
+        return mixed_in_format_of(features, read, self.mix)
 
 
 class DeformableAlignment(nn.Module):
@@ -114,8 +122,9 @@ class DeformableAlignment(nn.Module):
         """
         warped = in_format_of(others, warp(others, displacement))
         hidden = self.trunk(self.comparison(reference, torch.cat([warped, displacement.to(warped.dtype)], dim=1)))
-        displacement = displacement + CORRECTION_BOUND * torch.tanh(self.correction(hidden))
-        taps = TAP_BOUND * torch.tanh(self.tap_offsets(hidden)).unflatten(1, (2, self.convolution.taps))
+        correction, taps = torch.tanh(side_by_side(hidden, self.correction, self.tap_offsets)).tensor_split([2], dim=1)
+        displacement = displacement + CORRECTION_BOUND * correction
+        taps = TAP_BOUND * taps.unflatten(1, (2, self.convolution.taps))
         return self.convolution(others, displacement.unsqueeze(2) + taps), displacement
 
 

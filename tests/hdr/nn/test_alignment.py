@@ -29,6 +29,9 @@ def test_deformable_convolution_is_torchvisions(kernel_size: int) -> None:
         padding=kernel_size // 2,
     )
     torch.testing.assert_close(layer(features, offsets), theirs, atol=1e-5, rtol=1e-4)
+    with torch.no_grad():  # as the network merges, in another layout
+        last = layer(features.contiguous(memory_format=torch.channels_last), offsets)
+    torch.testing.assert_close(last, theirs, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kernel_size", [1, 3])

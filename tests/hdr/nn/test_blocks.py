@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hdr.nn.blocks import ConvBlock, leaky_sums, unshuffled
+from hdr.nn.blocks import ConvBlock, leaky_sums, mixed_in_format_of, side_by_side, unshuffled
 
 
 def test_blocks_keep_the_size_and_leak() -> None:
@@ -38,3 +38,26 @@ def test_squares_of_four_pixels_become_channels(learning: bool) -> None:
     assert torch.equal(small, F.pixel_unshuffle(maps, 2))
     assert small.is_contiguous(memory_format=torch.channels_last)
     assert small.requires_grad == learning
+
+
+@pytest.mark.parametrize("learning", [False, True])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_planes_are_mixed_into_the_layout_of_other_features(learning: bool, layout: torch.memory_format) -> None:
+    like, planes = torch.rand(2, 3, 4, 5).contiguous(memory_format=layout), torch.randn(2, 6, 4, 5)
+    mix = torch.nn.Conv2d(6, 3, 1)
+    assert mix.bias is not None
+    expected = torch.einsum("oi,bihw->bohw", mix.weight[:, :, 0, 0], planes) + mix.bias[:, None, None]
+    with torch.set_grad_enabled(learning):
+        mixed = mixed_in_format_of(like, planes, mix)
+    torch.testing.assert_close(mixed, expected)
+    assert mixed.stride() == like.stride()
+    assert mixed.requires_grad == learning
+
+
+def test_convolutions_side_by_side_are_those_one_by_one() -> None:
+    first, second = (torch.nn.Conv2d(4, channels, 3, padding=1) for channels in (2, 5))
+    features = torch.randn(2, 4, 6, 7)
+    both = side_by_side(features, first, second)
+    torch.testing.assert_close(both, torch.cat([first(features), second(features)], dim=1))
+    both.square().sum().backward()
+    assert all(parameter.grad is not None for one in (first, second) for parameter in one.parameters())

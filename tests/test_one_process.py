@@ -1,0 +1,45 @@
+"""What takes long to make is made once: by the process that runs all tests that look at it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.one_process import FILES
+
+ROOT = Path(__file__).resolve().parent.parent
+TESTS = """
+import os, pathlib, pytest
+
+@pytest.mark.parametrize("number", range(6))
+def test_process(number):
+    with open("processes.txt", "a") as file:
+        print(pathlib.Path(__file__).name, os.environ["PYTEST_XDIST_WORKER"], file=file)
+"""
+
+
+def test_tests_of_a_file_are_run_by_one_process_and_others_by_any(tmp_path: Path) -> None:
+    for name in (*FILES, "tests/test_others.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(TESTS)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.one_process", "-n", "2", "--dist", "loadgroup"]
+    finished = subprocess.run(
+        [*command, f"--rootdir={tmp_path}", "tests"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    ran = [line.split() for line in (tmp_path / "processes.txt").read_text().splitlines()]
+    assert len(ran) == 6 * (len(FILES) + 1)
+    processes = {name: {worker for file, worker in ran if file == name} for name, _ in ran}
+    assert processes.pop("test_others.py") == {"gw0", "gw1"}
+    assert {len(workers) for workers in processes.values()} == {1}
+
+
+def test_files_are_there() -> None:
+    assert [name for name in FILES if not (ROOT / name).is_file()] == []
