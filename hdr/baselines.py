@@ -69,7 +69,7 @@ def opencv_merge(bracket: Bracket) -> Tensor:
     OpenCV takes 8-bit pictures here, so deeper ones are rounded.
     """
     levels = bracket.ldr.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    aligned = _shifted_to_reference([np.ascontiguousarray(picture) for picture in levels])
+    aligned = _shifted_to_reference([np.ascontiguousarray(picture) for picture in levels], bracket.reference_index)
     light = np.maximum(np.arange(256) / 255, _DARKEST_LEVEL) ** GAMMA
     response = light.astype(np.float32).reshape(256, 1, 1).repeat(3, axis=2)
     times = bracket.exposures.cpu().numpy().astype(np.float32)
@@ -110,14 +110,15 @@ BASELINES: dict[str, Callable[[Bracket], Tensor]] = {
 }
 
 
-def _shifted_to_reference(pictures: list[NDArray[Any]]) -> list[NDArray[Any]]:
+def _shifted_to_reference(pictures: list[NDArray[Any]], reference: int) -> list[NDArray[Any]]:
     # AlignMTB.process would crop the pictures to what all of them show, or fail on those that it shifts.
     # It fails on pyramids whose smallest level is a single row, too.
     levels = min(6, int(math.log2(min(pictures[0].shape[:2]))) - 1)
     align = cv2.createAlignMTB(max_bits=levels)
     grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in pictures]
     return [
-        align.shiftMat(picture, align.calculateShift(grey[1], own)) for picture, own in zip(pictures, grey, strict=True)
+        align.shiftMat(picture, align.calculateShift(grey[reference], own))
+        for picture, own in zip(pictures, grey, strict=True)
     ]
 
 

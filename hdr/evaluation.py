@@ -10,6 +10,7 @@ from torch import Tensor
 from hdr.baselines import BASELINES
 from hdr.bracket import Bracket
 from hdr.data.sample import calibration_of
+from hdr.data.shake import ShakenBrackets, checked_shake
 from hdr.data.source import open_scenes, refuse_options_of_others
 from hdr.data.still import StillBrackets, StillScene, score_still
 from hdr.merge import Merger
@@ -70,7 +71,12 @@ class Cases(Sequence[Case]):
 
 
 def open_cases(
-    data: str, *, skip_broken: bool = False, limit: int | None = None, cameras: Cameras | None = None
+    data: str,
+    *,
+    skip_broken: bool = False,
+    limit: int | None = None,
+    cameras: Cameras | None = None,
+    shake: float = 0,
 ) -> Cases:
     """Scenes with ground truth.
 
@@ -83,6 +89,9 @@ def open_cases(
         As for :func:`hdr.data.source.open_scenes`.
     limit
         Only the first so many.
+    shake
+        The most pixels, a whole number, by which exposures of ``"still:DIR"`` are displaced in each axis, see
+        :class:`hdr.data.shake.ShakenBrackets`; 0 leaves them as they are.
 
     Raises
     ------
@@ -90,11 +99,14 @@ def open_cases(
         If the name is not one of these, the folder does not hold such data, or what is asked for is of other data.
     """
     kind, _, folder = data.partition(":")
+    pixels = checked_shake(shake)
     if kind == "still" and folder:
         refuse_options_of_others(kind, cameras, skip_broken)
-        return Cases(StillBrackets(folder), limit)
+        brackets = StillBrackets(folder)
+        return Cases(ShakenBrackets(brackets, pixels) if pixels else brackets, limit)
     if kind not in ("synthetic", "kalantari") or not folder:
         raise ValueError(f"data must be synthetic:DIR, kalantari:DIR or still:DIR, got {data!r}")
+    refuse_options_of_others(kind, cameras, skip_broken, pixels)
     return Cases(open_scenes(data, "validation", skip_broken=skip_broken, cameras=cameras), limit)
 
 

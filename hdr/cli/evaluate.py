@@ -20,6 +20,7 @@ def evaluate(
     data: str,
     merger: Annotated[MergerSettings | None, Parameter(name="*")] = None,
     cameras: Cameras | None = None,
+    shake: float = 0,
     baselines: bool = True,
     scenes: int | None = None,
     out: Path | None = None,
@@ -36,12 +37,15 @@ def evaluate(
     cameras
         What is known of the cameras of synthetic:DIR: estimated, by default, what each bracket tells of its own, as of
         a photographer's; or misjudged, the true one, a little off at random.
+    shake
+        Of still:DIR: as if a hand had held the camera, every exposure but the reference is displaced by up to so
+        many whole pixels in each axis, those of a scene always alike.
     baselines
         Measure reference only, weighted merges, a Wiener filter, OpenCV and the untrained generator, too.
     scenes
         Only that many scenes.
     out
-        Write the table as .csv.
+        Write the table as .csv; with --shake, that is a column, too.
     skip_broken
         Leave broken scenes of kalantari:DIR out instead of refusing the folder.
     force
@@ -52,7 +56,7 @@ def evaluate(
 
     if out is not None:
         check_writable(out, overwrite=force, suffixes=(".csv",))
-    cases = open_cases(data, skip_broken=skip_broken, limit=scenes, cameras=cameras)
+    cases = open_cases(data, skip_broken=skip_broken, limit=scenes, cameras=cameras, shake=shake)
     merge = (merger or MergerSettings()).merger()
     scores = []
     for number, of_scene in enumerate(score_cases(merge, cases, baselines), start=1):
@@ -60,7 +64,8 @@ def evaluate(
         note(f"{number} of {len(cases)}: {of_scene[0].scene}")
     means = mean_scores(scores)
     names = list(scores[0].metrics)
-    for title, rows in (("Scenes", scores), (f"Mean of {len(cases)} scenes", means)):
+    shaken = f", exposures displaced by up to {shake:g} pixels" if shake else ""
+    for title, rows in ((f"Scenes{shaken}", scores), (f"Mean of {len(cases)} scenes{shaken}", means)):
         cells = []
         for one in rows:  # what does not apply to a scene, as lost highlights where nothing is lost, is not a number
             values = [(name, one.metrics[name]) for name in names]
@@ -70,8 +75,10 @@ def evaluate(
     if out is not None:
         with written_whole(out, overwrite=force) as temporary, temporary.open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["scene", "method", *names])
-            every = [*scores, *means]
-            writer.writerows([one.scene, one.method, *(one.metrics[name] for name in names)] for one in every)
+            # Tables of several shakes can be put together; those of other data are as they were.
+            of_all = {"shake": f"{shake:g}"} if shake else {}
+            writer.writerow(["scene", "method", *of_all, *names])
+            for one in [*scores, *means]:
+                writer.writerow([one.scene, one.method, *of_all.values(), *(one.metrics[name] for name in names)])
         say(f"Wrote {out}")
     return 0

@@ -94,9 +94,11 @@ def open_scenes(
     )
 
 
-def refuse_options_of_others(kind: str, cameras: Cameras | None, skip_broken: bool) -> None:
+def refuse_options_of_others(kind: str, cameras: Cameras | None, skip_broken: bool, shake: int = 0) -> None:
     """Raise ValueError where an option is given that such data knows nothing of."""
     if cameras is not None and kind != "synthetic":
         raise ValueError(f"the cameras (--cameras) of {kind}:DIR are what they are; they are chosen for synthetic:DIR")
     if skip_broken and kind != "kalantari":
         raise ValueError(f"no scene of {kind}:DIR is left out (--skip-broken); those of kalantari:DIR are")
+    if shake and kind != "still":
+        raise ValueError(f"the exposures of {kind}:DIR moved as they did; a shake (--shake) is for those of still:DIR")

@@ -44,6 +44,19 @@ def test_opencv_merge_undoes_a_shift_of_whole_exposures():
     assert errors[0] < 0.5 * errors[1]
 
 
+@pytest.mark.parametrize("reference", [0, 1])
+def test_opencv_merge_shows_what_the_reference_shows(reference):
+    still, shift = scene(160, 200), (6, -9)
+    moved = [still.roll(shift, dims=(1, 2))] * 3
+    moved[reference] = still
+    bracket = dataclasses.replace(photographed(moved), reference_index=reference)
+    merged = mu_law(opencv_merge(bracket).clamp(0, 1))[:, 20:-20, 20:-20]
+    errors = [
+        (merged - mu_law(shown)[:, 20:-20, 20:-20]).abs().mean() for shown in (still, still.roll(shift, dims=(1, 2)))
+    ]
+    assert errors[0] < 0.5 * errors[1]
+
+
 def test_reference_only_is_cut_at_its_saturation():
     merged = reference_only(photographed([scene()] * 3))
     torch.testing.assert_close(merged, scene().clamp_max(1 / 4), rtol=1e-4, atol=1e-6)

@@ -134,6 +134,58 @@ def test_without_evidence_the_response_is_srgb_and_a_note_says_so() -> None:
     assert math.isnan(calibration.disagreement[0])
 
 
+def far_notes(notes: tuple[str, ...]) -> list[str]:
+    return [note for note in notes if "EV apart" in note]
+
+
+@pytest.mark.parametrize("stops", [7.0, 13.0])
+@pytest.mark.parametrize("curve", ["gamma 1.8", "gamma 2.6", "S", "film"])
+def test_a_note_says_so_where_the_step_is_too_large_to_tell_the_response(curve: str, stops: float) -> None:
+    for step in (1.0, 2.0, 3.0, 4.0, 6.0, 8.0):
+        evs = (-0.6 * step, 0.4 * step)
+        ldr = exposures_of(drawn_light(stops=stops), evs, CURVES[curve])
+        calibration = calibrate(ldr, ratios(evs))
+        far = step > 5
+        assert len(far_notes(calibration.notes)) == far
+        if far:
+            (note,) = far_notes(calibration.notes)
+            assert f"exposures 1 and 2, shortest first, are {step:.1f} EV apart" in note
+            assert "steps of 2 or 3 EV" in note
+            assert "--response FILE" in note
+
+
+def test_the_response_between_exposures_far_apart_is_a_guess() -> None:
+    errors = []
+    for step in (2.0, 4.0, 6.0, 8.0):
+        ldr = exposures_of(drawn_light(stops=10.0), (-0.6 * step, 0.4 * step), CURVES["S"])
+        errors.append(error_in_ev(calibrate(ldr, ratios((0.0, step))).response, "S", ldr))
+    assert max(errors[:2]) < 0.08
+    assert min(errors[2:]) > 0.15
+
+
+def test_of_exposures_far_apart_nothing_else_is_guessed() -> None:
+    # Film's black: dark cells keep their value, and what both seem to show says that all exposures were the same.
+    evs = (-4.0, 4.0)
+    ldr = exposures_of(drawn_light(stops=13.0), evs, CURVES["film"]).mul(239 / 255).add(16 / 255).mul(255).round() / 255
+    notes = calibrate(ldr, ratios(evs)).notes
+    assert len(far_notes(notes)) == 1
+    assert not any(words in note for note in notes for words in ("was the light the same", "do not lie", "share"))
+
+
+def test_an_exposure_that_lies_far_from_others_is_no_matter_where_those_tell_the_response() -> None:
+    evs = (-3.0, -1.0, 1.0, 7.0)
+    ldr = exposures_of(drawn_light(stops=10.0), evs, CURVES["S"])
+    calibration = calibrate(ldr, ratios(evs))
+    assert error_in_ev(calibration.response, "S", ldr) < 0.04
+    assert not far_notes(calibration.notes)
+
+
+def test_with_a_response_that_is_given_no_step_is_too_large_for_it() -> None:
+    evs = (-4.0, 3.0)
+    ldr = exposures_of(drawn_light(stops=10.0), evs, CURVES["gamma 2.2"])
+    assert not far_notes(calibrate(ldr, ratios(evs), response=Response.gamma(2.2)).notes)
+
+
 @pytest.mark.parametrize("curve", ["srgb", "gamma 1.8", "gamma 2.2", "gamma 2.6"])
 def test_above_the_values_that_exposures_share_the_curve_goes_on_as_it_began(curve: str) -> None:
     ldr = exposures_of(drawn_light().clip(0.2, 1.5), EVS, CURVES[curve], middle=0.06)

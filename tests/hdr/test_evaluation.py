@@ -1,14 +1,22 @@
 """Evaluation: every method on every scene, clipped to what the short exposure can know, and the mean of it."""
 
+import dataclasses
+from operator import itemgetter
+from pathlib import Path
+
 import cv2
+import numpy as np
 import pytest
 import torch
 
 from hdr.baselines import BASELINES, reference_only
+from hdr.calibration import Calibration
 from hdr.data.sample import make_sample
+from hdr.data.still import LOST_HIGHLIGHTS, StillBrackets, score_still
 from hdr.evaluation import (
     OURS,
     UNTRAINED,
+    Case,
     Cases,
     Score,
     mean_scores,
@@ -19,6 +27,7 @@ from hdr.evaluation import (
 )
 from hdr.merge import Merger
 from hdr.metrics import METRICS
+from hdr.response import Response
 from hdr.scene import dynamic_scene
 from tests.hdr.brackets import ldr_of, textured
 
@@ -56,6 +65,10 @@ def test_baselines_can_be_left_out(merger):
         ("kalantari:{}", {"cameras": "estimated"}, "cameras .* of kalantari:DIR"),
         ("still:{}", {"skip_broken": True}, "of still:DIR is left out"),
         ("synthetic:{}", {"skip_broken": True}, "of synthetic:DIR is left out"),
+        ("synthetic:{}", {"shake": 4}, "the exposures of synthetic:DIR moved as they did"),
+        ("kalantari:{}", {"shake": 4}, "the exposures of kalantari:DIR moved as they did"),
+        ("still:{}", {"shake": -4}, "a shake is a whole number of pixels, 0 or more, got -4"),
+        ("kalantari:{}", {"shake": -4}, "a shake is a whole number of pixels, 0 or more, got -4"),
     ],
 )
 def test_options_of_other_data_are_refused(tmp_path, data, options, words):
@@ -93,8 +106,7 @@ def test_data_of_an_unknown_kind_is_refused(data):
         open_cases(data)
 
 
-def test_real_still_brackets_are_measured_against_all_their_exposures(tmp_path, merger):
-    folder = tmp_path / "still" / "wall"
+def write_still_bracket(folder: Path) -> None:
     folder.mkdir(parents=True)
     scene = textured(96, 128, brightest=1.0)
     lines = ["file,seconds"]
@@ -103,10 +115,45 @@ def test_real_still_brackets_are_measured_against_all_their_exposures(tmp_path, 
         cv2.imwrite(str(folder / f"{index}.png"), pixels.numpy())
         lines.append(f"{index}.png,{2.0**index / 100}")
     (folder / "exposures.csv").write_text("\n".join(lines))
+
+
+def test_real_still_brackets_are_measured_against_all_their_exposures(tmp_path, merger):
+    write_still_bracket(tmp_path / "still" / "wall")
     (case,) = open_cases(f"still:{tmp_path / 'still'}")
     assert case.bracket.count == 3
     ((ours,),) = score_cases(merger, [case], baselines=False)
     assert ours.metrics["PSNR-mu"] > case.measure(reference_only(case.bracket))["PSNR-mu"]
+
+
+def test_without_a_shake_still_brackets_are_as_they_were(tmp_path):
+    write_still_bracket(tmp_path / "wall")
+    (case,) = open_cases(f"still:{tmp_path}", shake=0)
+    scene = StillBrackets(tmp_path)[0]
+    assert torch.equal(case.bracket.ldr, scene.ldr)
+    assert case.measure(scene.ldr[0]) == pytest.approx(score_still(scene.ldr[0], scene), rel=0, abs=0, nan_ok=True)
+
+
+def test_the_score_of_a_shaken_reference_is_that_of_the_still_one_on_the_crop(tmp_path):
+    write_still_bracket(tmp_path / "wall")
+    (case,) = open_cases(f"still:{tmp_path}", shake=12)
+    assert case.name == "wall"
+    assert case.bracket.size == (72, 104)
+    ldr, truth = (of[..., 12:-12, 12:-12].double().numpy() for of in itemgetter(1, 4)(StillBrackets(tmp_path)[0]))
+    assert np.array_equal(case.bracket.ldr[1].double().numpy(), ldr[1])
+    # By hand: the camera has gamma 2.2 here; one factor is free, the median ratio to the truth where that is moderate.
+    light = ldr[1] ** 2.2
+    usable = (truth > 1e-3) & (truth < 0.5) & (light > 0)
+    ratios = np.sort(truth[usable] / light[usable])
+    light = np.clip(light * ratios[(len(ratios) - 1) // 2], 0, 1)
+    coded = [np.log1p(5000 * of) / np.log(5001) for of in (light, truth)]
+    expected = {
+        "PSNR-mu": -10 * np.log10(np.square(coded[0] - coded[1]).mean()),
+        "PSNR-L": -10 * np.log10(np.square(light - truth).mean()),
+    }
+    given = dataclasses.replace(case.bracket, calibration=Calibration(Response.gamma(2.2)))
+    found = score(Case(case.name, given, case.measure), {"reference": reference_only})[0].metrics
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-3)
+    assert found[LOST_HIGHLIGHTS] < found["PSNR-mu"]
 
 
 def test_mean_is_taken_for_each_method():

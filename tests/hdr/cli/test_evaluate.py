@@ -13,6 +13,7 @@ from hdr.baselines import BASELINES
 from hdr.evaluation import OURS, UNTRAINED
 from hdr.io import write_radiance
 from hdr.scene import dynamic_scene
+from tests.hdr.data.test_still import write_bracket
 
 
 def write_kalantari_scene(folder: Path) -> None:
@@ -53,6 +54,46 @@ def test_only_some_scenes_are_measured_when_asked(command, tmp_path):
     assert finished.exit_code == 0, finished.output
     assert "Mean of 1 scenes" in finished.output
     assert "OpenCV" not in finished.output
+
+
+def test_evaluate_shakes_still_brackets_when_asked(command, tmp_path):
+    for name in ("first", "second"):
+        write_bracket(tmp_path / name, evs=(-4.0, -2.0, 0.0, 2.0))
+    options = ("--data", f"still:{tmp_path}", "--weights", "none")
+    tables = {}
+    for shake, scenes in (("8", "2"), ("8", "1"), ("0", "1")):
+        table = tmp_path / f"{shake}-{scenes}.csv"
+        finished = command("evaluate", *options, "--shake", shake, "--scenes", scenes, "--out", table)
+        assert finished.exit_code == 0, finished.output
+        assert ("exposures displaced by up to 8 pixels" in " ".join(finished.output.split())) == (shake == "8")
+        tables[shake, scenes] = list(csv.DictReader(table.open()))
+    both, one, still = tables.values()
+    assert {row["scene"] for row in both} == {"first", "second", "mean"}
+    assert [row["method"] for row in one] == [OURS, UNTRAINED, *BASELINES] * 2
+    assert {row["shake"] for row in both} == {"8"}
+    # The first scene alone, and the first of two: shaken alike.
+    assert both[: len(one) // 2] == one[: len(one) // 2]
+    assert "shake" not in still[0]
+    blind = [row["method"] for row in still].index("weighted merge")
+    assert float(one[blind]["PSNR-mu"]) < float(still[blind]["PSNR-mu"]) - 5
+    assert float(one[0]["PSNR-mu"]) > float(one[blind]["PSNR-mu"]) + 5
+
+
+@pytest.mark.parametrize(
+    ("shake", "said"),
+    [
+        ("-3", "a shake is a whole number of pixels, 0 or more, got -3"),
+        ("25", "wall: a shake of 25 pixels is too large for pictures of 128 x 96; 24 is the most"),
+        ("nan", "a shake is a whole number of pixels, 0 or more, got nan"),
+        ("2.5", "a shake is a whole number of pixels, 0 or more, got 2.5"),
+    ],
+)
+def test_evaluate_refuses_a_shake_that_makes_no_sense(command, tmp_path, shake, said):
+    write_bracket(tmp_path / "wall", evs=(0.0, 2.0))
+    finished = command("evaluate", "--data", f"still:{tmp_path}", "--weights", "none", "--shake", shake)
+    assert finished.exit_code == 1
+    assert said in finished.output
+    assert finished.stderr.count("\n") == 1
 
 
 def test_evaluate_skips_broken_scenes_when_asked(command, tmp_path):
