@@ -37,7 +37,8 @@ def test_tests_of_a_file_are_run_by_one_process_and_others_by_any(tmp_path: Path
     ran = [line.split() for line in (tmp_path / "processes.txt").read_text().splitlines()]
     assert len(ran) == 6 * (len(FILES) + 1)
     processes = {name: {worker for file, worker in ran if file == name} for name, _ in ran}
-    assert processes.pop("test_others.py") == {"gw0", "gw1"}
+    # Others go to whoever is free: to one of the two where the other is slow.
+    assert processes.pop("test_others.py") <= {"gw0", "gw1"}
     assert {len(workers) for workers in processes.values()} == {1}
 
 
