@@ -206,11 +206,21 @@ def bring_to_reference(
             for image, (top, left) in zip(observations[:, reference], corners, strict=True)
         ]
     )
-    # Interpolated in the mu-law domain: linear radiance would ring and spread around lamps.
     read = [
-        still if index == reference else sample(observations[:, index], positions[:, index]) for index in range(count)
+        still if index == reference else _read(observations[:, index], positions[:, index]) for index in range(count)
     ]
     return _parted(torch.stack(read, dim=1), seen.to(observations).unsqueeze(2))
+
+
+def _read(observation: Tensor, positions: Tensor) -> Tensor:
+    """An observation (B, 10, H, W) at positions (B, 2, H', W'), its radiance interpolated as a fourth root.
+
+    Of a lamp as small as a pixel the mu-law would lose most of the light, and light itself would spread over the dark.
+    """
+    tone_mapped, others = observation.split((_PARTS[0], OBSERVATION_CHANNELS - _PARTS[0]), dim=1)
+    root = inverse_mu_law(tone_mapped).clamp_min(0).sqrt().sqrt()
+    read = sample(torch.cat([root, others], dim=1), positions)
+    return torch.cat([mu_law(read[:, : _PARTS[0]].square().square()), read[:, _PARTS[0] :]], dim=1)
 
 
 def continuity(displacement: Tensor) -> Tensor:

@@ -340,9 +340,27 @@ def test_exposures_are_read_where_the_displacement_points_and_the_reference_is_c
     assert torch.equal(aligned.deviation[:, 1], observed[:, 1, 6:7])
     assert torch.equal(aligned.noise[:, 1], observed[:, 1, 7:])
     torch.testing.assert_close(aligned.tone_mapped[0, 0, :, 3:, :22], observed[0, 0, :3, :17, 2:], atol=1e-5, rtol=0)
-    middle = observed[0, 2, :3, :-1, :-1] + observed[0, 2, :3, 1:, :-1]
-    middle = (middle + observed[0, 2, :3, :-1, 1:] + observed[0, 2, :3, 1:, 1:]) / 4
-    torch.testing.assert_close(aligned.tone_mapped[0, 2, :, :-1, :-1], middle, atol=1e-5, rtol=0)
+    root = inverse_mu_law(observed[0, 2, :3]) ** 0.25
+    middle = (root[:, :-1, :-1] + root[:, 1:, :-1] + root[:, :-1, 1:] + root[:, 1:, 1:]) / 4
+    torch.testing.assert_close(aligned.tone_mapped[0, 2, :, :-1, :-1], mu_law(middle**4), atol=1e-5, rtol=0)
+    middle = (observed[0, 2, 7:, :-1, :-1] + observed[0, 2, 7:, 1:, :-1]) / 4
+    middle = middle + (observed[0, 2, 7:, :-1, 1:] + observed[0, 2, 7:, 1:, 1:]) / 4
+    torch.testing.assert_close(aligned.noise[0, 2, :, :-1, :-1], middle, atol=1e-5, rtol=0)
+
+
+def test_a_lamp_as_small_as_a_pixel_keeps_an_eighth_of_its_light_between_two_and_more_nearer_to_one() -> None:
+    night = torch.full((1, 2, 10, 9, 9), 0.0)
+    night[:, :, :3] = mu_law(torch.tensor(1e-3))
+    night[:, 1, :3, 4, 4] = 1.0
+    shares = []
+    for shift in (0.0, 0.2, 0.5):
+        displacement = torch.zeros(1, 2, 2, 9, 9)
+        displacement[:, 1, 0] = shift
+        found = inverse_mu_law(bring_to_reference(night, displacement, 0).tone_mapped[0, 1, 0, 4])
+        shares.append(float(found.max()))
+    # Fourth roots: ((1 - s) + s 0.001 ^ (1 / 4)) ^ 4. In the mu-law domain it would be 0.03 of it at s = 1 / 2.
+    assert shares == pytest.approx([((1 - s) + s * 1e-3**0.25) ** 4 for s in (0.0, 0.2, 0.5)], rel=1e-3)
+    assert shares[-1] > 0.12
 
 
 def test_nothing_is_believed_where_the_displacement_jumps() -> None:
