@@ -68,6 +68,7 @@ _REFERENCE_CLIPPED = 0.99  # of the reference's saturation: what noise and round
 _PATCH = 13  # pixels; what moves is larger than a leaf and smaller than the image
 _PATCHES = 1000
 _LEAST_VARIANCE, _LEAST_VARIANCE_OF_LIGHT = 1e-10, 1e-14  # in the mu-law domain, and in linear light
+_BLACK = 1e-10  # linear light: of less, no root has a gradient that is a number
 _JUMP = 3.0  # pixels, within ten
 _NOISE_SMOOTHNESS = 1.0  # pixels, standard deviation: of what is told of noise
 _FEWEST_PATCHES = 8
@@ -218,7 +219,7 @@ def _read(observation: Tensor, positions: Tensor) -> Tensor:
     Of a lamp as small as a pixel the mu-law would lose most of the light, and light itself would spread over the dark.
     """
     tone_mapped, others = observation.split((_PARTS[0], OBSERVATION_CHANNELS - _PARTS[0]), dim=1)
-    root = inverse_mu_law(tone_mapped).clamp_min(0).sqrt().sqrt()
+    root = inverse_mu_law(tone_mapped).clamp_min(_BLACK).sqrt().sqrt()
     read = sample(torch.cat([root, others], dim=1), positions)
     return torch.cat([mu_law(read[:, : _PARTS[0]].square().square()), read[:, _PARTS[0] :]], dim=1)
 

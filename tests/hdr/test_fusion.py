@@ -348,6 +348,17 @@ def test_exposures_are_read_where_the_displacement_points_and_the_reference_is_c
     torch.testing.assert_close(aligned.noise[0, 2, :, :-1, :-1], middle, atol=1e-5, rtol=0)
 
 
+def test_what_is_black_has_a_gradient_where_it_is_read_between_pixels() -> None:
+    observed = torch.zeros(1, 2, 10, 8, 8)
+    observed[..., 4:] = 0.5
+    observed.requires_grad_()
+    displacement = torch.zeros(1, 2, 2, 8, 8)
+    displacement[:, 1] = 0.3
+    bring_to_reference(observed, displacement, 0).tone_mapped.sum().backward()
+    assert observed.grad is not None
+    assert bool(torch.isfinite(observed.grad).all())
+
+
 def test_a_lamp_as_small_as_a_pixel_keeps_an_eighth_of_its_light_between_two_and_more_nearer_to_one() -> None:
     night = torch.full((1, 2, 10, 9, 9), 0.0)
     night[:, :, :3] = mu_law(torch.tensor(1e-3))
