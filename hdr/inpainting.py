@@ -20,6 +20,7 @@ CELL = 4
 """Pixels of a side of the cells in which the light around is averaged."""
 
 _DARK = (0.04, 0.1)  # in the mu-law domain, below clipping: from there on something dark is in front, and surely
+_BLACK = (0.2, 0.35)  # likewise; what is so much darker is not the light that clipped the reference, whatever it weighs
 _NEARLY_CLIPPED = 0.08  # mu-law domain: what the reference shows of light that is nearly lost is around, too
 _EDGE, _EDGE_GAIN = 2.0, 16.0  # pixels, and a factor: the blurred edge of what is in front is darkened, too
 _ENOUGH = 2.0  # of a cell, one over the share that has to be known for it to stand for itself
@@ -58,19 +59,25 @@ def hidden_highlights(aligned: Aligned, weights: Tensor, exposures: Tensor, refe
     if reference == 0 or not bool(clipped.any()):
         return Hidden(None, nearly)
     # The brightest of the shorter exposures, in the channel in which it comes nearest to clipping the reference.
-    shorter = torch.where(aligned.seen[:, :reference] > 0.5, aligned.tone_mapped[:, :reference], 0.0)
-    below = torch.where(clipped, limit - shorter.amax(dim=1), 1.0).amin(dim=1, keepdim=True)
+    shorter = aligned.tone_mapped[:, :reference]
+    seen = torch.where(aligned.seen[:, :reference] > 0.5, shorter, 0.0)
+    below = torch.cat(
+        [torch.where(clipped, limit - shown.amax(dim=1), 1.0).amin(dim=1, keepdim=True) for shown in (seen, shorter)],
+        dim=1,
+    )
     lost = clipped.any(dim=1, keepdim=True).to(below)
     below = blurred(below * lost, 1.0) / blurred(lost, 1.0).clamp_min(_TINY)  # of what is lost alone
-    perhaps, surely = _DARK
-    dark = ((below - perhaps) / (surely - perhaps)).clamp(0, 1)
-    hidden = weights[:, reference] * clipped * dark
+    dark, black = (
+        ((below[:, index : index + 1] - perhaps) / (surely - perhaps)).clamp(0, 1)
+        for index, (perhaps, surely) in enumerate((_DARK, _BLACK))
+    )
+    # Of black so little is certain that it may agree with anything, and be in the merge; but light it is not.
+    hidden = clipped * dark * torch.maximum(weights[:, reference], black)
     anything = bool((hidden > 0).any())
     if anything:
         hidden = (_EDGE_GAIN * blurred(hidden, _EDGE)).clamp_max(1) * clipped
-    shown = (
-        (weights[:, :reference].sum(dim=1) * (1 - hidden)).square().square()
-    )  # what is believed in part is believed less
+    shown = weights[:, :reference].sum(dim=1) * (1 - hidden)
+    shown = shown.square().square()  # what is believed in part is believed less
     return Hidden(hidden if anything else None, torch.where(clipped, shown, nearly))
 
 

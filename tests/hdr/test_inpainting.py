@@ -59,6 +59,19 @@ def test_sky_goes_on_behind_what_has_moved(weights):
     torch.testing.assert_close(merged[:, 16:28, 54:66].mean(), torch.tensor(BIRD), atol=0.003, rtol=0)
 
 
+def test_sky_goes_on_behind_what_is_black():
+    # Of black nothing is certain, so that by its noise it agrees with anything.
+    scenes = []
+    for left in (20, 50, 80):
+        scene = sky_and_ground()
+        scene[:, 72:] = 1e-4 * torch.rand(3, 24, 128, generator=torch.Generator().manual_seed(left))
+        scene[:, 12:32, left : left + 20] = scene[:, 72:92, :20]
+        scenes.append(scene)
+    bracket = photographed(scenes)
+    merged = Merger("none", "cpu")(bracket, still(bracket))
+    assert merged[:, 16:28, 24:36].min() > 0.75 * SKY
+
+
 def test_no_edge_of_what_was_in_front_is_left():
     bracket = flown()
     above = Merger("none", "cpu")(bracket, still(bracket))[:, :46]
