@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hdr.fusion import moving_share
-from hdr.geometry import inside, pixel_grid
+from hdr.geometry import inside, pixel_grid, upsampled_window
 from hdr.radiometry import GAMMA
 from hdr.registration import CameraMotion, RegistrationError, estimate_motion
 from hdr.response import interpolated
@@ -97,25 +97,7 @@ class Alignment:
         scale = round(self.size[0] / self.displacement.shape[2])
         if scale == 1:
             return self.displacement[..., top:bottom, left:right]
-        # One more cell on each side, so that a window holds what the whole holds there, seam or none.
-        rows, columns = self.displacement.shape[2:]
-        first_row, first_column = max(top // scale - 1, 0), max(left // scale - 1, 0)
-        cells = self.displacement[
-            ..., first_row : min(-(-bottom // scale) + 1, rows), first_column : min(-(-right // scale) + 1, columns)
-        ]
-        fine = F.interpolate(cells, scale_factor=scale, mode="bilinear", align_corners=False)
-        missing = (
-            0,
-            max(right - first_column * scale - fine.shape[3], 0),
-            0,
-            max(bottom - first_row * scale - fine.shape[2], 0),
-        )
-        fine = F.pad(fine, missing, mode="replicate")
-        return fine[
-            ...,
-            top - first_row * scale : bottom - first_row * scale,
-            left - first_column * scale : right - first_column * scale,
-        ]
+        return upsampled_window(self.displacement, scale, (top, bottom), (left, right))
 
     def seen_by_all(self) -> tuple[slice, slice]:
         """Rows and columns of the largest centred part of the reference's frame that every exposure saw."""

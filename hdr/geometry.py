@@ -75,6 +75,35 @@ def sample(images: Tensor, positions: Tensor, padding_mode: str = "border", mode
     return read.to(images.dtype)
 
 
+def upsampled_window(maps: Tensor, scale: int, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
+    """A part of maps (B, C, h, w) upsampled bilinearly: what the whole, (scale h, scale w), would hold there.
+
+    Parameters
+    ----------
+    maps
+        Cells of ``scale`` x ``scale`` pixels each.
+    scale
+        By how much.
+    rows, columns
+        First pixel, and the one after the last; beyond the last cell the edge continues.
+
+    Examples
+    --------
+    >>> upsampled_window(torch.arange(3.0).view(1, 1, 1, 3), 2, (0, 2), (2, 6))[0, 0]
+    tensor([[0.7500, 1.2500, 1.7500, 2.0000],
+            [0.7500, 1.2500, 1.7500, 2.0000]])
+    """
+    # One more cell on each side, so that a window holds what the whole holds there, seam or none.
+    first = [max(begin // scale - 1, 0) for begin, _ in (rows, columns)]
+    (top, bottom), (left, right) = (
+        (begin - scale * cell, end - scale * cell) for cell, (begin, end) in zip(first, (rows, columns), strict=True)
+    )
+    cells = maps[..., first[0] : first[0] - (-bottom // scale) + 1, first[1] : first[1] - (-right // scale) + 1]
+    fine = F.interpolate(cells, scale_factor=scale, mode="bilinear", align_corners=False)
+    missing = (0, max(right - fine.shape[3], 0), 0, max(bottom - fine.shape[2], 0))
+    return F.pad(fine, missing, mode="replicate")[..., top:bottom, left:right]
+
+
 def warp(images: Tensor, displacement: Tensor) -> Tensor:
     """Images (B, C, H, W) read at every pixel plus its displacement (B, 2, H, W); the edge continues outside.
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hdr.fusion import Aligned, blurred
+from hdr.geometry import upsampled_window
 from hdr.radiometry import mu_law
 
 CELL = 4
@@ -26,7 +27,7 @@ _EDGE, _EDGE_GAIN = 2.0, 16.0  # pixels, and a factor: the blurred edge of what 
 _ENOUGH = 2.0  # of a cell, one over the share that has to be known for it to stand for itself
 _VISIBLE = 0.02  # mu-law domain
 _TINY = 1e-12
-_ROWS_AT_ONCE = 64
+_ROWS_AT_ONCE = 256
 
 
 class Hidden(NamedTuple):
@@ -58,27 +59,29 @@ def hidden_highlights(aligned: Aligned, weights: Tensor, exposures: Tensor, refe
     nearly = ((ours - limit) / _NEARLY_CLIPPED + 1).clamp(0, 1)
     if reference == 0 or not bool(clipped.any()):
         return Hidden(None, nearly)
-    # The brightest of the shorter exposures, in the channel in which it comes nearest to clipping the reference.
     shorter = aligned.tone_mapped[:, :reference]
-    seen = torch.where(aligned.seen[:, :reference] > 0.5, shorter, 0.0)
-    below = torch.cat(
-        [torch.where(clipped, limit - shown.amax(dim=1), 1.0).amin(dim=1, keepdim=True) for shown in (seen, shorter)],
-        dim=1,
-    )
-    lost = clipped.any(dim=1, keepdim=True).to(below)
-    below = blurred(below * lost, 1.0) / blurred(lost, 1.0).clamp_min(_TINY)  # of what is lost alone
-    dark, black = (
-        ((below[:, index : index + 1] - perhaps) / (surely - perhaps)).clamp(0, 1)
-        for index, (perhaps, surely) in enumerate((_DARK, _BLACK))
-    )
+    dark = _below(limit, torch.where(aligned.seen[:, :reference] > 0.5, shorter, 0.0), clipped, _DARK)
     # Of black so little is certain that it may agree with anything, and be in the merge; but light it is not.
-    hidden = clipped * dark * torch.maximum(weights[:, reference], black)
+    weight = torch.maximum(weights[:, reference], _below(limit, shorter, clipped, _BLACK))
+    hidden = clipped * dark * weight
     anything = bool((hidden > 0).any())
     if anything:
         hidden = (_EDGE_GAIN * blurred(hidden, _EDGE)).clamp_max(1) * clipped
     shown = weights[:, :reference].sum(dim=1) * (1 - hidden)
     shown = shown.square().square()  # what is believed in part is believed less
     return Hidden(hidden if anything else None, torch.where(clipped, shown, nearly))
+
+
+def _below(limit: Tensor, shorter: Tensor, clipped: Tensor, span: tuple[float, float]) -> Tensor:
+    """How surely all shorter exposures (B, r, 3, H, W) lie below what clips the reference, from 0 to 1: (B, 1, H, W).
+
+    By the brightest of them, in the channel in which it comes nearest to that.
+    """
+    below = torch.where(clipped, limit - shorter.amax(dim=1), 1.0).amin(dim=1, keepdim=True)
+    lost = clipped.any(dim=1, keepdim=True).to(below)
+    below = blurred(below * lost, 1.0) / blurred(lost, 1.0).clamp_min(_TINY)  # of what is lost alone
+    perhaps, surely = span
+    return ((below - perhaps) / (surely - perhaps)).clamp(0, 1)
 
 
 class HighlightInpainting:
@@ -142,22 +145,17 @@ class HighlightInpainting:
         """
         if self._share is None:
             return 0.0
-        light, confidence = _spread(*self._known[None].chunk(2, dim=1))
-        cells = torch.cat([light, confidence], dim=1)
-        # A row more on both sides, so that parts of it are what the whole would be.
-        padded = F.pad(cells, (0, 0, 1, 1), mode="replicate")
+        cells = torch.cat(_spread(*self._known[None].chunk(2, dim=1)), dim=1)
+        height, width = self.size
         guessed = 0
-        for first in range(0, cells.shape[-2], _ROWS_AT_ONCE):
-            some = padded[..., first : first + _ROWS_AT_ONCE + 2, :]
-            fine = F.interpolate(some, scale_factor=CELL, mode="bilinear", align_corners=False)
-            around, trust = fine[0, :, CELL:-CELL, : image.shape[-1]].chunk(2)
-            rows = slice(CELL * first, min(CELL * (first + _ROWS_AT_ONCE), image.shape[-2]))
-            ours = image[:, rows]
-            around, trust = around[:, : ours.shape[1]], trust[:, : ours.shape[1]]
-            change = self._share[:, rows].float() * trust * (around - ours).clamp_min(0)
+        for top in range(0, height, _ROWS_AT_ONCE):
+            bottom = min(top + _ROWS_AT_ONCE, height)
+            around, trust = upsampled_window(cells, CELL, (top, bottom), (0, width))[0].chunk(2)
+            ours = image[:, top:bottom]
+            change = self._share[:, top:bottom].float() * trust * (around - ours).clamp_min(0)
             guessed += int((change.amax(dim=0) > _VISIBLE).sum())
             ours += change
-        return guessed / (image.shape[-2] * image.shape[-1])
+        return guessed / (height * width)
 
 
 def _spread(weight: Tensor, weighted: Tensor) -> tuple[Tensor, Tensor]:
