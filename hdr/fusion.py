@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,7 +20,7 @@ from kornia.filters import filter2d_separable, gaussian_blur2d, get_gaussian_ker
 from torch import Tensor
 
 from hdr.geometry import inside, pixel_grid, sample
-from hdr.radiometry import inverse_mu_law, mu_law, mu_law_slope
+from hdr.radiometry import MU, inverse_mu_law, mu_law, mu_law_slope
 
 if TYPE_CHECKING:
     from hdr.calibration import Calibration  # needs OpenCV, which the networks do not
@@ -191,7 +191,7 @@ def bring_to_reference(
     continuous
         Of the displacement, if it is known (:func:`continuity`).
     """
-    batch, count = observations.shape[:2]
+    batch = len(observations)
     height, width = displacement.shape[-2:]
     rows, columns = observations.shape[-2:]
     positions = displacement + pixel_grid(height, width, like=displacement)
@@ -207,21 +207,25 @@ def bring_to_reference(
             for image, (top, left) in zip(observations[:, reference], corners, strict=True)
         ]
     )
-    read = [
-        still if index == reference else _read(observations[:, index], positions[:, index]) for index in range(count)
-    ]
-    return _parted(torch.stack(read, dim=1), seen.to(observations).unsqueeze(2))
+
+    def read(channels: slice, at: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        every = enumerate(zip(observations[:, :, channels].unbind(1), positions.unbind(1), strict=True))
+        return torch.stack([still[:, channels] if index == reference else at(*one) for index, one in every], dim=1)
+
+    # Apart, so that nothing of a tile's size is put together once more.
+    radiance, others = read(slice(_PARTS[0]), _interpolated), read(slice(_PARTS[0], None), sample)
+    return _parted(radiance, others, seen.to(observations).unsqueeze(2))
 
 
-def _read(observation: Tensor, positions: Tensor) -> Tensor:
-    """An observation (B, 10, H, W) at positions (B, 2, H', W'), its radiance interpolated as a fourth root.
+def _interpolated(tone_mapped: Tensor, positions: Tensor) -> Tensor:
+    """Radiance (B, 3, H, W), mu-law domain, at positions (B, 2, H', W'), interpolated as a fourth root of light.
 
     Of a lamp as small as a pixel the mu-law would lose most of the light, and light itself would spread over the dark.
     """
-    tone_mapped, others = observation.split((_PARTS[0], OBSERVATION_CHANNELS - _PARTS[0]), dim=1)
     root = inverse_mu_law(tone_mapped).clamp_min(_BLACK).sqrt().sqrt()
-    read = sample(torch.cat([root, others], dim=1), positions)
-    return torch.cat([mu_law(read[:, : _PARTS[0]].square().square()), read[:, _PARTS[0] :]], dim=1)
+    light = sample(root, positions).square().square()
+    # The mu-law to 1e-8, which is all that its own log1p, of four times the time, would tell more.
+    return torch.log(MU * light + 1) / math.log1p(MU)
 
 
 def continuity(displacement: Tensor) -> Tensor:
@@ -562,11 +566,12 @@ def _precise(ldr: Tensor) -> torch.dtype:
 def _aligned(observed: Tensor, positions: Tensor, size: Sequence[int]) -> Aligned:
     """Observations (N, 10, H, W) that were read at positions (N, 2, H, W) of an image of some size."""
     seen = inside(positions, size[0], size[1]).to(observed)[None, :, None]
-    return _parted(observed.unsqueeze(0), seen)
+    tone_mapped, others = observed.unsqueeze(0).tensor_split([_PARTS[0]], dim=2)
+    return _parted(tone_mapped, others, seen)
 
 
-def _parted(observations: Tensor, seen: Tensor) -> Aligned:
-    tone_mapped, saturation, deviation, noise = observations.split(_PARTS, dim=2)
+def _parted(tone_mapped: Tensor, others: Tensor, seen: Tensor) -> Aligned:
+    saturation, deviation, noise = others.split(_PARTS[1:], dim=2)
     return Aligned(tone_mapped, saturation.clamp_max(1), deviation, noise, seen)
 
 

@@ -60,28 +60,24 @@ def hidden_highlights(aligned: Aligned, weights: Tensor, exposures: Tensor, refe
     if reference == 0 or not bool(clipped.any()):
         return Hidden(None, nearly)
     shorter = aligned.tone_mapped[:, :reference]
-    dark = _below(limit, torch.where(aligned.seen[:, :reference] > 0.5, shorter, 0.0), clipped, _DARK)
-    # Of black so little is certain that it may agree with anything, and be in the merge; but light it is not.
-    weight = torch.maximum(weights[:, reference], _below(limit, shorter, clipped, _BLACK))
-    hidden = clipped * dark * weight
-    anything = bool((hidden > 0).any())
-    if anything:
-        hidden = (_EDGE_GAIN * blurred(hidden, _EDGE)).clamp_max(1) * clipped
-    shown = weights[:, :reference].sum(dim=1) * (1 - hidden)
-    shown = shown.square().square()  # what is believed in part is believed less
-    return Hidden(hidden if anything else None, torch.where(clipped, shown, nearly))
-
-
-def _below(limit: Tensor, shorter: Tensor, clipped: Tensor, span: tuple[float, float]) -> Tensor:
-    """How surely all shorter exposures (B, r, 3, H, W) lie below what clips the reference, from 0 to 1: (B, 1, H, W).
-
-    By the brightest of them, in the channel in which it comes nearest to that.
-    """
-    below = torch.where(clipped, limit - shorter.amax(dim=1), 1.0).amin(dim=1, keepdim=True)
+    seen = torch.where(aligned.seen[:, :reference] > 0.5, shorter, 0.0)
+    # How far the brightest of them lies below what clips the reference, in the channel in which it comes nearest.
+    below = torch.stack([torch.where(clipped, limit - shown.amax(1), 1.0).amin(1) for shown in (seen, shorter)], dim=1)
     lost = clipped.any(dim=1, keepdim=True).to(below)
-    below = blurred(below * lost, 1.0) / blurred(lost, 1.0).clamp_min(_TINY)  # of what is lost alone
-    perhaps, surely = span
-    return ((below - perhaps) / (surely - perhaps)).clamp(0, 1)
+    hidden = None
+    if bool((below[:, :1] * lost > _DARK[0]).any()):
+        below = blurred(below * lost, 1.0) / blurred(lost, 1.0).clamp_min(_TINY)  # of what is lost alone
+        dark, black = (
+            ((one - perhaps) / (surely - perhaps)).clamp(0, 1)
+            for one, (perhaps, surely) in zip(below.split(1, dim=1), (_DARK, _BLACK), strict=True)
+        )
+        # Of black so little is certain that it may agree with anything, and be in the merge; but light it is not.
+        hidden = clipped * dark * torch.maximum(weights[:, reference], black)
+        hidden = (_EDGE_GAIN * blurred(hidden, _EDGE)).clamp_max(1) * clipped
+    shown = weights[:, :reference].sum(dim=1)
+    shown = shown if hidden is None else shown * (1 - hidden)
+    # What is believed in part is believed less.
+    return Hidden(hidden, torch.where(clipped, shown.square().square(), nearly))
 
 
 class HighlightInpainting:
