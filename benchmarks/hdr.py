@@ -127,7 +127,7 @@ def main(
     sizes: Annotated[str, Parameter(help="WIDTHxHEIGHT with commas between.")] = "384x384",
     large: Annotated[bool, Parameter(help=f"Measure {LARGE}, too.", negative=())] = False,
     devices: Annotated[str, Parameter(help="cpu, cuda, or both; cuda is left out where there is none.")] = "cpu,cuda",
-    tile: Annotated[PositiveInt, Parameter(help="As hdr merge takes it.")] = 768,
+    tile: Annotated[PositiveInt, Parameter(help="As hdr merge takes it.")] = 776,
     overlap: Annotated[int | None, Parameter(help="As hdr merge takes it.")] = None,
     precision: Annotated[str, Parameter(help="As hdr merge takes it.")] = "float32",
     threads: PositiveInt = 1,

@@ -95,7 +95,7 @@ class Merger:
         self,
         weights: str | os.PathLike[str] | Generator = "small",
         device: str | torch.device = "auto",
-        tile: int = 768,
+        tile: int = 776,
         overlap: int | None = None,
         precision: Precision = "float32",
         denoise: bool = True,

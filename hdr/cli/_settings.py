@@ -40,7 +40,7 @@ class MergerSettings:
 
     weights: str = "small"
     device: str = "auto"
-    tile: int = 768
+    tile: int = 776
     overlap: int | None = None
     precision: Precision = "float32"
     denoise: bool = True
