@@ -50,6 +50,9 @@ _STILL_SHARE = 0.02  # of the image may move in a still scene: leaves, lamps tha
 _NOTABLE, _NOTABLE_LEVELS = 1.15, 0.2  # by which flow must be better, as a factor and in 8-bit levels
 _TEXTURED = 6.0  # Sobel gradient of 8-bit levels, over the noise
 _FEWEST_TEXTURED = 30
+_WHITE = 248  # of 255: what is as bright has lost its texture
+_OUTLINE = 4  # pixels
+_MOVING_SHARE = 0.67  # of the outline of something white that moves
 
 Flow = NDArray[np.float32]
 Grey = NDArray[Any]
@@ -282,7 +285,7 @@ def _background(here: Grey, flow: Flow) -> tuple[Flow | None, float]:
     """The simplest motion that most of the flow agrees on, and the share that does; None where nothing does."""
     grey = here.astype(np.float32)
     texture = cv2.GaussianBlur(cv2.magnitude(cv2.Sobel(grey, -1, 1, 0), cv2.Sobel(grey, -1, 0, 1)), (0, 0), 1.5)
-    clipped = cv2.dilate((here >= 248).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    clipped = cv2.dilate((here >= _WHITE).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     step = max(_BACKGROUND_STEP, round(max(here.shape) / 256))
     known = ((texture > _TEXTURED) & ~clipped)[2::step, 2::step]
     grid = _grid(flow)
@@ -334,11 +337,29 @@ def _chosen(here: Grey, there: Grey, flow: Flow, background: Flow) -> Flow:
         read = cv2.remap(there, positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
         residuals.append(cv2.GaussianBlur(cv2.absdiff(read, here).astype(np.float32), (0, 0), 2.0))
     still = residuals[1] < _NOTABLE * residuals[0] + _NOTABLE_LEVELS
+    moves = ~still & (np.linalg.norm(flow - background, axis=2) > _BACKGROUND_ERROR)
+    still &= ~_white_that_moves(here, moves)
     # And where flow leaves the frame, as drifting clouds do at the border: what stands still is still seen there.
     x, y = np.moveaxis(grid + flow, 2, 0)
     still |= (x < 0) | (y < 0) | (x > flow.shape[1] - 1) | (y > flow.shape[0] - 1)
     chosen: Flow = np.where(still[..., None], background, flow)
     return chosen
+
+
+def _white_that_moves(here: Grey, moves: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """White areas of the reference of whose outline most moves in another way than the background.
+
+    Nothing is to be seen inside, and every motion explains that equally well.
+    """
+    white = here >= _WHITE
+    areas, labels = cv2.connectedComponents(white.astype(np.uint8))
+    around = np.ones((2 * _OUTLINE + 1, 2 * _OUTLINE + 1), np.uint8)
+    nearest = cv2.dilate(labels.astype(np.float32), around).astype(np.int32)
+    outline = (nearest > 0) & ~white
+    all_of_it, moving = (np.bincount(nearest[part], minlength=areas) for part in (outline, outline & moves))
+    chosen = (all_of_it >= _FEWEST_TEXTURED) & (moving > _MOVING_SHARE * all_of_it)
+    found: NDArray[np.bool_] = chosen[labels] & white
+    return found
 
 
 def _as_tensor(flow: Flow) -> Tensor:

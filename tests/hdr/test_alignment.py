@@ -90,6 +90,27 @@ def test_what_moves_in_front_of_what_stands_is_followed_alone() -> None:
     assert float(rest.abs().max()) == 0.0
 
 
+def test_what_is_white_moves_with_its_edges() -> None:
+    # A card that is clipped but for some dots, in front of a background that moves, too.
+    here, there = (scene.clone() for scene in shifted(160, 200, -3, 2, darkest=0.02, brightest=0.2))
+    for scene, left in ((here, 60), (there, 66)):
+        scene[:, 40:110, left : left + 80] = 0.5
+        scene[:, 45:110:12, left + 5 : left + 80 : 12] = 0.05
+    inside = dense_displacement(here, there, limit=0.25)[:, 50:100, 70:130]
+    assert (inside - torch.tensor([6.0, 0.0]).view(2, 1, 1)).norm(dim=0).quantile(0.9) < 1.0
+
+
+def test_what_is_white_behind_something_that_moves_stands_still() -> None:
+    # A sky, of whose outline a bird makes a part only.
+    here, there = (scene.clone() for scene in shifted(160, 200, -3, 2, darkest=0.02, brightest=0.2))
+    here[:, :90], there[:, :92] = 0.5, 0.5
+    here[:, 40:52, 60:76], there[:, 40:52, 68:84] = 0.01, 0.01
+    found = dense_displacement(here, there, limit=0.25)
+    sky = found[:, 5:80, 20:-20].flatten(1)
+    away = (sky - torch.tensor([-3.0, 2.0]).view(2, 1)).norm(dim=0) < 0.5
+    assert away.float().mean() > 0.9
+
+
 @pytest.mark.parametrize("size", [(16, 16), (16, 100), (33, 17)])
 def test_small_images_are_aligned(size: tuple[int, int]) -> None:
     scene = textured(*size)
