@@ -603,7 +603,8 @@ def clipping_value(exposures: Tensor, reference: int) -> Tensor:
 def _precision(aligned: Aligned, slope: Tensor, reference: int) -> Tensor:
     """Inverse variance of the radiance (B, N, 3, H, W), relative to that of the reference."""
     # By the slope in the reference's brightness for all: noise is no reason for another one of the mu-law.
-    variance = (blurred(aligned.noise.flatten(0, 1), 2.0).view_as(aligned.noise) * slope).square()
+    noise = blurred(aligned.noise.flatten(0, 1), _NOISE_SMOOTHNESS).view_as(aligned.noise)
+    variance = (noise * slope).square()
     variance = variance + _for_each(variance, reference, 0.0, MISPLACEMENT**2) + _LEAST_VARIANCE
     return variance[:, reference : reference + 1] / variance
 

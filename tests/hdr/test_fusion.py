@@ -52,7 +52,7 @@ def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.
     # Noise as it shows in the mu-law domain at the brightness of the reference.
     brightness = (5001 ** np.stack([naive_blur(channel, 2.0, 6) for channel in tone_mapped[reference]]) - 1) / 5000
     slope = 5000 / (1 + 5000 * brightness) / math.log(5001)
-    variance = [(np.stack([naive_blur(channel, 2.0, 6) for channel in one]) * slope) ** 2 + 1e-10 for one in noise]
+    variance = [(np.stack([naive_blur(channel, 1.0, 3) for channel in one]) * slope) ** 2 + 1e-10 for one in noise]
     variance = [v + (0 if i == reference else 0.0015**2) for i, v in enumerate(variance)]
     log = np.zeros((count, 3, height, width))
     for i, t in enumerate(exposures):
