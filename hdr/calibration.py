@@ -68,6 +68,10 @@ _FAR_BELOW_WHITE = -1.0  # EV
 _SPOILT, _SPOILT_MARGIN, _SPOILT_EV = 2.0, 0.02, 0.04
 # An orthonormal basis of the planes over a cell, shape (16, 3).
 _PLANE = np.linalg.qr(np.stack([np.ones(16), np.repeat(np.arange(4.0), 4), np.tile(np.arange(4.0), 4)], 1))[0]
+_UNCLIPPED = (0.02, 0.97)  # values, of the white level above
+_BRIGHTNESS = np.array([0.299, 0.587, 0.114])  # of JPEG
+_COLOUR_KEPT, _COLOUR_NOISE = 0.25, 1.5  # of files from cameras without JPEG, one had less of both than this in forty
+_TINY = 1e-12
 _SHOT_RANGE, _READ_RANGE = (1e-6, 1e-2), (1e-9, 1e-4)
 
 
@@ -88,6 +92,9 @@ class Calibration:
     channels_mix
         Whether a channel that clips spoils the other two, as where a camera turns the colours of its sensor into those
         of the file; otherwise they are still worth what they say.
+    chroma_subsampled
+        Whether the files keep colour at half the resolution of brightness, as JPEG usually does: in saturated colours
+        the dark channel is wrong where brightness has fine detail.
     corrections
         For each exposure, by how many EV it got more light than stated, beside the shortest: the small errors of
         shutters and of clouds that no response explains.
@@ -104,6 +111,7 @@ class Calibration:
     read: float = READ
     levels: int = 255
     channels_mix: bool = True
+    chroma_subsampled: bool = False
     corrections: tuple[float, ...] = ()
     disagreement: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
@@ -115,11 +123,11 @@ class Calibration:
         -------
         tuple of Tensor
             Light of :data:`RESPONSE_ENTRIES` equally spaced values from 0 to 1; and shot, read, levels, white level,
-            the typical disagreement, and 1 where channels mix. Both float64.
+            the typical disagreement, 1 where channels mix, and 1 where chroma is subsampled. Both float64.
         """
         values = torch.linspace(0, 1, RESPONSE_ENTRIES, dtype=torch.float64)
         camera = (self.shot, self.read, self.levels, self.white_level)
-        noise = (*camera, self.typical_disagreement, self.channels_mix)
+        noise = (*camera, self.typical_disagreement, self.channels_mix, self.chroma_subsampled)
         return self.response.to_linear(values), torch.tensor(noise, dtype=torch.float64)
 
     @property
@@ -230,9 +238,17 @@ def calibrate(
         if ev_apart > _LARGE_DISAGREEMENT and not (too_far and ev[number] - ev[number - 1] > _LARGEST_TELLING_STEP)
     ]
     corrections = tuple((errors - errors[0]).tolist())
-    mixing = _channels_mix(cells, ev + errors, response)
     return Calibration(
-        response, response.white_level, shot, read, levels, mixing, corrections, disagreement, tuple(notes)
+        response,
+        response.white_level,
+        shot,
+        read,
+        levels,
+        channels_mix=_channels_mix(cells, ev + errors, response),
+        chroma_subsampled=levels == 255 and _chroma_subsampled(cells, response.white_level),
+        corrections=corrections,
+        disagreement=disagreement,
+        notes=tuple(notes),
     )
 
 
@@ -573,6 +589,28 @@ def _channels_mix(cells: Cells, ev: Array, response: Response) -> bool:
     # Grey is spoilt most and strong colours hardly: the larger differences tell, too.
     spoilt, usual = (np.quantile(np.abs(one), [0.5, 0.8]) for one in (wrong, right))
     return bool((spoilt > _SPOILT * usual + _SPOILT_MARGIN).any() or abs(np.median(wrong)) > _SPOILT_EV)
+
+
+def _chroma_subsampled(cells: Cells, white: float) -> bool:
+    """Whether the finest detail of colour is missing that the finest detail of brightness should bring with it.
+
+    Where a colour has a texture, its channels have it in proportion to themselves, and their differences to the
+    brightness, too. Of pixels 2 x 2, what changes along both diagonals is all that half the resolution cannot hold.
+    """
+    shown = (cells.pixels.max((1, 3)) < _UNCLIPPED[1] * white) & (cells.pixels.min((1, 3)) > _UNCLIPPED[0])
+    exposure, cell = np.nonzero(shown)
+    if len(cell) < _FEWEST_CELLS:
+        return False
+    pixels = cells.pixels[exposure, :, cell].reshape(-1, 3, 2, 2, 2, 2)  # cell, channel, row, in it, column, in it
+    brightness = np.einsum("c,nctiso->ntiso", _BRIGHTNESS, pixels)[:, None]
+    diagonal = np.array([[0.5, -0.5], [-0.5, 0.5]])
+    of_brightness, of_channels = (np.einsum("io,nctiso->ncts", diagonal, values) for values in (brightness, pixels))
+    mean, own = brightness.mean((3, 5)), pixels.mean((3, 5))
+    expected, found = of_brightness * (own / mean - 1), of_channels - of_brightness
+    kept = (expected * found).sum() / max(np.square(expected).sum(), _TINY)
+    # Noise is of each channel alone, and shows in the differences; but not in files without colour of that detail.
+    noise = np.square(found[:, ::2]).sum() / max(np.square(of_brightness).sum(), _TINY)
+    return bool(abs(kept) < _COLOUR_KEPT and noise < _COLOUR_NOISE)
 
 
 def _exposure_errors(cells: Cells, ev: Array, curve: Array, white: float) -> Array:

@@ -8,6 +8,7 @@ generator (:class:`hdr.nn.Generator`) starts from these weights.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -20,14 +21,14 @@ from kornia.filters import filter2d_separable, gaussian_blur2d, get_gaussian_ker
 from torch import Tensor
 
 from hdr.geometry import inside, pixel_grid, sample
-from hdr.radiometry import MU, inverse_mu_law, mu_law, mu_law_slope
+from hdr.radiometry import GAMMA, MU, inverse_mu_law, mu_law, mu_law_slope
 
 if TYPE_CHECKING:
     from hdr.calibration import Calibration  # needs OpenCV, which the networks do not
 
-_PARTS = (3, 3, 1, 3)
+_PARTS = (3, 3, 1, 3, 1)
 OBSERVATION_CHANNELS = sum(_PARTS)
-"""Radiance (3), saturation (3), deviation, noise (3)."""
+"""Radiance (3), saturation (3), deviation, noise (3), lost detail."""
 
 SATURATION_BEGINS, SATURATION_ENDS = 0.9, 0.98
 """Share of the white level from which a pixel counts as saturated in part, and in full."""
@@ -70,6 +71,9 @@ _PATCHES = 1000
 _LEAST_VARIANCE, _LEAST_VARIANCE_OF_LIGHT = 1e-10, 1e-14  # in the mu-law domain, and in linear light
 _BLACK = 1e-10  # linear light: of less, no root has a gradient that is a number
 _JUMP = 3.0  # pixels, within ten
+_FINEST_COLOUR = 1.5  # pixels, standard deviation: of half as many values for colour each way
+_LOST_DETAIL = 2.0  # times its amplitude, of a channel that has none of the brightness
+_DARKEST_VALUE = 1e-3  # of a file; of less, no root has a slope that tells anything
 _NOISE_SMOOTHNESS = 1.0  # pixels, standard deviation: of what is told of noise
 _FEWEST_PATCHES = 8
 _MOVED = 4.0  # excess over the tolerance, squared: two standard deviations
@@ -89,6 +93,9 @@ class Aligned(NamedTuple):
     """(B, N, 3, H, W): standard deviation of the radiance itself, by the calibration and a level of the file."""
     seen: Tensor
     """(B, N, 1, H, W): 1 inside an exposure's frame, 0 outside; and towards 0 where the displacement jumps."""
+    lost_detail: Tensor
+    """(B, N, 1, H, W): amplitude of the detail of brightness, in values of the file, that is too fine for the colours
+    of a JPEG; 0 in other files."""
 
 
 def observe(
@@ -117,25 +124,44 @@ def observe(
     Returns
     -------
     Tensor
-        Shape (N, 10, H, W): radiance in the mu-law domain, saturation, deviation and noise as in :class:`Aligned`, but
-        that the saturation of clipped pixels is :data:`CLIPPED`.
+        Shape (N, 11, H, W): radiance in the mu-law domain, saturation, deviation, noise and lost detail as in
+        :class:`Aligned`, but that the saturation of clipped pixels is :data:`CLIPPED`.
 
     Examples
     --------
     >>> from hdr.calibration import Calibration
     >>> from hdr.response import Response
     >>> observe(torch.rand(2, 3, 8, 8), torch.tensor([1.0, 4.0]), Calibration(Response.srgb())).shape
-    torch.Size([2, 10, 8, 8])
+    torch.Size([2, 11, 8, 8])
     """
     ldr, camera = ldr.detach(), (exposures, calibration, unexplained, still)
+    lost = _lost_detail(ldr, calibration.chroma_subsampled)
     if ldr.device.type != "cpu" or torch.compiler.is_compiling():
-        return _observed(ldr, *camera)
+        return torch.cat([_observed(ldr, *camera), lost], dim=1)
     # Row by row, what lies between is still in the processor's cache, and takes no memory that counts.
     observed = ldr.new_empty(len(ldr), OBSERVATION_CHANNELS, *ldr.shape[-2:])
     rows = max(_PIXELS_AT_ONCE // (len(ldr) * ldr.shape[-1]), 1)
     for part, out in zip(ldr.split(rows, dim=2), observed.split(rows, dim=2), strict=True):
-        out.copy_(_observed(part, *camera))
+        out[:, : -_PARTS[-1]] = _observed(part, *camera)
+    observed[:, -_PARTS[-1] :] = lost
     return observed
+
+
+def _lost_detail(ldr: Tensor, subsampled: bool | Tensor) -> Tensor:
+    """Amplitude (N, 1, H, W) of what is finer in the brightness of files (N, 3, H, W) than their colours can be."""
+    if subsampled is False:
+        return torch.zeros_like(ldr[:, :1])
+    brightness = _brightness(ldr, dim=1)
+    detail = brightness - blurred(brightness, _FINEST_COLOUR)
+    amplitude = blurred(detail.square(), 1.0).sqrt()
+    return amplitude if subsampled is True else torch.where(torch.as_tensor(subsampled) > 0, amplitude, 0.0)
+
+
+def _brightness(values: Tensor, dim: int) -> Tensor:
+    """What JPEG keeps in full, of values with three channels; the dimension stays."""
+    red, green, blue = values.split(1, dim)
+    brightness: Tensor = 0.299 * red + 0.587 * green + 0.114 * blue
+    return brightness
 
 
 def _observed(
@@ -181,7 +207,7 @@ def bring_to_reference(
     Parameters
     ----------
     observations
-        Shape (B, N, 10, Hs, Ws): the whole image, or a part that holds all that the displacement points to.
+        Shape (B, N, 11, Hs, Ws): the whole image, or a part that holds all that the displacement points to.
     displacement
         Shape (B, N, 2, H, W), see :mod:`hdr.geometry`; 0 for the reference, which is copied and not interpolated.
     reference
@@ -495,7 +521,7 @@ def _moving_patches(
     ours = _pixels_at(pair[0], *along).to(places)
     theirs = sample(pair[1][None].to(places), moved[None])[0]
     t = t.to(places)
-    observed = observe(torch.stack([ours, theirs]), t, calibration)
+    observed = _observed_alone(torch.stack([ours, theirs]), t, calibration)
     aligned = _aligned(observed, torch.stack([places, moved]), size)
     # As observe adds it, without observing all again; some of the pixels tell as much as all.
     step = math.ceil(math.sqrt(places[0].numel() / _SAMPLED_PIXELS))
@@ -555,7 +581,12 @@ def _sampled(ldr: Tensor, exposures: Tensor, calibration: Calibration, displacem
     places = (pixel_grid(rows, columns, like=displacement)[some] + 0.5) * scale - 0.5
     positions = (places + displacement[some]).to(ldr.device, _precise(ldr))
     read = torch.cat([sample(image[None].to(where), where[None]) for image, where in zip(ldr, positions, strict=True)])
-    return _aligned(observe(read, exposures.to(read), calibration), positions, (height, width))
+    return _aligned(_observed_alone(read, exposures.to(read), calibration), positions, (height, width))
+
+
+def _observed_alone(pixels: Tensor, exposures: Tensor, calibration: Calibration) -> Tensor:
+    """Observations of pixels that have no neighbours, and so no detail."""
+    return observe(pixels, exposures, dataclasses.replace(calibration, chroma_subsampled=False))
 
 
 def _precise(ldr: Tensor) -> torch.dtype:
@@ -564,15 +595,15 @@ def _precise(ldr: Tensor) -> torch.dtype:
 
 
 def _aligned(observed: Tensor, positions: Tensor, size: Sequence[int]) -> Aligned:
-    """Observations (N, 10, H, W) that were read at positions (N, 2, H, W) of an image of some size."""
+    """Observations (N, 11, H, W) that were read at positions (N, 2, H, W) of an image of some size."""
     seen = inside(positions, size[0], size[1]).to(observed)[None, :, None]
     tone_mapped, others = observed.unsqueeze(0).tensor_split([_PARTS[0]], dim=2)
     return _parted(tone_mapped, others, seen)
 
 
 def _parted(tone_mapped: Tensor, others: Tensor, seen: Tensor) -> Aligned:
-    saturation, deviation, noise = others.split(_PARTS[1:], dim=2)
-    return Aligned(tone_mapped, saturation.clamp_max(1), deviation, noise, seen)
+    saturation, deviation, noise, lost = others.split(_PARTS[1:], dim=2)
+    return Aligned(tone_mapped, saturation.clamp_max(1), deviation, noise, seen, lost)
 
 
 def _unsaturated(aligned: Aligned) -> Tensor:
@@ -623,8 +654,35 @@ def _clipped_difference(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
 
 
 def _squared_difference(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
-    squared = _clipped_difference(aligned, t, reference).square().mean(dim=2, keepdim=True)
+    squared = _clipped_difference(aligned, t, reference).square()
+    if _loses_detail(aligned):
+        squared = squared * _told_by_channels(aligned, t, reference)
+    squared = squared.mean(dim=2, keepdim=True)
     return blurred(squared.flatten(0, 1), 1.0).view_as(squared)
+
+
+def _loses_detail(aligned: Aligned) -> bool:
+    lost = aligned.lost_detail
+    # A question to a GPU would make it finish all that it has been asked for.
+    return lost.device.type != "cpu" or torch.compiler.is_compiling() or bool((lost > 0).any())
+
+
+def _told_by_channels(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
+    """How much of a squared difference to the reference the channels tell, from 1 to 0: (B, N, 3, H, W).
+
+    JPEG keeps colour at half the resolution. What is finer in the brightness all channels get alike, also one that is
+    dark there, and in saturated colours its light is off by a factor, in each exposure by another one.
+    """
+    light = inverse_mu_law(aligned.tone_mapped.detach()).clamp_min(0)
+    # Of the tone curve the usual one: what is known of the error is its size.
+    value = (light * t).clamp(_DARKEST_VALUE, 1).pow(1 / GAMMA)
+    share = (1 - value / _brightness(value, dim=2)).clamp_min(0)
+    slope = mu_law_slope(light) * GAMMA * value.pow(GAMMA - 1) / t
+    error = (_LOST_DETAIL * aligned.lost_detail.detach() * share * slope).square()
+    expected = aligned.deviation.detach().square()
+    expected, error = (of_each + of_each[:, reference : reference + 1] for of_each in (expected, error))
+    expected = expected + DEVIATION_FLOOR**2
+    return expected / (expected + error)
 
 
 def _at_brightness(unexplained: Tensor, tone_mapped: Tensor) -> Tensor:

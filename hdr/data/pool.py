@@ -32,7 +32,7 @@ class ScenePool:
     >>> from hdr.bracket import Bracket
     >>> pool = ScenePool(kept=8, crop=32, batch_size=4, order=torch.Generator())
     >>> scenes = {
-    ...     "observations": torch.rand(1, 3, 10, 48, 48),
+    ...     "observations": torch.rand(1, 3, 11, 48, 48),
     ...     "displacement": torch.zeros(1, 3, 2, 48, 48),
     ...     "target": torch.rand(1, 3, 48, 48),
     ...     "exposures": torch.tensor([[1.0, 4.0, 16.0]]),

@@ -24,7 +24,7 @@ class HdrSample(TypedDict):
     exposures: Tensor
     """Shape (N,): relative to the shortest, which is 1."""
     observations: Tensor
-    """Shape (N, 10, H, W): what the generator takes, see :func:`hdr.fusion.observe`."""
+    """Shape (N, 11, H, W): what the generator takes, see :func:`hdr.fusion.observe`."""
     displacement: Tensor
     """Shape (N, 2, h, w): of the crop that is learned from, or of the whole scene."""
     corner: Tensor
@@ -34,8 +34,8 @@ class HdrSample(TypedDict):
     light: Tensor
     """Shape (entries,): the response, light of equally spaced LDR values, as far as it is known."""
     noise: Tensor
-    """Shape (6,): shot, read, levels and white level of the calibration, by how many EV exposures disagree, and 1 where
-    channels mix."""
+    """Shape (7,): shot, read, levels and white level of the calibration, by how many EV exposures disagree, 1 where
+    channels mix, and 1 where chroma is subsampled."""
 
 
 def make_sample(
@@ -81,7 +81,7 @@ def make_sample(
 
 
 def observed(bracket: Bracket) -> tuple[Tensor, Tensor]:
-    """What the generator takes of a whole bracket: observations (N, 10, H, W) and the displacement (N, 2, H, W)."""
+    """What the generator takes of a whole bracket: observations (N, 11, H, W) and the displacement (N, 2, H, W)."""
     # Scenes too dark to see how the camera moved are merged, too.
     alignment = align(bracket, warn=False)
     displacement = alignment.window(0, bracket.size[0], 0, bracket.size[1])
@@ -92,7 +92,7 @@ def observed(bracket: Bracket) -> tuple[Tensor, Tensor]:
 
 def calibration_of(sample: HdrSample) -> Calibration:
     """The calibration that a scene was made with."""
-    shot, read, levels, white_level, disagreement, mixing = (float(value) for value in sample["noise"])
+    shot, read, levels, white_level, disagreement, mixing, subsampled = (float(value) for value in sample["noise"])
     return Calibration(
         Response.table(sample["light"]),
         white_level=white_level,
@@ -100,5 +100,6 @@ def calibration_of(sample: HdrSample) -> Calibration:
         read=read,
         levels=int(levels),
         channels_mix=bool(mixing),
+        chroma_subsampled=bool(subsampled),
         disagreement=(disagreement,),
     )

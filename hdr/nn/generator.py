@@ -99,7 +99,7 @@ class Generator(nn.Module):
     Examples
     --------
     >>> generator = Generator.from_preset("tiny").eval()
-    >>> observations = torch.rand(1, 2, 10, 33, 47)
+    >>> observations = torch.rand(1, 2, 11, 33, 47)
     >>> with torch.no_grad():
     ...     merged = generator(observations, torch.tensor([[1.0, 4.0]]), torch.zeros(1, 2, 2, 33, 47), reference=0)
     >>> merged.radiance.shape, merged.weights.shape
@@ -197,7 +197,7 @@ class Generator(nn.Module):
         Parameters
         ----------
         observations
-            Shape (B, N, 10, Hs, Ws), N >= 2: as :func:`hdr.fusion.observe` gives them, from the shortest exposure on.
+            Shape (B, N, 11, Hs, Ws), N >= 2: as :func:`hdr.fusion.observe` gives them, from the shortest exposure on.
         exposures
             Shape (B, N), relative to the shortest.
         displacement

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -560,3 +561,34 @@ def test_pictures_that_do_not_lie_on_each_other_are_compared_by_ranks(curve: str
     calibration = calibrate(ldr, ratios(EVS))
     assert any("do not lie on each other" in note for note in calibration.notes)
     assert error_in_ev(calibration.response, curve, ldr) < 0.15
+
+
+@pytest.mark.parametrize(
+    ("sampling", "quality", "expected"),
+    [
+        (None, 100, False),
+        (cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444, 100, False),
+        (cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444, 85, True),  # quantised away
+        (cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422, 95, True),
+        (cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420, 95, True),
+    ],
+)
+def test_files_that_keep_colour_at_half_the_resolution_are_known(
+    sampling: int | None, quality: int, expected: bool
+) -> None:
+    # Orange, green and violet, each with one texture for all its channels, which the differences of them have, too.
+    source = np.random.default_rng(0)
+    colours = np.repeat(np.array([[1.0, 0.5, 0.1], [0.2, 0.8, 0.3], [0.6, 0.2, 0.9]]), 64, axis=0)[None]
+    light = 0.05 * colours * np.exp(0.5 * cv2.GaussianBlur(source.normal(size=(192, 192, 1)), (0, 0), 0.6))[..., None]
+    exposures = torch.tensor([1.0, 4.0, 16.0])
+    files = []
+    for t in exposures.tolist():
+        noisy = light * t + 2e-3 * np.sqrt(light * t) * source.normal(size=light.shape)
+        levels = (255 * noisy.clip(0, 1) ** (1 / 2.2)).round().astype(np.uint8)
+        if sampling is not None:
+            options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+            decoded = cv2.imdecode(cv2.imencode(".jpg", levels[..., ::-1], options)[1], cv2.IMREAD_COLOR)
+            assert decoded is not None
+            levels = decoded[..., ::-1]
+        files.append(torch.from_numpy(levels.copy()).permute(2, 0, 1) / 255)
+    assert calibrate(torch.stack(files), exposures).chroma_subsampled == expected

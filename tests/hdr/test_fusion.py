@@ -46,7 +46,7 @@ def naive_blur(image: np.ndarray, sigma: float, radius: int) -> np.ndarray:
 
 def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.ndarray:
     """Logarithms of the weights of one scene, (N, 3, H, W), relative to the largest."""
-    tone_mapped, saturation, deviation, noise, seen = (part[0].double().numpy() for part in aligned)
+    tone_mapped, saturation, deviation, noise, seen, _ = (part[0].double().numpy() for part in aligned)
     unsaturated, deviation, seen = (1 - saturation - 1e-3).clip(0), deviation[:, 0], seen[:, 0]
     count, _, height, width = tone_mapped.shape
     # Noise as it shows in the mu-law domain at the brightness of the reference.
@@ -94,7 +94,7 @@ def random_aligned(count: int, reference: int, seed: int = 0, mixing: bool = Fal
     noise = 0.001 + 0.005 * torch.rand(1, count, 3, 16, 20, generator=source)
     seen = (torch.rand(1, count, 1, 16, 20, generator=source) < 0.8).float()
     seen[:, reference] = 1
-    return Aligned((scene + difference).clamp(0, 1), saturation, deviation, noise, seen)
+    return Aligned((scene + difference).clamp(0, 1), saturation, deviation, noise, seen, torch.zeros_like(seen))
 
 
 @pytest.mark.parametrize("mixing", [False, True])
@@ -332,24 +332,24 @@ def test_deviation_holds_what_the_exposures_of_a_response_disagree_by() -> None:
 
 
 def test_exposures_are_read_where_the_displacement_points_and_the_reference_is_copied() -> None:
-    observed = torch.rand(1, 3, 10, 20, 24)
+    observed = torch.rand(1, 3, 11, 20, 24)
     displacement = torch.full((1, 3, 2, 20, 24), 0.5)
     displacement[:, 0, 0], displacement[:, 0, 1] = 2.0, -3.0
     aligned = bring_to_reference(observed, displacement, 1)
     assert torch.equal(aligned.tone_mapped[:, 1], observed[:, 1, :3])
     assert torch.equal(aligned.deviation[:, 1], observed[:, 1, 6:7])
-    assert torch.equal(aligned.noise[:, 1], observed[:, 1, 7:])
+    assert torch.equal(aligned.noise[:, 1], observed[:, 1, 7:10])
     torch.testing.assert_close(aligned.tone_mapped[0, 0, :, 3:, :22], observed[0, 0, :3, :17, 2:], atol=1e-5, rtol=0)
     root = inverse_mu_law(observed[0, 2, :3]) ** 0.25
     middle = (root[:, :-1, :-1] + root[:, 1:, :-1] + root[:, :-1, 1:] + root[:, 1:, 1:]) / 4
     torch.testing.assert_close(aligned.tone_mapped[0, 2, :, :-1, :-1], mu_law(middle**4), atol=1e-5, rtol=0)
-    middle = (observed[0, 2, 7:, :-1, :-1] + observed[0, 2, 7:, 1:, :-1]) / 4
-    middle = middle + (observed[0, 2, 7:, :-1, 1:] + observed[0, 2, 7:, 1:, 1:]) / 4
+    middle = (observed[0, 2, 7:10, :-1, :-1] + observed[0, 2, 7:10, 1:, :-1]) / 4
+    middle = middle + (observed[0, 2, 7:10, :-1, 1:] + observed[0, 2, 7:10, 1:, 1:]) / 4
     torch.testing.assert_close(aligned.noise[0, 2, :, :-1, :-1], middle, atol=1e-5, rtol=0)
 
 
 def test_what_is_black_has_a_gradient_where_it_is_read_between_pixels() -> None:
-    observed = torch.zeros(1, 2, 10, 8, 8)
+    observed = torch.zeros(1, 2, 11, 8, 8)
     observed[..., 4:] = 0.5
     observed.requires_grad_()
     displacement = torch.zeros(1, 2, 2, 8, 8)
@@ -361,7 +361,7 @@ def test_what_is_black_has_a_gradient_where_it_is_read_between_pixels() -> None:
 
 
 def test_a_lamp_as_small_as_a_pixel_keeps_an_eighth_of_its_light_between_two_and_more_nearer_to_one() -> None:
-    night = torch.full((1, 2, 10, 9, 9), 0.0)
+    night = torch.full((1, 2, 11, 9, 9), 0.0)
     night[:, :, :3] = mu_law(torch.tensor(1e-3))
     night[:, 1, :3, 4, 4] = 1.0
     shares = []
@@ -411,7 +411,7 @@ def test_seen_is_what_lies_inside_the_frame() -> None:
     displacement = torch.zeros(1, 2, 2, 6, 8)
     displacement[:, 1, 0] = -2.4
     displacement[:, 1, 1] = 1.4
-    seen = bring_to_reference(torch.rand(1, 2, 10, 6, 8), displacement, 0).seen[0, :, 0]
+    seen = bring_to_reference(torch.rand(1, 2, 11, 6, 8), displacement, 0).seen[0, :, 0]
     assert bool((seen[0] == 1).all())
     expected = torch.zeros(6, 8)
     expected[:5, 2:] = 1  # column 2 is read at -0.4, still in the first pixel; row 4 at 5.4, still in the last
@@ -419,7 +419,7 @@ def test_seen_is_what_lies_inside_the_frame() -> None:
 
 
 def test_a_region_is_read_as_part_of_the_whole() -> None:
-    observed = torch.rand(2, 3, 10, 40, 48)
+    observed = torch.rand(2, 3, 11, 40, 48)
     displacement = 4 * torch.randn(2, 3, 2, 40, 48)
     corner = torch.tensor([[8, 4], [12, 20]])
     whole = bring_to_reference(observed, displacement, 1)
@@ -605,7 +605,8 @@ def test_noise_left_in_a_blend_is_what_many_brackets_of_the_same_scene_differ_by
     read = light + sigma * torch.randn(400, 2, 3, 6, 6, generator=source)
     weights = torch.tensor([0.3, 0.7]).view(1, 2, 1, 1, 1).expand(400, 2, 3, 6, 6)
     noise, deviation = sigma.expand(400, 2, 3, 6, 6), of_all.expand(400, 2, 1, 6, 6)
-    aligned = Aligned(mu_law(read), torch.zeros_like(read), deviation, noise, torch.ones_like(deviation))
+    one, zero = torch.ones_like(deviation), torch.zeros_like(deviation)
+    aligned = Aligned(mu_law(read), torch.zeros_like(read), deviation, noise, one, zero)
     merge = blended(aligned, weights)
     noise, deviation = noise_of_blend(aligned, weights, merge)
     assert noise.shape == deviation.shape == (400, 3, 6, 6)
@@ -621,7 +622,7 @@ def test_noise_left_in_a_blend_has_a_gradient_where_there_is_none_and_beyond_the
     # One channel without any noise among others that have some, too.
     for sigma in (none, none + torch.tensor([0.01, 0.0, 0.002]).view(3, 1, 1)):
         of_all = sigma.mean(dim=2, keepdim=True)
-        aligned = Aligned(tone_mapped, tone_mapped, of_all, sigma, torch.ones_like(of_all))
+        aligned = Aligned(tone_mapped, tone_mapped, of_all, sigma, torch.ones_like(of_all), torch.zeros_like(of_all))
         found = noise_of_blend(aligned, weights, tone_mapped[:, 0])
         assert all(bool((part >= 0).all()) for part in found)
         (gradient,) = torch.autograd.grad(found[0].sum() + found[1].sum(), weights)
@@ -634,7 +635,7 @@ def test_noise_left_in_a_blend_is_half_of_what_light_within_it_spans(tone_mapped
     radiance = torch.full((1, 3, 9, 9), tone_mapped)
     known = torch.full((1, 2, 3, 9, 9), 0.01)
     known[:, :, 1] = 0.001
-    aligned = Aligned(radiance.expand(1, 2, 3, 9, 9), known, known[:, :, :1], known, known[:, :, :1])
+    aligned = Aligned(radiance.expand(1, 2, 3, 9, 9), known, known[:, :, :1], known, known[:, :, :1], known[:, :, :1])
     found = noise_of_blend(aligned, torch.full_like(known, 0.5), radiance)[0]
     for channel, sigma in enumerate(np.array([0.01, 0.001, 0.01]) / math.sqrt(2)):
         ends = [math.copysign(math.log1p(5000 * abs(x)), x) / math.log(5001) for x in (light + sigma, light - sigma)]
@@ -646,7 +647,7 @@ def test_noise_left_in_a_blend_is_that_of_the_light_around() -> None:
     source = torch.Generator().manual_seed(0)
     radiance = torch.rand(1, 3, 12, 14, generator=source).double()
     known = 1e-3 * torch.rand(1, 2, 3, 12, 14, generator=source).double()
-    aligned = Aligned(radiance.expand(1, 2, 3, 12, 14), known, known[:, :, :1], known, known[:, :, :1])
+    aligned = Aligned(radiance.expand(1, 2, 3, 12, 14), known, known[:, :, :1], known, known[:, :, :1], known[:, :, :1])
     weights = torch.rand(1, 2, 3, 12, 14, generator=source).double()
     found = noise_of_blend(aligned, weights, radiance)[0]
     for channel in range(3):
@@ -661,10 +662,49 @@ def test_each_channel_has_the_noise_of_its_own_light(mixing: bool) -> None:
     # sRGB at 0.5, 0.25 and 0.1; a camera that mixes its colours puts three tenths of the mean of all into each.
     ldr = torch.tensor([0.5, 0.25, 0.1]).view(1, 3, 1, 1).expand(2, 3, 8, 8)
     calibration = Calibration(Response.srgb(), shot=1e-3, read=1e-5, channels_mix=mixing)
-    found = observe(ldr, torch.tensor([1.0, 4.0]), calibration)[:, 7:, 4, 4]
+    found = observe(ldr, torch.tensor([1.0, 4.0]), calibration)[:, 7:10, 4, 4]
     light = [((v + 0.055) / 1.055) ** 2.4 for v in (0.5, 0.25, 0.1)]
     rounding = [2.4 / 1.055 * ((v + 0.055) / 1.055) ** 1.4 / 255 for v in (0.5, 0.25, 0.1)]
     variance = [1e-3 * x + 1e-5 + r**2 / 12 + r**2 for x, r in zip(light, rounding, strict=True)]
     shared = 0.3 if mixing else 0.0
     expected = torch.tensor([math.sqrt((1 - shared) * v + shared * sum(variance) / 3) for v in variance])
     torch.testing.assert_close(found, torch.stack([expected, expected / 4]), rtol=5e-3, atol=0)
+
+
+def saturated_texture(subsampled: bool) -> Calibration:
+    """A camera whose files are 8-bit sRGB, and keep colour at half the resolution or do not."""
+    return Calibration(Response.srgb(), shot=1e-5, read=1e-8, channels_mix=False, chroma_subsampled=subsampled)
+
+
+def test_the_detail_that_colours_lose_is_what_brightness_has_and_half_the_resolution_has_not() -> None:
+    source = torch.Generator().manual_seed(0)
+    ldr = torch.rand(2, 3, 24, 30, generator=source)
+    found = observe(ldr, torch.tensor([1.0, 4.0]), saturated_texture(True))[:, 10].double().numpy()
+    for exposure, image in zip(found, ldr.double().numpy(), strict=True):
+        brightness = 0.299 * image[0] + 0.587 * image[1] + 0.114 * image[2]
+        detail = brightness - naive_blur(brightness, 1.5, 4)
+        np.testing.assert_allclose(exposure, np.sqrt(naive_blur(detail**2, 1.0, 3)), atol=1e-6)
+    assert float(observe(ldr, torch.tensor([1.0, 4.0]), saturated_texture(False))[:, 10].abs().max()) == 0.0
+
+
+@pytest.mark.parametrize(("subsampled", "believed"), [(True, True), (False, False)])
+def test_what_a_jpeg_adds_to_the_dark_channel_of_a_texture_is_no_motion(subsampled: bool, believed: bool) -> None:
+    # A yellow texture without any blue: by half the resolution of colour its blue gets what its brightness has of
+    # detail, the reference more of it than the longer exposure, which shows the same light.
+    source = torch.Generator().manual_seed(1)
+    light = 0.02 * (1 + 0.9 * torch.sin(7 * torch.rand(1, 3, 40, 40, generator=source)))
+    light[:, 2] = 1e-6
+    values = Response.srgb().to_ldr(torch.cat([light, 4 * light, 8 * light]))
+    values[1, 2] += 0.25 * torch.rand(40, 40, generator=source) * values[1, 0]
+    exposures = torch.tensor([1.0, 4.0, 8.0])
+    observed = observe(values, exposures, saturated_texture(subsampled))[None]
+    aligned = bring_to_reference(observed, torch.zeros(1, 3, 2, 40, 40), 1)
+    weights = prior(aligned, exposures[None], 1).softmax(dim=1)
+    assert (float(weights[0, 2, 2, 8:-8, 8:-8].mean()) > 0.5) == believed
+    # What differs in all channels is motion all the same.
+    moved = values.clone()
+    moved[2] = values[2].flip(-1)
+    aligned = bring_to_reference(
+        observe(moved, exposures, saturated_texture(subsampled))[None], torch.zeros(1, 3, 2, 40, 40), 1
+    )
+    assert float(prior(aligned, exposures[None], 1).softmax(dim=1)[0, 2, 2, 8:-8, 8:-8].mean()) < 0.1

@@ -115,7 +115,7 @@ def aligned_of(bracket: Bracket) -> Aligned:
     radiance = mu_law(inverse_gamma(bracket.ldr) / TIMES.view(-1, 1, 1, 1))[None]
     saturation = (bracket.ldr >= 0.98).float()[None]
     one = torch.full_like(radiance[:, :, :1], 1e-3)
-    return Aligned(radiance, saturation, one, one.expand_as(radiance), torch.ones_like(one))
+    return Aligned(radiance, saturation, one, one.expand_as(radiance), torch.ones_like(one), torch.zeros_like(one))
 
 
 def inverse_gamma(ldr: Tensor) -> Tensor:

@@ -78,5 +78,5 @@ def test_samples_of_different_cameras_are_one_batch() -> None:
         for response in (Response.linear(), Response.srgb(), Response.table([0.0, 0.3, 1.0]))
     ]
     batch = default_collate(samples)
-    assert batch["observations"].shape == (3, 3, 10, 32, 32)
+    assert batch["observations"].shape == (3, 3, 11, 32, 32)
     assert batch["light"].shape[0] == 3

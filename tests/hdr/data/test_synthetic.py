@@ -39,7 +39,7 @@ def scenes(folder: Path, **arguments: object) -> SyntheticBrackets:
 def test_shapes_and_ranges_are_those_of_a_bracket(folder: Path) -> None:
     for sample in (scenes(folder)[i] for i in range(12)):
         assert sample["ldr"].shape == (3, 3, 48, 64)
-        assert sample["observations"].shape == (3, 10, 48, 64)
+        assert sample["observations"].shape == (3, 11, 48, 64)
         assert sample["displacement"].shape == (3, 2, 48, 64)
         assert sample["target"].shape == (3, 48, 64)
         for values in (sample["ldr"], sample["target"]):

@@ -210,7 +210,7 @@ def test_only_exposures_that_saw_a_place_and_clip_in_all_channels_bound_longer_o
     for exposure, channel in unclipped:
         saturation[:, exposure, channel] = 0.9
     seen[:, unseen] = 0
-    aligned = Aligned(light, saturation, light[:, :, :1], light, seen)
+    aligned = Aligned(light, saturation, light[:, :, :1], light, seen, torch.zeros_like(seen))
     bounded = _none_above_a_shorter(torch.tensor([-2.0, 1.0, 0.5]).view(1, 3, 1, 1, 1), aligned)
     torch.testing.assert_close(bounded.flatten(), torch.tensor(expected))
 
@@ -328,7 +328,7 @@ def test_exposures_move_no_further_than_the_largest_correction() -> None:
             )  # every scale corrects by all that it may, right and down
     # The position of each pixel as its radiance: what is read tells where it was read.
     ramp = torch.arange(96.0).expand(1, 2, 3, 32, 96) / 96
-    rest = torch.zeros(1, 2, 7, 32, 96) + 0.01
+    rest = torch.zeros(1, 2, 8, 32, 96) + 0.01
     inputs = (torch.cat([ramp, rest], dim=2), torch.tensor([[1.0, 4.0]]), torch.zeros(1, 2, 2, 32, 96))
     read = merged_by(generator, inputs).aligned.tone_mapped[0, 1, 0, :, :64] * 96
     moved = read - torch.arange(64.0)
@@ -351,10 +351,10 @@ def test_a_region_with_its_surroundings_is_merged_as_in_the_whole() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({0: torch.rand(3, 10, 32, 32)}, "expected observations of shape"),
-        ({0: torch.rand(1, 1, 10, 32, 32)}, "N >= 2"),
+        ({0: torch.rand(3, 11, 32, 32)}, "expected observations of shape"),
+        ({0: torch.rand(1, 1, 11, 32, 32)}, "N >= 2"),
         ({0: torch.rand(1, 3, 5, 32, 32)}, "expected observations of shape"),
-        ({0: torch.zeros(1, 3, 10, 32, 32, dtype=torch.uint8)}, "floating-point"),
+        ({0: torch.zeros(1, 3, 11, 32, 32, dtype=torch.uint8)}, "floating-point"),
         ({1: torch.ones(1, 2)}, r"exposures of shape \(1, 3\), got \(1, 2\)"),
         ({2: torch.zeros(1, 3, 32, 32)}, "displacement of shape"),
         ({2: torch.zeros(1, 2, 2, 32, 32)}, "displacement of shape"),
@@ -364,7 +364,7 @@ def test_a_region_with_its_surroundings_is_merged_as_in_the_whole() -> None:
 )
 def test_other_inputs_are_refused(change: dict[int, Tensor], said: str) -> None:
     inputs: list[Any] = [
-        torch.rand(1, 3, 10, 32, 32),
+        torch.rand(1, 3, 11, 32, 32),
         torch.tensor([[1.0, 4.0, 16.0]]),
         torch.zeros(1, 3, 2, 32, 32),
         1,

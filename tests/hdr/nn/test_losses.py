@@ -160,7 +160,7 @@ def test_tone_mapped_l1_refuses_broadcasting() -> None:
 def aligned_exposures(found: Tensor, saturation: Tensor | float = 0.0, seen: Tensor | float = 1.0) -> Aligned:
     """Exposures (B, N, 3, H, W) as the generator found them."""
     maps = torch.zeros_like(found[:, :, :1])
-    return Aligned(found, maps + saturation, maps + 0.01, maps + 0.001, maps + seen)
+    return Aligned(found, maps + saturation, maps + 0.01, maps + 0.001, maps + seen, maps)
 
 
 def test_alignment_loss_is_the_mean_over_exposures_of_differences_that_level_off() -> None:
