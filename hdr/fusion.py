@@ -675,7 +675,7 @@ def _told_by_channels(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
     """
     light = inverse_mu_law(aligned.tone_mapped.detach()).clamp_min(0)
     # Of the tone curve the usual one: what is known of the error is its size.
-    value = (light * t).clamp(_DARKEST_VALUE, 1).pow(1 / GAMMA)
+    value = (light * t).clamp_min(_DARKEST_VALUE).clamp_max(1.0).pow(1 / GAMMA)
     share = (1 - value / _brightness(value, dim=2)).clamp_min(0)
     slope = mu_law_slope(light) * GAMMA * value.pow(GAMMA - 1) / t
     error = (_LOST_DETAIL * aligned.lost_detail.detach() * share * slope).square()
