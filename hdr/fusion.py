@@ -65,6 +65,7 @@ _UNSEEN_TRUST = 0.03  # of the edge of a frame that goes on outside, against wha
 _REFERENCE_TRUST = 1e-5  # of a clipped reference; it wins where nothing shorter is bright enough to be believed
 _ALL_BUT_CLIPPED = 1e-3  # of saturation: what lies above is clipped
 _SURELY_CLIPPED = (1.1, 1.3)  # times the light at which an exposure clips: from there on, and beyond doubt
+_OWN_CLIPPED = 0.97  # of the light that clips a channel
 _REFERENCE_CLIPPED = 0.99  # of the reference's saturation: what noise and rounding leave of a clipped channel
 _PATCH = 13  # pixels; what moves is larger than a leaf and smaller than the image
 _PATCHES = 1000
@@ -646,11 +647,34 @@ def _for_each(maps: Tensor, reference: int, of_reference: float, of_others: floa
     return torch.where(index == reference, of_reference, of_others)
 
 
+def clipped_itself(tone_mapped: Tensor, exposure: Tensor) -> Tensor:
+    """Which channels of a saturated pixel (B, 3, H, W), of exposures (B,), are clipped and not only mixed.
+
+    The brightest always is, for something has made the pixel saturated.
+    """
+    clipped = mu_law(_OWN_CLIPPED / exposure).to(tone_mapped).view(-1, 1, 1, 1)
+    return tone_mapped >= torch.minimum(clipped, tone_mapped.amax(dim=1, keepdim=True))
+
+
+def _spoilt(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
+    """Where a channel of the reference is wrong, for one that it is mixed with is clipped: (B, 1, 3, H, W).
+
+    What clips has less light than there was, and the others, from which it is subtracted, have more.
+    """
+    own = clipped_itself(aligned.tone_mapped[:, reference], exposures[:, reference])
+    return ((aligned.saturation[:, reference] >= 1 - _ALL_BUT_CLIPPED) & ~own).unsqueeze(1)
+
+
 def _clipped_difference(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
     """Difference to the reference (B, N, 3, H, W), both clipped where one of the two clips first."""
     limit = clipping_value(t.flatten(1), reference).view_as(t)
     ours = aligned.tone_mapped[:, reference : reference + 1]
-    return torch.minimum(aligned.tone_mapped, limit) - torch.minimum(ours, limit)
+    difference = torch.minimum(aligned.tone_mapped, limit) - torch.minimum(ours, limit)
+    spoilt = _spoilt(aligned, t.flatten(1), reference)
+    # A spoilt channel tells no more than that there was not more light; whether there was less, the others tell alone.
+    told = 3 / (~spoilt).sum(dim=2, keepdim=True).clamp_min(1)
+    less = torch.where(spoilt, 0.0, difference * told.sqrt())
+    return torch.where(difference < 0, less, difference)
 
 
 def _squared_difference(aligned: Aligned, t: Tensor, reference: int) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hdr.fusion import Aligned, blurred
+from hdr.fusion import Aligned, blurred, clipped_itself
 from hdr.geometry import upsampled_window
 from hdr.radiometry import mu_law
 
@@ -73,7 +73,8 @@ def hidden_highlights(aligned: Aligned, weights: Tensor, exposures: Tensor, refe
         )
         # Of black so little is certain that it may agree with anything, and be in the merge; but light it is not.
         hidden = clipped * dark * torch.maximum(weights[:, reference], black)
-        hidden = (_EDGE_GAIN * blurred(hidden, _EDGE)).clamp_max(1) * clipped
+        own = clipped & clipped_itself(ours, exposures[:, reference])
+        hidden = (_EDGE_GAIN * blurred(hidden, _EDGE)).clamp_max(1) * own
     shown = weights[:, :reference].sum(dim=1)
     shown = shown if hidden is None else shown * (1 - hidden)
     # What is believed in part is believed less.

@@ -58,7 +58,15 @@ def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.
     for i, t in enumerate(exposures):
         limit = math.log1p(5000 / max(t, exposures[reference])) / math.log(5001)
         clipped = [np.minimum(tone_mapped[k], limit) for k in (i, reference)]
-        squared = naive_blur(((clipped[0] - clipped[1]) ** 2).mean(axis=0), 1.0, 3)
+        difference = clipped[0] - clipped[1]
+        for row, column in itertools.product(range(height), range(width)):
+            # Channels that only mixed with a clipped one say nothing against less light; the others then count for all.
+            ours = tone_mapped[reference, :, row, column]
+            itself = ours >= min(math.log1p(5000 * 0.97 / exposures[reference]) / math.log(5001), ours.max())
+            spoilt = (saturation[reference, :, row, column] >= 1 - 1e-3) & ~itself
+            less = np.where(spoilt, 0, difference[:, row, column] * math.sqrt(3 / max(3 - spoilt.sum(), 1)))
+            difference[:, row, column] = np.where(difference[:, row, column] < 0, less, difference[:, row, column])
+        squared = naive_blur((difference**2).mean(axis=0), 1.0, 3)
         expected = naive_blur(deviation[i] ** 2 + deviation[reference] ** 2, 2.0, 6)
         for row, column, channel in itertools.product(range(height), range(width), range(3)):
             here, place = (row, column), (channel, row, column)
@@ -708,3 +716,18 @@ def test_what_a_jpeg_adds_to_the_dark_channel_of_a_texture_is_no_motion(subsampl
         observe(moved, exposures, saturated_texture(subsampled))[None], torch.zeros(1, 3, 2, 40, 40), 1
     )
     assert float(prior(aligned, exposures[None], 1).softmax(dim=1)[0, 2, 2, 8:-8, 8:-8].mean()) < 0.1
+
+
+def test_a_channel_that_was_only_mixed_with_a_clipped_one_is_no_evidence_of_motion() -> None:
+    # A red jacket: red has clipped in the reference and left its green and blue too bright, by a matrix of the camera.
+    light = torch.tensor([0.6, 0.05, 0.04]).view(1, 1, 3, 1, 1).expand(1, 2, 3, 20, 20).clone()
+    light[:, 1] = torch.tensor([0.25, 0.16, 0.12]).view(1, 3, 1, 1)
+    saturation, one = torch.zeros(1, 2, 3, 20, 20), torch.ones(1, 2, 1, 20, 20)
+    saturation[:, 1] = 1.0
+    aligned = Aligned(mu_law(light), saturation, 0.004 * one, 1e-3 * one.expand(1, 2, 3, 20, 20), one, 0 * one)
+    exposures = torch.tensor([[1.0, 4.0]])
+    assert float(prior(aligned, exposures, 1).softmax(dim=1)[:, 0].min()) > 0.9
+    # But what is too dark to have clipped red is something else.
+    light[:, 0] /= 4
+    weights = prior(aligned._replace(tone_mapped=mu_law(light)), exposures, 1).softmax(dim=1)
+    assert float(weights[:, 0].max()) < 0.1
