@@ -656,7 +656,7 @@ def clipped_itself(tone_mapped: Tensor, exposure: Tensor) -> Tensor:
     return tone_mapped >= torch.minimum(clipped, tone_mapped.amax(dim=1, keepdim=True))
 
 
-def _spoilt(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
+def spoilt(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
     """Where a channel of the reference is wrong, for one that it is mixed with is clipped: (B, 1, 3, H, W).
 
     What clips has less light than there was, and the others, from which it is subtracted, have more.
@@ -670,10 +670,10 @@ def _clipped_difference(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
     limit = clipping_value(t.flatten(1), reference).view_as(t)
     ours = aligned.tone_mapped[:, reference : reference + 1]
     difference = torch.minimum(aligned.tone_mapped, limit) - torch.minimum(ours, limit)
-    spoilt = _spoilt(aligned, t.flatten(1), reference)
+    wrong = spoilt(aligned, t.flatten(1), reference)
     # A spoilt channel tells no more than that there was not more light; whether there was less, the others tell alone.
-    told = 3 / (~spoilt).sum(dim=2, keepdim=True).clamp_min(1)
-    less = torch.where(spoilt, 0.0, difference * told.sqrt())
+    told = 3 / (~wrong).sum(dim=2, keepdim=True).clamp_min(1)
+    less = torch.where(wrong, 0.0, difference * told.sqrt())
     return torch.where(difference < 0, less, difference)
 
 

@@ -21,6 +21,7 @@ from hdr.fusion import (
     noise_of_blend,
     not_below_saturation,
     prior,
+    spoilt,
     without_tolerance,
 )
 from hdr.nn.alignment import CORRECTION_BOUND, DeformableAlignment, upsample_displacement
@@ -352,6 +353,7 @@ def _network_input(aligned: Aligned, belief: Tensor, exposures: Tensor, referenc
     ours = aligned.tone_mapped[:, reference : reference + 1]
     limit = clipping_value(exposures, reference).to(ours).view(*exposures.shape, 1, 1, 1)
     difference = torch.minimum(aligned.tone_mapped, limit) - torch.minimum(ours, limit)
+    difference = torch.where(spoilt(aligned, exposures, reference), difference.clamp_min(0), difference)
     stops = torch.log2(exposures / exposures[:, reference : reference + 1]).to(ours)
     return torch.cat(
         [
