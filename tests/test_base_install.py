@@ -39,7 +39,7 @@ from captum_ext.metrics import completeness, deletion, insertion
 import captum_ext.methods, captum_ext.plot, captum_ext.classifiers
 import hdr, hdr.nn, hdr.radiometry, hdr.response
 with torch.no_grad():
-    observations, exposures = torch.rand(1, 2, 10, 16, 16), torch.tensor([[1.0, 4.0]])
+    observations, exposures = torch.rand(1, 2, 11, 16, 16), torch.tensor([[1.0, 4.0]])
     hdr.nn.Generator.from_preset('tiny')(observations, exposures, torch.zeros(1, 2, 2, 16, 16), reference=0)
 """
 
