@@ -21,7 +21,7 @@ from kornia.filters import filter2d_separable, gaussian_blur2d, get_gaussian_ker
 from torch import Tensor
 
 from hdr.geometry import inside, pixel_grid, sample
-from hdr.radiometry import GAMMA, MU, inverse_mu_law, mu_law, mu_law_slope
+from hdr.radiometry import GAMMA, LUMA, MU, inverse_mu_law, mu_law, mu_law_slope
 
 if TYPE_CHECKING:
     from hdr.calibration import Calibration  # needs OpenCV, which the networks do not
@@ -160,8 +160,8 @@ def _lost_detail(ldr: Tensor, subsampled: bool | Tensor) -> Tensor:
 
 def _brightness(values: Tensor, dim: int) -> Tensor:
     """What JPEG keeps in full, of values with three channels; the dimension stays."""
-    red, green, blue = values.split(1, dim)
-    brightness: Tensor = 0.299 * red + 0.587 * green + 0.114 * blue
+    red, green, blue = (share * channel for share, channel in zip(LUMA, values.split(1, dim), strict=True))
+    brightness: Tensor = red + green + blue
     return brightness
 
 
@@ -441,7 +441,7 @@ def unexplained_variance(
 
 
 def _unexplained(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
-    squared = _clipped_difference(aligned, t, reference).square().mean(dim=2)[0]
+    squared = _told_difference(aligned, t, reference).square().mean(dim=2)[0]
     expected = (aligned.deviation.square() + aligned.deviation[:, reference : reference + 1].square())[0, :, 0]
     known = _unsaturated(aligned)[0]
     brightness = (aligned.tone_mapped[0, reference].mean(dim=0) * BINS).long().clamp(0, BINS - 1)
@@ -531,7 +531,7 @@ def _moving_patches(
     unexplained = _at_brightness(_unexplained(some, t, 0), observed[:, :3])
     aligned = aligned._replace(deviation=(aligned.deviation.square() + unexplained).sqrt())
     variance = aligned.deviation.square().sum(dim=1)[0, 0]
-    squared = _clipped_difference(aligned, t, 0)[0, 1].square().mean(dim=0)
+    squared = _told_difference(aligned, t, 0)[0, 1].square().mean(dim=0)
     variance, squared = _blurred_in_patches(variance, 2.0), _blurred_in_patches(squared, 1.0)
     differs = squared - variance > _MOVED * (variance + DEVIATION_FLOOR**2)
     known = _unsaturated(aligned)[0].all(dim=0).view_as(differs)
@@ -665,11 +665,16 @@ def spoilt(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
     return ((aligned.saturation[:, reference] >= 1 - _ALL_BUT_CLIPPED) & ~own).unsqueeze(1)
 
 
-def _clipped_difference(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
-    """Difference to the reference (B, N, 3, H, W), both clipped where one of the two clips first."""
-    limit = clipping_value(t.flatten(1), reference).view_as(t)
+def difference_to_reference(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
+    """Difference (B, N, 3, H, W) in the mu-law domain, both clipped where one of the two clips first."""
+    limit = clipping_value(exposures, reference).to(aligned.tone_mapped).view(*exposures.shape, 1, 1, 1)
     ours = aligned.tone_mapped[:, reference : reference + 1]
-    difference = torch.minimum(aligned.tone_mapped, limit) - torch.minimum(ours, limit)
+    return torch.minimum(aligned.tone_mapped, limit) - torch.minimum(ours, limit)
+
+
+def _told_difference(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
+    """:func:`difference_to_reference` as far as the reference tells it."""
+    difference = difference_to_reference(aligned, t.flatten(1), reference)
     wrong = spoilt(aligned, t.flatten(1), reference)
     # A spoilt channel tells no more than that there was not more light; whether there was less, the others tell alone.
     told = 3 / (~wrong).sum(dim=2, keepdim=True).clamp_min(1)
@@ -678,7 +683,7 @@ def _clipped_difference(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
 
 
 def _squared_difference(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
-    squared = _clipped_difference(aligned, t, reference).square()
+    squared = _told_difference(aligned, t, reference).square()
     if _loses_detail(aligned):
         squared = squared * _told_by_channels(aligned, t, reference)
     squared = squared.mean(dim=2, keepdim=True)

@@ -21,6 +21,9 @@ REC709 = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06, 0.3127, 0.329)
 
 _LUMINANCE = (0.2126, 0.7152, 0.0722)  # of linear light, ITU-R BT.709
 
+LUMA = (0.299, 0.587, 0.114)
+"""Share of red, green and blue values in the brightness that JPEG keeps in full, ITU-R BT.601."""
+
 Exposure = float | Tensor
 
 

@@ -15,8 +15,8 @@ from hdr.fusion import (
     ReferenceLight,
     blended,
     bring_to_reference,
-    clipping_value,
     continuity,
+    difference_to_reference,
     merged,
     noise_of_blend,
     not_below_saturation,
@@ -350,11 +350,9 @@ class _Judge(nn.Module):
 
 def _network_input(aligned: Aligned, belief: Tensor, exposures: Tensor, reference: int) -> Tensor:
     """All that is known of each exposure at each place, of order 1: (B, N, 11, H, W)."""
-    ours = aligned.tone_mapped[:, reference : reference + 1]
-    limit = clipping_value(exposures, reference).to(ours).view(*exposures.shape, 1, 1, 1)
-    difference = torch.minimum(aligned.tone_mapped, limit) - torch.minimum(ours, limit)
+    difference = difference_to_reference(aligned, exposures, reference)
     difference = torch.where(spoilt(aligned, exposures, reference), difference.clamp_min(0), difference)
-    stops = torch.log2(exposures / exposures[:, reference : reference + 1]).to(ours)
+    stops = torch.log2(exposures / exposures[:, reference : reference + 1]).to(difference)
     return torch.cat(
         [
             aligned.tone_mapped,
