@@ -46,8 +46,15 @@ def naive_blur(image: np.ndarray, sigma: float, radius: int) -> np.ndarray:
 
 def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.ndarray:
     """Logarithms of the weights of one scene, (N, 3, H, W), relative to the largest."""
-    tone_mapped, saturation, deviation, noise, seen, _ = (part[0].double().numpy() for part in aligned)
+    tone_mapped, saturation, deviation, noise, seen, lost = (part[0].double().numpy() for part in aligned)
     unsaturated, deviation, seen = (1 - saturation - 1e-3).clip(0), deviation[:, 0], seen[:, 0]
+    # By how much the dark channels of a JPEG are wrong: values by gamma 2.2, brightness of ITU-R BT.601.
+    light = (5001**tone_mapped - 1) / 5000
+    times = np.array(exposures).reshape(-1, 1, 1, 1)
+    value = np.clip(light * times, 1e-3, 1) ** (1 / 2.2)
+    brightness = np.einsum("c,nchw->nhw", [0.299, 0.587, 0.114], value)[:, None]
+    of_light = 2 * lost * np.maximum(1 - value / brightness, 0) * 2.2 * value**1.2 / times
+    wrong = (of_light * 5000 / (1 + 5000 * light) / math.log(5001)) ** 2
     count, _, height, width = tone_mapped.shape
     # Noise as it shows in the mu-law domain at the brightness of the reference.
     brightness = (5001 ** np.stack([naive_blur(channel, 2.0, 6) for channel in tone_mapped[reference]]) - 1) / 5000
@@ -66,7 +73,9 @@ def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.
             spoilt = (saturation[reference, :, row, column] >= 1 - 1e-3) & ~itself
             less = np.where(spoilt, 0, difference[:, row, column] * math.sqrt(3 / max(3 - spoilt.sum(), 1)))
             difference[:, row, column] = np.where(difference[:, row, column] < 0, less, difference[:, row, column])
-        squared = naive_blur((difference**2).mean(axis=0), 1.0, 3)
+        differing = deviation[i] ** 2 + deviation[reference] ** 2 + 0.003**2
+        told = differing / (differing + wrong[i] + wrong[reference])
+        squared = naive_blur((told * difference**2).mean(axis=0), 1.0, 3)
         expected = naive_blur(deviation[i] ** 2 + deviation[reference] ** 2, 2.0, 6)
         for row, column, channel in itertools.product(range(height), range(width), range(3)):
             here, place = (row, column), (channel, row, column)
@@ -89,7 +98,9 @@ def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.
     return np.maximum(log - log.max(axis=0), -8.0)
 
 
-def random_aligned(count: int, reference: int, seed: int = 0, mixing: bool = False) -> Aligned:
+def random_aligned(
+    count: int, reference: int, seed: int = 0, mixing: bool = False, subsampled: bool = False
+) -> Aligned:
     """Exposures that agree here and disagree there, saturated and unseen in parts that overlap."""
     source = torch.Generator().manual_seed(seed)
     scene = mu_law(textured(16, 20, seed))
@@ -102,15 +113,19 @@ def random_aligned(count: int, reference: int, seed: int = 0, mixing: bool = Fal
     noise = 0.001 + 0.005 * torch.rand(1, count, 3, 16, 20, generator=source)
     seen = (torch.rand(1, count, 1, 16, 20, generator=source) < 0.8).float()
     seen[:, reference] = 1
-    return Aligned((scene + difference).clamp(0, 1), saturation, deviation, noise, seen, torch.zeros_like(seen))
+    lost = 0.1 * torch.rand(1, count, 1, 16, 20, generator=source) if subsampled else torch.zeros_like(seen)
+    return Aligned((scene + difference).clamp(0, 1), saturation, deviation, noise, seen, lost)
 
 
+@pytest.mark.parametrize("subsampled", [False, True])
 @pytest.mark.parametrize("mixing", [False, True])
 @pytest.mark.parametrize(
     ("exposures", "reference"), [((1.0, 4.0), 0), ((1.0, 3.0, 11.0), 1), ((1.0, 2.0, 4.0, 9.0), 2)]
 )
-def test_prior_is_its_formula_pixel_by_pixel(exposures: tuple[float, ...], reference: int, mixing: bool) -> None:
-    aligned = random_aligned(len(exposures), reference, mixing=mixing)
+def test_prior_is_its_formula_pixel_by_pixel(
+    exposures: tuple[float, ...], reference: int, mixing: bool, subsampled: bool
+) -> None:
+    aligned = random_aligned(len(exposures), reference, mixing=mixing, subsampled=subsampled)
     found = prior(aligned, torch.tensor([exposures]), reference)[0].numpy()
     np.testing.assert_allclose(found, naive_prior(aligned, list(exposures), reference), atol=2e-3)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hdr.fusion import Aligned, bring_to_reference, noise_of_blend, observe, physical_merge, prior
 from hdr.nn import Generator, Merged
-from hdr.nn.generator import PRESETS, _none_above_a_shorter
+from hdr.nn.generator import PRESETS, _network_input, _none_above_a_shorter
 from hdr.radiometry import inverse_mu_law, mu_law
 from tests.hdr.brackets import photographed, textured
 from tests.hdr.generators import random_generator
@@ -442,3 +442,15 @@ def test_cuda_equals_cpu_and_trains_in_bfloat16() -> None:
 def test_no_two_presets_are_alike() -> None:
     configurations = [Generator.from_preset(preset).config for preset in PRESETS]
     assert all(one != other for one, other in itertools.combinations(configurations, 2))
+
+
+def test_the_network_sees_no_less_light_in_channels_that_a_clipped_one_has_spoilt() -> None:
+    # Red has clipped in the reference, the second, and its green and blue are too bright; a shorter exposure has less.
+    light = torch.tensor([[0.6, 0.05, 0.2], [0.25, 0.16, 0.12]]).view(1, 2, 3, 1, 1)
+    saturation = torch.zeros(1, 2, 3, 1, 1)
+    saturation[:, 1] = 1.0
+    one = torch.ones(1, 2, 1, 1, 1)
+    aligned = Aligned(mu_law(light), saturation, 0.01 * one, 0.01 * light, one, 0 * one)
+    seen = _network_input(aligned, torch.zeros(1, 2, 3, 1, 1), torch.tensor([[1.0, 4.0]]), 1)[0, 0, 3:6].flatten()
+    assert seen[:2].tolist() == [0.0, 0.0]  # clipped itself, and less
+    assert float(seen[2]) == pytest.approx(4 * float(mu_law(torch.tensor(0.2)) - mu_law(torch.tensor(0.12))), rel=1e-4)
