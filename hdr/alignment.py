@@ -48,6 +48,8 @@ _AS_MANY = 0.9  # of those that agree on the best motion; a simpler one that so 
 _TRANSLATIONS_TRIED = 500
 _STILL_SHARE = 0.02  # of the image may move in a still scene: leaves, lamps that blink
 _NOTABLE, _NOTABLE_LEVELS = 1.15, 0.2  # by which flow must be better, as a factor and in 8-bit levels
+_BENT, _NOTABLE_LEVELS_IN_WHITE = 1.0, 5.0  # pixels from the background, and levels more in white at twice as many
+_RESIDUAL_BLUR = 2.0  # pixels
 _TEXTURED = 6.0  # Sobel gradient of 8-bit levels, over the noise
 _FEWEST_TEXTURED = 30
 _WHITE = 248  # of 255: what is as bright has lost its texture
@@ -335,9 +337,13 @@ def _chosen(here: Grey, there: Grey, flow: Flow, background: Flow) -> Flow:
     for candidate in (flow, background):
         positions = grid + candidate
         read = cv2.remap(there, positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
-        residuals.append(cv2.GaussianBlur(cv2.absdiff(read, here).astype(np.float32), (0, 0), 2.0))
-    still = residuals[1] < _NOTABLE * residuals[0] + _NOTABLE_LEVELS
-    moves = ~still & (np.linalg.norm(flow - background, axis=2) > _BACKGROUND_ERROR)
+        residuals.append(cv2.GaussianBlur(cv2.absdiff(read, here).astype(np.float32), (0, 0), _RESIDUAL_BLUR))
+    apart = np.linalg.norm(flow - background, axis=2)
+    # In white flow has nothing to hold on to, and bends what another exposure shows there for the sake of a level.
+    white = cv2.GaussianBlur((here >= _WHITE).astype(np.float32), (0, 0), _RESIDUAL_BLUR)
+    notable = _NOTABLE_LEVELS + _NOTABLE_LEVELS_IN_WHITE * white * (apart / _BENT - 1).clip(0, 1)
+    still = residuals[1] < _NOTABLE * residuals[0] + notable
+    moves = ~still & (apart > _BACKGROUND_ERROR)
     still &= ~_white_that_moves(here, moves)
     # And where flow leaves the frame, as drifting clouds do at the border: what stands still is still seen there.
     x, y = np.moveaxis(grid + flow, 2, 0)

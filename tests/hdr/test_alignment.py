@@ -111,6 +111,21 @@ def test_what_is_white_behind_something_that_moves_stands_still() -> None:
     assert away.float().mean() > 0.9
 
 
+def test_flow_does_not_bend_a_white_sky_around_what_moves_in_front_of_it() -> None:
+    # A tripod; the sky is clipped, and a level or two darker in one place of the other exposure.
+    here = textured(200, 240, darkest=0.02, brightest=0.2)
+    here[:, :120] = 0.5
+    there = here.clone()
+    y, x = torch.meshgrid(torch.arange(200.0), torch.arange(240.0), indexing="ij")
+    there[:, :120] = 0.25 - 0.005 * torch.exp(-((y - 60) ** 2 + (x - 130) ** 2) / (2 * 25**2))[:120]
+    person = textured(120, 40, darkest=0.005, brightest=0.1)
+    here[:, 40:160, 60:100], there[:, 40:160, 80:120] = person, person
+    moved = dense_displacement(here, there, limit=0.25).norm(dim=0)
+    assert moved[60:150, 64:96].median() > 15
+    assert moved[:120, :50].max() < 1
+    assert moved[:120, 130:].max() < 1
+
+
 @pytest.mark.parametrize("size", [(16, 16), (16, 100), (33, 17)])
 def test_small_images_are_aligned(size: tuple[int, int]) -> None:
     scene = textured(*size)
