@@ -42,6 +42,7 @@ _BLUR = 0.7  # pixels; with less the flow wanders on noise and on aliases
 _BACKGROUND_STEP = 4  # every fourth pixel takes part in the fit of the background's motion
 _BACKGROUND_ERROR = 0.5
 _BACKGROUND_SHARE = 0.15  # of these pixels must agree, or there is no background
+_SMALLEST_BACKGROUND = 1 / 16  # of the frame must lie between these pixels
 _FOLLOWED = 0.5  # of them: flow has followed the background, and features need not be looked for
 _STILL = 0.3  # pixels: a background that moves less has not moved
 _AS_MANY = 0.9  # of those that agree on the best motion; a simpler one that so many agree on is preferred
@@ -310,11 +311,20 @@ def _background(here: Grey, flow: Flow) -> tuple[Flow | None, float]:
     if most < _BACKGROUND_SHARE * len(by_flow):
         return None, 0.0
     simplest = next(index for index, agree in enumerate(agreeing) if agree.sum() >= _AS_MANY * most)
+    # One thing in front of what shows nothing: whether it moved or the camera cannot be seen, and the rest stays.
+    if _extent(from_here[agreeing[simplest]], here.shape) < _SMALLEST_BACKGROUND:
+        simplest = 0
     # A camera on a tripod: pixels that are not interpolated stay as sharp as they are.
-    if simplest == 0 and np.median(errors[0][agreeing[0]]) >= _STILL:
+    elif simplest == 0 and np.median(errors[0][agreeing[0]]) >= _STILL:
         simplest = 1
     moved = np.broadcast_to(motions[simplest], flow.shape).astype(np.float32)
     return (moved, most / len(by_flow)) if np.isfinite(moved).all() else (None, 0.0)
+
+
+def _extent(places: NDArray[np.float32], size: tuple[int, ...]) -> float:
+    """Share of the frame of size (H, W) in the box around some places (K, 2), without the outermost of them."""
+    first, last = np.percentile(places, (2, 98), axis=0)
+    return float(np.prod((last - first) / size[::-1]))
 
 
 def _commonest(displacements: NDArray[np.float32]) -> NDArray[np.float32]:

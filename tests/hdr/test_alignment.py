@@ -126,6 +126,16 @@ def test_flow_does_not_bend_a_white_sky_around_what_moves_in_front_of_it() -> No
     assert moved[:120, 130:].max() < 1
 
 
+def test_the_only_thing_with_texture_is_not_the_background() -> None:
+    # A person in front of an empty wall, who says nothing of how the camera moved.
+    here, there = torch.full((3, 200, 300), 0.1), torch.full((3, 200, 300), 0.1)
+    person = textured(80, 30, darkest=0.01, brightest=0.09)
+    here[:, 40:120, 60:90], there[:, 40:120, 76:106] = person, person
+    moved = dense_displacement(here, there, limit=0.25)
+    assert_is(moved[:, 40:120, 60:90], 16, 0, 0.3)
+    assert moved[:, :, 150:].abs().max() == 0
+
+
 @pytest.mark.parametrize("size", [(16, 16), (16, 100), (33, 17)])
 def test_small_images_are_aligned(size: tuple[int, int]) -> None:
     scene = textured(*size)
