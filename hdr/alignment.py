@@ -49,6 +49,7 @@ _AS_MANY = 0.9  # of those that agree on the best motion; a simpler one that so 
 _TRANSLATIONS_TRIED = 500
 _STILL_SHARE = 0.02  # of the image may move in a still scene: leaves, lamps that blink
 _NOTABLE, _NOTABLE_LEVELS = 1.15, 0.2  # by which flow must be better, as a factor and in 8-bit levels
+_EVIDENT, _EVIDENT_LEVELS = 2.0, 5.0  # and by which in a scene that is still otherwise
 _BENT, _NOTABLE_LEVELS_IN_WHITE = 1.0, 5.0  # pixels from the background, and levels more in white at twice as many
 _RESIDUAL_BLUR = 2.0  # pixels
 _TEXTURED = 6.0  # Sobel gradient of 8-bit levels, over the noise
@@ -68,6 +69,8 @@ class _Followed(NamedTuple):
     displacement: Flow
     background: Flow | None
     """Motion of the background alone; None where no motion is that of most of the image."""
+    evident: Flow | None
+    """That, and flow where it explains much more: for a scene that is still but for this."""
     agreement: float
     """Share of the textured pixels that agree on it."""
 
@@ -155,10 +158,10 @@ def align(
     still = [False] * bracket.count
     for index in range(bracket.count):
         if index != bracket.reference_index:
-            found, background = _of_exposure(bracket, index, mode, scale, warn)
+            found, background, evident = _of_exposure(bracket, index, mode, scale, warn)
             still[index] = background is not None and _is_still(bracket, index, background)
-            # Where nothing moves there is nothing for flow to follow but noise, and leaves, and the shine of lamps.
-            displacement[index] = background if still[index] and background is not None else found
+            # Where nothing moves there is little for flow to follow but noise, and leaves, and the shine of lamps.
+            displacement[index] = evident if still[index] and evident is not None else found
         if progress is not None:
             progress()
     return Alignment(displacement, bracket.size, tuple(still))
@@ -188,12 +191,14 @@ def _is_still(bracket: Bracket, index: int, background: Tensor) -> bool:
     return moving_share(*camera, background, index, bracket.reference_index, _STILL_SHARE) <= _STILL_SHARE
 
 
-def _of_exposure(bracket: Bracket, index: int, mode: Mode, scale: int, warn: bool) -> tuple[Tensor, Tensor | None]:
-    """Displacement of everything, and that of the background alone, if there is one."""
+def _of_exposure(
+    bracket: Bracket, index: int, mode: Mode, scale: int, warn: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Displacement of everything; and if there is a background, that of it alone, and with what evidently moved."""
     reference = bracket.reference_index
     if mode == "off":
         lies = torch.zeros(2, *(-(-side // scale) for side in bracket.size))
-        return lies, lies
+        return lies, lies, lies
     limit = 1.0 / max(float(bracket.exposures[index]), float(bracket.exposures[reference]))
     here, there = (_exposure_shown(bracket, which, limit, scale) for which in (reference, index))
     followed = _flow(here, there)
@@ -214,13 +219,15 @@ def _of_exposure(bracket: Bracket, index: int, mode: Mode, scale: int, warn: boo
     def both(flow: Flow) -> Flow:
         return (_by_homography(homography, grid + flow) - grid).astype(np.float32)
 
-    background = None if rest.background is None else both(rest.background)
-    return _scaled(_Followed(both(rest.displacement), background, rest.agreement), scale)
+    background, evident = (None if flow is None else both(flow) for flow in (rest.background, rest.evident))
+    return _scaled(_Followed(both(rest.displacement), background, evident, rest.agreement), scale)
 
 
-def _scaled(followed: _Followed, scale: int) -> tuple[Tensor, Tensor | None]:
-    background = None if followed.background is None else _as_tensor(followed.background) * scale
-    return _as_tensor(followed.displacement) * scale, background
+def _scaled(followed: _Followed, scale: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    background, evident = (
+        None if flow is None else _as_tensor(flow) * scale for flow in (followed.background, followed.evident)
+    )
+    return _as_tensor(followed.displacement) * scale, background, evident
 
 
 def _camera_motion(bracket: Bracket, index: int, mode: Mode, warn: bool) -> CameraMotion | None:
@@ -275,13 +282,16 @@ def _flow(here: Grey, there: Grey) -> _Followed:
         padded = [cv2.copyMakeBorder(x, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE) for x in (here, there)]
         followed = _flow(*padded)
         unpadded = np.s_[: here.shape[0], : here.shape[1]]
-        background = None if followed.background is None else followed.background[unpadded]
-        return _Followed(followed.displacement[unpadded], background, followed.agreement)
+        background, evident = (
+            None if flow is None else flow[unpadded] for flow in (followed.background, followed.evident)
+        )
+        return _Followed(followed.displacement[unpadded], background, evident, followed.agreement)
     flow: Flow = search.calc(here, there, None)  # type: ignore[call-overload]
     background, agreement = _background(here, flow)
     if background is None:
-        return _Followed(flow, None, 0.0)
-    return _Followed(_chosen(here, there, flow, background), background, agreement)
+        return _Followed(flow, None, None, 0.0)
+    chosen, evident = _chosen(here, there, flow, background)
+    return _Followed(chosen, background, evident, agreement)
 
 
 def _background(here: Grey, flow: Flow) -> tuple[Flow | None, float]:
@@ -338,8 +348,8 @@ def _commonest(displacements: NDArray[np.float32]) -> NDArray[np.float32]:
     return mean
 
 
-def _chosen(here: Grey, there: Grey, flow: Flow, background: Flow) -> Flow:
-    """The flow where it explains the other image notably better than the background's motion does.
+def _chosen(here: Grey, there: Grey, flow: Flow, background: Flow) -> tuple[Flow, Flow]:
+    """The background's motion, and the flow instead where it explains the other image notably, or much, better.
 
     Where nothing is to be seen but noise, flow explains the noise.
     """
@@ -358,8 +368,9 @@ def _chosen(here: Grey, there: Grey, flow: Flow, background: Flow) -> Flow:
     # And where flow leaves the frame, as drifting clouds do at the border: what stands still is still seen there.
     x, y = np.moveaxis(grid + flow, 2, 0)
     still |= (x < 0) | (y < 0) | (x > flow.shape[1] - 1) | (y > flow.shape[0] - 1)
-    chosen: Flow = np.where(still[..., None], background, flow)
-    return chosen
+    evident = ~still & (residuals[1] >= _EVIDENT * residuals[0] + _EVIDENT_LEVELS)
+    notably, much = (np.where(place[..., None], flow, background) for place in (~still, evident))
+    return notably, much
 
 
 def _white_that_moves(here: Grey, moves: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -279,6 +279,21 @@ def test_a_still_scene_is_known_as_such_and_not_moved_by_flow() -> None:
     assert float(alignment.displacement.abs().max()) == 0
 
 
+def test_a_lamp_that_moves_in_a_still_scene_is_followed_alone() -> None:
+    here = textured(200, 240, darkest=0.003, brightest=0.02)
+    there = here.clone()
+    y, x = torch.meshgrid(torch.arange(200.0), torch.arange(240.0), indexing="ij")
+    for scene, left in ((here, 80), (there, 86)):
+        lamp = 0.1 * torch.exp(-((y - 60) ** 2 + (x - left) ** 2) / (2 * 4**2))
+        scene += lamp
+    bracket = photographed([there, here, here], noise=1e-3)
+    found = align(bracket)
+    assert found.still == (True, False, True)
+    assert found.displacement[0, 0, 56:64, 77:83].mean().item() == pytest.approx(6, abs=0.5)
+    assert found.displacement[0, :, 110:].abs().max() == 0
+    assert found.displacement[2].abs().max() == 0
+
+
 def test_an_exposure_in_which_something_moves_is_not_still() -> None:
     scene = textured(160, 160, darkest=0.01, brightest=0.045)
     moved = scene.clone()
