@@ -466,6 +466,7 @@ def _checked(ldr: Tensor, exposures: Tensor) -> Array:
 
 def _black_level(cells: Cells, ev: Array) -> float:
     """Level that dark cells keep although the exposure grows, as scans of film do; 0 for most cameras."""
+    candidates = np.arange(4, 33)
     found = []
     for channel in range(3):
         levels, growths = [], []
@@ -479,14 +480,14 @@ def _black_level(cells: Cells, ev: Array) -> float:
                 levels.append(low[dark])
                 growths.append(growth[dark])
         level, growth = np.concatenate([*levels, []]), np.concatenate([*growths, []])
-        kept = [
-            candidate
-            for candidate in range(4, 33)
-            if (np.abs(level - candidate) <= 0.5).sum() >= _FEWEST_CELLS
-            and np.median(growth[np.abs(level - candidate) <= 0.5]) <= 0.15
-            and np.median(growth[level <= candidate + 0.5]) <= 0.15
-        ]
-        found.append(max(kept, default=0))
+        order = level.argsort()
+        # How many of the first so many do not grow; so most of any range of levels are counted by a difference.
+        constant = np.concatenate([[0], np.cumsum(growth[order] <= 0.15)])
+        first = np.searchsorted(level[order], candidates - 0.5)
+        last = np.searchsorted(level[order], candidates + 0.5, side="right")
+        kept = (last - first >= _FEWEST_CELLS) & (2 * (constant[last] - constant[first]) > last - first)
+        kept &= 2 * constant[last] > last
+        found.append(int(candidates[kept].max(initial=0)))
     # A little below what was seen, for that has noise, and the channels differ.
     return max(sorted(found)[1] - 3, 0) * STEP
 
@@ -602,10 +603,9 @@ def _chroma_subsampled(cells: Cells, white: float) -> bool:
     if len(cell) < _FEWEST_CELLS:
         return False
     pixels = cells.pixels[exposure, :, cell].reshape(-1, 3, 2, 2, 2, 2)  # cell, channel, row, in it, column, in it
-    brightness = np.einsum("c,nctiso->ntiso", np.array(LUMA), pixels)[:, None]
-    diagonal = np.array([[0.5, -0.5], [-0.5, 0.5]])
-    of_brightness, of_channels = (np.einsum("io,nctiso->ncts", diagonal, values) for values in (brightness, pixels))
-    mean, own = brightness.mean((3, 5)), pixels.mean((3, 5))
+    falling, rising = (pixels[..., 0, :, left] + pixels[..., 1, :, 1 - left] for left in (0, 1))  # the two diagonals
+    of_channels, own = (falling - rising) / 2, (falling + rising) / 4
+    of_brightness, mean = (np.einsum("c,ncts->nts", LUMA, values)[:, None] for values in (of_channels, own))
     expected, found = of_brightness * (own / mean - 1), of_channels - of_brightness
     kept = (expected * found).sum() / max(np.square(expected).sum(), _TINY)
     # Noise is of each channel alone, and shows in the differences; but not in files without colour of that detail.

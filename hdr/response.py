@@ -6,9 +6,7 @@ One monotone curve serves all three channels: three of them, one per channel, wo
 from __future__ import annotations
 
 import functools
-import itertools
 import json
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -61,17 +59,16 @@ class Response:
     name: str = "table"
 
     def __post_init__(self) -> None:
-        light = self.light
-        if len(light) < 2 or not all(math.isfinite(value) for value in light):
-            raise ValueError(f"a response needs two or more finite values of light, got {_shortened(light)}")
+        light = self._table
+        if len(light) < 2 or not bool(light.isfinite().all()):
+            raise ValueError(f"a response needs two or more finite values of light, got {_shortened(self.light)}")
         # Before white every value of the file stands for light of its own, from there on all for the same.
-        rising = [value for value in light if value < 1]
-        white = [1.0] * (len(light) - len(rising))
-        increases = all(low < high for low, high in itertools.pairwise(rising))
-        if not (rising and white and rising[0] >= 0 and increases and list(light) == rising + white):
-            raise ValueError(
-                f"the light of a response must increase from 0 or above to 1 and stay there, got {_shortened(light)}"
-            )
+        white = int((light < 1).sum())
+        increases = bool((light[:white].diff() > 0).all())
+        stays = white < len(light) and bool((light[white:] == 1).all())
+        if not (white > 0 and light[0] >= 0 and increases and stays):
+            told = _shortened(self.light)
+            raise ValueError(f"the light of a response must increase from 0 or above to 1 and stay there, got {told}")
 
     @classmethod
     def gamma(cls, gamma: float) -> Response:
