@@ -143,7 +143,7 @@ def observe(
     observed = ldr.new_empty(len(ldr), OBSERVATION_CHANNELS, *ldr.shape[-2:])
     rows = max(_PIXELS_AT_ONCE // (len(ldr) * ldr.shape[-1]), 1)
     for part, out in zip(ldr.split(rows, dim=2), observed.split(rows, dim=2), strict=True):
-        out[:, : -_PARTS[-1]] = _observed(part, *camera)
+        out[:, : -_PARTS[-1]] = _observed(part.contiguous(), *camera)
     observed[:, -_PARTS[-1] :] = lost
     return observed
 
@@ -172,28 +172,36 @@ def _observed(
     light = calibration.response.to_linear(ldr)
     rounding = calibration.response.slope(ldr) / calibration.levels
     # Shot noise, read noise, and what rounding to levels adds: uniform over one step of the file.
-    variance = (calibration.shot * light + calibration.read + rounding.square() / 12) / t.square()
+    squared = rounding.square()
+    variance = (calibration.shot * light + calibration.read + squared / 12) / t.square()
     radiance = light / t
     # A response that neighbouring exposures disagree about by so many EV is wrong by a factor, wherever it is used.
     misjudged = radiance * (2.0**calibration.typical_disagreement - 1)
-    deviation = ((variance + misjudged.square()).sqrt() * mu_law_slope(radiance)).mean(1, keepdim=True)
-    tone_mapped = mu_law(radiance)
+    growth = MU * radiance + 1
+    slope = MU / math.log1p(MU) / growth
+    deviation = ((variance + misjudged.square()).sqrt() * slope).mean(1, keepdim=True)
+    tone_mapped = _tone_mapped(growth)
     if unexplained is not None:
         deviation = (deviation.square() + _at_brightness(unexplained, tone_mapped)).sqrt()
-    # A tensor where it is an input of a graph.
-    mixing = torch.as_tensor(calibration.channels_mix, device=ldr.device) > 0
-    value = torch.where(mixing, ldr.amax(dim=1, keepdim=True), ldr) / calibration.white_level
+    mixing = calibration.channels_mix
+    value = _if_mixing(mixing, ldr.amax(dim=1, keepdim=True), ldr) / calibration.white_level
     saturation = ((value - SATURATION_BEGINS) / (SATURATION_ENDS - SATURATION_BEGINS)).clamp_min(0)
     saturation = torch.where(value < SATURATION_ENDS, saturation, CLIPPED)
     if any(still):
         tolerance = torch.tensor([STILL_TOLERANCE if one else 1.0 for one in still]).to(deviation)
         deviation = deviation * tolerance.view(-1, 1, 1, 1)
     # No response is known better than to a level: of two exposures the one whose values are large is believed more.
-    noise = variance + (_RESPONSE_ERROR * rounding / t).square()
+    noise = variance + squared * (_RESPONSE_ERROR / t).square()
     # Of each channel its own: in saturated colours the dark one has little of the noise of the bright ones.
-    shared = torch.where(mixing, _SHARED_NOISE, 0.0).to(noise)
-    noise = torch.lerp(noise, noise.mean(dim=1, keepdim=True).expand_as(noise), shared).sqrt()
-    return torch.cat([tone_mapped, saturation, deviation, noise], dim=1)
+    noise = _if_mixing(mixing, torch.lerp(noise, noise.mean(dim=1, keepdim=True), _SHARED_NOISE), noise).sqrt()
+    return torch.cat([tone_mapped, saturation.expand_as(noise), deviation, noise], dim=1)
+
+
+def _if_mixing(mixing: bool | Tensor, mixed: Tensor, separate: Tensor) -> Tensor:
+    """One of two by whether the camera mixes channels, which is a tensor where it is an input of a graph."""
+    if isinstance(mixing, Tensor):
+        return torch.where(mixing > 0, mixed, separate)
+    return mixed if mixing else separate
 
 
 def bring_to_reference(
@@ -251,13 +259,17 @@ def _interpolated(tone_mapped: Tensor, positions: Tensor) -> Tensor:
     """
     root = _light(tone_mapped).clamp_min(_BLACK).sqrt().sqrt()
     light = sample(root, positions).square().square()
-    # The mu-law to 1e-8, which is all that its own log1p, of four times the time, would tell more.
-    return torch.log(MU * light + 1) / math.log1p(MU)
+    return _tone_mapped(MU * light + 1)
 
 
 def _growth(tone_mapped: Tensor) -> Tensor:
     """1 + mu light of radiance in the mu-law domain; to 1e-7, in which what is lost of light is seen by nobody."""
     return torch.exp2(tone_mapped * math.log2(1 + MU))
+
+
+def _tone_mapped(growth: Tensor) -> Tensor:
+    """The mu-law of 1 + mu light to 1e-8, which is all that its own log1p, of four times the time, would tell more."""
+    return torch.log(growth) / math.log1p(MU)
 
 
 def _light(tone_mapped: Tensor) -> Tensor:
@@ -688,7 +700,9 @@ def _told_difference(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
     wrong = spoilt(aligned, t.flatten(1), reference)
     # A spoilt channel tells no more than that there was not more light; whether there was less, the others tell alone.
     told = 3 / (~wrong).sum(dim=2, keepdim=True).clamp_min(1)
-    return torch.where(difference < 0, difference * torch.where(wrong, 0.0, told.sqrt()), difference)
+    factor = torch.where(wrong, 0.0, told.sqrt())
+    # Not a choice by sign, which noise makes at random: that takes a processor ten times as long.
+    return torch.addcmul(difference.clamp_min(0), difference.clamp_max(0), factor)
 
 
 def _squared_difference(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
