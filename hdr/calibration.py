@@ -571,7 +571,7 @@ def _channels_mix(cells: Cells, ev: Array, response: Response) -> bool:
     """
     curve, clipping = log_curve(response), response.white_level - 1.5 * STEP
     steps = np.gradient(curve)
-    highest = cells.pixels.max(-1)
+    highest = torch.from_numpy(cells.pixels).amax(-1).numpy()
     beside_clipped: list[Array] = []
     elsewhere: list[Array] = []
     for a, b in itertools.combinations(range(len(ev)), 2):
@@ -598,7 +598,8 @@ def _chroma_subsampled(cells: Cells, white: float) -> bool:
     Where a colour has a texture, its channels have it in proportion to themselves, and their differences to the
     brightness, too. Of pixels 2 x 2, what changes along both diagonals is all that half the resolution cannot hold.
     """
-    shown = (cells.pixels.max((1, 3)) < _UNCLIPPED[1] * white) & (cells.pixels.min((1, 3)) > _UNCLIPPED[0])
+    darkest = torch.from_numpy(cells.pixels).amin(1).amin(-1).numpy()
+    shown = (cells.brightest < _UNCLIPPED[1] * white) & (darkest > _UNCLIPPED[0])
     exposure, cell = np.nonzero(shown)
     if len(cell) < _FEWEST_CELLS:
         return False
