@@ -309,13 +309,13 @@ def _background(here: Grey, flow: Flow) -> tuple[Flow | None, float]:
     cv2.setRNGSeed(0)  # the same bracket must give the same image
     # From the simplest motion to the richest: a homography that lamps in one corner hold is off by pixels elsewhere.
     motions: list[NDArray[Any]] = [np.zeros(2, np.float32), _commonest(by_flow)]
-    errors = [np.linalg.norm(by_flow - motion, axis=1) for motion in motions]
+    errors = [_lengths(by_flow - motion) for motion in motions]
     homography, _ = cv2.findHomography(
         from_here, from_here + by_flow, cv2.USAC_MAGSAC, _BACKGROUND_ERROR, maxIters=2000, confidence=0.999
     )
     if homography is not None:
         motions.append(_by_homography(homography, grid) - grid)
-        errors.append(np.linalg.norm(_by_homography(homography, from_here) - from_here - by_flow, axis=1))
+        errors.append(_lengths(_by_homography(homography, from_here) - from_here - by_flow))
     agreeing = [error < _BACKGROUND_ERROR for error in errors]
     most = max(int(agree.sum()) for agree in agreeing)
     if most < _BACKGROUND_SHARE * len(by_flow):
@@ -343,7 +343,7 @@ def _commonest(displacements: NDArray[np.float32]) -> NDArray[np.float32]:
     x, y = (tried[:, None, axis] - tried[:, axis] for axis in (0, 1))
     near = x * x + y * y < _BACKGROUND_ERROR**2
     best = tried[near.sum(axis=1).argmax()]
-    near_best = np.linalg.norm(displacements - best, axis=1) < _BACKGROUND_ERROR
+    near_best = _lengths(displacements - best) < _BACKGROUND_ERROR
     mean: NDArray[np.float32] = displacements[near_best].mean(axis=0)
     return mean
 
@@ -358,7 +358,7 @@ def _chosen(here: Grey, there: Grey, flow: Flow, background: Flow) -> tuple[Flow
         positions = grid + candidate
         read = cv2.remap(there, positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
         residuals.append(cv2.GaussianBlur(cv2.absdiff(read, here).astype(np.float32), (0, 0), _RESIDUAL_BLUR))
-    apart = np.linalg.norm(flow - background, axis=2)
+    apart = _lengths(flow - background)
     # In white flow has nothing to hold on to, and bends what another exposure shows there for the sake of a level.
     white = cv2.GaussianBlur((here >= _WHITE).astype(np.float32), (0, 0), _RESIDUAL_BLUR)
     notable = _NOTABLE_LEVELS + _NOTABLE_LEVELS_IN_WHITE * white * (apart / _BENT - 1).clip(0, 1)
@@ -389,13 +389,22 @@ def _white_that_moves(here: Grey, moves: NDArray[np.bool_]) -> NDArray[np.bool_]
     return found
 
 
+def _lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Lengths (...) of vectors (..., 2): what NumPy's norm gives, in a quarter of its time over so few components."""
+    x, y = vectors[..., 0], vectors[..., 1]
+    lengths: NDArray[np.float32] = np.sqrt(x * x + y * y)
+    return lengths
+
+
 def _as_tensor(flow: Flow) -> Tensor:
     return torch.from_numpy(np.moveaxis(flow, 2, 0).copy())
 
 
 def _grid(flow: Flow) -> Flow:
     rows, columns = flow.shape[:2]
-    return np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).astype(np.float32)
+    grid = np.empty((rows, columns, 2), np.float32)
+    grid[..., 0], grid[..., 1] = np.arange(columns), np.arange(rows)[:, None]
+    return grid
 
 
 def _by_homography(homography: NDArray[Any], positions: Flow) -> NDArray[Any]:
