@@ -67,6 +67,7 @@ _ALL_BUT_CLIPPED = 1e-3  # of saturation: what lies above is clipped
 _SURELY_CLIPPED = (1.1, 1.3)  # times the light at which an exposure clips: from there on, and beyond doubt
 _OWN_CLIPPED = 0.97  # of the light that clips a channel
 _REFERENCE_CLIPPED = 0.99  # of the reference's saturation: what noise and rounding leave of a clipped channel
+_BRIGHT_ENOUGH, _TOO_DARK = 0.2, 0.02  # mu-law domain, above and below what clips the reference: beyond doubt
 _PATCH = 13  # pixels; what moves is larger than a leaf and smaller than the image
 _PATCHES = 1000
 _LEAST_VARIANCE, _LEAST_VARIANCE_OF_LIGHT = 1e-10, 1e-14  # in the mu-law domain, and in linear light
@@ -390,7 +391,7 @@ def physical_merge(
 
 def merged(aligned: Aligned, weights: Tensor, exposures: Tensor, reference: int) -> Tensor:
     """Radiance (B, 3, H, W) in the mu-law domain: the weighted mean, where the reference is clipped not below that."""
-    return not_below_saturation(blended(aligned, weights), aligned.tone_mapped[:, reference], exposures[:, reference])
+    return not_below_saturation(blended(aligned, weights), aligned, exposures, reference)
 
 
 def blended(aligned: Aligned, weights: Tensor) -> Tensor:
@@ -428,10 +429,51 @@ def noise_of_blend(aligned: Aligned, weights: Tensor, radiance: Tensor) -> tuple
     return (mu_law(light + sigma) - mu_law(light - sigma)) / 2, (deviation + _LEAST_VARIANCE).sqrt()
 
 
-def not_below_saturation(radiance: Tensor, reference: Tensor, exposure: Tensor) -> Tensor:
-    """Where a channel of the reference is clipped there was light enough for that, whatever the others say."""
-    clipped = reference >= mu_law(_REFERENCE_CLIPPED / exposure).view(-1, 1, 1, 1)
-    return torch.where(clipped, torch.maximum(radiance, reference), radiance)
+def not_below_saturation(radiance: Tensor, aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
+    """Where the reference is clipped there was light enough for that, whatever the others say.
+
+    Where channels clip one by one, in each channel that is clipped. Where the camera mixes them, a channel of the file
+    may be clipped for another one of the sensor, and no more is sure than that the brightest was: the brighter an
+    estimate is, the more it keeps of its colours, and one that is too dark is of something else, and gets the
+    reference's.
+
+    Parameters
+    ----------
+    radiance
+        Shape (B, 3, H, W), mu-law domain: the estimate.
+    aligned, exposures, reference
+        As for :func:`prior`.
+
+    Returns
+    -------
+    Tensor
+        Shape (B, 3, H, W): nowhere darker.
+
+    Examples
+    --------
+    >>> light = torch.tensor([0.03, 0.05, 0.4]).view(1, 1, 3, 1, 1).repeat(1, 2, 1, 1, 1)
+    >>> light[:, 1] = 1 / 16  # white: a longer exposure is clipped
+    >>> one, saturation = torch.ones_like(light[:, :, :1]), torch.zeros_like(light)
+    >>> saturation[:, 1] = 1.0
+    >>> aligned = Aligned(mu_law(light), saturation, one, light, one, 0 * one)
+    >>> raised = not_below_saturation(mu_law(light[:, 0]), aligned, torch.tensor([[1.0, 16.0]]), reference=1)
+    >>> inverse_mu_law(raised).flatten().round(decimals=2)
+    tensor([0.0300, 0.0500, 0.4000])
+    """
+    ours = aligned.tone_mapped[:, reference]
+    limit = mu_law(_REFERENCE_CLIPPED / exposures[:, reference]).to(ours).view(-1, 1, 1, 1)
+    clipped, raised = ours >= limit, torch.maximum(radiance, ours)
+    above = radiance.amax(dim=1, keepdim=True) - limit
+    # The unclipped channels are spoilt: only what is too dark is worse.
+    share = torch.where(clipped, 1 - above / _BRIGHT_ENOUGH, -above / _TOO_DARK).clamp(0, 1)
+    share = share * clipped.any(dim=1, keepdim=True)
+    return torch.lerp(radiance, raised, torch.where(_channels_mix(aligned), share, clipped.to(share)))
+
+
+def _channels_mix(aligned: Aligned) -> Tensor:
+    """Which examples are of a camera that mixes channels, (B, 1, 1, 1): nowhere in them is one saturated by itself."""
+    alone = aligned.saturation.amax(dim=2) - aligned.saturation.amin(dim=2)
+    return alone.amax(dim=(1, 2, 3)).view(-1, 1, 1, 1) <= _ALL_BUT_CLIPPED
 
 
 def unexplained_variance(

@@ -271,7 +271,7 @@ class Generator(nn.Module):
         if self.denoiser is not None:
             noise = noise_of_blend(aligned, weights, radiance)
             radiance = self.denoiser(radiance, *noise, weights[:, reference], aligned.saturation[:, reference])
-        return not_below_saturation(radiance, aligned.tone_mapped[:, reference], exposures[:, reference])
+        return not_below_saturation(radiance, aligned, exposures, reference)
 
     # Inside the network the exposures lie one after the other, (N B, C, H, W): those of all examples first that are the
     # shortest, and so on. Taking some of them out and putting them together copies blocks, in any memory format.

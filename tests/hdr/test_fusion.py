@@ -20,6 +20,7 @@ from hdr.fusion import (
     continuity,
     moving_share,
     noise_of_blend,
+    not_below_saturation,
     observe,
     physical_merge,
     prior,
@@ -746,3 +747,51 @@ def test_a_channel_that_was_only_mixed_with_a_clipped_one_is_no_evidence_of_moti
     light[:, 0] /= 4
     weights = prior(aligned._replace(tone_mapped=mu_law(light)), exposures, 1).softmax(dim=1)
     assert float(weights[:, 0].max()) < 0.1
+
+
+def clipped_reference(reference: list[float], alone: bool) -> Aligned:
+    """Two exposures of 2 x 2 pixels, the second clipped; ``alone``: channels do not mix, and one pixel shows it."""
+    light = torch.tensor(reference).view(1, 1, 3, 1, 1).repeat(1, 2, 1, 2, 2)
+    saturation, one = torch.zeros_like(light), torch.ones(1, 2, 1, 2, 2)
+    saturation[:, 1] = 1.0
+    if alone:
+        saturation[:, 1, 0, 0, 0] = 0.0
+    return Aligned(mu_law(light), saturation, one, light, one, 0 * one)
+
+
+@pytest.mark.parametrize(
+    ("reference", "estimate", "mixed", "alone"),
+    [
+        # The reference clips at 1 / 16. A blue sky: others may be clipped for its blue, by a matrix of the camera.
+        ([0.0625] * 3, [0.03, 0.05, 0.4], [0.03, 0.05, 0.4], [0.0625, 0.0625, 0.4]),
+        # Too dark in all channels to have clipped anything: something else, and the reference's colour is better.
+        ([0.0625, 0.0625, 0.03], [0.0125] * 3, [0.0625, 0.0625, 0.03], [0.0625, 0.0625, 0.0125]),
+        # Nothing becomes darker.
+        ([0.0625, 0.03, 0.03], [0.0125, 0.05, 0.0125], [0.0625, 0.05, 0.03], [0.0625, 0.05, 0.0125]),
+        ([0.05] * 3, [0.0125] * 3, [0.0125] * 3, [0.0125] * 3),
+    ],
+)
+def test_what_clipped_the_reference_was_as_bright_as_that(
+    reference: list[float], estimate: list[float], mixed: list[float], alone: list[float]
+) -> None:
+    given = mu_law(torch.tensor(estimate).view(1, 3, 1, 1).expand(1, 3, 2, 2))
+    for channels_alone, expected in ((False, mixed), (True, alone)):
+        aligned = clipped_reference(reference, channels_alone)
+        found = not_below_saturation(given, aligned, torch.tensor([[1.0, 16.0]]), 1)
+        torch.testing.assert_close(inverse_mu_law(found)[0, :, 1, 1], torch.tensor(expected), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("above", "green", "blue"),
+    [(0.2, 0.0, 0.0), (0.1, 0.5, 0.0), (0.0, 1.0, 0.0), (-0.01, 1.0, 0.5), (-0.02, 1.0, 1.0)],
+)
+def test_between_too_dark_and_bright_enough_the_colour_changes_softly(above: float, green: float, blue: float) -> None:
+    # Shares of the way to the reference, whose red and green are clipped: over 0.2 of the mu-law domain above 0.99 / 16
+    # and 0.02 below.
+    brightest = math.log1p(5000 * 0.99 / 16) / math.log(5001) + above
+    estimate = torch.tensor([brightest, 0.6, 0.5]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
+    aligned = clipped_reference([0.0625, 0.0625, 0.05], False)
+    found = not_below_saturation(estimate, aligned, torch.tensor([[1.0, 16.0]]), 1)[0, :, 1, 1]
+    clipped, unclipped = (math.log1p(5000 * light) / math.log(5001) for light in (0.0625, 0.05))
+    expected = torch.tensor([0.6 + green * (clipped - 0.6), 0.5 + blue * (unclipped - 0.5)])
+    torch.testing.assert_close(found[1:], expected, atol=1e-4, rtol=0)
