@@ -75,6 +75,10 @@ _BLACK = 1e-10  # linear light: of less, no root has a gradient that is a number
 _JUMP = 3.0  # pixels, within ten
 _FINEST_COLOUR = 1.5  # pixels, standard deviation: of half as many values for colour each way
 _LOST_DETAIL = 2.0  # times its amplitude, of a channel that has none of the brightness
+_RIPPLES, _AMID_CLIPPED = (
+    1.5,
+    (0.5, 0.7),
+)  # pixels, standard deviation, and clipped shares: perhaps, surely clipped, too
 _DARKEST_VALUE = 1e-3  # of a file; of less, no root has a slope that tells anything
 _NOISE_SMOOTHNESS = 1.0  # pixels, standard deviation: of what is told of noise
 _FEWEST_PATCHES = 8
@@ -139,14 +143,14 @@ def observe(
     ldr, camera = ldr.detach(), (exposures, calibration, unexplained, still)
     lost = _lost_detail(ldr, calibration.chroma_subsampled)
     if ldr.device.type != "cpu" or torch.compiler.is_compiling():
-        return torch.cat([_observed(ldr, *camera), lost], dim=1)
+        return _without_ripples(torch.cat([_observed(ldr, *camera), lost], dim=1), calibration.chroma_subsampled)
     # Row by row, what lies between is still in the processor's cache, and takes no memory that counts.
     observed = ldr.new_empty(len(ldr), OBSERVATION_CHANNELS, *ldr.shape[-2:])
     rows = max(_PIXELS_AT_ONCE // (len(ldr) * ldr.shape[-1]), 1)
     for part, out in zip(ldr.split(rows, dim=2), observed.split(rows, dim=2), strict=True):
         out[:, : -_PARTS[-1]] = _observed(part.contiguous(), *camera)
     observed[:, -_PARTS[-1] :] = lost
-    return observed
+    return _without_ripples(observed, calibration.chroma_subsampled)
 
 
 def _lost_detail(ldr: Tensor, subsampled: bool | Tensor) -> Tensor:
@@ -157,6 +161,21 @@ def _lost_detail(ldr: Tensor, subsampled: bool | Tensor) -> Tensor:
     detail = brightness - blurred(brightness, _FINEST_COLOUR)
     amplitude = blurred(detail.square(), 1.0).sqrt()
     return amplitude if subsampled is True else torch.where(torch.as_tensor(subsampled) > 0, amplitude, 0.0)
+
+
+def _without_ripples(observed: Tensor, subsampled: bool | Tensor) -> Tensor:
+    """Observations (N, 11, H, W) in which what is nearly clipped amid clipped pixels of a JPEG is saturated, too.
+
+    Its compression ripples beside edges, and of white some pixels are left that are no darker than the light was.
+    """
+    if subsampled is False:
+        return observed
+    radiance, saturation, others = observed.split([_PARTS[0], _PARTS[1], OBSERVATION_CHANNELS - sum(_PARTS[:2])], dim=1)
+    perhaps, surely = _AMID_CLIPPED
+    share = blurred((saturation >= 1).to(observed), _RIPPLES)
+    lost = ((share - perhaps) / (surely - perhaps)).clamp(0, 1)
+    lost = torch.where((saturation > 0) & (torch.as_tensor(subsampled, device=observed.device) > 0), lost, 0.0)
+    return torch.cat([radiance, torch.maximum(saturation, lost), others], dim=1)
 
 
 def _brightness(values: Tensor, dim: int) -> Tensor:

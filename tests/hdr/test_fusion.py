@@ -795,3 +795,19 @@ def test_between_too_dark_and_bright_enough_the_colour_changes_softly(above: flo
     clipped, unclipped = (math.log1p(5000 * light) / math.log(5001) for light in (0.0625, 0.05))
     expected = torch.tensor([0.6 + green * (clipped - 0.6), 0.5 + blue * (unclipped - 0.5)])
     torch.testing.assert_close(found[1:], expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("subsampled", [True, False])
+def test_what_a_jpeg_ripples_in_white_is_lost_too(subsampled: bool) -> None:
+    # White but for one pixel of 0.95, beside which the gaussian of 1.5 pixels has 0.93 of what is clipped; and a grey
+    # of the same value that little white surrounds.
+    ldr = torch.full((1, 3, 24, 40), 1.0)
+    ldr[:, :, :, 20:] = 0.95
+    ldr[:, :, 12, 8] = 0.95
+    ldr[:, :, 4, 8] = 0.5
+    saturation = observe(ldr, torch.tensor([1.0]), saturated_texture(subsampled))[0, 3:6]
+    partly = (0.95 - 0.9) / 0.08
+    expected = torch.full((3,), 1.0 if subsampled else partly)
+    torch.testing.assert_close(saturation[:, 12, 8], expected)
+    torch.testing.assert_close(saturation[:, 12, 32], torch.full((3,), partly))
+    assert float(saturation[:, 4, 8].max()) == 0.0  # what is not nearly clipped is no ripple
