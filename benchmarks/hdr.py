@@ -55,11 +55,12 @@ _FEWEST_PIXELS = 100  # of a region, or it says nothing about a scene
 
 
 def measure_cost(
-    preset: str, width: int, height: int, device: str, tile: int, overlap: int | None, precision: str
+    preset: str, width: int, height: int, device: str, tile: int, overlap: int | None, precision: str, judge: bool
 ) -> dict[str, float]:
     """Calibrate, align and merge one bracket: seconds of each, processor time of all, and peak memory in GiB."""
     keep_memory()  # as the command does
-    merger = Merger(Generator.from_preset(preset), device, tile, overlap, precision)  # type: ignore[arg-type]
+    generator = Generator.from_preset(preset)
+    merger = Merger(generator, device, tile, overlap, precision, judge=judge)  # type: ignore[arg-type]
     for _ in range(2 if width * height <= _LARGEST_REPEATED else 1):
         ldr = F.interpolate(photograph_scene().bracket.ldr, (height, width), mode="bilinear", align_corners=False)
         images = list(ldr.mul_(255).round_().div_(255))
@@ -130,6 +131,7 @@ def main(
     tile: Annotated[PositiveInt, Parameter(help="As hdr merge takes it.")] = 776,
     overlap: Annotated[int | None, Parameter(help="As hdr merge takes it.")] = None,
     precision: Annotated[str, Parameter(help="As hdr merge takes it.")] = "float32",
+    judge: Annotated[bool, Parameter(help="As hdr merge takes it.")] = True,
     threads: PositiveInt = 1,
     data: Annotated[Path | None, Parameter(help="Holds photographs, hdri and brackets, or some of them.")] = None,
     weights: Annotated[str, Parameter(help="What is measured on data, as hdr merge takes it.")] = "small",
@@ -141,7 +143,7 @@ def main(
     torch.set_num_threads(threads)
     if one:
         width, height = map(int, sizes.split("x"))
-        print(json.dumps(measure_cost(presets, width, height, devices, tile, overlap, precision)))
+        print(json.dumps(measure_cost(presets, width, height, devices, tile, overlap, precision, judge)))
         return
     written: dict[str, Any] = {"costs": []}
     for preset in presets.split(","):
@@ -150,14 +152,18 @@ def main(
         for size in [*sizes.split(","), *([LARGE] if large else [])]:
             for device in [name for name in devices.split(",") if name != "cuda" or torch.cuda.is_available()]:
                 options = {"presets": preset, "sizes": size, "devices": device, "tile": tile, "precision": precision}
-                options |= {"threads": threads} | ({} if overlap is None else {"overlap": overlap})
+                options |= {"threads": threads, "judge": judge} | ({} if overlap is None else {"overlap": overlap})
                 written["costs"].append({"preset": preset, "size": size, "device": device} | _measured_alone(options))
-    print(f"Costs: {threads} threads, tile {tile}, {precision}\n")
+    print(f"Costs: {threads} threads, tile {tile}, {precision}{'' if judge else ', without the judge'}\n")
     print(_table(list(written["costs"][0]), [[_shown(v) for v in row.values()] for row in written["costs"]]))
     for preset in presets.split(","):
         print(f"\n{preset}: {sum(p.numel() for p in Generator.from_preset(preset).parameters()):,} parameters")
     if data is not None:
-        methods: dict[str, Method] = {OURS: Merger(weights, "auto"), UNTRAINED: Merger("none", "auto"), **BASELINES}
+        methods: dict[str, Method] = {
+            OURS: Merger(weights, "auto", judge=judge),
+            UNTRAINED: Merger("none", "auto"),
+            **BASELINES,
+        }
         for kind in ("photographs", "hdri", "brackets"):
             if (data / kind).is_dir():
                 written[kind] = _quality(data / kind, methods, scenes)
@@ -192,7 +198,7 @@ def _means(scores: list[Score]) -> list[Score]:
 
 
 def _measured_alone(options: dict[str, Any]) -> dict[str, float]:
-    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    words = [f"--{name}={value}" for name, value in options.items()]
     command = [sys.executable, __file__, "--one", *words]
     told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     measured: dict[str, float] = json.loads(told)

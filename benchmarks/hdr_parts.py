@@ -52,6 +52,11 @@ def _without_correction(generator: Generator) -> None:
         _constant(stage.correction)  # type: ignore[arg-type]
 
 
+def _without_judge(generator: Generator) -> None:
+    _without_logits(generator)
+    _without_correction(generator)
+
+
 def _without_taps(generator: Generator) -> None:
     for stage in generator.alignment:
         _constant(stage.tap_offsets)  # type: ignore[arg-type]
@@ -67,6 +72,7 @@ PARTS: dict[str, Callable[[Generator], None]] = {
     "without the denoiser": _without_denoiser,
     "without the logits of the weights": _without_logits,
     "without the correction of the displacement": _without_correction,
+    "without both: hdr merge --no-judge": _without_judge,
     "without the offsets of deformable kernels": _without_taps,
     "with attention gates open": _with_open_gates,
 }

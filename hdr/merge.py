@@ -71,10 +71,13 @@ class Merger:
         What convolutions compute in. Half precision is for GPUs, and an approximation.
     denoise
         Whether the merge is denoised, as its weights have learned to; otherwise noise stays for other programs.
+    judge
+        Whether the network moves and judges exposures in which something moves; otherwise physics alone weighs them,
+        as in brackets that stand still, which is quicker and hardly worse.
 
     Attributes
     ----------
-    generator, device, tile, overlap, precision
+    generator, device, tile, overlap, precision, judge
         As they are used: tile and overlap rounded up so that all corners lie on the generator's stride.
 
     Raises
@@ -99,6 +102,7 @@ class Merger:
         overlap: int | None = None,
         precision: Precision = "float32",
         denoise: bool = True,
+        judge: bool = True,
     ) -> None:
         if precision not in get_args(Precision):
             raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}")
@@ -110,7 +114,7 @@ class Merger:
         self.generator = generator.to(self.device, torch.float32).requires_grad_(False).eval()
         if not denoise:
             self.generator.denoiser = None
-        self.precision = precision
+        self.precision, self.judge = precision, judge
         self.tile = _round_up(tile, generator.stride)
         # The last square is wider than the overlap, and the generator takes none that are smaller.
         self.overlap = _round_up(
@@ -217,8 +221,9 @@ class Merger:
         )
         half = self.precision != "float32"
         with torch.autocast(self.device.type, dtype=getattr(torch, self.precision), enabled=half):
-            if sum(alignment.still) == bracket.count - 1:
-                output = self.generator.merge_still(*inputs)
+            all_still = sum(alignment.still) == bracket.count - 1
+            if all_still or not self.judge:
+                output = self.generator.merge_unjudged(*inputs, still=all_still)
             else:
                 still = torch.tensor([alignment.still], device=self.device) if any(alignment.still) else None
                 output = self.generator(*inputs, still)

@@ -36,6 +36,8 @@ class MergerSettings:
         What convolutions compute in.
     denoise
         Remove noise, where the weights have learned it.
+    judge
+        Let the network judge what moves; without it, physics alone does, which is quicker and hardly worse.
     """
 
     weights: str = "small"
@@ -44,12 +46,15 @@ class MergerSettings:
     overlap: int | None = None
     precision: Precision = "float32"
     denoise: bool = True
+    judge: bool = True
 
     def merger(self) -> Merger:
         """Make the merger."""
         from hdr.merge import Merger
 
-        return Merger(self.weights, self.device, self.tile, self.overlap, self.precision, self.denoise)
+        return Merger(
+            self.weights, self.device, self.tile, self.overlap, self.precision, denoise=self.denoise, judge=self.judge
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -419,6 +419,23 @@ def test_without_denoising_the_noise_stays():
     torch.testing.assert_close(kept(scene), Merger("none", "cpu")(scene), atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("still", [(False, False, False), (True, False, False), (True, False, True)])
+def test_without_the_judge_exposures_are_weighed_as_by_a_network_that_has_nothing_to_say(still):
+    scene = photographed(textured(64, 96, darkest=0.01, brightest=0.3), noise=2e-3)
+    displacement = torch.zeros(3, 2, 64, 96)
+    displacement[2, 0] = 1.5
+    alignment = Alignment(displacement, scene.size, still)
+    generator = trained()
+    unjudged = Merger(generator, "cpu", judge=False).with_weights(scene, alignment)
+    with torch.no_grad():
+        for head in [*(judge.logits for judge in generator.judges), *(one.correction for one in generator.alignment)]:
+            head.weight.zero_()
+            head.bias.zero_()
+    silent = Merger(generator, "cpu").with_weights(scene, alignment)
+    torch.testing.assert_close(unjudged.radiance, silent.radiance, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(unjudged.weights, silent.weights)
+
+
 def test_the_tolerance_of_what_stands_still_is_no_noise_to_remove():
     scene = photographed(textured(48, 64, darkest=0.01, brightest=0.3), noise=2e-3)
     still, moving = (

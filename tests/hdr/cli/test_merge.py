@@ -40,6 +40,17 @@ def test_merge_writes_what_the_merger_returns_and_a_preview(command, tmp_path, p
     assert read_ldr(preview).shape == (3, 96, 128)
 
 
+@pytest.mark.parametrize("off", ["judge", "denoise"])
+def test_parts_of_the_network_can_be_left_out(command, tmp_path, photographs, weights, off):
+    options = ("--weights", weights, "--align", "off", "--response", "gamma:2.2", f"--no-{off}")
+    finished = command("merge", *photographs, "--out", tmp_path / "a.exr", *options)
+    assert finished.exit_code == 0, finished.output
+    bracket = Bracket.from_files(photographs, response=Response.gamma(2.2))
+    without, whole = (Merger(weights, **{off: kept})(bracket, "off") for kept in (False, True))
+    torch.testing.assert_close(read_radiance(tmp_path / "a.exr"), without, rtol=1e-4, atol=1e-5)
+    assert (without - whole).abs().max() > 1e-3
+
+
 def test_defaults_estimate_the_response_and_align(command, tmp_path, photographs):
     finished = command("merge", *photographs, "--out", tmp_path / "a.exr", "--weights", "none")
     assert finished.exit_code == 0, finished.output

@@ -155,7 +155,9 @@ def test_what_stands_still_is_denoised_by_what_is_expected_of_noise_without_the_
     generator = random_generator()
     generator.denoiser = told = Told()  # type: ignore[assignment]
     with torch.no_grad():
-        weights = generator.merge_still(granted, bracket.exposures[None], torch.zeros(1, 3, 2, 32, 40), 1).weights
+        weights = generator.merge_unjudged(
+            granted, bracket.exposures[None], torch.zeros(1, 3, 2, 32, 40), 1, still=True
+        ).weights
     expected = (weights * plain[:, :, 6:7]).square().sum(dim=1).sqrt()
     torch.testing.assert_close(told.deviation, expected, rtol=1e-3, atol=0)
     torch.testing.assert_close(told.share, weights[:, 1])
@@ -380,7 +382,7 @@ def test_other_inputs_are_refused(change: dict[int, Tensor], said: str) -> None:
     for place, value in change.items():
         inputs[place] = value
     generator = Generator.from_preset("tiny")
-    for merge in (generator, generator.merge_still):
+    for merge in (generator, generator.merge_unjudged):
         with pytest.raises(ValueError, match=said):
             merge(*inputs)
 
