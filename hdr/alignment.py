@@ -201,7 +201,8 @@ def _of_exposure(
         return lies, lies, lies
     limit = 1.0 / max(float(bracket.exposures[index]), float(bracket.exposures[reference]))
     here, there = (_exposure_shown(bracket, which, limit, scale) for which in (reference, index))
-    followed = _flow(here, there)
+    disagreement = _largest_disagreement(bracket)
+    followed = _flow(here, there, disagreement)
     # Features cost as much as flow does, and are asked only where flow has lost the background.
     found = mode == "auto" and followed.agreement >= _FOLLOWED
     motion = None if found else _camera_motion(bracket, index, mode, warn)
@@ -213,7 +214,7 @@ def _of_exposure(
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size = (here.shape[1], here.shape[0])
     moved = cv2.warpPerspective(there, homography, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    rest = _flow(here, moved)
+    rest = _flow(here, moved, disagreement)
     grid = _grid(rest.displacement)
 
     def both(flow: Flow) -> Flow:
@@ -221,6 +222,11 @@ def _of_exposure(
 
     background, evident = (None if flow is None else both(flow) for flow in (rest.background, rest.evident))
     return _scaled(_Followed(both(rest.displacement), background, evident, rest.agreement), scale)
+
+
+def _largest_disagreement(bracket: Bracket) -> float:
+    """By how many EV neighbouring exposures disagree at most, as far as it is known."""
+    return max((ev for ev in bracket.calibration.disagreement if math.isfinite(ev)), default=0.0)
 
 
 def _scaled(followed: _Followed, scale: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -270,7 +276,7 @@ def _levels(grey: Tensor) -> Grey:
     return levels
 
 
-def _flow(here: Grey, there: Grey) -> _Followed:
+def _flow(here: Grey, there: Grey, disagreement: float = 0.0) -> _Followed:
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setFinestScale(0)
     search.setPatchSize(_PATCH)
@@ -279,8 +285,10 @@ def _flow(here: Grey, there: Grey) -> _Followed:
     search.setVariationalRefinementIterations(_REFINEMENTS)
     missing = [max(2 * _PATCH - side, 0) for side in here.shape]
     if any(missing):  # the search fails on images smaller than two patches
-        padded = [cv2.copyMakeBorder(x, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE) for x in (here, there)]
-        followed = _flow(*padded)
+        here_padded, there_padded = (
+            cv2.copyMakeBorder(x, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE) for x in (here, there)
+        )
+        followed = _flow(here_padded, there_padded, disagreement)
         unpadded = np.s_[: here.shape[0], : here.shape[1]]
         background, evident = (
             None if flow is None else flow[unpadded] for flow in (followed.background, followed.evident)
@@ -290,7 +298,7 @@ def _flow(here: Grey, there: Grey) -> _Followed:
     background, agreement = _background(here, flow)
     if background is None:
         return _Followed(flow, None, None, 0.0)
-    chosen, evident = _chosen(here, there, flow, background)
+    chosen, evident = _chosen(here, there, flow, background, disagreement)
     return _Followed(chosen, background, evident, agreement)
 
 
@@ -348,7 +356,7 @@ def _commonest(displacements: NDArray[np.float32]) -> NDArray[np.float32]:
     return mean
 
 
-def _chosen(here: Grey, there: Grey, flow: Flow, background: Flow) -> tuple[Flow, Flow]:
+def _chosen(here: Grey, there: Grey, flow: Flow, background: Flow, disagreement: float) -> tuple[Flow, Flow]:
     """The background's motion, and the flow instead where it explains the other image notably, or much, better.
 
     Where nothing is to be seen but noise, flow explains the noise.
@@ -368,7 +376,9 @@ def _chosen(here: Grey, there: Grey, flow: Flow, background: Flow) -> tuple[Flow
     # And where flow leaves the frame, as drifting clouds do at the border: what stands still is still seen there.
     x, y = np.moveaxis(grid + flow, 2, 0)
     still |= (x < 0) | (y < 0) | (x > flow.shape[1] - 1) | (y > flow.shape[0] - 1)
-    evident = ~still & (residuals[1] >= _EVIDENT * residuals[0] + _EVIDENT_LEVELS)
+    # What two exposures differ by everywhere is no motion: flow would look for what is as bright elsewhere.
+    differing = _EVIDENT_LEVELS + here * (2 ** (disagreement / GAMMA) - 1)
+    evident = ~still & (residuals[1] >= _EVIDENT * residuals[0] + differing)
     notably, much = (np.where(place[..., None], flow, background) for place in (~still, evident))
     return notably, much
 

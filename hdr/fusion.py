@@ -61,6 +61,7 @@ _OF_NOISE = 0.1948  # the same quantile of the mean of three squared standard no
 _LARGEST_UNEXPLAINED = 0.1**2
 _SHARED_NOISE = 0.3  # of the variance, by all channels where the camera mixes them: what its colours have of others
 _LOST_TRUST = 1e-2  # of shorter exposures where the reference is lost; above what is seen by no exposure at all
+_CLIPPED_TRUST = 1e-3  # of a shorter exposure that is clipped, too
 _UNSEEN_TRUST = 0.03  # of the edge of a frame that goes on outside, against what was seen; only where all is lost
 _REFERENCE_TRUST = 1e-5  # of a clipped reference; it wins where nothing shorter is bright enough to be believed
 _ALL_BUT_CLIPPED = 1e-3  # of saturation: what lies above is clipped
@@ -378,17 +379,21 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int, light: ReferenceL
     t = exposures.to(aligned.tone_mapped).view(*exposures.shape, 1, 1, 1)
     variance = aligned.deviation.square()
     variance = blurred((variance + variance[:, reference : reference + 1]).flatten(0, 1), 2.0).view_as(variance)
-    excess = (_squared_difference(aligned, t, reference) - variance).clamp_min(0)  # 0 for the reference itself
+    noise = blurred(aligned.noise.flatten(0, 1), _NOISE_SMOOTHNESS).view_as(aligned.noise)
+    squared = _squared_difference(aligned, noise.detach(), t, reference)
+    excess = (squared - variance).clamp_min(0)  # 0 for the reference itself
     consistent = torch.exp(-0.5 * excess / (variance + DEVIATION_FLOOR**2))
     unsaturated = _unsaturated_share(aligned, light.light, t, reference)
     # In units in which shot noise alone makes it t.
-    precision = _precision(aligned, light.slope, reference) * t[:, reference : reference + 1]
+    precision = _precision(noise, light.slope, reference) * t[:, reference : reference + 1]
     weights = unsaturated * (precision * consistent * aligned.seen)
     # The shorter exposures by what they add where the reference is lost.
     shorter, lost = slice(reference), aligned.saturation[:, reference : reference + 1]
     bright_enough = torch.exp(-0.5 * excess[:, shorter] / (variance[:, shorter] + LOST_CONSISTENCY**2))
-    # The shortest is believed where it is clipped itself: its white is the brightest that is known.
-    usable = torch.cat([torch.ones_like(unsaturated[:, :1]), unsaturated[:, 1:]], dim=1)[:, shorter]
+    # The shortest is believed where it is clipped itself: its white is the brightest that is known. Others are so more
+    # than the reference, which clips at less.
+    usable = unsaturated.clamp_min(_CLIPPED_TRUST)
+    usable = torch.cat([torch.ones_like(usable[:, :1]), usable[:, 1:]], dim=1)[:, shorter]
     trust = _UNSEEN_TRUST + (1 - _UNSEEN_TRUST) * aligned.seen[:, shorter]
     added = lost * usable * (_LOST_TRUST * bright_enough * trust * t[:, shorter])
     weights = torch.cat([weights[:, shorter] + added, weights[:, reference:]], dim=1)
@@ -470,6 +475,7 @@ def not_below_saturation(radiance: Tensor, aligned: Aligned, exposures: Tensor, 
 
     Examples
     --------
+    >>> from hdr.radiometry import inverse_mu_law
     >>> light = torch.tensor([0.03, 0.05, 0.4]).view(1, 1, 3, 1, 1).repeat(1, 2, 1, 1, 1)
     >>> light[:, 1] = 1 / 16  # white: a longer exposure is clipped
     >>> one, saturation = torch.ones_like(light[:, :, :1]), torch.zeros_like(light)
@@ -524,7 +530,8 @@ def unexplained_variance(
 
 
 def _unexplained(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
-    squared = _told_difference(aligned, t, reference).square().mean(dim=2)[0]
+    difference = difference_to_reference(aligned, t.flatten(1), reference)
+    squared = _told(difference, aligned, t, reference).square().mean(dim=2)[0]
     expected = (aligned.deviation.square() + aligned.deviation[:, reference : reference + 1].square())[0, :, 0]
     known = _unsaturated(aligned)[0]
     brightness = (aligned.tone_mapped[0, reference].mean(dim=0) * BINS).long().clamp(0, BINS - 1)
@@ -614,7 +621,8 @@ def _moving_patches(
     unexplained = _at_brightness(_unexplained(some, t, 0), observed[:, :3])
     aligned = aligned._replace(deviation=(aligned.deviation.square() + unexplained).sqrt())
     variance = aligned.deviation.square().sum(dim=1)[0, 0]
-    squared = _told_difference(aligned, t, 0)[0, 1].square().mean(dim=0)
+    difference = difference_to_reference(aligned, t.flatten(1), 0)
+    squared = _told(difference, aligned, t, 0)[0, 1].square().mean(dim=0)
     variance, squared = _blurred_in_patches(variance, 2.0), _blurred_in_patches(squared, 1.0)
     differs = squared - variance > _MOVED * (variance + DEVIATION_FLOOR**2)
     known = _unsaturated(aligned)[0].all(dim=0).view_as(differs)
@@ -715,10 +723,9 @@ def clipping_value(exposures: Tensor, reference: int) -> Tensor:
     return mu_law(1.0 / torch.maximum(exposures, exposures[:, reference : reference + 1]))
 
 
-def _precision(aligned: Aligned, slope: Tensor, reference: int) -> Tensor:
+def _precision(noise: Tensor, slope: Tensor, reference: int) -> Tensor:
     """Inverse variance of the radiance (B, N, 3, H, W), relative to that of the reference."""
     # By the slope in the reference's brightness for all: noise is no reason for another one of the mu-law.
-    noise = blurred(aligned.noise.flatten(0, 1), _NOISE_SMOOTHNESS).view_as(aligned.noise)
     variance = (noise * slope).square()
     variance = variance + _for_each(variance, reference, 0.0, MISPLACEMENT**2) + _LEAST_VARIANCE
     return variance[:, reference : reference + 1] / variance
@@ -755,9 +762,22 @@ def difference_to_reference(aligned: Aligned, exposures: Tensor, reference: int)
     return torch.minimum(aligned.tone_mapped, limit) - torch.minimum(ours, limit)
 
 
-def _told_difference(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
-    """:func:`difference_to_reference` as far as the reference tells it."""
-    difference = difference_to_reference(aligned, t.flatten(1), reference)
+def _difference_beyond_noise(aligned: Aligned, noise: Tensor, t: Tensor, reference: int) -> Tensor:
+    """:func:`difference_to_reference` if both had as much more light as the noise of the two is.
+
+    In the mu-law domain a dark pixel that noise has blackened is far from what it was. Here the logarithm begins where
+    light leaves the noise.
+    """
+    exposures = t.flatten(1)
+    limit = _growth(clipping_value(exposures, reference).to(aligned.tone_mapped)).view_as(t)
+    growth, only_reference = _growth(aligned.tone_mapped).clamp_min(1), slice(reference, reference + 1)
+    more = MU * (noise.square() + noise[:, only_reference].square()).sqrt()
+    theirs, ours = (torch.minimum(shown, limit) + more for shown in (growth, growth[:, only_reference]))
+    return _tone_mapped(theirs) - _tone_mapped(ours)
+
+
+def _told(difference: Tensor, aligned: Aligned, t: Tensor, reference: int) -> Tensor:
+    """A difference to the reference, (B, N, 3, H, W), as far as the reference tells it."""
     wrong = spoilt(aligned, t.flatten(1), reference)
     # A spoilt channel tells no more than that there was not more light; whether there was less, the others tell alone.
     told = 3 / (~wrong).sum(dim=2, keepdim=True).clamp_min(1)
@@ -766,8 +786,8 @@ def _told_difference(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
     return torch.addcmul(difference.clamp_min(0), difference.clamp_max(0), factor)
 
 
-def _squared_difference(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
-    squared = _told_difference(aligned, t, reference).square()
+def _squared_difference(aligned: Aligned, noise: Tensor, t: Tensor, reference: int) -> Tensor:
+    squared = _told(_difference_beyond_noise(aligned, noise, t, reference), aligned, t, reference).square()
     if _loses_detail(aligned):
         squared = squared * _told_by_channels(aligned, t, reference)
     squared = squared.mean(dim=2, keepdim=True)

@@ -294,6 +294,18 @@ def test_a_lamp_that_moves_in_a_still_scene_is_followed_alone() -> None:
     assert found.displacement[2].abs().max() == 0
 
 
+@pytest.mark.parametrize(("disagreement", "followed"), [(0.0, True), (0.1, True), (0.9, False)])
+def test_what_exposures_disagree_about_everywhere_is_no_motion(disagreement: float, followed: bool) -> None:
+    # A sky of 230, which another exposure shows as 190 but for a cloud: flow would take the light from there.
+    here, there = np.full((60, 80), 230, np.uint8), np.full((60, 80), 190, np.uint8)
+    there[20:40, 45:65] = 230
+    flow = np.zeros((60, 80, 2), np.float32)
+    flow[20:40, 20:40] = 25, 0
+    _, evident = hdr.alignment._chosen(here, there, flow, np.zeros_like(flow), disagreement)
+    assert (evident[25:35, 25:35, 0] == (25 if followed else 0)).all()
+    assert (evident[:10] == 0).all()
+
+
 def test_an_exposure_in_which_something_moves_is_not_still() -> None:
     scene = textured(160, 160, darkest=0.01, brightest=0.045)
     moved = scene.clone()

@@ -60,13 +60,15 @@ def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.
     # Noise as it shows in the mu-law domain at the brightness of the reference.
     brightness = (5001 ** np.stack([naive_blur(channel, 2.0, 6) for channel in tone_mapped[reference]]) - 1) / 5000
     slope = 5000 / (1 + 5000 * brightness) / math.log(5001)
-    variance = [(np.stack([naive_blur(channel, 1.0, 3) for channel in one]) * slope) ** 2 + 1e-10 for one in noise]
+    noise = [np.stack([naive_blur(channel, 1.0, 3) for channel in one]) for one in noise]
+    variance = [(one * slope) ** 2 + 1e-10 for one in noise]
     variance = [v + (0 if i == reference else 0.0015**2) for i, v in enumerate(variance)]
     log = np.zeros((count, 3, height, width))
     for i, t in enumerate(exposures):
-        limit = math.log1p(5000 / max(t, exposures[reference])) / math.log(5001)
-        clipped = [np.minimum(tone_mapped[k], limit) for k in (i, reference)]
-        difference = clipped[0] - clipped[1]
+        # Light above the noise of both, clipped where one of the two clips first.
+        more = np.sqrt(noise[i] ** 2 + noise[reference] ** 2)
+        shown = [np.minimum(light[k], 1 / max(t, exposures[reference])) + more for k in (i, reference)]
+        difference = (np.log1p(5000 * shown[0]) - np.log1p(5000 * shown[1])) / math.log(5001)
         for row, column in itertools.product(range(height), range(width)):
             # Channels that only mixed with a clipped one say nothing against less light; the others then count for all.
             ours = tone_mapped[reference, :, row, column]
@@ -92,7 +94,7 @@ def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.
             weight = usable * precision * consistent * seen[i][here]
             if i < reference:  # shorter exposures decide where the reference is lost
                 enough = math.exp(-0.5 * excess / (expected[here] + 0.006**2))
-                usable = 1.0 if i == 0 else unsaturated[i][place]
+                usable = 1.0 if i == 0 else max(unsaturated[i][place], 1e-3)
                 trust = 1.0 if seen[i][here] else 0.03
                 weight += 0.01 * saturation[reference][place] * enough * usable * trust * t
             log[i][place] = math.log(weight + (1e-5 if i == reference else 1e-12))
@@ -189,6 +191,23 @@ def test_what_contradicts_the_reference_is_left_out() -> None:
     weights = prior(aligned._replace(tone_mapped=moved), T[None], 1)[0, :, 0].softmax(dim=0)
     assert weights[2, 18:30, 26:38].max() < 1e-3
     assert weights[2, :10].min() > 0.6
+
+
+def test_a_long_exposure_is_believed_where_noise_has_blackened_the_reference() -> None:
+    # One pixel in nine is black, as by noise in a deep shadow; a shadow that is gone in the other exposure is no noise.
+    light = torch.full((1, 2, 3, 36, 36), 1e-3)
+    noisy = light.clone()
+    noisy[:, 0, :, ::3, ::3] = 0.0
+    noisy[:, 1, :, 12:24, 12:24] = 0.03
+    flat = torch.ones(1, 2, 1, 36, 36)
+    noise, deviation = 5e-4 * flat.expand(-1, -1, 3, -1, -1), 0.04 * flat
+    nothing = torch.zeros_like(light)
+    aligned = Aligned(mu_law(noisy), nothing, deviation, noise, flat, nothing[:, :, :1])
+    weights = prior(aligned, torch.tensor([[1.0, 16.0]]), 0).softmax(dim=1)[0, 1, 0]
+    outside = torch.ones(36, 36, dtype=torch.bool)
+    outside[8:28, 8:28] = False
+    assert weights[outside].min() > 0.4
+    assert weights[14:22, 14:22].max() < 0.01
 
 
 def test_what_an_exposure_did_not_see_is_not_blended() -> None:
