@@ -322,7 +322,7 @@ def test_the_background_moves_as_simply_as_it_can() -> None:
         hdr.alignment._shown(ldr_of(scene, 4.0, 0.002, seed=seed) ** 2.2, 1.0)
         for seed, scene in enumerate((here, there))
     ]
-    background = hdr.alignment._flow(*shown).background
+    background = hdr.alignment._flow(shown[0], shown[1]).background
     assert background is not None
     assert np.abs(background - [3, 1]).max() < 0.5
 

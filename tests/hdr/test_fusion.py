@@ -60,13 +60,13 @@ def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.
     # Noise as it shows in the mu-law domain at the brightness of the reference.
     brightness = (5001 ** np.stack([naive_blur(channel, 2.0, 6) for channel in tone_mapped[reference]]) - 1) / 5000
     slope = 5000 / (1 + 5000 * brightness) / math.log(5001)
-    noise = [np.stack([naive_blur(channel, 1.0, 3) for channel in one]) for one in noise]
-    variance = [(one * slope) ** 2 + 1e-10 for one in noise]
+    smooth = [np.stack([naive_blur(channel, 1.0, 3) for channel in one]) for one in noise]
+    variance = [(one * slope) ** 2 + 1e-10 for one in smooth]
     variance = [v + (0 if i == reference else 0.0015**2) for i, v in enumerate(variance)]
     log = np.zeros((count, 3, height, width))
     for i, t in enumerate(exposures):
         # Light above the noise of both, clipped where one of the two clips first.
-        more = np.sqrt(noise[i] ** 2 + noise[reference] ** 2)
+        more = np.sqrt(smooth[i] ** 2 + smooth[reference] ** 2)
         shown = [np.minimum(light[k], 1 / max(t, exposures[reference])) + more for k in (i, reference)]
         difference = (np.log1p(5000 * shown[0]) - np.log1p(5000 * shown[1])) / math.log(5001)
         for row, column in itertools.product(range(height), range(width)):
