@@ -76,10 +76,8 @@ _BLACK = 1e-10  # linear light: of less, no root has a gradient that is a number
 _JUMP = 3.0  # pixels, within ten
 _FINEST_COLOUR = 1.5  # pixels, standard deviation: of half as many values for colour each way
 _LOST_DETAIL = 2.0  # times its amplitude, of a channel that has none of the brightness
-_RIPPLES, _AMID_CLIPPED = (
-    1.5,
-    (0.5, 0.7),
-)  # pixels, standard deviation, and clipped shares: perhaps, surely clipped, too
+_RIPPLES = 1.5  # pixels, standard deviation: around a pixel that JPEG's ripples may have darkened
+_AMID_CLIPPED = (0.5, 0.7)  # share of what is around it that is clipped: perhaps, and surely, it is, too
 _DARKEST_VALUE = 1e-3  # of a file; of less, no root has a slope that tells anything
 _NOISE_SMOOTHNESS = 1.0  # pixels, standard deviation: of what is told of noise
 _FEWEST_PATCHES = 8
