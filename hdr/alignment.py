@@ -72,7 +72,12 @@ class _Followed(NamedTuple):
     evident: Flow | None
     """That, and flow where it explains much more: for a scene that is still but for this."""
     agreement: float
-    """Share of the textured pixels that agree on it."""
+    """Share of the textured pixels that agree on the background's motion."""
+
+    def each(self, change: Callable[[Flow], Flow]) -> _Followed:
+        """The same with every displacement changed."""
+        background, evident = (None if flow is None else change(flow) for flow in (self.background, self.evident))
+        return _Followed(change(self.displacement), background, evident, self.agreement)
 
 
 @dataclass(frozen=True)
@@ -220,8 +225,7 @@ def _of_exposure(
     def both(flow: Flow) -> Flow:
         return (_by_homography(homography, grid + flow) - grid).astype(np.float32)
 
-    background, evident = (None if flow is None else both(flow) for flow in (rest.background, rest.evident))
-    return _scaled(_Followed(both(rest.displacement), background, evident, rest.agreement), scale)
+    return _scaled(rest.each(both), scale)
 
 
 def _largest_disagreement(bracket: Bracket) -> float:
@@ -288,12 +292,8 @@ def _flow(here: Grey, there: Grey, disagreement: float = 0.0) -> _Followed:
         here_padded, there_padded = (
             cv2.copyMakeBorder(x, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE) for x in (here, there)
         )
-        followed = _flow(here_padded, there_padded, disagreement)
-        unpadded = np.s_[: here.shape[0], : here.shape[1]]
-        background, evident = (
-            None if flow is None else flow[unpadded] for flow in (followed.background, followed.evident)
-        )
-        return _Followed(followed.displacement[unpadded], background, evident, followed.agreement)
+        padded = _flow(here_padded, there_padded, disagreement)
+        return padded.each(lambda flow: flow[: here.shape[0], : here.shape[1]])
     flow: Flow = search.calc(here, there, None)  # type: ignore[call-overload]
     background, agreement = _background(here, flow)
     if background is None:

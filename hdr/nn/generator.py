@@ -272,8 +272,9 @@ class Generator(nn.Module):
         _check_inputs(observations, exposures, displacement, reference)
         aligned = bring_to_reference(observations, displacement, reference, corner)
         weights = torch.softmax(prior(aligned, exposures, reference), dim=1)
-        noise = without_tolerance(aligned, reference) if still else aligned
-        return Merged(self._blended(noise, weights, exposures, reference), weights, aligned, ())
+        # What stands still was granted a tolerance, which is no noise to remove.
+        as_noisy = without_tolerance(aligned, reference) if still else aligned
+        return Merged(self._blended(as_noisy, weights, exposures, reference), weights, aligned, ())
 
     def _blended(self, aligned: Aligned, weights: Tensor, exposures: Tensor, reference: int) -> Tensor:
         radiance = blended(aligned, weights)
