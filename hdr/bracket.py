@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hdr._images import check_images, hold_eight_bits
 from hdr.alignment import LONGEST_SIDE, align
-from hdr.calibration import Calibration, calibrate, check_exposures, estimate_exposures
+from hdr.calibration import Calibration, ExposureMismatchError, calibrate, check_exposures, estimate_exposures
 from hdr.exposure import exposures_from_ev, exposures_from_exif, read_exposure_file, warn_if_camera_disagrees
 from hdr.geometry import transformed
 from hdr.io import Photograph, is_raw, read_photograph
@@ -33,6 +33,9 @@ _SENSOR_WHITES = (2**10 - 1, 2**12 - 1, 2**14 - 1)
 _LEAST_CLIPPED, _PILED_UP, _LEVELS_BELOW = 1e-3, 8, 32
 _COMPARED_PIXELS = 1_500_000  # of an exposure, where a calibration asks what moved
 _COARSE_SIDE = 128  # of images at whose half resolution it asks
+# What two exposures show alike disagrees by at least so many EV, and by such a share of their step: the longer hardly
+# shows more than the shorter does, for that is the black of film or of a scanner.
+_NOT_SHARED_EV, _NOT_SHARED_SHARE = 1.5, 0.5
 _RATIO_TOLERANCE = 1.1  # a nominal 1/60 s is 1/64 s, and exposures of 4 EV must pass as 16
 
 PathLike = str | os.PathLike[str]
@@ -180,6 +183,8 @@ class Bracket:
         if check and not isinstance(exposures, str):
             check_exposures(ldr, relative, response, names, located=located)
         calibration = calibrate(ldr, relative, response=response, located=located)
+        if check:
+            _check_reference(calibration, relative, reference_index, names)
         # Shutters are not exact; but what is merged unchecked by a response that was said is merged as stated.
         if calibration.corrections and (check or response is None):
             relative = relative_exposures(relative * torch.tensor(calibration.corrections).exp2().to(relative))
@@ -463,6 +468,28 @@ def _check_exposures(exposures: Tensor, names: Sequence[str]) -> None:
                 f"{names[index - 1]} and {names[index]} have nearly equal exposures (ratio {ratio:.3g}, at least "
                 f"{SMALLEST_RATIO} is needed); are these different exposures of a bracket? Leave one of them out"
             )
+
+
+def _check_reference(calibration: Calibration, exposures: Tensor, reference: int, names: Sequence[str]) -> None:
+    """Refuse a reference so dark that it shares no light with its neighbours: nothing of them would be believed."""
+    steps, disagreement = exposures.log2().diff().tolist(), calibration.disagreement
+    apart = [
+        (index, disagreement[index], steps[index])
+        for index in (reference - 1, reference)  # with the exposure before it, and with the one after
+        if 0 <= index < len(steps) and math.isfinite(disagreement[index])
+    ]
+    not_shared = [ev > max(_NOT_SHARED_EV, _NOT_SHARED_SHARE * step) for _, ev, step in apart]
+    if not apart or not all(not_shared) or apart[-1][0] != reference:  # a longer exposure shows what it does not
+        return
+    told = "; ".join(
+        f"{names[index]} and {names[index + 1]} are stated {step:.2f} EV apart, but disagree about that by {ev:.2f} EV"
+        for index, ev, step in apart
+    )
+    raise ExposureMismatchError(
+        f"the exposures contradict the pixels, whatever the response: {told}. Perhaps {names[reference]} is too dark: "
+        "choose a longer exposure as --reference, take steps of 2 or 3 EV, or correct --times or --ev; "
+        "--align off --response srgb merges as stated"
+    )
 
 
 def _warn_of_large_ratios(exposures: Tensor, names: Sequence[str]) -> None:

@@ -368,6 +368,32 @@ def test_exposures_that_contradict_the_pixels_are_refused_unless_someone_knows_b
     assert Bracket.from_images(pictures, exposures, response=Response.srgb(), check=False).count == 3
 
 
+def on_film(exposures):
+    """A dark room with two bright windows, on film whose black is 18 of 255, with grain."""
+    generator = torch.Generator().manual_seed(5)
+    room = textured(192, 256, brightest=0.01)
+    room[:, 40:60, 60:80] = room[:, 100:130, 150:170] = 4.0
+    grain = torch.randn(len(exposures), *room.shape, generator=generator) * 1.5
+    return [
+        (18 + grain[index] + 237 * ldr_of(room, exposure)).round().clamp(0, 255) / 255
+        for index, exposure in enumerate(exposures)
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:dark parts", "ignore:.*disagree by", "ignore:.*do not lie", "ignore:too little")
+@pytest.mark.filterwarnings("ignore:the exposures share too little")
+def test_a_reference_that_is_all_black_is_refused_unless_someone_knows_better():
+    pictures = on_film([2**-8, 2**-4])
+    with pytest.raises(
+        ExposureMismatchError, match=r"image 1 and image 2 are stated 4.00 EV .* disagree .* by"
+    ) as error:
+        Bracket.from_images(pictures, [1, 16])
+    assert "Perhaps image 1 is too dark: choose a longer exposure as --reference" in str(error.value)
+    assert Bracket.from_images(pictures, [1, 16], response=Response.srgb(), check=False).count == 2
+    # The longer exposure shows the room, and the dark one is merely not believed.
+    assert Bracket.from_images(pictures, [1, 16], reference=1).count == 2
+
+
 def test_exposures_are_estimated_from_the_pixels_when_asked():
     pictures = photographs([1, 4, 16])
     bracket = Bracket.from_images([pictures[2], pictures[0], pictures[1]], "auto", response=Response.gamma(2.2))
