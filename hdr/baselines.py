@@ -19,15 +19,10 @@ from torch import Tensor
 from hdr.bracket import Bracket
 from hdr.calibration import Calibration
 from hdr.data.sample import observed
-from hdr.fusion import (
-    blurred,
-    bring_to_reference,
-    merged,
-    noise_of_blend,
-    prior,
-)
+from hdr.fusion import bring_to_reference, merged, noise_of_blend, prior
 from hdr.radiometry import GAMMA, inverse_mu_law
 from hdr.response import Response
+from hdr.smoothing import blurred
 
 _FADE = 0.235  # sixty levels of 255, as LDR value
 _NOISE_FACTOR, _WINDOW = 2.0, 1.0  # of the Wiener filter: the best of those tried

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from kornia.filters import filter2d_separable, gaussian_blur2d, get_gaussian_kernel1d
 from torch import Tensor
 
+from hdr.chroma import brightness, lost_detail, with_fine_colours
 from hdr.geometry import inside, pixel_grid, sample
-from hdr.radiometry import GAMMA, LUMA, MU, mu_law, mu_law_slope
+from hdr.radiometry import GAMMA, MU, mu_law, mu_law_slope
+from hdr.smoothing import blurred
 
 if TYPE_CHECKING:
     from hdr.calibration import Calibration  # needs OpenCV, which the networks do not
@@ -74,7 +75,6 @@ _PATCHES = 1000
 _LEAST_VARIANCE, _LEAST_VARIANCE_OF_LIGHT = 1e-10, 1e-14  # in the mu-law domain, and in linear light
 _BLACK = 1e-10  # linear light: of less, no root has a gradient that is a number
 _JUMP = 3.0  # pixels, within ten
-_FINEST_COLOUR = 1.5  # pixels, standard deviation: of half as many values for colour each way
 _LOST_DETAIL = 2.0  # times its amplitude, of a channel that has none of the brightness
 _RIPPLES = 1.5  # pixels, standard deviation: around a pixel that JPEG's ripples may have darkened
 _AMID_CLIPPED = (0.5, 0.7)  # share of what is around it that is clipped: perhaps, and surely, it is, too
@@ -139,27 +139,29 @@ def observe(
     >>> observe(torch.rand(2, 3, 8, 8), torch.tensor([1.0, 4.0]), Calibration(Response.srgb())).shape
     torch.Size([2, 11, 8, 8])
     """
-    ldr, camera = ldr.detach(), (exposures, calibration, unexplained, still)
-    lost = _lost_detail(ldr, calibration.chroma_subsampled)
+    camera, subsampled = (exposures, calibration, unexplained, still), calibration.chroma_subsampled
+    ldr, lost = _colours(ldr.detach(), calibration)
     if ldr.device.type != "cpu" or torch.compiler.is_compiling():
-        return _without_ripples(torch.cat([_observed(ldr, *camera), lost], dim=1), calibration.chroma_subsampled)
+        return _without_ripples(torch.cat([_observed(ldr, *camera), lost], dim=1), subsampled)
     # Row by row, what lies between is still in the processor's cache, and takes no memory that counts.
     observed = ldr.new_empty(len(ldr), OBSERVATION_CHANNELS, *ldr.shape[-2:])
     rows = max(_PIXELS_AT_ONCE // (len(ldr) * ldr.shape[-1]), 1)
     for part, out in zip(ldr.split(rows, dim=2), observed.split(rows, dim=2), strict=True):
         out[:, : -_PARTS[-1]] = _observed(part.contiguous(), *camera)
     observed[:, -_PARTS[-1] :] = lost
-    return _without_ripples(observed, calibration.chroma_subsampled)
+    return _without_ripples(observed, subsampled)
 
 
-def _lost_detail(ldr: Tensor, subsampled: bool | Tensor) -> Tensor:
-    """Amplitude (N, 1, H, W) of what is finer in the brightness of files (N, 3, H, W) than their colours can be."""
+def _colours(ldr: Tensor, calibration: Calibration) -> tuple[Tensor, Tensor]:
+    """Files (N, 3, H, W) with fine colours, and the amplitude (N, 1, H, W) of the detail that theirs had lost."""
+    subsampled = calibration.chroma_subsampled
     if subsampled is False:
-        return torch.zeros_like(ldr[:, :1])
-    brightness = _brightness(ldr, dim=1)
-    detail = brightness - blurred(brightness, _FINEST_COLOUR)
-    amplitude = blurred(detail.square(), 1.0).sqrt()
-    return amplitude if subsampled is True else torch.where(torch.as_tensor(subsampled) > 0, amplitude, 0.0)
+        return ldr, torch.zeros_like(ldr[:, :1])
+    restored, lost = with_fine_colours(ldr, SATURATION_ENDS * calibration.white_level), lost_detail(ldr)
+    if subsampled is True:
+        return restored, lost
+    chosen = torch.as_tensor(subsampled, device=ldr.device) > 0  # an input of a graph
+    return torch.where(chosen, restored, ldr), torch.where(chosen, lost, 0.0)
 
 
 def _without_ripples(observed: Tensor, subsampled: bool | Tensor) -> Tensor:
@@ -175,13 +177,6 @@ def _without_ripples(observed: Tensor, subsampled: bool | Tensor) -> Tensor:
     lost = ((share - perhaps) / (surely - perhaps)).clamp(0, 1)
     lost = torch.where((saturation > 0) & (torch.as_tensor(subsampled, device=observed.device) > 0), lost, 0.0)
     return torch.cat([radiance, torch.maximum(saturation, lost), others], dim=1)
-
-
-def _brightness(values: Tensor, dim: int) -> Tensor:
-    """What JPEG keeps in full, of values with three channels; the dimension stays."""
-    red, green, blue = (share * channel for share, channel in zip(LUMA, values.split(1, dim), strict=True))
-    brightness: Tensor = red + green + blue
-    return brightness
 
 
 def _observed(
@@ -808,7 +803,7 @@ def _told_by_channels(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
     # Of the tone curve the usual one: what is known of the error is its size. By logarithms, in half a power's time.
     shown = ((growth - 1) * (t / MU)).clamp(_DARKEST_VALUE, 1.0)
     value = torch.exp2(torch.log2(shown) / GAMMA)
-    share = (1 - value / _brightness(value, dim=2)).clamp_min(0)
+    share = (1 - value / brightness(value, dim=2)).clamp_min(0)
     # Times the slope of the mu-law over values, mu / (growth log(1 + mu)) gamma value^(gamma - 1) / t.
     amplitude = aligned.lost_detail.detach() * (_LOST_DETAIL * GAMMA * MU / math.log1p(MU) / t)
     error = (amplitude * share * (shown / (value * growth))).square()
@@ -827,22 +822,3 @@ def _at_brightness(unexplained: Tensor, tone_mapped: Tensor) -> Tensor:
     entry = (first + below).flatten()
     low, high = (table.flatten().index_select(0, entry + step).view_as(place) for step in (0, 1))
     return torch.lerp(low, high, place - below)
-
-
-def blurred(maps: Tensor, sigma: float) -> Tensor:
-    """Maps (B, C, H, W) smoothed by a Gaussian of a standard deviation in pixels, cut off at three of these."""
-    size = 2 * round(3 * sigma) + 1
-    border = "reflect" if min(maps.shape[-2:]) > size // 2 else "replicate"
-    with torch.autocast(maps.device.type, enabled=False):  # half precision is for the network, not for the physics
-        if maps.device.type == "cpu":
-            # Contiguous: of a view it takes five times as long.
-            return gaussian_blur2d(maps.contiguous(), (size, size), (sigma, sigma), border_type=border)
-        # The same, with a kernel that is made once: a GPU waits for the many small operations that make one.
-        kernel = _gaussian(size, sigma, maps.device, maps.dtype)
-        return filter2d_separable(maps, kernel, kernel, border)
-
-
-@functools.lru_cache(maxsize=32)
-def _gaussian(size: int, sigma: float, device: torch.device, dtype: torch.dtype) -> Tensor:
-    with torch.inference_mode(False):
-        return get_gaussian_kernel1d(size, sigma, device=device, dtype=dtype)

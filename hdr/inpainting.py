@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hdr.fusion import Aligned, blurred, clipped_itself
+from hdr.fusion import Aligned, clipped_itself
 from hdr.geometry import upsampled_window
 from hdr.radiometry import mu_law
+from hdr.smoothing import blurred
 
 CELL = 4
 """Pixels of a side of the cells in which the light around is averaged."""

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hdr.fusion import blurred
 from hdr.nn.blocks import NEGATIVE_SLOPE, ConvBlock, unshuffled, zero_initialise
 from hdr.radiometry import odd_sign
+from hdr.smoothing import blurred
 
 KERNEL_SIZE = 5
 """Pixels: how far neighbours may be."""

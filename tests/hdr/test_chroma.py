@@ -1,0 +1,140 @@
+"""Colours of JPEG files, which are kept at half the resolution."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from hdr.calibration import Calibration
+from hdr.chroma import brightness, lost_detail, with_fine_colours
+from hdr.fusion import observe
+from hdr.response import Response
+
+WEIGHTS = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as JFIF has them
+
+
+def naive_smooth(values, weights):
+    """An image smoothed along both axes, pixel by pixel; beyond a border it is mirrored without repeating the edge."""
+    reach = len(weights) // 2
+    smoothed = np.zeros_like(values)
+    padded = np.pad(values, reach, mode="reflect")
+    for row in range(values.shape[0]):
+        for column in range(values.shape[1]):
+            window = padded[row : row + len(weights), column : column + len(weights)]
+            smoothed[row, column] = weights @ window @ weights
+    return smoothed
+
+
+def gaussian(sigma):
+    weights = np.exp(-0.5 * (np.arange(-round(3 * sigma), round(3 * sigma) + 1) / sigma) ** 2)
+    return weights / weights.sum()
+
+
+def naive_slope(bright, colour):
+    """Slope of the regression at half resolution times its correlation; sides are even."""
+    y, c = (one.reshape(one.shape[0] // 2, 2, one.shape[1] // 2, 2).mean((1, 3)) for one in (bright, colour))
+    mean_y, mean_c, mean_yy, mean_cc, mean_yc = (
+        naive_smooth(one, gaussian(1.0)) for one in (y, c, y * y, c * c, y * c)
+    )
+    noise = (2 / 255) ** 2
+    variance_y, variance_c = mean_yy - mean_y**2 + noise, mean_cc - mean_c**2 + noise
+    covariance = mean_yc - mean_y * mean_c
+    correlation = np.abs(covariance) / np.sqrt(variance_y * variance_c)
+    return covariance / variance_y * np.clip((correlation - 0.4) / 0.4, 0, 1)
+
+
+def leaves(height=96, width=120) -> Tensor:
+    """Olive leaves, a few pixels wide, before a blue sky; float64."""
+    generator = torch.Generator().manual_seed(3)
+    mask = torch.rand(1, 1, height // 4 + 2, width // 4 + 2, generator=generator, dtype=torch.float64)
+    mask = torch.nn.functional.interpolate(mask, scale_factor=4.0, mode="bicubic")[..., :height, :width] > 0.5
+    leaf, sky = torch.tensor([0.35, 0.33, 0.12]), torch.tensor([0.45, 0.62, 0.85])
+    return torch.where(mask, leaf.double().view(1, 3, 1, 1), sky.double().view(1, 3, 1, 1))
+
+
+def through_jpeg(image: Tensor, quality: int = 95) -> Tensor:
+    """What a JPEG with half as many values of colour each way has kept of images of shape (1, 3, H, W)."""
+    levels = (image[0].permute(1, 2, 0).numpy()[..., ::-1] * 255).round().astype(np.uint8)
+    halved = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
+    _, data = cv2.imencode(".jpg", levels, [cv2.IMWRITE_JPEG_QUALITY, quality, *halved])
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return torch.from_numpy(decoded[..., ::-1].copy()).permute(2, 0, 1)[None].double() / 255
+
+
+def test_colours_get_of_the_lost_brightness_what_they_change_by_with_it() -> None:
+    ldr = through_jpeg(leaves(32, 40))
+    red, green, blue = ldr[0].numpy()
+    bright = WEIGHTS[0] * red + WEIGHTS[1] * green + WEIGHTS[2] * blue
+    binomial = np.array([1, 4, 6, 4, 1]) / 16
+    expected = []
+    for channel in (red, blue):
+        slope = naive_slope(bright, channel - bright)
+        # Linear between the centres of the pixels of half resolution, and constant beyond the outermost.
+        rows, columns = (np.clip((np.arange(2 * n) - 0.5) / 2, 0, n - 1) for n in slope.shape)
+        fine = np.array([[np.interp(c, np.arange(slope.shape[1]), line) for c in columns] for line in slope])
+        fine = np.array([np.interp(rows, np.arange(slope.shape[0]), line) for line in fine.T]).T
+        expected.append(fine * (bright - naive_smooth(bright, binomial)))
+    found = (with_fine_colours(ldr) - ldr)[0].numpy()
+    inner = np.s_[4:-4, 4:-4]  # at the border the resampling goes on with its edge
+    np.testing.assert_allclose(found[0][inner], expected[0][inner], atol=1e-9)
+    np.testing.assert_allclose(found[2][inner], expected[1][inner], atol=1e-9)
+
+
+@pytest.mark.parametrize("quality", [80, 98])
+@pytest.mark.parametrize("size", [(96, 120), (95, 121)])
+def test_leaves_before_a_sky_lose_their_blue_rim(size, quality) -> None:
+    truth = leaves(*size)
+    decoded = through_jpeg(truth, quality)
+    restored = with_fine_colours(decoded)
+    assert restored.shape == decoded.shape
+    before, after = ((one - truth).square().mean() for one in (decoded, restored))
+    assert float(after) < 0.6 * float(before)
+    kept = brightness(restored) - brightness(decoded)
+    assert float(kept.abs().quantile(0.9)) < 1e-12  # but for the few colours that end at 0 or 1
+
+
+def test_what_brightness_does_not_tell_stays() -> None:
+    generator = torch.Generator().manual_seed(5)
+    grey = torch.rand(1, 1, 40, 40, generator=generator).expand(1, 3, 40, 40)
+    torch.testing.assert_close(with_fine_colours(grey), grey, rtol=0, atol=1e-6)
+    # A texture of brightness over colours that go their own way: noise would be all that they got.
+    hues = torch.rand(1, 3, 5, 5, generator=generator, dtype=torch.float64)
+    hues = torch.nn.functional.interpolate(hues - brightness(hues), scale_factor=8.0, mode="bicubic")
+    texture = 0.5 + 0.1 * torch.rand(1, 1, 40, 40, generator=generator, dtype=torch.float64)
+    truth = (texture + 0.3 * hues).clamp(0, 1)
+    decoded = through_jpeg(truth)
+    before, after = ((one - truth).square().mean() for one in (decoded, with_fine_colours(decoded)))
+    assert float(after) < 1.03 * float(before)
+
+
+def test_clipped_pixels_stay() -> None:
+    ldr = through_jpeg(leaves())
+    clipped = ldr.amax(dim=1, keepdim=True) >= 0.8
+    changed = (with_fine_colours(ldr, 0.8) != ldr).any(dim=1, keepdim=True)
+    assert bool(clipped.any())
+    assert not bool((changed & clipped).any())
+    assert float(changed[~clipped].double().mean()) > 0.5
+
+
+def test_files_are_observed_with_fine_colours_where_theirs_are_not() -> None:
+    ldr = through_jpeg(leaves()).float().repeat(2, 1, 1, 1)
+    exposures = torch.tensor([1.0, 4.0])
+
+    def observed(subsampled: bool | Tensor) -> Tensor:
+        calibration = Calibration(Response.srgb(), chroma_subsampled=subsampled)  # type: ignore[arg-type]
+        return observe(ldr, exposures, calibration)
+
+    fine = Calibration(Response.srgb())
+    expected = observe(with_fine_colours(ldr, 0.98), exposures, fine)[:, :3]
+    torch.testing.assert_close(observed(True)[:, :3], expected)
+    torch.testing.assert_close(observed(False), observe(ldr, exposures, fine))
+    assert not torch.allclose(observed(True)[:, :3], observed(False)[:, :3], atol=0.01)
+    for given in (True, False):  # of a graph it is an input
+        torch.testing.assert_close(observed(torch.tensor(float(given))), observed(given))
+
+
+def test_lost_detail_is_nothing_where_brightness_is_smooth() -> None:
+    ramp = torch.linspace(0, 1, 64).expand(1, 3, 64, 64)
+    assert float(lost_detail(ramp)[..., 8:-8, 8:-8].max()) < 1e-4
