@@ -17,7 +17,15 @@ from torch import Tensor
 
 from hdr._images import check_images, hold_eight_bits
 from hdr.alignment import LONGEST_SIDE, align
-from hdr.calibration import Calibration, ExposureMismatchError, calibrate, check_exposures, estimate_exposures
+from hdr.calibration import (
+    Calibration,
+    ExposureMismatchError,
+    Located,
+    agreeing_response,
+    calibrate,
+    check_exposures,
+    estimate_exposures,
+)
 from hdr.exposure import exposures_from_ev, exposures_from_exif, read_exposure_file, warn_if_camera_disagrees
 from hdr.geometry import transformed
 from hdr.io import Photograph, is_raw, read_photograph
@@ -119,7 +127,7 @@ class Bracket:
         images: Sequence[Tensor],
         exposures: Exposures,
         *,
-        response: Response | None = None,
+        response: Response | Sequence[Response] | None = None,
         names: Sequence[str] | None = None,
         reference: int | None = None,
         levels: int = 255,
@@ -136,7 +144,8 @@ class Bracket:
             Exposure times in seconds, or any positive multiple of the light that each image got; ``"auto"`` estimates
             them from the pixels, for a response that is given (sRGB without one).
         response
-            The camera's; None estimates it from the images, see :func:`hdr.calibration.calibrate`.
+            The camera's; None estimates it from the images, see :func:`hdr.calibration.calibrate`. Of several, the one
+            by which the exposures agree, and an estimate where they do by none; the first where nothing tells.
         names
             What to call the images in messages.
         reference
@@ -164,7 +173,8 @@ class Bracket:
         _check_equal_sizes(images, names)
         stacked = torch.stack(list(images))
         check_images(stacked, SMALLEST_SIDE)
-        light = _light(exposures, stacked, response)
+        likely = [response] if response is None or isinstance(response, Response) else list(response)
+        light = _light(exposures, stacked, likely[0])
         order = light.argsort(stable=True)
         ldr = stacked if bool((order.diff() > 0).all()) else stacked[order]
         # Half precision has not even the range: 16 EV are infinite there.
@@ -180,6 +190,7 @@ class Bracket:
             # Whoever merges is told of a camera whose motion cannot be told.
             return factor * align(provisional, warn=False).displacement
 
+        response = _chosen(likely, ldr, relative, located, estimated=isinstance(exposures, str))
         if check and not isinstance(exposures, str):
             check_exposures(ldr, relative, response, names, located=located)
         calibration = calibrate(ldr, relative, response=response, located=located)
@@ -229,8 +240,9 @@ class Bracket:
         exposure_file
             Text file with one EV a line, in the order of ``paths`` (the layout of Kalantari and Ramamoorthi).
         response
-            The camera's. ``"auto"`` estimates it from 8-bit files; 16-bit ones are taken to be gamma 2.2; camera raw
-            and floating-point files are linear. What others developed from raw has ``Response.linear()``.
+            The camera's. ``"auto"`` estimates it from 8-bit files; takes 16-bit ones as gamma 2.2, sRGB or linear,
+            whichever makes their exposures agree, and estimates it where none does; camera raw and floating-point files
+            are linear.
         reference, check
             As in :meth:`from_images`.
         raw
@@ -288,13 +300,15 @@ class Bracket:
                     image.mul_(LEVELS / white).clamp_max_(1.0)
             in_eight_bits = white is None and all(hold_eight_bits(image[..., ::7, ::7]) for image in images)
             levels = 255 if in_eight_bits else white or max(one.levels for one in photographs)
+        camera: Response | Sequence[Response] | None
         if response == "auto":
-            encoded = None if levels == 255 else Response.gamma(GAMMA)
-            response = Response.linear() if linear else encoded  # type: ignore[assignment]
+            camera = Response.linear() if linear else None if levels == 255 else _encodings()
+        else:
+            camera = response
         bracket = cls.from_images(
             images,
             exposures,
-            response=response,  # type: ignore[arg-type]
+            response=camera,
             names=names,
             reference=reference,
             levels=levels,
@@ -368,6 +382,41 @@ def _light(exposures: Exposures, images: Tensor, response: Response | None) -> T
     if len(images) != len(exposures):
         raise ValueError(f"there are {len(images)} images but {len(exposures)} exposures; give one for each")
     return torch.tensor([float(exposure) for exposure in exposures], dtype=torch.float64)
+
+
+def _encodings() -> tuple[Response, ...]:
+    """What developers write into 16-bit files, the likeliest first."""
+    return Response.gamma(GAMMA), Response.srgb(), Response.linear()
+
+
+def _chosen(
+    likely: Sequence[Response | None], ldr: Tensor, exposures: Tensor, located: Located, estimated: bool
+) -> Response | None:
+    """The response by which exposures agree, of several, where they were stated; None if it is to be estimated."""
+    first, *others = likely
+    if first is None or not others:
+        return first
+    if estimated:
+        warnings.warn(
+            f"the exposures are estimated as if the files were {first.name}; if they are {_or(others)}, say so "
+            "(--response), or state the exposures",
+            stacklevel=3,
+        )
+        return first
+    chosen = agreeing_response(ldr, exposures, [first, *(one for one in others if one is not None)], located=located)
+    if chosen is None:
+        warnings.warn(
+            f"the exposures agree neither by {first.name} nor by {_or(others)}: the response is estimated", stacklevel=3
+        )
+    elif chosen is not first:
+        warnings.warn(
+            f"the exposures agree best if the files are {chosen.name}, so they are taken as that", stacklevel=3
+        )
+    return chosen
+
+
+def _or(responses: Sequence[Response | None]) -> str:
+    return " or ".join(one.name for one in responses if one is not None)
 
 
 def _reduced(ldr: Tensor) -> tuple[Tensor, int]:

@@ -54,6 +54,8 @@ _JUDGED_EV, _FARTHEST_EV = 5.0, 8.0  # farther apart, what both show well is a c
 _MIDDLE = (0.15, 0.85)
 _COMPARED_SIDE = 40
 _AGREEING_EV, _AGREEING_SHARE = 0.4, 0.5  # of cells, of which most would differ by more if the exposures were others
+_BRIGHTNESSES = 8  # parts of what two exposures share
+_LARGEST_MISFIT, _MUCH_BETTER = 0.1, 0.3  # EV, of a response that is no other's; times that of any other
 _WELL_KNOWN = 0.8  # of the range of values
 # EV, between neighbours that tell the response. On real and drawn brackets it was off by 0.1 EV with steps of 4, by
 # 0.15 with 5, and by 0.2 and more with 6 to 8, however many cells both show well.
@@ -250,6 +252,65 @@ def calibrate(
         disagreement=disagreement,
         notes=tuple(notes),
     )
+
+
+def agreeing_response(
+    ldr: Tensor, exposures: Tensor, candidates: Sequence[Response], *, located: Located | None = None
+) -> Response | None:
+    """The one of several responses by which exposures agree best.
+
+    Parameters
+    ----------
+    ldr, exposures, located
+        As for :func:`calibrate`.
+    candidates
+        Responses that the files may have, such as gamma 2.2, sRGB and linear; the likeliest first.
+
+    Returns
+    -------
+    Response or None
+        The first if nothing tells; None if exposures are off by more than 0.1 EV by each, and by none much less.
+
+    Raises
+    ------
+    ValueError
+        If shapes, values or exposures are not as for :func:`calibrate`.
+
+    Examples
+    --------
+    >>> light = torch.rand(3, 96, 128).clamp_min(0.01)
+    >>> exposures = torch.tensor([1.0, 2.0, 4.0])
+    >>> ldr = 0.25 * light * exposures.view(3, 1, 1, 1)  # linear
+    >>> agreeing_response(ldr, exposures, [Response.gamma(2.2), Response.srgb(), Response.linear()]).name
+    'linear'
+    """
+    ev = _checked(ldr, exposures)
+    cells = _where_shown(Cells.of(ldr), ldr, located, candidates[0])
+    misfits = np.nan_to_num([_misfit(cells, ev, candidate) for candidate in candidates], nan=math.inf)
+    if not np.isfinite(misfits).any():
+        return candidates[0]
+    first, *others = np.argsort(misfits, kind="stable").tolist()
+    # What moved adds to all.
+    beyond_doubt = all(misfits[first] < _MUCH_BETTER * misfits[other] for other in others)
+    return candidates[first] if misfits[first] < _LARGEST_MISFIT or beyond_doubt else None
+
+
+def _misfit(cells: Cells, ev: Array, response: Response) -> float:
+    """By how many EV neighbours are off by a response, in the mean over all brightnesses; NaN if nothing tells.
+
+    Medians: noise and what moved lie on both sides, and a wrong response on one.
+    """
+    curve = log_curve(response)
+    off: list[float] = []
+    for a, b in itertools.pairwise(range(len(ev))):
+        usable = _well_exposed(cells, a, b, curve, response.white_level)
+        by_brightness = np.argsort(cells.mean[b][usable], kind="stable")
+        if len(by_brightness) < _FEWEST_CELLS:
+            continue
+        apart = _ev_apart(cells, a, b, curve, usable)[by_brightness] - (ev[b] - ev[a])
+        parts = np.array_split(apart, min(_BRIGHTNESSES, len(apart) // _FEWEST_CELLS))
+        off += [abs(float(np.median(part))) for part in parts]
+    return sum(off) / len(off) if off else math.nan
 
 
 def _far_apart(ev: Array) -> str:

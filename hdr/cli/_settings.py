@@ -70,8 +70,8 @@ class BracketSettings:
     exposures
         Text file with one EV a line, in the order of the images.
     response
-        The camera's: auto (estimated from 8-bit files; 16-bit ones are taken as gamma 2.2, camera raw as linear), srgb,
-        linear (raw that was developed elsewhere), gamma:2.2, or a file that --save-response wrote.
+        The camera's: auto (estimated from 8-bit files; of 16-bit ones the exposures tell whether they are gamma 2.2,
+        sRGB or linear; camera raw is linear), srgb, linear, gamma:2.2, or a file that --save-response wrote.
     reference
         Which image, counted from 1 as given, shows the instant that is wanted; by default the middle exposure.
     wb

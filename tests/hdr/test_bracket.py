@@ -286,6 +286,51 @@ def test_16_bit_linear_tiffs_keep_their_depth(tmp_path):
     assert bracket.calibration.levels == 65535
 
 
+def s_curve(light):
+    """Light as a developer's own look has it: a straight line mixed with a smooth step, over gamma 2.2."""
+    value = light ** (1 / 2.2)
+    return 0.4 * value + 0.6 * value**2 * (3 - 2 * value)
+
+
+def write_encoded(folder, encode, shift=0):
+    """Files of 16 bits, 2 EV apart, the last of them moved."""
+    pixels = [encode((textured(160, 192) * exposure).clamp(0, 1)) for exposure in (1.0, 4.0, 16.0)]
+    pixels[-1] = pixels[-1].roll(shift, -1)
+    levels = [one.mul(65535).round().permute(1, 2, 0).numpy().astype(np.uint16) for one in pixels]
+    return [write_16_bit(folder / f"{number}.tif", one) for number, one in enumerate(levels)]
+
+
+@pytest.mark.filterwarnings("ignore:the pictures do not state")
+@pytest.mark.parametrize("shift", [0, 5])
+@pytest.mark.parametrize("name", ["gamma:2.2", "srgb", "linear"])
+def test_the_exposures_tell_how_16_bits_are_encoded(tmp_path, name, shift):
+    paths = write_encoded(tmp_path, Response.parse(name).to_ldr, shift)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error" if name == "gamma:2.2" else "ignore", message="the exposures agree")
+        bracket = Bracket.from_files(paths, [1.0, 4.0, 16.0])
+    assert (bracket.calibration.response.name, bracket.calibration.levels) == (name, 65535)
+    torch.testing.assert_close(bracket.exposures, torch.tensor([1.0, 4.0, 16.0]), rtol=0.01, atol=0)
+    if name != "gamma:2.2":
+        with pytest.warns(UserWarning, match=f"agree best if the files are {name}"):
+            Bracket.from_files(paths, [1.0, 4.0, 16.0])
+
+
+def test_16_bits_with_a_look_of_their_own_are_estimated(tmp_path):
+    paths = write_encoded(tmp_path, s_curve)
+    with pytest.warns(UserWarning, match=r"neither by gamma:2.2 nor by srgb or linear: the response is estimated"):
+        bracket = Bracket.from_files(paths, [1.0, 4.0, 16.0])
+    assert bracket.calibration.response.name == "estimated"
+    assert max(bracket.calibration.disagreement) < 0.1
+
+
+def test_exposures_that_are_estimated_from_16_bits_are_so_by_a_response_that_is_said(tmp_path):
+    paths = write_encoded(tmp_path, Response.linear().to_ldr)
+    with pytest.warns(UserWarning, match=r"as if the files were gamma:2.2; if they are srgb or linear, say so"):
+        assert float(Bracket.from_files(paths, exposure_values="auto").exposures[1]) > 10
+    bracket = Bracket.from_files(paths, exposure_values="auto", response=Response.linear())
+    torch.testing.assert_close(bracket.exposures, torch.tensor([1.0, 4.0, 16.0]), rtol=0.05, atol=0)
+
+
 def write_sensor_values(folder, light, white, suffix=".tif", exposures=(1.0, 4.0, 16.0)):
     """Linear light in 16-bit files that end at ``white``."""
     paths = []

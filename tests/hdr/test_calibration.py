@@ -15,6 +15,7 @@ from hdr._response_fit import Cells
 from hdr.calibration import (
     Calibration,
     ExposureMismatchError,
+    agreeing_response,
     calibrate,
     check_exposures,
     estimate_exposures,
@@ -393,6 +394,31 @@ def test_exposures_that_are_stated_near_each_other_do_not_agree_by_being_so(stat
     ldr = exposures_of(drawn_light(), (0.0, got), CURVES["srgb"], shot=1e-4, read=1e-6)
     with pytest.raises(ExposureMismatchError, match=r"the same exposure twice|signs reversed"):
         check_exposures(ldr, ratios((0.0, stated)), located=lambda _: torch.zeros(2, 2, 24, 32))
+
+
+CANDIDATES = [Response.gamma(2.2), Response.srgb(), Response.linear()]
+
+
+@pytest.mark.parametrize("trouble", [{}, {"jpeg": 75}, {"moving_rows": 0.4}])
+@pytest.mark.parametrize("response", CANDIDATES)
+def test_of_several_responses_the_one_is_taken_by_which_exposures_agree(response: Response, trouble: dict) -> None:
+    ldr = exposures_of(drawn_light(), EVS, lambda ldr: response.to_linear(torch.from_numpy(ldr)).numpy(), **trouble)
+    for candidates in (CANDIDATES, CANDIDATES[::-1]):
+        found = agreeing_response(ldr, ratios(EVS), candidates)
+        assert found is not None
+        assert found.name == response.name
+
+
+def test_of_several_responses_none_is_taken_if_exposures_are_off_by_each() -> None:
+    ldr = exposures_of(drawn_light(), EVS, CURVES["srgb"])
+    assert agreeing_response(ldr, ratios(EVS), [Response.gamma(4.0), Response.linear()]) is None
+
+
+def test_of_several_responses_the_first_is_taken_where_nothing_tells() -> None:
+    for value in (torch.zeros, torch.ones):
+        found = agreeing_response(value(3, 3, 64, 64), ratios(EVS), CANDIDATES)
+        assert found is not None
+        assert found.name == "gamma:2.2"
 
 
 @pytest.mark.parametrize(("stated", "got"), [(0.2, -0.02), (0.2, 0.05), (0.4, 0.19)])
