@@ -389,6 +389,39 @@ def test_pictures_that_agree_where_they_show_the_same_are_not_refused() -> None:
         check_exposures(torch.stack([still[0], other[1]]), ratios((0.0, 2.0)), located=lambda _: 0 * displacement)
 
 
+@pytest.mark.parametrize("darkness", [0.15, 0.6])
+def test_something_large_that_crosses_a_still_picture_does_not_make_it_another_scene(darkness: float) -> None:
+    light = drawn_light()
+    height, width = light.shape[:2]
+    wide, evs = round(0.35 * width), (-2.0, 0.0, 2.0)
+    other = drawn_light(seed=4)[: round(0.8 * height), :wide]
+    pictures = []
+    for ev, left in zip(evs, (0, (width - wide) // 2, width - wide), strict=True):
+        covered = light.copy()
+        covered[-len(other) :, left : left + wide] = darkness * other
+        pictures.append(exposures_of(covered, [ev])[0])
+    check_exposures(torch.stack(pictures), ratios(evs))
+    pictures[1] = exposures_of(drawn_light(seed=7), [0.0])[0]
+    with pytest.raises(ExposureMismatchError, match="same scene"):
+        check_exposures(torch.stack(pictures), ratios(evs))
+
+
+def test_what_is_left_in_an_all_white_picture_is_no_evidence() -> None:
+    # Fog, in which somebody walks: of the longest exposure he alone is not white.
+    fog = 1.0 + 0.07 * drawn_light() / drawn_light().max()
+    evs, pictures = (-1.5, 0.0, 1.5), []
+    for number, ev in enumerate(evs):
+        walked = fog.copy()
+        walked[40:90, 30 + 60 * number : 42 + 60 * number] *= 0.2
+        pictures.append(exposures_of(walked, [ev], middle=0.4)[0])
+    ldr = torch.stack(pictures)
+    assert float((ldr[2].amin(dim=0) > 0.98).float().mean()) > 0.95
+    assert math.isnan(exposure_findings(ldr, ratios(evs))[1].measured)
+    check_exposures(ldr, ratios(evs))
+    with pytest.raises(ExposureMismatchError, match="pictures 2 and 3 have no well exposed part in common"):
+        estimate_exposures(ldr, Response.srgb())
+
+
 @pytest.mark.parametrize(("stated", "got"), [(0.2, 0.0), (0.3, 0.0), (0.15, -0.15)])
 def test_exposures_that_are_stated_near_each_other_do_not_agree_by_being_so(stated: float, got: float) -> None:
     ldr = exposures_of(drawn_light(), (0.0, got), CURVES["srgb"], shot=1e-4, read=1e-6)
