@@ -72,7 +72,7 @@ _FAR_ABOVE_WHITE = 1.2  # EV
 _MOST_FLAT_CELLS = 100
 _FAR_BELOW_WHITE = -1.0  # EV
 # A clipped channel spoils others if they differ by so many times what they do elsewhere, or by so many EV in one sense.
-_SPOILT, _SPOILT_MARGIN, _SPOILT_EV = 2.0, 0.02, 0.04
+_SPOILT, _SPOILT_MARGIN, _SPOILT_EV = 2.0, 0.01, 0.04
 # An orthonormal basis of the planes over a cell, shape (16, 3).
 _PLANE = np.linalg.qr(np.stack([np.ones(16), np.repeat(np.arange(4.0), 4), np.tile(np.arange(4.0), 4)], 1))[0]
 _UNCLIPPED = (0.02, 0.97)  # values, of the white level above
@@ -653,7 +653,7 @@ def _channels_mix(cells: Cells, ev: Array, response: Response) -> bool:
     if min(len(wrong), len(right)) < _FEWEST_CELLS:
         return True
     # Grey is spoilt most and strong colours hardly: the larger differences tell, too.
-    spoilt, usual = (np.quantile(np.abs(one), [0.5, 0.8]) for one in (wrong, right))
+    spoilt, usual = (np.quantile(np.abs(one), [0.5, 0.8, 0.9]) for one in (wrong, right))
     return bool((spoilt > _SPOILT * usual + _SPOILT_MARGIN).any() or abs(np.median(wrong)) > _SPOILT_EV)
 
 

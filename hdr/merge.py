@@ -73,7 +73,7 @@ class Merger:
         Whether the merge is denoised, as its weights have learned to; otherwise noise stays for other programs.
     judge
         Whether the network moves and judges exposures in which something moves; otherwise physics alone weighs them,
-        as in brackets that stand still, which is quicker and hardly worse.
+        as in brackets that stand still, which is quicker, and worse mostly where the reference is dark and noisy.
 
     Attributes
     ----------

@@ -37,7 +37,8 @@ class MergerSettings:
     denoise
         Remove noise, where the weights have learned it.
     judge
-        Let the network judge what moves; without it, physics alone does, which is quicker and hardly worse.
+        Let the network judge what moves; without it, physics alone does, which is quicker and worse mostly where the
+        reference is dark and noisy.
     """
 
     weights: str = "small"

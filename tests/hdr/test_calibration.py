@@ -369,6 +369,16 @@ def test_whether_a_clipped_channel_spoils_the_others_is_seen(seed: int, noise: d
         assert calibrate(ldr, ratios(EVS), response=Response.gamma(2.2)).channels_mix == mixing
 
 
+@pytest.mark.parametrize("rest", [0.1, 0.2])
+def test_few_strong_colours_are_enough_to_see_that_clipping_spoils_others(rest: float) -> None:
+    own = np.stack([drawn_light(seed=channel)[..., channel] for channel in range(3)], -1)
+    light = own**0.4 * drawn_light(seed=50)[..., :1] ** 0.7
+    faint = (1 - rest) * light.mean(-1, keepdims=True) + rest * light
+    flowers = light.shape[1] // 10
+    faint[:, :flowers] = light[:, :flowers]
+    assert calibrate(developed(faint, COLOURS, {}), ratios(EVS)).channels_mix
+
+
 def test_channels_are_taken_to_mix_where_nothing_tells() -> None:
     grey = np.repeat(drawn_light().mean(-1, keepdims=True), 3, -1)
     assert calibrate(exposures_of(grey, EVS), ratios(EVS)).channels_mix
