@@ -68,6 +68,7 @@ _LARGE_DISAGREEMENT = 0.35  # EV
 _LARGEST_RESPONSE_ERROR = 0.2  # EV, in the median of what two exposures share; real brackets had 0.16 at most
 _LEAST_ERROR, _LARGEST_ERROR = 0.02, 0.25  # EV, of a shutter
 _LOWEST_WHITE, _SURELY_WHITE = 0.85, 253  # a value, and a level of 255
+_ALL_BLACK = 8.5 * STEP
 _FAR_ABOVE_WHITE = 1.2  # EV
 _MOST_FLAT_CELLS = 100
 _FAR_BELOW_WHITE = -1.0  # EV
@@ -188,6 +189,8 @@ def calibrate(
     ev = _checked(ldr, exposures)
     cells = Cells.of(ldr)
     notes: list[str] = []
+    if (brightest := float(cells.brightest.max())) < _ALL_BLACK:
+        notes.append(f"the pictures are black: nothing in them is brighter than {brightest / STEP:.0f} of 255")
     errors: Array = np.zeros(len(ev))
     too_far = False
     if response is None:
@@ -673,7 +676,9 @@ def _chroma_subsampled(cells: Cells, white: float) -> bool:
     of_channels, own = (falling - rising) / 2, (falling + rising) / 4
     of_brightness, mean = (np.einsum("c,ncts->nts", LUMA, values)[:, None] for values in (of_channels, own))
     expected, found = of_brightness * (own / mean - 1), of_channels - of_brightness
-    kept = (expected * found).sum() / max(np.square(expected).sum(), _TINY)
+    if np.square(expected).sum() < _TINY * np.square(of_brightness).sum():
+        return False  # a grey picture has no colours to lose
+    kept = (expected * found).sum() / np.square(expected).sum()
     # Noise is of each channel alone, and shows in the differences; but not in files without colour of that detail.
     noise = np.square(found[:, ::2]).sum() / max(np.square(of_brightness).sum(), _TINY)
     return bool(abs(kept) < _COLOUR_KEPT and noise < _COLOUR_NOISE)

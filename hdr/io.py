@@ -45,13 +45,10 @@ _PIXELS_PER_INCH, _INCH = 72, 2
 _TIFF_HEADER = 8  # bytes
 _TIFF_FLOAT = 3
 _RADIANCE_EFFICACY = 179.0  # lm/W of equal-energy white, by which Radiance converts; values over EXPOSURE are W/sr/m^2
+_GREY_MODES = ("L", "I", "I;16", "I;16B", "I;16L")  # "I" is what some releases of Pillow call 16 bits
 _REFUSED_MODES = {
-    "L": "a grey image",
-    "1": "a grey image",
-    "I": "a grey image",
-    "I;16": "a grey image",
-    "I;16B": "a grey image",
-    "F": "a grey image",
+    "1": "a black and white image",
+    "F": "a grey image of floating-point numbers",
     "RGBX": "an image with a fourth channel",
     "LA": "a grey image with an alpha channel",
     "PA": "a palette image with an alpha channel",
@@ -66,23 +63,23 @@ def read_ldr(path: str | os.PathLike[str]) -> Tensor:
     Parameters
     ----------
     path
-        An RGB picture of 8 or 16 bits per channel: TIFF, PNG, JPEG, AVIF or HEIC (``captum-ext[raw]``); or linear light
-        in [0, 1]: TIFF of 32-bit float, .exr and .hdr. The orientation that the camera wrote down is honoured; colours
-        stay those of the file's profile, for which :func:`read_photograph` has a matrix; an opaque alpha channel is
-        dropped with a warning.
+        An RGB or grey picture of 8 or 16 bits per channel: TIFF, PNG, JPEG, AVIF or HEIC (``captum-ext[raw]``); or
+        linear light in [0, 1]: TIFF of 32-bit float, .exr and .hdr. The orientation that the camera wrote down is
+        honoured; colours stay those of the file's profile, for which :func:`read_photograph` has a matrix; an opaque
+        alpha channel is dropped with a warning.
 
     Returns
     -------
     Tensor
-        Shape (3, H, W), float32 in [0, 1], channels red, green, blue.
+        Shape (3, H, W), float32 in [0, 1], channels red, green, blue; three equal ones of a grey picture.
 
     Raises
     ------
     OSError
         If the file cannot be opened.
     ValueError
-        If it is truncated, camera raw, no picture of these kinds, transparent, has channels other than RGB, or linear
-        light outside of [0, 1].
+        If it is truncated, camera raw, no picture of these kinds, transparent, has channels other than RGB or grey, or
+        linear light outside of [0, 1].
 
     Examples
     --------
@@ -388,16 +385,16 @@ def _tiff_directory(file: BytesIO, header: bytes) -> TiffImagePlugin.ImageFileDi
 def _check_photograph(path: Path, image: Image.Image) -> None:
     if image.format not in ("TIFF", "PNG", "JPEG", "MPO", "AVIF", "HEIF"):
         raise ValueError(f"{path}: a {image.format} file; photographs are read from TIFF, PNG, JPEG, AVIF and HEIC")
-    if image.mode not in ("RGB", "RGBA"):
+    if image.mode not in ("RGB", "RGBA", *_GREY_MODES):
         kind = _REFUSED_MODES.get(image.mode, f"an image of mode {image.mode}")
-        raise ValueError(f"{path}: {kind}; photographs must be RGB without alpha, convert it first")
+        raise ValueError(f"{path}: {kind}; photographs must be RGB or grey, and opaque: convert it first")
     if "transparency" in image.info:
-        raise ValueError(f"{path}: an image with a transparent colour; photographs must be RGB without alpha")
+        raise ValueError(f"{path}: an image with a transparent colour; photographs must be opaque")
 
 
 def _without_alpha(path: Path, image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image
+    if image.mode != "RGBA":
+        return image.convert("RGB") if image.mode in _GREY_MODES else image
     least, _ = image.getchannel("A").getextrema()
     if least != 255:
         raise ValueError(f"{path}: an image with an alpha channel, transparent in parts; photographs must be opaque")

@@ -379,6 +379,13 @@ def test_few_strong_colours_are_enough_to_see_that_clipping_spoils_others(rest: 
     assert calibrate(developed(faint, COLOURS, {}), ratios(EVS)).channels_mix
 
 
+def test_pictures_without_any_light_are_said_to_be_black() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randint(0, 6, (3, 3, 64, 64), generator=generator) / 255
+    assert "the pictures are black: nothing in them is brighter than 5 of 255" in calibrate(noise, ratios(EVS)).notes
+    assert not any("black" in note for note in calibrate(exposures_of(drawn_light(), EVS), ratios(EVS)).notes)
+
+
 def test_channels_are_taken_to_mix_where_nothing_tells() -> None:
     grey = np.repeat(drawn_light().mean(-1, keepdims=True), 3, -1)
     assert calibrate(exposures_of(grey, EVS), ratios(EVS)).channels_mix
