@@ -5,11 +5,8 @@ Colours here are what a channel is more than the brightness, in the values of a 
 
 from __future__ import annotations
 
-import functools
-
 import torch
 import torch.nn.functional as F
-from kornia.filters import filter2d_separable
 from torch import Tensor
 
 from hdr.radiometry import LUMA
@@ -19,8 +16,6 @@ _FINEST_COLOUR = 1.5  # pixels, standard deviation: of half as many values for c
 _SURROUNDINGS = 1.0  # pixels of half the resolution, standard deviation: where colours go with brightness alike
 _ROUNDING = (2.0 / 255) ** 2  # of values, what compression and noise leave at least; colours are not told from less
 _TOGETHER = (0.4, 0.8)  # correlation of a colour with brightness that may be chance, and that is none
-# One after the other, the mean of two by two pixels and the interpolation of a decoder are this, wherever it begins.
-_TO_HALF_AND_BACK = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
 
 def brightness(values: Tensor, dim: int = 1) -> Tensor:
@@ -106,11 +101,13 @@ def _slopes(bright: Tensor, colours: Tensor) -> Tensor:
 
 
 def _to_half_and_back(bright: Tensor) -> Tensor:
-    kernel = _kernel(bright.device, bright.dtype)
-    return filter2d_separable(bright.contiguous(), kernel, kernel, "replicate")
+    """What a decoder makes of brightness (N, 1, H, W) that is kept at half the resolution.
 
-
-@functools.lru_cache(maxsize=8)
-def _kernel(device: torch.device, dtype: torch.dtype) -> Tensor:
-    with torch.inference_mode(False):
-        return torch.tensor([_TO_HALF_AND_BACK], device=device, dtype=dtype)
+    The mean of two by two pixels and then linear interpolation are, in the mean over where the pairs begin, binomial
+    weights 1, 4, 6, 4, 1: four times the mean of neighbours, by which a CPU has them in a fifth of a filter's time.
+    """
+    smoothed = F.pad(bright, (2, 2, 2, 2), mode="replicate")
+    for axis in (-2, -1) * 4:
+        side = smoothed.shape[axis] - 1
+        smoothed = smoothed.narrow(axis, 0, side) + smoothed.narrow(axis, 1, side)
+    return smoothed / 2**8

@@ -141,15 +141,20 @@ def observe(
     """
     camera, subsampled = (exposures, calibration, unexplained, still), calibration.chroma_subsampled
     ldr, lost = _colours(ldr.detach(), calibration)
+    saturation = slice(_PARTS[0], sum(_PARTS[:2]))
     if ldr.device.type != "cpu" or torch.compiler.is_compiling():
-        return _without_ripples(torch.cat([_observed(ldr, *camera), lost], dim=1), subsampled)
+        observed = _observed(ldr, *camera)
+        before, saturated, after = observed.tensor_split([saturation.start, saturation.stop], dim=1)
+        return torch.cat([before, _without_ripples(saturated, calibration), after, lost], dim=1)
     # Row by row, what lies between is still in the processor's cache, and takes no memory that counts.
     observed = ldr.new_empty(len(ldr), OBSERVATION_CHANNELS, *ldr.shape[-2:])
     rows = max(_PIXELS_AT_ONCE // (len(ldr) * ldr.shape[-1]), 1)
     for part, out in zip(ldr.split(rows, dim=2), observed.split(rows, dim=2), strict=True):
         out[:, : -_PARTS[-1]] = _observed(part.contiguous(), *camera)
     observed[:, -_PARTS[-1] :] = lost
-    return _without_ripples(observed, subsampled)
+    if subsampled is not False:
+        observed[:, saturation] = _without_ripples(observed[:, saturation], calibration)
+    return observed
 
 
 def _colours(ldr: Tensor, calibration: Calibration) -> tuple[Tensor, Tensor]:
@@ -164,19 +169,20 @@ def _colours(ldr: Tensor, calibration: Calibration) -> tuple[Tensor, Tensor]:
     return torch.where(chosen, restored, ldr), torch.where(chosen, lost, 0.0)
 
 
-def _without_ripples(observed: Tensor, subsampled: bool | Tensor) -> Tensor:
-    """Observations (N, 11, H, W) in which what is nearly clipped amid clipped pixels of a JPEG is saturated, too.
+def _without_ripples(saturation: Tensor, calibration: Calibration) -> Tensor:
+    """Saturation (N, 3, H, W) that is full, too, where what is nearly clipped lies amid clipped pixels of a JPEG.
 
     Its compression ripples beside edges, and of white some pixels are left that are no darker than the light was.
     """
+    subsampled = calibration.chroma_subsampled
     if subsampled is False:
-        return observed
-    radiance, saturation, others = observed.split([_PARTS[0], _PARTS[1], OBSERVATION_CHANNELS - sum(_PARTS[:2])], dim=1)
+        return saturation
+    told = saturation[:, :1] if calibration.channels_mix is True else saturation  # one that is that of all
     perhaps, surely = _AMID_CLIPPED
-    share = blurred((saturation >= 1).to(observed), _RIPPLES)
+    share = blurred((told >= 1).to(told), _RIPPLES)
     lost = ((share - perhaps) / (surely - perhaps)).clamp(0, 1)
-    lost = torch.where((saturation > 0) & (torch.as_tensor(subsampled, device=observed.device) > 0), lost, 0.0)
-    return torch.cat([radiance, torch.maximum(saturation, lost), others], dim=1)
+    lost = torch.where((told > 0) & (torch.as_tensor(subsampled, device=lost.device) > 0), lost, 0.0)
+    return torch.maximum(saturation, lost)
 
 
 def _observed(
