@@ -16,17 +16,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from hdr._cells import ENTRIES, STEP, Array, Cells, read_off
 from hdr.response import Response, interpolated
 
-Array = NDArray[np.floating]
-
-STEP = 1.0 / 255.0  # one level of an 8-bit file
-ENTRIES = 256
-
-CELL = 4  # pixels on a side
-_MOST_CELLS = 1 << 13
 _FARTHEST_EV = 3.2  # between exposures that are compared although others lie between
 _BINS, _CELLS_IN_BIN = 32, 64
 _QUANTILES = 100
@@ -47,68 +40,6 @@ _ITERATIONS = 8
 _OUTLYING = 2.0  # standard deviations, where an equation starts to lose its weight
 _LEVEL_NOISE = 0.3 * STEP  # of a cell's mean, after rounding and JPEG
 _MODEL_ERROR = 0.03  # EV
-
-
-class Cells(NamedTuple):
-    """Small squares of a bracket's pictures, the same in every exposure, spread over the whole picture."""
-
-    pixels: Array
-    """Shape (N, 3, cells, 16), LDR values."""
-    mean: Array
-    """Shape (N, 3, cells)."""
-    spread: Array
-    """Shape (N, 3, cells): standard deviation of the pixels, from texture and noise."""
-    brightest: Array
-    """Shape (N, cells): the largest value of the three channels."""
-    grid: tuple[int, int]
-    """Rows and columns in which the cells lie; one row where they were moved, for some may be left out."""
-
-    @classmethod
-    def of(cls, ldr: Tensor, displacement: Tensor | None = None) -> Cells:
-        """Cells of exposures of shape (N, 3, H, W), each cell where an exposure shows it.
-
-        Parameters
-        ----------
-        ldr
-            Values of the exposures.
-        displacement
-            Shape (N, 2, h, w), in pixels of ``ldr`` and at its resolution or a lower one: where the exposures show what
-            one of them does. Cells are moved by whole pixels, for interpolation would take noise away. Those that an
-            exposure did not see are left out. By default all exposures lie on each other.
-        """
-        height, width = ldr.shape[-2:]
-        stride = max(CELL, math.ceil(math.sqrt(height * width / _MOST_CELLS)))
-        if displacement is None:
-            grid = ldr.detach().unfold(2, CELL, stride).unfold(3, CELL, stride)
-            pixels, rows, columns = grid.flatten(4).flatten(2, 3), *grid.shape[2:4]
-        else:
-            pixels = _moved_cells(ldr.detach(), displacement, stride)
-            rows, columns = 1, pixels.shape[2]
-        values = pixels.to("cpu", torch.float32).numpy()
-        mean = values.mean(-1)
-        spread = np.sqrt(np.maximum(np.square(values).mean(-1) - np.square(mean), 0.0))
-        # In two steps, and by PyTorch: in a fifth of the time of one, or of NumPy.
-        brightest = torch.from_numpy(values).amax(1).amax(-1).numpy()
-        return cls(values, mean, spread, brightest, (rows, columns))
-
-
-def _moved_cells(ldr: Tensor, displacement: Tensor, stride: int) -> Tensor:
-    """Pixels (N, 3, cells, 16) of the cells that all exposures show, read where each shows them."""
-    if displacement.ndim != 4 or displacement.shape[:2] != (len(ldr), 2) or 0 in displacement.shape:
-        raise ValueError(f"a displacement must have the shape ({len(ldr)}, 2, h, w), got {tuple(displacement.shape)}")
-    height, width = ldr.shape[-2:]
-    top, left = torch.meshgrid(*(torch.arange(0, side - CELL + 1, stride) for side in (height, width)), indexing="ij")
-    rows, columns = displacement.shape[-2:]
-    row = ((top + CELL // 2) * rows // height).clamp_max(rows - 1)
-    column = ((left + CELL // 2) * columns // width).clamp_max(columns - 1)
-    shift = displacement[:, :, row, column].round().long().cpu()
-    tops, lefts = top + shift[:, 1], left + shift[:, 0]
-    seen = ((tops >= 0) & (tops <= height - CELL) & (lefts >= 0) & (lefts <= width - CELL)).all(dim=0)
-    # Where pixels lie in a flattened image: read so, they take a sixth of the time that rows and columns take.
-    within = (width * torch.arange(CELL)[:, None] + torch.arange(CELL)).flatten()
-    places = ((width * tops + lefts)[:, seen, None] + within).flatten(1).to(ldr.device)
-    moved = [exposure.flatten(1).index_select(1, where) for exposure, where in zip(ldr, places, strict=True)]
-    return torch.stack(moved).view(*ldr.shape[:2], -1, CELL**2)
 
 
 class Equations(NamedTuple):
@@ -138,30 +69,6 @@ class Solution(NamedTuple):
     """For each exposure, by how many EV it got more light than stated."""
     residual: float
     """Typical |residual| of the equations in EV; NaN without any."""
-
-
-def log_curve(response: Response) -> Array:
-    """log2 of the light at the levels of an 8-bit file, shape (256,); black counts as a quarter of the first level."""
-    light = response.to_linear(torch.linspace(0, 1, ENTRIES, dtype=torch.float64)).numpy()
-    light[0] = max(light[0], 0.25 * light[1])
-    curve: Array = np.log2(light)
-    return curve
-
-
-def read_off(curve: Array, ldr: Array) -> Array:
-    """Values of a curve over the levels of an 8-bit file."""
-    position = np.clip(ldr * (len(curve) - 1), 0.0, len(curve) - 1.0)
-    below = np.minimum(position.astype(np.intp), len(curve) - 2)
-    values: Array = curve[below] + (position - below) * (curve[below + 1] - curve[below])
-    return values
-
-
-def srgb_above_black(black: float) -> Array:
-    """log2 of sRGB's light for files whose black is not 0 but a level above it."""
-    curve = read_off(log_curve(Response.srgb()), (np.arange(ENTRIES) * STEP - black) / (1.0 - black))
-    below = int(black / STEP)
-    curve[:below] -= 0.5 * np.arange(below, 0, -1)  # steep: what lies below black is noise
-    return curve
 
 
 def equations_of_cells(cells: Cells, ev: Array, curve: Array, black: float, white: float) -> Equations:

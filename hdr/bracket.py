@@ -15,18 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hdr._cells import Located
 from hdr._images import check_images, hold_eight_bits
 from hdr.alignment import LONGEST_SIDE, align
-from hdr.calibration import (
-    Calibration,
-    ExposureMismatchError,
-    Located,
-    agreeing_response,
-    calibrate,
-    check_exposures,
-    estimate_exposures,
-)
+from hdr.calibration import Calibration, agreeing_response, calibrate
 from hdr.exposure import exposures_from_ev, exposures_from_exif, read_exposure_file, warn_if_camera_disagrees
+from hdr.exposure_check import ExposureMismatchError, check_exposures, estimate_exposures
 from hdr.geometry import transformed
 from hdr.io import Photograph, is_raw, read_photograph
 from hdr.radiometry import GAMMA, relative_exposures

@@ -1,63 +1,46 @@
-"""What a bracket's own pixels say about its camera: response, white level, noise, and whether the exposures fit."""
+"""What a bracket's own pixels say about its camera: response, white level, noise, errors of the shutter."""
 
 from __future__ import annotations
 
 import itertools
 import math
-import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.optimize import nnls
 from torch import Tensor
 
-from hdr._images import check_images, hold_eight_bits
-from hdr._response_fit import (
-    CELL,
+from hdr._cells import (
+    FEWEST_CELLS,
+    LOWEST_LIGHT,
+    STEEPEST,
     STEP,
     Array,
     Cells,
-    equations_of_cells,
-    equations_of_ranks,
+    Located,
+    black_level,
+    checked_ev,
+    ev_apart,
     log_curve,
     read_off,
-    response_of,
-    solve,
     srgb_above_black,
+    well_exposed,
 )
+from hdr._images import hold_eight_bits
+from hdr._response_fit import equations_of_cells, equations_of_ranks, response_of, solve
 from hdr.radiometry import LUMA
 from hdr.response import Response
-
-Located = Callable[[Response], Tensor]
-"""From a first response to where the exposures show what one of them does: displacement (N, 2, h, w) in pixels."""
 
 SHOT, READ = 2.5e-5, 1e-6
 
 RESPONSE_ENTRIES = 1021
 """Of a response's table as a tensor: four for each level of an 8-bit file."""
 
-_FEWEST_CELLS = 30
 _FEWEST_EQUATIONS = 200
 _FAR_FROM_ALIGNED = 0.3  # EV, the typical residual where cells of two exposures show different things
-_LOWEST_LIGHT = 0.002  # 9 EV below white an 8-bit file has a handful of levels left
-_STEEPEST = 0.15  # EV from one level to the next, where rounding decides what two exposures differ by
-
-_SAME_SHARE = 0.25  # of the EV stated: less than this is the same light
 _OFF_SHARE = 0.5  # of the EV stated: what is off by more was not exposed as stated
-_CONTRAST = 1.75  # times as many EV as sRGB would show: what cameras' own curves may make of them
-_LEAST_SIMILARITY = 0.42  # of 1500 pairs of different pictures 3 came above it, of brackets none below
-_JUDGED_EV, _FARTHEST_EV = 5.0, 8.0  # farther apart, what both show well is a choice of what moved; or nothing
-_MIDDLE = (0.15, 0.85)
-_COMPARED_SIDE = 40
-_AGREEING_EV, _AGREEING_SHARE = 0.4, 0.5  # of cells, of which most would differ by more if the exposures were others
-# The same, of cells where they lie: behind what is large and moves, much stays. Of 600 pairs of different pictures none
-# had more than a fifth.
-_CLOSELY_AGREEING_EV, _CLOSELY_AGREEING_SHARE = 0.15, 0.25
-_LEAST_SHARED = 0.02  # of all cells; what is less may all have moved
 _BRIGHTNESSES = 8  # parts of what two exposures share
 _LARGEST_MISFIT, _MUCH_BETTER = 0.1, 0.3  # EV, of a response that is no other's; times that of any other
 _WELL_KNOWN = 0.8  # of the range of values
@@ -186,7 +169,7 @@ def calibrate(
     >>> calibration.white_level, calibration.levels, len(calibration.disagreement)
     (1.0, 255, 2)
     """
-    ev = _checked(ldr, exposures)
+    ev = checked_ev(ldr, exposures)
     cells = Cells.of(ldr)
     notes: list[str] = []
     if (brightest := float(cells.brightest.max())) < _ALL_BLACK:
@@ -194,11 +177,11 @@ def calibrate(
     errors: Array = np.zeros(len(ev))
     too_far = False
     if response is None:
-        guessed = _black_level(cells, ev)
+        guessed = black_level(cells, ev)
         base, rough = _first_curve(cells, ev, guessed)
         cells = _where_shown(cells, ldr, located, response_of(rough))
         # Black is what keeps its value in one place, and only now it is known where places are.
-        black = _black_level(cells, ev)
+        black = black_level(cells, ev)
         if black != guessed:
             base, rough = _first_curve(cells, ev, black)
         if black:
@@ -291,7 +274,7 @@ def agreeing_response(
     >>> agreeing_response(ldr, exposures, [Response.gamma(2.2), Response.srgb(), Response.linear()]).name
     'linear'
     """
-    ev = _checked(ldr, exposures)
+    ev = checked_ev(ldr, exposures)
     cells = _where_shown(Cells.of(ldr), ldr, located, candidates[0])
     misfits = np.nan_to_num([_misfit(cells, ev, candidate) for candidate in candidates], nan=math.inf)
     if not np.isfinite(misfits).any():
@@ -310,12 +293,12 @@ def _misfit(cells: Cells, ev: Array, response: Response) -> float:
     curve = log_curve(response)
     off: list[float] = []
     for a, b in itertools.pairwise(range(len(ev))):
-        usable = _well_exposed(cells, a, b, curve, response.white_level)
+        usable = well_exposed(cells, a, b, curve, response.white_level)
         by_brightness = np.argsort(cells.mean[b][usable], kind="stable")
-        if len(by_brightness) < _FEWEST_CELLS:
+        if len(by_brightness) < FEWEST_CELLS:
             continue
-        apart = _ev_apart(cells, a, b, curve, usable)[by_brightness] - (ev[b] - ev[a])
-        parts = np.array_split(apart, min(_BRIGHTNESSES, len(apart) // _FEWEST_CELLS))
+        apart = ev_apart(cells, a, b, curve, usable)[by_brightness] - (ev[b] - ev[a])
+        parts = np.array_split(apart, min(_BRIGHTNESSES, len(apart) // FEWEST_CELLS))
         off += [abs(float(np.median(part))) for part in parts]
     return sum(off) / len(off) if off else math.nan
 
@@ -343,221 +326,7 @@ def _where_shown(cells: Cells, ldr: Tensor, located: Located | None, response: R
     if located is None:
         return cells
     moved = Cells.of(ldr, located(response))
-    return moved if moved.pixels.shape[2] >= _FEWEST_CELLS else cells
-
-
-class ExposureMismatchError(ValueError):
-    """The exposures that were stated contradict the pixels."""
-
-
-@dataclass(frozen=True)
-class ExposureFinding:
-    """What two neighbouring exposures of a bracket say about the light that they got.
-
-    Attributes
-    ----------
-    pictures
-        Indices of the shorter and the longer exposure.
-    stated, measured
-        By how many EV the second has more light than the first; measured is NaN where nothing is well exposed in both.
-    problem
-        How they contradict each other, in words; empty if they do not.
-    """
-
-    pictures: tuple[int, int]
-    stated: float
-    measured: float
-    problem: str = ""
-
-
-def exposure_findings(
-    ldr: Tensor,
-    exposures: Tensor,
-    response: Response | None = None,
-    names: Sequence[str] | None = None,
-    *,
-    located: Located | None = None,
-) -> tuple[ExposureFinding, ...]:
-    """Compare the exposures that were stated with the pixels, neighbour by neighbour.
-
-    Parameters
-    ----------
-    ldr, exposures
-        As for :func:`calibrate`.
-    response
-        By which light is measured; sRGB if None. A camera's own contrast is forgiven: up to 1.75 times as many EV as
-        stated, if all neighbours have about the same factor.
-    names
-        What to call the pictures.
-    located
-        As for :func:`calibrate`; asked only about what seems to contradict the exposures. Pictures that agree with them
-        where they show the same do not.
-
-    Returns
-    -------
-    tuple of ExposureFinding
-        N - 1 of them.
-
-    Raises
-    ------
-    ValueError
-        If shapes, values or exposures are not as above.
-    """
-    ev = _checked(ldr, exposures)
-    cells = Cells.of(ldr)
-    curve = srgb_above_black(_black_level(cells, ev)) if response is None else log_curve(response)
-    white = 1.0 if response is None else response.white_level
-    neighbours = [(a, a + 1) for a in range(len(ev) - 1)]
-    stated = [float(ev[b] - ev[a]) for a, b in neighbours]
-    measured = [
-        _measured_ev(cells, a, b, curve, white) if s <= _JUDGED_EV else math.nan
-        for (a, b), s in zip(neighbours, stated, strict=True)
-    ]
-    known = [m / s for m, s in zip(measured, stated, strict=True) if m > _SAME_SHARE * s]
-    contrast = float(np.clip(np.median(known), 1 / _CONTRAST, _CONTRAST)) if known else 1.0
-    called = list(names) if names is not None else [f"picture {number}" for number in range(1, len(ev) + 1)]
-    findings = []
-    for (a, b), s, m in zip(neighbours, stated, measured, strict=True):
-        words = _problem(s, m, contrast, _similarity(cells, a, b, white), bool(torch.equal(ldr[a], ldr[b])))
-        findings.append(ExposureFinding((a, b), s, m, f"{called[a]} and {called[b]} {words}" if words else ""))
-    closely, on_the_whole = (_CLOSELY_AGREEING_EV, _CLOSELY_AGREEING_SHARE), (_AGREEING_EV, _AGREEING_SHARE)
-    findings = [_unless_agreeing(finding, cells, curve, white, *closely) for finding in findings]
-    if located is not None and any(finding.problem for finding in findings):
-        moved = Cells.of(ldr, located(response or Response.srgb()))
-        findings = [_unless_agreeing(finding, moved, curve, white, *on_the_whole) for finding in findings]
-    return tuple(findings)
-
-
-def check_exposures(
-    ldr: Tensor,
-    exposures: Tensor,
-    response: Response | None = None,
-    names: Sequence[str] | None = None,
-    *,
-    located: Located | None = None,
-) -> None:
-    """Refuse exposures that contradict the pixels; arguments as for :func:`exposure_findings`.
-
-    Raises
-    ------
-    ExposureMismatchError
-        If they were stated with the wrong sign, a picture is there twice, the list belongs to other pictures, the
-        pictures show different scenes, or so far apart that they share no light; the message says so in EV.
-    ValueError
-        If shapes, values or exposures are not as for :func:`calibrate`.
-
-    Examples
-    --------
-    >>> ramp = torch.linspace(0.05, 0.9, 64).expand(3, 64, 64)
-    >>> ldr = torch.stack([ramp / 4, ramp / 2, ramp])
-    >>> check_exposures(ldr, torch.tensor([1.0, 2.0, 4.0]), Response.linear())
-    >>> check_exposures(ldr.flip(0), torch.tensor([1.0, 2.0, 4.0]), Response.linear())
-    Traceback (most recent call last):
-    hdr.calibration.ExposureMismatchError: the exposures contradict the pixels: picture 1 and picture 2 are stated ...
-    """
-    findings = exposure_findings(ldr, exposures, response, names, located=located)
-    problems = [finding.problem for finding in findings if finding.problem]
-    if problems:
-        raise ExposureMismatchError(
-            f"the exposures contradict the pixels: {'; '.join(problems)}. Correct --times or --ev, leave out "
-            "pictures, or let --ev auto estimate the exposures; --align off --response srgb merges as stated"
-        )
-
-
-def estimate_exposures(ldr: Tensor, response: Response | None = None) -> Tensor:
-    """Relative exposures of pictures of one scene, from their pixels.
-
-    Response and exposure ratios cannot both be free, so the ratios are as good as the response that is given: a camera
-    with more contrast than it says makes all ratios too large, by the same power.
-
-    Parameters
-    ----------
-    ldr
-        Shape (N, 3, H, W), N >= 2, values in [0, 1], in any order.
-    response
-        Of the camera. If None, sRGB is assumed, and a warning says so.
-
-    Returns
-    -------
-    Tensor
-        Shape (N,), in the order of ``ldr``; the smallest is 1.
-
-    Raises
-    ------
-    ExposureMismatchError
-        If two pictures that follow each other in brightness have no well exposed part in common.
-    ValueError
-        If shapes or values are not as above.
-
-    Examples
-    --------
-    >>> ramp = torch.linspace(0.05, 0.9, 64).expand(3, 64, 64)
-    >>> estimate_exposures(torch.stack([ramp, ramp / 4, ramp / 2]), Response.linear()).round(decimals=2)
-    tensor([4., 1., 2.])
-    """
-    _checked(ldr, torch.arange(1.0, len(ldr) + 1))
-    if response is None:
-        warnings.warn("the exposures are estimated as if the camera's response were sRGB", stacklevel=2)
-        response = Response.srgb()
-    cells = Cells.of(ldr)
-    order = np.argsort(cells.mean.mean((1, 2)), kind="stable")
-    curve = log_curve(response)
-    rows, steps = [], []
-    for distance in (1, 2):
-        for a, b in zip(order, order[distance:], strict=False):
-            measured = _measured_ev(cells, a, b, curve, response.white_level)
-            if math.isnan(measured) and distance == 1:
-                raise ExposureMismatchError(
-                    f"pictures {a + 1} and {b + 1} have no well exposed part in common, so that their exposures cannot "
-                    "be estimated; state them (--times, --ev)"
-                )
-            if not math.isnan(measured):
-                row = np.zeros(len(ldr))
-                row[a], row[b] = -1.0, 1.0
-                rows.append(row)
-                steps.append(measured)
-    ev = np.linalg.lstsq(np.stack(rows), np.array(steps), rcond=None)[0]
-    return torch.from_numpy(np.exp2(ev - ev.min())).to(ldr)
-
-
-def _checked(ldr: Tensor, exposures: Tensor) -> Array:
-    """EV of the exposures, after refusing what is no bracket."""
-    check_images(ldr, smallest_side=CELL)
-    values = exposures.detach().double().cpu().numpy()
-    if values.shape != (len(ldr),) or not np.isfinite(values).all() or not (values > 0).all():
-        raise ValueError(f"expected {len(ldr)} positive exposures, got {values.tolist()}")
-    if not (np.diff(values) > 0).all():
-        raise ValueError(f"exposures must ascend, got {values.tolist()}; sort pictures and exposures, shortest first")
-    ev: Array = np.log2(values)
-    return ev
-
-
-def _black_level(cells: Cells, ev: Array) -> float:
-    """Level that dark cells keep although the exposure grows, as scans of film do; 0 for most cameras."""
-    candidates = np.arange(4, 33)
-    found = []
-    for channel in range(3):
-        levels, growths = [], []
-        for a in range(len(ev) - 1):
-            low, high = cells.mean[a, channel] / STEP, cells.mean[a + 1, channel] / STEP
-            growth = (high / np.maximum(low, 1) - 1) / (ev[a + 1] - ev[a])
-            bright = (low > 48) & (high < 220)
-            # Where not even the bright cells grow, the picture is repeated, and says nothing about black.
-            if bright.sum() >= _FEWEST_CELLS and np.median(growth[bright]) > 0.1:
-                dark = (low >= 1) & (low < 32.5)
-                levels.append(low[dark])
-                growths.append(growth[dark])
-        level, growth = np.concatenate([*levels, []]), np.concatenate([*growths, []])
-        order = level.argsort()
-        # How many of the first so many do not grow; so most of any range of levels are counted by a difference.
-        constant = np.concatenate([[0], np.cumsum(growth[order] <= 0.15)])
-        first = np.searchsorted(level[order], candidates - 0.5)
-        last = np.searchsorted(level[order], candidates + 0.5, side="right")
-        kept = (last - first >= _FEWEST_CELLS) & (2 * (constant[last] - constant[first]) > last - first)
-        kept &= 2 * constant[last] > last
-        found.append(int(candidates[kept].max(initial=0)))
-    # A little below what was seen, for that has noise, and the channels differ.
-    return max(sorted(found)[1] - 3, 0) * STEP
+    return moved if moved.pixels.shape[2] >= FEWEST_CELLS else cells
 
 
 def _white_level(cells: Cells, ev: Array, curve: Array, notes: list[str]) -> float:
@@ -574,7 +343,7 @@ def _white_level(cells: Cells, ev: Array, curve: Array, notes: list[str]) -> flo
             over = (expected > _FAR_ABOVE_WHITE) & (top[a] < 0.9) & (cells.spread[b, channel] < 3 * STEP)
             ends.append(end[over & (end > _LOWEST_WHITE)])
         low, high = np.percentile(np.concatenate([*ends, [0.0, 1.0]]), [20, 80])
-        if sum(map(len, ends)) >= _FEWEST_CELLS and high - low <= 3 * STEP:  # the shoulder of a curve spreads them
+        if sum(map(len, ends)) >= FEWEST_CELLS and high - low <= 3 * STEP:  # the shoulder of a curve spreads them
             piles.append(float(low))
     bright = top[top > _LOWEST_WHITE]
     if not len(bright):
@@ -600,14 +369,14 @@ def _noise(cells: Cells, ev: Array, response: Response, levels: int, notes: list
     curve = log_curve(response)
     rows, variances, totals = [], [], []
     for a in range(len(ev) - 1):
-        channel, cell = np.nonzero(_well_exposed(cells, a, a + 1, curve, response.white_level))
+        channel, cell = np.nonzero(well_exposed(cells, a, a + 1, curve, response.white_level))
         bins = np.floor(2 * read_off(curve, cells.mean[a + 1, channel, cell])).astype(np.intp)
         # The flattest cells of every brightness, for texture that moved looks like noise. Flat in the shorter exposure:
         # to choose by the difference itself would choose small noise.
         order = np.lexsort((cells.spread[a, channel, cell], bins))
         by_brightness = np.split(order, np.nonzero(np.diff(bins[order]))[0] + 1)
-        chosen = [here[: min(_MOST_FLAT_CELLS, max(_FEWEST_CELLS, len(here) // 4))] for here in by_brightness]
-        chosen = [one for one in chosen if len(one) >= _FEWEST_CELLS]
+        chosen = [here[: min(_MOST_FLAT_CELLS, max(FEWEST_CELLS, len(here) // 4))] for here in by_brightness]
+        chosen = [one for one in chosen if len(one) >= FEWEST_CELLS]
         if not chosen:
             continue
         flat = np.concatenate(chosen)
@@ -648,12 +417,12 @@ def _channels_mix(cells: Cells, ev: Array, response: Response) -> bool:
         expected = read_off(curve, cells.mean[a]) + ev[b] - ev[a]
         # Itself far from white, all over the cell, and told by both exposures to a part of what is looked for.
         usable = fine & (highest[b] < clipping) & (expected < _FAR_BELOW_WHITE)
-        usable &= expected > math.log2(_LOWEST_LIGHT)
-        usable &= read_off(steps, cells.mean[a]) < _STEEPEST
+        usable &= expected > math.log2(LOWEST_LIGHT)
+        usable &= read_off(steps, cells.mean[a]) < STEEPEST
         for found, here in ((beside_clipped, clipped), (elsewhere, ~clipped)):
-            found.append(_ev_apart(cells, a, b, curve, usable & here) - (ev[b] - ev[a]))
+            found.append(ev_apart(cells, a, b, curve, usable & here) - (ev[b] - ev[a]))
     wrong, right = (np.concatenate(parts) for parts in (beside_clipped, elsewhere))
-    if min(len(wrong), len(right)) < _FEWEST_CELLS:
+    if min(len(wrong), len(right)) < FEWEST_CELLS:
         return True
     # Grey is spoilt most and strong colours hardly: the larger differences tell, too.
     spoilt, usual = (np.quantile(np.abs(one), [0.5, 0.8, 0.9]) for one in (wrong, right))
@@ -669,7 +438,7 @@ def _chroma_subsampled(cells: Cells, white: float) -> bool:
     darkest = torch.from_numpy(cells.pixels).amin(1).amin(-1).numpy()
     shown = (cells.brightest < _UNCLIPPED[1] * white) & (darkest > _UNCLIPPED[0])
     exposure, cell = np.nonzero(shown)
-    if len(cell) < _FEWEST_CELLS:
+    if len(cell) < FEWEST_CELLS:
         return False
     pixels = cells.pixels[exposure, :, cell].reshape(-1, 3, 2, 2, 2, 2)  # cell, channel, row, in it, column, in it
     falling, rising = (pixels[..., 0, :, left] + pixels[..., 1, :, 1 - left] for left in (0, 1))  # the two diagonals
@@ -688,7 +457,7 @@ def _exposure_errors(cells: Cells, ev: Array, curve: Array, white: float) -> Arr
     """By how many EV each exposure got more light than stated, by a response that is known; 0 where nothing tells."""
     errors = np.zeros(len(ev))
     for a, b in itertools.pairwise(range(len(ev))):
-        apart = _ev_apart(cells, a, b, curve, _well_exposed(cells, a, b, curve, white)) - (ev[b] - ev[a])
+        apart = ev_apart(cells, a, b, curve, well_exposed(cells, a, b, curve, white)) - (ev[b] - ev[a])
         error = float(np.median(apart)) if apart.size >= _FEWEST_EQUATIONS else 0.0
         # Less is rounding; more is no shutter, but another response than was said, or another exposure.
         largest = min(_LARGEST_ERROR, _OFF_SHARE * (ev[b] - ev[a]))
@@ -696,93 +465,11 @@ def _exposure_errors(cells: Cells, ev: Array, curve: Array, white: float) -> Arr
     return errors
 
 
-def _measured_ev(cells: Cells, a: int, b: int, curve: Array, white: float) -> float:
-    """By how many EV b has more light than a: the median over what both show well; NaN if nothing is."""
-    usable = _well_exposed(cells, a, b, curve, white)
-    # In the middle of the file's range, where cameras differ least from the response that is assumed.
-    brighter = np.maximum(cells.mean[a], cells.mean[b])
-    usable &= (brighter > _MIDDLE[0]) & (brighter < _MIDDLE[1] * white)
-    if usable.sum() < max(_FEWEST_CELLS, _LEAST_SHARED * usable.size):
-        return math.nan
-    return float(np.median(_ev_apart(cells, a, b, curve, usable)))
-
-
-def _unless_agreeing(
-    finding: ExposureFinding, cells: Cells, curve: Array, white: float, within: float, share: float
-) -> ExposureFinding:
-    """A finding without its problem if of what two exposures show well so large a share is as far apart as stated."""
-    a, b = finding.pictures
-    if not finding.problem or not cells.pixels.shape[2] or np.array_equal(cells.pixels[a], cells.pixels[b]):
-        return finding
-    usable = _well_exposed(cells, a, b, curve, white)
-    near = np.abs(_ev_apart(cells, a, b, curve, usable) - finding.stated) < min(within, _OFF_SHARE * finding.stated)
-    agree = near.size >= max(_FEWEST_CELLS, _LEAST_SHARED * usable.size) and float(near.mean()) > share
-    return replace(finding, problem="") if agree else finding
-
-
-def _problem(stated: float, measured: float, contrast: float, similarity: float, identical: bool) -> str:
-    if identical:
-        return f"are the same picture, stated {stated:.2f} EV apart"
-    if stated > _FARTHEST_EV:
-        return f"are stated {stated:.2f} EV apart, too far for files that hold 8: take one between"
-    if similarity < _LEAST_SIMILARITY:
-        return "do not show the same scene"
-    if math.isnan(measured):
-        return ""
-    if measured < -_SAME_SHARE * stated:
-        return f"are stated {stated:.2f} EV apart, but differ by {measured:.2f} EV (are the signs reversed?)"
-    if measured < _SAME_SHARE * stated:
-        return f"are stated {stated:.2f} EV apart, but differ by {measured:.2f} EV (the same exposure twice?)"
-    tolerance = 0.25 * stated + 0.2
-    if abs(measured - contrast * stated) > tolerance or not stated / _CONTRAST < measured < stated * _CONTRAST:
-        return f"are stated {stated:.2f} EV apart, but differ by {measured:.2f} EV"
-    return ""
-
-
-def _similarity(cells: Cells, a: int, b: int, white: float) -> float:
-    """Correlation of the structure of two exposures, shifted by up to a sixth of the picture; 1 if one has none."""
-    structures = []
-    for index in (a, b):
-        picture = cells.mean[index].mean(0)
-        darkest, brightest = np.percentile(picture, [20, 90])
-        if brightest < 0.1 or darkest > 0.9 * white or brightest - darkest < 0.05:
-            return 1.0  # nearly black, white or even: noise is not structure
-        scale = _COMPARED_SIDE / max(cells.grid)
-        size = [max(6, round(side * scale)) for side in cells.grid]
-        small = cv2.resize(picture.reshape(cells.grid).astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
-        # Ranks do not depend on the response, nor on which part of the scene's range is exposed well.
-        _, place, counts = np.unique((small * 255).round(), return_inverse=True, return_counts=True)
-        ranks = ((np.cumsum(counts) - counts / 2)[place] / small.size).reshape(small.shape).astype(np.float32)
-        structures.append(ranks - cv2.GaussianBlur(ranks, (0, 0), 4.0))
-    first, second = structures
-    top, left = (side // 6 for side in first.shape)
-    middle = np.ascontiguousarray(first[top : first.shape[0] - top, left : first.shape[1] - left])
-    if middle.std() < 1e-3:
-        return 1.0
-    return float(cv2.matchTemplate(second, middle, cv2.TM_CCOEFF_NORMED).max())
-
-
-def _well_exposed(cells: Cells, a: int, b: int, curve: Array, white: float) -> NDArray[np.bool_]:
-    """Shape (3, cells): which channels of which cells both exposures show well."""
-    usable = np.broadcast_to((cells.brightest[[a, b]] < white - 1.5 * STEP).all(0), cells.mean.shape[1:])
-    steps = np.gradient(curve)
-    for index in (a, b):
-        mean = cells.mean[index]
-        usable = usable & (read_off(curve, mean) > math.log2(_LOWEST_LIGHT)) & (read_off(steps, mean) < _STEEPEST)
-    return usable
-
-
-def _ev_apart(cells: Cells, a: int, b: int, curve: Array, usable: NDArray[np.bool_]) -> Array:
-    """By how many EV b has more light than a, in those channels and cells (3, cells) that are usable."""
-    apart: Array = read_off(curve, cells.mean[b][usable]) - read_off(curve, cells.mean[a][usable])
-    return apart
-
-
 def _disagreement(cells: Cells, ev: Array, response: Response) -> tuple[float, ...]:
     curve = log_curve(response)
     result = []
     for a, b in zip(range(len(ev) - 1), range(1, len(ev)), strict=True):
-        usable = _well_exposed(cells, a, b, curve, response.white_level)
-        error = _ev_apart(cells, a, b, curve, usable) - (ev[b] - ev[a])
-        result.append(float(np.median(np.abs(error))) if error.size >= _FEWEST_CELLS else math.nan)
+        usable = well_exposed(cells, a, b, curve, response.white_level)
+        error = ev_apart(cells, a, b, curve, usable) - (ev[b] - ev[a])
+        result.append(float(np.median(np.abs(error))) if error.size >= FEWEST_CELLS else math.nan)
     return tuple(result)

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from hdr.calibration import Calibration, calibrate, exposure_findings
+from hdr.calibration import Calibration, calibrate
 from hdr.exposure import parse_numbers
+from hdr.exposure_check import exposure_findings
 from hdr.io import read_ldr
 from hdr.metrics import evaluate, psnr_l, psnr_mu
 from hdr.radiometry import relative_exposures

@@ -9,7 +9,7 @@ import torch
 
 from hdr.alignment import align
 from hdr.bracket import Bracket, middle
-from hdr.calibration import ExposureMismatchError
+from hdr.exposure_check import ExposureMismatchError
 from hdr.response import Response
 from tests.hdr.brackets import ldr_of, textured
 from tests.hdr.cameras import CURVES, drawn_light, exposures_of

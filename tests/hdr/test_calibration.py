@@ -11,16 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hdr._response_fit import Cells
-from hdr.calibration import (
-    Calibration,
-    ExposureMismatchError,
-    agreeing_response,
-    calibrate,
-    check_exposures,
-    estimate_exposures,
-    exposure_findings,
-)
+from hdr._cells import Cells
+from hdr.calibration import Calibration, agreeing_response, calibrate
+from hdr.exposure_check import check_exposures
 from hdr.response import Response
 from tests.hdr.cameras import CURVES, Curve, drawn_light, exposures_of, gamma, ratios, shoulder
 
@@ -392,60 +385,6 @@ def test_channels_are_taken_to_mix_where_nothing_tells() -> None:
     assert calibrate(exposures_of(drawn_light(), (-4.0, -3.0)), ratios((-4.0, -3.0))).channels_mix
 
 
-def test_pictures_that_agree_where_they_show_the_same_are_not_refused() -> None:
-    still = exposures_of(drawn_light(), (0.0, 2.0))
-    far = torch.stack([still[0], still[1].roll((80, 110), (1, 2))])
-    displacement = torch.tensor([[0.0, 0.0], [110.0, 80.0]])[:, :, None, None].expand(-1, -1, 24, 32)
-    with pytest.raises(ExposureMismatchError, match="same scene"):
-        check_exposures(far, ratios((0.0, 2.0)))
-    check_exposures(far, ratios((0.0, 2.0)), located=lambda _: displacement)
-    with pytest.raises(ExposureMismatchError, match="same scene"):  # nor do they agree where they were found
-        check_exposures(far, ratios((0.0, 4.0)), located=lambda _: displacement)
-    other = exposures_of(drawn_light(seed=7), (0.0, 2.0))
-    with pytest.raises(ExposureMismatchError, match="same scene"):
-        check_exposures(torch.stack([still[0], other[1]]), ratios((0.0, 2.0)), located=lambda _: 0 * displacement)
-
-
-@pytest.mark.parametrize("darkness", [0.15, 0.6])
-def test_something_large_that_crosses_a_still_picture_does_not_make_it_another_scene(darkness: float) -> None:
-    light = drawn_light()
-    height, width = light.shape[:2]
-    wide, evs = round(0.35 * width), (-2.0, 0.0, 2.0)
-    other = drawn_light(seed=4)[: round(0.8 * height), :wide]
-    pictures = []
-    for ev, left in zip(evs, (0, (width - wide) // 2, width - wide), strict=True):
-        covered = light.copy()
-        covered[-len(other) :, left : left + wide] = darkness * other
-        pictures.append(exposures_of(covered, [ev])[0])
-    check_exposures(torch.stack(pictures), ratios(evs))
-    pictures[1] = exposures_of(drawn_light(seed=7), [0.0])[0]
-    with pytest.raises(ExposureMismatchError, match="same scene"):
-        check_exposures(torch.stack(pictures), ratios(evs))
-
-
-def test_what_is_left_in_an_all_white_picture_is_no_evidence() -> None:
-    # Fog, in which somebody walks: of the longest exposure he alone is not white.
-    fog = 1.0 + 0.07 * drawn_light() / drawn_light().max()
-    evs, pictures = (-1.5, 0.0, 1.5), []
-    for number, ev in enumerate(evs):
-        walked = fog.copy()
-        walked[40:90, 30 + 60 * number : 42 + 60 * number] *= 0.2
-        pictures.append(exposures_of(walked, [ev], middle=0.4)[0])
-    ldr = torch.stack(pictures)
-    assert float((ldr[2].amin(dim=0) > 0.98).float().mean()) > 0.95
-    assert math.isnan(exposure_findings(ldr, ratios(evs))[1].measured)
-    check_exposures(ldr, ratios(evs))
-    with pytest.raises(ExposureMismatchError, match="pictures 2 and 3 have no well exposed part in common"):
-        estimate_exposures(ldr, Response.srgb())
-
-
-@pytest.mark.parametrize(("stated", "got"), [(0.2, 0.0), (0.3, 0.0), (0.15, -0.15)])
-def test_exposures_that_are_stated_near_each_other_do_not_agree_by_being_so(stated: float, got: float) -> None:
-    ldr = exposures_of(drawn_light(), (0.0, got), CURVES["srgb"], shot=1e-4, read=1e-6)
-    with pytest.raises(ExposureMismatchError, match=r"the same exposure twice|signs reversed"):
-        check_exposures(ldr, ratios((0.0, stated)), located=lambda _: torch.zeros(2, 2, 24, 32))
-
-
 CANDIDATES = [Response.gamma(2.2), Response.srgb(), Response.linear()]
 
 
@@ -529,103 +468,6 @@ def test_what_is_no_bracket_is_refused(ldr: Tensor, exposures: Tensor, message: 
         calibrate(ldr, exposures)
     with pytest.raises(ValueError, match=message):
         check_exposures(ldr, exposures)
-
-
-@pytest.mark.parametrize("curve", CURVES)
-@pytest.mark.parametrize(
-    ("evs", "trouble"),
-    [
-        (EVS, {"jpeg": 75}),
-        (EVS, {"moving_rows": 0.4}),
-        (EVS, {"shift": 6}),
-        ((0.0, 3.0), {}),
-        ((0.0, 1.0, 2.0, 3.0), {}),
-        ((0.0, 2.0, 3.0), {}),
-    ],
-)
-def test_right_exposures_pass_with_any_camera(curve: str, evs: tuple[float, ...], trouble: dict) -> None:
-    check_exposures(exposures_of(drawn_light(), evs, CURVES[curve], **trouble), ratios(evs))
-
-
-def test_findings_hold_what_was_stated_and_measured() -> None:
-    ldr = exposures_of(drawn_light(), (0.0, 1.0, 3.5))
-    findings = exposure_findings(ldr, ratios((0.0, 1.0, 3.5)), Response.srgb())
-    assert [finding.pictures for finding in findings] == [(0, 1), (1, 2)]
-    assert [finding.stated for finding in findings] == pytest.approx([1.0, 2.5])
-    assert [finding.measured for finding in findings] == pytest.approx([1.0, 2.5], abs=0.05)
-    assert [finding.problem for finding in findings] == ["", ""]
-
-
-@pytest.mark.parametrize("curve", ["srgb", "S", "film", "gamma 1.8"])
-@pytest.mark.parametrize(
-    ("true", "stated", "message"),
-    [
-        ((2.0, 0.0, -2.0), EVS, "signs reversed"),
-        ((0.0, 2.0, 2.0), EVS, "the same exposure twice"),
-        ((0.0, 0.0, 4.0), (0.0, 2.0, 4.0), "the same exposure twice"),
-        ((0.0, 1.0, 4.0), (0.0, 3.0, 4.0), "differ by"),
-        ((0.0, 4.0), (0.0, 1.0), "differ by"),
-        ((0.0, 1.0), (0.0, 4.0), "differ by"),
-    ],
-)
-def test_exposures_that_contradict_the_pixels_are_refused_in_ev(
-    curve: str, true: tuple[float, ...], stated: tuple[float, ...], message: str
-) -> None:
-    ldr = exposures_of(drawn_light(), true, CURVES[curve])
-    with pytest.raises(ExposureMismatchError, match=message) as refusal:
-        check_exposures(ldr, ratios(stated), names=["a.jpg", "b.jpg", "c.jpg"])
-    assert " EV" in str(refusal.value)
-    assert ".jpg" in str(refusal.value)
-    assert "--align off --response srgb" in str(refusal.value)
-
-
-def test_a_bracket_of_one_picture_twice_is_refused() -> None:
-    picture = exposures_of(drawn_light(), (0.0,))[0]
-    with pytest.raises(ExposureMismatchError, match="same picture"):
-        check_exposures(torch.stack([picture, picture]), torch.tensor([1.0, 4.0]))
-
-
-def test_pictures_of_different_scenes_are_refused() -> None:
-    first, second = (exposures_of(drawn_light(seed=seed), EVS) for seed in (1, 2))
-    with pytest.raises(ExposureMismatchError, match="same scene"):
-        check_exposures(torch.stack([first[0], second[1], first[2]]), ratios(EVS))
-
-
-def test_exposures_farther_apart_than_a_file_reaches_are_refused() -> None:
-    ldr = exposures_of(drawn_light(), (-5.0, 5.0))
-    with pytest.raises(ExposureMismatchError, match=r"10\.00 EV"):
-        check_exposures(ldr, ratios((-5.0, 5.0)))
-
-
-def test_black_and_white_exposures_are_not_judged() -> None:
-    check_exposures(torch.stack([torch.zeros(3, 64, 64), torch.ones(3, 64, 64)]), torch.tensor([1.0, 4.0]))
-
-
-@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1], [1, 2, 0]])
-def test_ratios_are_estimated_in_any_order(order: list[int]) -> None:
-    ldr = exposures_of(drawn_light(), EVS, CURVES["gamma 2.2"])[order]
-    expected = torch.tensor([1.0, 4.0, 16.0])[order]
-    torch.testing.assert_close(estimate_exposures(ldr, Response.gamma(2.2)), expected, rtol=0.05, atol=0)
-
-
-def test_estimated_ratios_are_as_good_as_the_response() -> None:
-    # A gamma of 2.2 taken for 1.1 halves all EV.
-    ldr = exposures_of(drawn_light(), EVS, CURVES["gamma 2.2"])
-    torch.testing.assert_close(
-        estimate_exposures(ldr, Response.gamma(1.1)), torch.tensor([1.0, 2.0, 4.0]), rtol=0.05, atol=0
-    )
-
-
-def test_srgb_is_assumed_with_a_word() -> None:
-    ldr = exposures_of(drawn_light(), EVS)
-    with pytest.warns(UserWarning, match="sRGB"):
-        estimated = estimate_exposures(ldr)
-    torch.testing.assert_close(estimated, torch.tensor([1.0, 4.0, 16.0]), rtol=0.05, atol=0)
-
-
-def test_ratios_of_pictures_without_a_common_part_cannot_be_estimated() -> None:
-    with pytest.raises(ExposureMismatchError, match="cannot be estimated"):
-        estimate_exposures(torch.stack([torch.zeros(3, 64, 64), torch.ones(3, 64, 64)]), Response.srgb())
 
 
 @pytest.mark.parametrize("curve", CURVES)
