@@ -184,9 +184,11 @@ class Bracket:
             # Whoever merges is told of a camera whose motion cannot be told.
             return factor * align(provisional, warn=False).displacement
 
-        response = _chosen(likely, ldr, relative, located, estimated=isinstance(exposures, str))
-        if check and not isinstance(exposures, str):
+        estimated = isinstance(exposures, str)
+        response = _chosen(likely, ldr, relative, located, estimated)
+        if check and not estimated:
             check_exposures(ldr, relative, response, names, located=located)
+        _warn_of_choice(likely, response, estimated)
         calibration = calibrate(ldr, relative, response=response, located=located)
         if check:
             _check_reference(calibration, relative, reference_index, names)
@@ -388,25 +390,27 @@ def _chosen(
 ) -> Response | None:
     """The response by which exposures agree, of several, where they were stated; None if it is to be estimated."""
     first, *others = likely
+    if first is None or not others or estimated:
+        return first
+    return agreeing_response(ldr, exposures, [first, *(one for one in others if one is not None)], located=located)
+
+
+def _warn_of_choice(likely: Sequence[Response | None], chosen: Response | None, estimated: bool) -> None:
+    first, *others = likely
     if first is None or not others:
-        return first
+        return
     if estimated:
-        warnings.warn(
+        told = (
             f"the exposures are estimated as if the files were {first.name}; if they are {_or(others)}, say so "
-            "(--response), or state the exposures",
-            stacklevel=3,
+            "(--response), or state the exposures"
         )
-        return first
-    chosen = agreeing_response(ldr, exposures, [first, *(one for one in others if one is not None)], located=located)
-    if chosen is None:
-        warnings.warn(
-            f"the exposures agree neither by {first.name} nor by {_or(others)}: the response is estimated", stacklevel=3
-        )
+    elif chosen is None:
+        told = f"the exposures agree neither by {first.name} nor by {_or(others)}: the response is estimated"
     elif chosen is not first:
-        warnings.warn(
-            f"the exposures agree best if the files are {chosen.name}, so they are taken as that", stacklevel=3
-        )
-    return chosen
+        told = f"the exposures agree best if the files are {chosen.name}, so they are taken as that"
+    else:
+        return
+    warnings.warn(told, stacklevel=3)
 
 
 def _or(responses: Sequence[Response | None]) -> str:

@@ -315,6 +315,14 @@ def test_the_exposures_tell_how_16_bits_are_encoded(tmp_path, name, shift):
             Bracket.from_files(paths, [1.0, 4.0, 16.0])
 
 
+def test_exposures_stated_at_half_their_distance_are_refused_without_a_word_of_other_encodings(tmp_path):
+    paths = write_encoded(tmp_path, Response.gamma(2.2).to_ldr)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="the exposures agree")
+        with pytest.raises(ExposureMismatchError, match=r"stated 1.00 EV apart, but differ by"):
+            Bracket.from_files(paths, [1.0, 2.0, 4.0])
+
+
 def test_16_bits_with_a_look_of_their_own_are_estimated(tmp_path):
     paths = write_encoded(tmp_path, s_curve)
     with pytest.warns(UserWarning, match=r"neither by gamma:2.2 nor by srgb or linear: the response is estimated"):

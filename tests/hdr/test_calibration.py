@@ -398,9 +398,38 @@ def test_of_several_responses_the_one_is_taken_by_which_exposures_agree(response
         assert found.name == response.name
 
 
+@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize("response", CANDIDATES)
+def test_a_camera_that_moved_does_not_hide_the_response(response: Response, count: int) -> None:
+    evs = (-4.0, -2.0, 0.0, 2.0, 4.0)[(5 - count) // 2 :][:count]
+    still = exposures_of(drawn_light(), evs, lambda ldr: response.to_linear(torch.from_numpy(ldr)).numpy())
+    moved = torch.stack([one.roll(9 * number, -1) for number, one in enumerate(still)])
+    displacement = torch.tensor([[9.0 * number, 0.0] for number in range(count)])[:, :, None, None]
+
+    def located(by: Response) -> Tensor:
+        # What is aligned by another response than its own is found in a wrong place, and nearly agrees there.
+        right = displacement.expand(-1, -1, 24, 32)
+        return right if by.name == response.name else 0.5 * right
+
+    found = agreeing_response(moved, ratios(evs), CANDIDATES, located=located)
+    assert found is not None
+    assert found.name == response.name
+    # A picture that stands still is not moved by an alignment that a wrong response has led astray.
+    found = agreeing_response(still, ratios(evs), CANDIDATES, located=lambda _: displacement.expand(-1, -1, 24, 32))
+    assert found is not None
+    assert found.name == response.name
+
+
 def test_of_several_responses_none_is_taken_if_exposures_are_off_by_each() -> None:
     ldr = exposures_of(drawn_light(), EVS, CURVES["srgb"])
     assert agreeing_response(ldr, ratios(EVS), [Response.gamma(4.0), Response.linear()]) is None
+
+
+@pytest.mark.parametrize("step", [2.0, 3.0])
+@pytest.mark.parametrize("response", CANDIDATES[:2])
+def test_exposures_stated_at_half_their_distance_do_not_make_files_linear(response: Response, step: float) -> None:
+    ldr = exposures_of(drawn_light(), (-step, 0.0, step), lambda ldr: response.to_linear(torch.from_numpy(ldr)).numpy())
+    assert agreeing_response(ldr, ratios((-step / 2, 0.0, step / 2)), CANDIDATES) is None
 
 
 def test_of_several_responses_the_first_is_taken_where_nothing_tells() -> None:

@@ -29,18 +29,21 @@ def test_pictures_that_agree_where_they_show_the_same_are_not_refused() -> None:
 
 
 @pytest.mark.parametrize("darkness", [0.15, 0.6])
-def test_something_large_that_crosses_a_still_picture_does_not_make_it_another_scene(darkness: float) -> None:
+@pytest.mark.parametrize(("curve", "share"), [("srgb", 0.35), ("gamma 1.8", 0.35), ("S", 0.2)])
+def test_something_large_that_crosses_a_still_picture_does_not_make_it_another_scene(
+    curve: str, share: float, darkness: float
+) -> None:
     light = drawn_light()
     height, width = light.shape[:2]
-    wide, evs = round(0.35 * width), (-2.0, 0.0, 2.0)
+    wide, evs = round(share * width), (-2.0, 0.0, 2.0)
     other = drawn_light(seed=4)[: round(0.8 * height), :wide]
     pictures = []
     for ev, left in zip(evs, (0, (width - wide) // 2, width - wide), strict=True):
         covered = light.copy()
         covered[-len(other) :, left : left + wide] = darkness * other
-        pictures.append(exposures_of(covered, [ev])[0])
+        pictures.append(exposures_of(covered, [ev], CURVES[curve])[0])
     check_exposures(torch.stack(pictures), ratios(evs))
-    pictures[1] = exposures_of(drawn_light(seed=7), [0.0])[0]
+    pictures[1] = exposures_of(drawn_light(seed=7), [0.0], CURVES[curve])[0]
     with pytest.raises(ExposureMismatchError, match="same scene"):
         check_exposures(torch.stack(pictures), ratios(evs))
 
