@@ -144,7 +144,8 @@ def calibrate(
         Shape (N, 3, H, W), N >= 2, values in [0, 1] of 8-bit files, shortest exposure first.
     exposures
         Shape (N,): positive multiples of the light that each exposure got, ascending. They are taken as true but for
-        small errors: response and exposure ratios cannot both be free. :func:`check_exposures` tells gross errors.
+        small errors: response and exposure ratios cannot both be free. Gross errors are told by
+        :func:`hdr.exposure_check.check_exposures`.
     response
         Of the camera, where it is known; then only the rest is estimated, and errors of the exposures of up to a
         quarter of an EV each, and up to half of what was stated.
