@@ -187,7 +187,7 @@ class Bracket:
         estimated = isinstance(exposures, str)
         response = _chosen(likely, ldr, relative, located, estimated)
         if check and not estimated:
-            check_exposures(ldr, relative, response, names, located=located)
+            check_exposures(ldr, relative, response or likely[0], names, located=located)
         _warn_of_choice(likely, response, estimated)
         calibration = calibrate(ldr, relative, response=response, located=located)
         if check:

@@ -281,25 +281,26 @@ def agreeing_response(
     """
     ev = checked_ev(ldr, exposures)
     cells = Cells.of(ldr)
-    shares = np.array([_agreeing_share(cells, ev, candidate) for candidate in candidates])
-    if not np.isfinite(shares).any():
+    shares = _agreeing_shares([cells] * len(candidates), ev, candidates)
+    if np.isnan(shares).all():
         return candidates[0]
-    if located is not None and not np.nanmax(shares) > _CLEARLY_AGREEING:
-        moved = [_where_shown(cells, ldr, located, candidate) for candidate in candidates]
-        where_shown = [_agreeing_share(one, ev, response) for one, response in zip(moved, candidates, strict=True)]
-        shares = np.fmax(shares, where_shown)
-    best = int(np.nanargmax(shares))
     # Stated at half their distance, a mistake that is easily made, exposures of sRGB files are nearly linear.
-    at_twice = [_agreeing_share(cells, 2 * ev, other) for other in candidates]
-    sure = shares[best] > max(_LEAST_AGREEING, *np.nan_to_num(at_twice))
-    return candidates[best] if sure else None
+    at_twice = _agreeing_shares([cells] * len(candidates), 2 * ev, candidates)
+    if located is not None and np.nanmax(shares) <= _CLEARLY_AGREEING:
+        moved = [_where_shown(cells, ldr, located, candidate) for candidate in candidates]
+        shares = np.fmax(shares, _agreeing_shares(moved, ev, candidates))
+        at_twice = np.fmax(at_twice, _agreeing_shares(moved, 2 * ev, candidates))
+    sure = np.nanmax(shares) > max(_LEAST_AGREEING, *np.nan_to_num(at_twice))
+    return candidates[int(np.nanargmax(shares))] if sure else None
+
+
+def _agreeing_shares(cells: Sequence[Cells], ev: Array, responses: Sequence[Response]) -> Array:
+    """Of what neighbours show well, how much is as far apart as stated by each response; NaN if nothing tells."""
+    return np.array([_agreeing_share(one, ev, response) for one, response in zip(cells, responses, strict=True)])
 
 
 def _agreeing_share(cells: Cells, ev: Array, response: Response) -> float:
-    """Of what neighbours show well, how much is as far apart as stated by a response; NaN if nothing tells.
-
-    Not by how much they differ: what has moved differs by any response.
-    """
+    """The same by one response: not by how much they differ, for what has moved differs by any."""
     curve = log_curve(response)
     shares = []
     for a, b in itertools.pairwise(range(len(ev))):

@@ -315,8 +315,10 @@ def test_the_exposures_tell_how_16_bits_are_encoded(tmp_path, name, shift):
             Bracket.from_files(paths, [1.0, 4.0, 16.0])
 
 
-def test_exposures_stated_at_half_their_distance_are_refused_without_a_word_of_other_encodings(tmp_path):
-    paths = write_encoded(tmp_path, Response.gamma(2.2).to_ldr)
+@pytest.mark.parametrize("shift", [0, 5])
+@pytest.mark.parametrize("name", ["gamma:2.2", "srgb"])
+def test_exposures_stated_at_half_their_distance_are_refused_without_a_word_of_other_encodings(tmp_path, name, shift):
+    paths = write_encoded(tmp_path, Response.parse(name).to_ldr, shift)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="the exposures agree")
         with pytest.raises(ExposureMismatchError, match=r"stated 1.00 EV apart, but differ by"):
