@@ -167,8 +167,9 @@ class Bracket:
         _check_equal_sizes(images, names)
         stacked = torch.stack(list(images))
         check_images(stacked, SMALLEST_SIDE)
-        likely = [response] if response is None or isinstance(response, Response) else list(response)
-        light = _light(exposures, stacked, likely[0])
+        likely = [response] if isinstance(response, Response) else list(response or ())
+        first = likely[0] if likely else None
+        light = _light(exposures, stacked, first)
         order = light.argsort(stable=True)
         ldr = stacked if bool((order.diff() > 0).all()) else stacked[order]
         # Half precision has not even the range: 16 EV are infinite there.
@@ -187,7 +188,7 @@ class Bracket:
         estimated = isinstance(exposures, str)
         response = _chosen(likely, ldr, relative, located, estimated)
         if check and not estimated:
-            check_exposures(ldr, relative, response or likely[0], names, located=located)
+            check_exposures(ldr, relative, response or first, names, located=located)
         _warn_of_choice(likely, response, estimated)
         calibration = calibrate(ldr, relative, response=response, located=located)
         if check:
@@ -386,35 +387,30 @@ def _encodings() -> tuple[Response, ...]:
 
 
 def _chosen(
-    likely: Sequence[Response | None], ldr: Tensor, exposures: Tensor, located: Located, estimated: bool
+    likely: Sequence[Response], ldr: Tensor, exposures: Tensor, located: Located, estimated: bool
 ) -> Response | None:
     """The response by which exposures agree, of several, where they were stated; None if it is to be estimated."""
-    first, *others = likely
-    if first is None or not others or estimated:
-        return first
-    return agreeing_response(ldr, exposures, [first, *(one for one in others if one is not None)], located=located)
+    if estimated or len(likely) < 2:
+        return likely[0] if likely else None
+    return agreeing_response(ldr, exposures, likely, located=located)
 
 
-def _warn_of_choice(likely: Sequence[Response | None], chosen: Response | None, estimated: bool) -> None:
-    first, *others = likely
-    if first is None or not others:
+def _warn_of_choice(likely: Sequence[Response], chosen: Response | None, estimated: bool) -> None:
+    if len(likely) < 2:
         return
+    first, others = likely[0], " or ".join(other.name for other in likely[1:])
     if estimated:
         told = (
-            f"the exposures are estimated as if the files were {first.name}; if they are {_or(others)}, say so "
+            f"the exposures are estimated as if the files were {first.name}; if they are {others}, say so "
             "(--response), or state the exposures"
         )
     elif chosen is None:
-        told = f"the exposures agree neither by {first.name} nor by {_or(others)}: the response is estimated"
+        told = f"the exposures agree neither by {first.name} nor by {others}: the response is estimated"
     elif chosen is not first:
         told = f"the exposures agree best if the files are {chosen.name}, so they are taken as that"
     else:
         return
     warnings.warn(told, stacklevel=3)
-
-
-def _or(responses: Sequence[Response | None]) -> str:
-    return " or ".join(one.name for one in responses if one is not None)
 
 
 def _reduced(ldr: Tensor) -> tuple[Tensor, int]:

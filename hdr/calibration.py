@@ -15,6 +15,7 @@ from torch import Tensor
 from hdr._cells import (
     FEWEST_CELLS,
     LOWEST_LIGHT,
+    OFF_SHARE,
     STEEPEST,
     STEP,
     Array,
@@ -40,7 +41,6 @@ RESPONSE_ENTRIES = 1021
 
 _FEWEST_EQUATIONS = 200
 _FAR_FROM_ALIGNED = 0.3  # EV, the typical residual where cells of two exposures show different things
-_OFF_SHARE = 0.5  # of the EV stated: what is off by more was not exposed as stated
 # Of the EV stated, what the right response is off by. Exposures stated at half their distance make of gamma 2.2 nearly
 # linear: 0.09.
 _AGREEING = 0.05
@@ -468,7 +468,7 @@ def _exposure_errors(cells: Cells, ev: Array, curve: Array, white: float) -> Arr
         apart = ev_apart(cells, a, b, curve, well_exposed(cells, a, b, curve, white)) - (ev[b] - ev[a])
         error = float(np.median(apart)) if apart.size >= _FEWEST_EQUATIONS else 0.0
         # Less is rounding; more is no shutter, but another response than was said, or another exposure.
-        largest = min(_LARGEST_ERROR, _OFF_SHARE * (ev[b] - ev[a]))
+        largest = min(_LARGEST_ERROR, OFF_SHARE * (ev[b] - ev[a]))
         errors[b] = errors[a] + (error if _LEAST_ERROR < abs(error) < largest else 0.0)
     return errors
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hdr._cells import (
     FEWEST_CELLS,
+    OFF_SHARE,
     Array,
     Cells,
     Located,
@@ -27,7 +29,6 @@ from hdr._cells import (
 from hdr.response import Response
 
 _SAME_SHARE = 0.25  # of the EV stated: less than this is the same light
-_OFF_SHARE = 0.5  # of the EV stated: what is off by more was not exposed as stated
 _CONTRAST = 1.75  # times as many EV as sRGB would show: what cameras' own curves may make of them
 _LEAST_SIMILARITY = 0.42  # of 1500 pairs of different pictures 3 came above it, of brackets none below
 _JUDGED_EV, _FARTHEST_EV = 5.0, 8.0  # farther apart, what both show well is a choice of what moved; or nothing
@@ -222,9 +223,12 @@ def _measured_ev(cells: Cells, a: int, b: int, curve: Array, white: float) -> fl
     # In the middle of the file's range, where cameras differ least from the response that is assumed.
     brighter = np.maximum(cells.mean[a], cells.mean[b])
     usable &= (brighter > _MIDDLE[0]) & (brighter < _MIDDLE[1] * white)
-    if usable.sum() < max(FEWEST_CELLS, _LEAST_SHARED * usable.size):
-        return math.nan
-    return float(np.median(ev_apart(cells, a, b, curve, usable)))
+    return float(np.median(ev_apart(cells, a, b, curve, usable))) if _enough(usable) else math.nan
+
+
+def _enough(usable: NDArray[np.bool_]) -> bool:
+    """Whether so much of all cells is usable that it may not all have moved."""
+    return bool(usable.sum() >= max(FEWEST_CELLS, _LEAST_SHARED * usable.size))
 
 
 def _unless_agreeing(
@@ -235,9 +239,8 @@ def _unless_agreeing(
     if not finding.problem or not cells.pixels.shape[2] or np.array_equal(cells.pixels[a], cells.pixels[b]):
         return finding
     usable = well_exposed(cells, a, b, curve, white)
-    near = np.abs(ev_apart(cells, a, b, curve, usable) - finding.stated) < min(within, _OFF_SHARE * finding.stated)
-    agree = near.size >= max(FEWEST_CELLS, _LEAST_SHARED * usable.size) and float(near.mean()) > share
-    return replace(finding, problem="") if agree else finding
+    near = np.abs(ev_apart(cells, a, b, curve, usable) - finding.stated) < min(within, OFF_SHARE * finding.stated)
+    return replace(finding, problem="") if _enough(usable) and float(near.mean()) > share else finding
 
 
 def _problem(stated: float, measured: float, contrast: float, same_scene: bool, identical: bool) -> str:
@@ -267,9 +270,9 @@ def _same_scene(cells: Cells, a: int, b: int, curve: Array, white: float, stated
     if _similarity(cells, a, b, white) >= _LEAST_SIMILARITY:
         return True
     usable = well_exposed(cells, a, b, curve, white)
-    apart = ev_apart(cells, a, b, curve, usable)
-    if apart.size < max(FEWEST_CELLS, _LEAST_SHARED * usable.size):
+    if not _enough(usable):
         return False
+    apart = ev_apart(cells, a, b, curve, usable)
     contrasts = np.geomspace(1 / _CONTRAST, _CONTRAST, _CONTRASTS)
     shares = [float((np.abs(apart - contrast * stated) < _CLOSELY_AGREEING_EV).mean()) for contrast in contrasts]
     return max(shares) > _CLOSELY_AGREEING_SHARE

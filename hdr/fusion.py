@@ -533,13 +533,13 @@ def _unexplained(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
     squared = _told(difference, aligned, t, reference).square().mean(dim=2)[0]
     expected = (aligned.deviation.square() + aligned.deviation[:, reference : reference + 1].square())[0, :, 0]
     known = _unsaturated(aligned)[0]
-    brightness = (aligned.tone_mapped[0, reference].mean(dim=0) * BINS).long().clamp(0, BINS - 1)
+    of_brightness = (aligned.tone_mapped[0, reference].mean(dim=0) * BINS).long().clamp(0, BINS - 1)
     count = t.numel()
     found = torch.zeros(count, BINS, dtype=squared.dtype, device=squared.device)
     for index in (index for index in range(count) if index != reference):
         usable = known[index] & known[reference]
         # Sorted by brightness once, instead of searched for each step of it.
-        steps, order = brightness[usable].sort(stable=True)
+        steps, order = of_brightness[usable].sort(stable=True)
         ends = torch.bincount(steps, minlength=BINS).cumsum(0).tolist()
         measured, noise = squared[index][usable][order], expected[index][usable][order]
         parts = [(step, part) for step, part in enumerate(pairwise([0, *ends])) if part[1] - part[0] >= _FEWEST_IN_BIN]

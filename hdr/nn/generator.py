@@ -260,7 +260,8 @@ class Generator(nn.Module):
     ) -> Merged:
         """Merge exposures as :meth:`forward` does but by the weights of physics: only the denoiser is asked.
 
-        Where there is no motion there is nothing for the network to judge; elsewhere this is quicker and hardly worse.
+        Where there is no motion there is nothing for the network to judge; elsewhere this is quicker, and
+        worse mostly where the reference is dark and noisy.
 
         Parameters
         ----------
