@@ -22,7 +22,7 @@ from hdr.calibration import Calibration, agreeing_response, calibrate
 from hdr.exposure import exposures_from_ev, exposures_from_exif, read_exposure_file, warn_if_camera_disagrees
 from hdr.exposure_check import ExposureMismatchError, check_exposures, estimate_exposures
 from hdr.geometry import transformed
-from hdr.io import Photograph, is_raw, read_photograph
+from hdr.io import Photograph, is_raw, read_photograph, shared_chroma
 from hdr.radiometry import GAMMA, relative_exposures
 from hdr.raw import LEVELS, Colours, RawSettings, read_raw, sensor_to_rec709, white_balance_factors
 from hdr.response import Response
@@ -127,6 +127,7 @@ class Bracket:
         levels: int = 255,
         check: bool = True,
         paths: Sequence[PathLike] = (),
+        chroma_halved: tuple[bool, bool] | None = None,
     ) -> Bracket:
         """Make a bracket of two or more images in any order.
 
@@ -151,6 +152,9 @@ class Bracket:
             them are corrected. Where the response is estimated, the errors are as well, and corrected in any case.
         paths
             The files that the images were read from.
+        chroma_halved
+            Whether these keep half as many rows, and half as many columns, of colour as of brightness, as JPEG does;
+            by default the pixels of 8-bit files tell.
 
         Returns
         -------
@@ -190,7 +194,7 @@ class Bracket:
         if check and not estimated:
             check_exposures(ldr, relative, response or first, names, located=located)
         _warn_of_choice(likely, response, estimated)
-        calibration = calibrate(ldr, relative, response=response, located=located)
+        calibration = calibrate(ldr, relative, response=response, located=located, chroma_halved=chroma_halved)
         if check:
             _check_reference(calibration, relative, reference_index, names)
         # Shutters are not exact; but what is merged unchecked by a response that was said is merged as stated.
@@ -278,7 +282,7 @@ class Bracket:
             if white_level is not None:
                 raise ValueError(f"{raw_files[0]}: camera raw says itself what white is; leave --white-level out")
             images, to_rec709 = _developed(paths, exposures, reference, raw or RawSettings())
-            levels, linear = LEVELS, True
+            levels, linear, chroma_halved = LEVELS, True, None
         else:
             photographs = [read_photograph(path) for path in paths]
             images, linear = [one.image for one in photographs], photographs[0].linear
@@ -290,7 +294,7 @@ class Bracket:
                     f"{name} {one.profile or 'sRGB'}" for name, one in zip(names, photographs, strict=True)
                 )
                 raise ValueError(f"the images of a bracket must have one colour profile, got {told}")
-            to_rec709 = photographs[0].to_rec709
+            to_rec709, chroma_halved = photographs[0].to_rec709, shared_chroma(photographs)
             white = _white(photographs, names, white_level)
             if white is not None:
                 for image in images:  # in place: they are this bracket's own, and large
@@ -311,6 +315,7 @@ class Bracket:
             levels=levels,
             check=check,
             paths=paths,
+            chroma_halved=chroma_halved,
         )
         return dataclasses.replace(bracket, to_rec709=to_rec709)
 

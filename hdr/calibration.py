@@ -85,9 +85,10 @@ class Calibration:
     channels_mix
         Whether a channel that clips spoils the other two, as where a camera turns the colours of its sensor into those
         of the file; otherwise they are still worth what they say.
-    chroma_subsampled
-        Whether the files keep colour at half the resolution of brightness, as JPEG usually does: in saturated colours
-        the dark channel is wrong where brightness has fine detail.
+    chroma_halved
+        Whether the files keep half as many rows, and half as many columns, of colour as of brightness: JPEG of 4:2:0
+        does both, as phones write it, and of 4:2:2 the second, as many cameras do. There colours lack fine detail, and
+        the dark channel of saturated ones is wrong where brightness has it.
     corrections
         For each exposure, by how many EV it got more light than stated, beside the shortest: the small errors of
         shutters and of clouds that no response explains.
@@ -104,7 +105,7 @@ class Calibration:
     read: float = READ
     levels: int = 255
     channels_mix: bool = True
-    chroma_subsampled: bool = False
+    chroma_halved: tuple[bool, bool] = (False, False)
     corrections: tuple[float, ...] = ()
     disagreement: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
@@ -116,11 +117,12 @@ class Calibration:
         -------
         tuple of Tensor
             Light of :data:`RESPONSE_ENTRIES` equally spaced values from 0 to 1; and shot, read, levels, white level,
-            the typical disagreement, 1 where channels mix, and 1 where chroma is subsampled. Both float64.
+            the typical disagreement, 1 where channels mix, 1 where there are half as many rows of colour, and 1 where
+            there are half as many columns. Both float64.
         """
         values = torch.linspace(0, 1, RESPONSE_ENTRIES, dtype=torch.float64)
         camera = (self.shot, self.read, self.levels, self.white_level)
-        noise = (*camera, self.typical_disagreement, self.channels_mix, self.chroma_subsampled)
+        noise = (*camera, self.typical_disagreement, self.channels_mix, *self.chroma_halved)
         return self.response.to_linear(values), torch.tensor(noise, dtype=torch.float64)
 
     @property
@@ -134,7 +136,12 @@ class Calibration:
 
 
 def calibrate(
-    ldr: Tensor, exposures: Tensor, *, response: Response | None = None, located: Located | None = None
+    ldr: Tensor,
+    exposures: Tensor,
+    *,
+    response: Response | None = None,
+    located: Located | None = None,
+    chroma_halved: tuple[bool, bool] | None = None,
 ) -> Calibration:
     """Estimate response, white level and noise of the camera that took a bracket.
 
@@ -153,6 +160,8 @@ def calibrate(
         Called with a first response, tells where the exposures show the same: displacement of shape (N, 2, h, w), in
         pixels of ``ldr`` and at its resolution or a lower one. Without it, pictures that do not lie on each other are
         compared by their ranks, which is less exact, and what moved passes for noise and disagreement.
+    chroma_halved
+        As in :class:`Calibration`, where the files tell; by default the pixels of 8-bit files do, of both together.
 
     Returns
     -------
@@ -226,6 +235,9 @@ def calibrate(
     # A quarter of the pixels tells as much as all.
     levels = 255 if hold_eight_bits(torch.from_numpy(cells.pixels[..., ::4])) else 65535
     shot, read = _noise(cells, ev, response, levels, notes)
+    if chroma_halved is None:
+        lacking = levels == 255 and _lacks_fine_colours(cells, response.white_level)
+        chroma_halved = lacking, lacking
     disagreement = _disagreement(cells, ev + errors, response)
     notes += [
         f"exposures {number} and {number + 1}, shortest first, disagree by {ev_apart:.2f} EV: was the light the same?"
@@ -241,7 +253,7 @@ def calibrate(
         read,
         levels,
         channels_mix=_channels_mix(cells, ev + errors, response),
-        chroma_subsampled=levels == 255 and _chroma_subsampled(cells, response.white_level),
+        chroma_halved=chroma_halved,
         corrections=corrections,
         disagreement=disagreement,
         notes=tuple(notes),
@@ -437,7 +449,7 @@ def _channels_mix(cells: Cells, ev: Array, response: Response) -> bool:
     return bool((spoilt > _SPOILT * usual + _SPOILT_MARGIN).any() or abs(np.median(wrong)) > _SPOILT_EV)
 
 
-def _chroma_subsampled(cells: Cells, white: float) -> bool:
+def _lacks_fine_colours(cells: Cells, white: float) -> bool:
     """Whether the finest detail of colour is missing that the finest detail of brightness should bring with it.
 
     Where a colour has a texture, its channels have it in proportion to themselves, and their differences to the

@@ -38,7 +38,11 @@ def lost_detail(ldr: Tensor) -> Tensor:
     return blurred(detail.square(), 1.0).sqrt()
 
 
-def with_fine_colours(ldr: Tensor, clipped: float = 1.0) -> Tensor:
+Halved = tuple[bool, bool] | tuple[Tensor, Tensor]
+"""Whether files keep half as many rows, and half as many columns, of colour as of brightness; of a graph an input."""
+
+
+def with_fine_colours(ldr: Tensor, clipped: float = 1.0, halved: Halved = (True, True)) -> Tensor:
     """Give colours the fine detail that brightness tells they have lost.
 
     Between the leaves of a tree and the sky, colour changes together with brightness, but half the resolution spreads
@@ -53,6 +57,8 @@ def with_fine_colours(ldr: Tensor, clipped: float = 1.0) -> Tensor:
         Values of files, shape (N, 3, H, W), in [0, 1].
     clipped
         Pixels stay as they are if a channel is as large as that.
+    halved
+        Which resolution of colour is half: of rows, of columns. Both of 4:2:0, of 4:2:2 that of columns.
 
     Returns
     -------
@@ -76,7 +82,7 @@ def with_fine_colours(ldr: Tensor, clipped: float = 1.0) -> Tensor:
     """
     bright = brightness(ldr)
     colours = torch.cat([ldr[:, :1], ldr[:, 2:]], dim=1) - bright  # red and blue; green is what they leave of it
-    lost = bright - _to_half_and_back(bright)
+    lost = bright - _to_half_and_back(bright, halved)
     red, blue = (_slopes(bright, colours) * lost).split(1, dim=1)
     green = -(LUMA[0] * red + LUMA[2] * blue) / LUMA[1]
     change = torch.where(ldr.amax(dim=1, keepdim=True) < clipped, torch.cat([red, green, blue], dim=1), 0.0)
@@ -100,14 +106,19 @@ def _slopes(bright: Tensor, colours: Tensor) -> Tensor:
     return F.interpolate(slope, scale_factor=2.0, mode="bilinear", align_corners=False)[..., :height, :width]
 
 
-def _to_half_and_back(bright: Tensor) -> Tensor:
-    """What a decoder makes of brightness (N, 1, H, W) that is kept at half the resolution.
+def _to_half_and_back(bright: Tensor, halved: Halved) -> Tensor:
+    """What a decoder makes of brightness (N, 1, H, W) that is kept at half the resolution of rows or columns.
 
     The mean of two by two pixels and then linear interpolation are, in the mean over where the pairs begin, binomial
     weights 1, 4, 6, 4, 1: four times the mean of neighbours, by which a CPU has them in a fifth of a filter's time.
     """
-    smoothed = F.pad(bright, (2, 2, 2, 2), mode="replicate")
-    for axis in (-2, -1) * 4:
-        side = smoothed.shape[axis] - 1
-        smoothed = smoothed.narrow(axis, 0, side) + smoothed.narrow(axis, 1, side)
-    return smoothed / 2**8
+    for axis, half in zip((-2, -1), halved, strict=True):
+        if half is False:
+            continue
+        smoothed = F.pad(bright, (0, 0, 2, 2) if axis == -2 else (2, 2, 0, 0), mode="replicate")
+        for _ in range(4):
+            side = smoothed.shape[axis] - 1
+            smoothed = smoothed.narrow(axis, 0, side) + smoothed.narrow(axis, 1, side)
+        smoothed = smoothed / 2**4
+        bright = torch.where(half > 0, smoothed, bright) if isinstance(half, Tensor) else smoothed
+    return bright

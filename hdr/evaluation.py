@@ -64,7 +64,9 @@ class Cases(Sequence[Case]):
         scene = self.scenes[index]
         if isinstance(scene, StillScene):
             # The response of the merged exposures alone: that of all of them is the truth's.
-            bracket = Bracket.from_images(list(scene.ldr), scene.exposures.tolist(), names=scene.names)
+            halved = scene.calibration.chroma_halved
+            images, exposures = list(scene.ldr), scene.exposures.tolist()
+            bracket = Bracket.from_images(images, exposures, names=scene.names, chroma_halved=halved)
             return Case(scene.name, bracket, lambda radiance: score_still(radiance, scene))
         bracket = Bracket(scene["ldr"], scene["exposures"], calibration=calibration_of(scene))
         return Case(scene["name"], bracket, measure_against(scene["target"]))

@@ -69,9 +69,9 @@ class MergeGraph(nn.Module):
         light
             Shape (1021,): the response, light of LDR values from 0 to 1.
         noise
-            Shape (7,): shot and read noise of linear light (variances), largest level (255, 65535), white level, by how
-            many EV exposures disagree, 1 where a channel that clips spoils the others, and 1 where files keep colour
-            at half the resolution of brightness, else 0.
+            Shape (8,): shot and read noise of linear light (variances), largest level (255, 65535), white level, by how
+            many EV exposures disagree, 1 where a channel that clips spoils the others, else 0, and 1 where files keep
+            half as many rows, and 1 where half as many columns, of colour as of brightness, else 0.
         displacement
             Shape (N, 2, H, W): where the reference's places are found in each exposure, x and y in pixels.
 
@@ -80,9 +80,10 @@ class MergeGraph(nn.Module):
         tuple of Tensor
             Radiance (3, H, W) on the scale on which the shortest exposure saturates at 1, and weights (N, H, W).
         """
-        shot, read, levels, white_level, disagreement, mixing, subsampled = noise.unbind()
+        shot, read, levels, white_level, disagreement, mixing, *halved = noise.unbind()
         response, noise_of_files = _GivenResponse(light), (shot, read, levels)
-        calibration: Any = _GivenCalibration(response, white_level, *noise_of_files, mixing, disagreement, subsampled)
+        camera = *noise_of_files, mixing, disagreement, (halved[0], halved[1])
+        calibration: Any = _GivenCalibration(response, white_level, *camera)
         observations = observe(ldr, exposures, calibration)
         merged = self.generator(observations[None], exposures[None], displacement[None], self.reference)
         return inverse_mu_law(merged.radiance[0]).clamp_min(0), merged.weights[0].mean(dim=1)
@@ -114,7 +115,7 @@ class _GivenCalibration:
     levels: Tensor
     channels_mix: Tensor
     typical_disagreement: Tensor
-    chroma_subsampled: Tensor
+    chroma_halved: tuple[Tensor, Tensor]
 
 
 def _looked_up(table: Tensor, values: Tensor) -> Tensor:
@@ -130,7 +131,7 @@ def calibration_inputs(calibration: Calibration) -> tuple[Tensor, Tensor]:
     --------
     >>> light, noise = calibration_inputs(Calibration(Response.srgb()))
     >>> light.shape, noise.shape
-    (torch.Size([1021]), torch.Size([7]))
+    (torch.Size([1021]), torch.Size([8]))
     """
     light, noise = calibration.as_tensors()
     return light.float(), noise.float()

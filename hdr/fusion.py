@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hdr.chroma import brightness, lost_detail, with_fine_colours
+from hdr.chroma import Halved, brightness, lost_detail, with_fine_colours
 from hdr.geometry import inside, pixel_grid, sample
 from hdr.radiometry import GAMMA, MU, mu_law, mu_law_slope
 from hdr.smoothing import blurred
@@ -139,7 +139,7 @@ def observe(
     >>> observe(torch.rand(2, 3, 8, 8), torch.tensor([1.0, 4.0]), Calibration(Response.srgb())).shape
     torch.Size([2, 11, 8, 8])
     """
-    camera, subsampled = (exposures, calibration, unexplained, still), calibration.chroma_subsampled
+    camera = exposures, calibration, unexplained, still
     ldr, lost = _colours(ldr.detach(), calibration)
     saturation = slice(_PARTS[0], sum(_PARTS[:2]))
     if ldr.device.type != "cpu" or torch.compiler.is_compiling():
@@ -152,21 +152,27 @@ def observe(
     for part, out in zip(ldr.split(rows, dim=2), observed.split(rows, dim=2), strict=True):
         out[:, : -_PARTS[-1]] = _observed(part.contiguous(), *camera)
     observed[:, -_PARTS[-1] :] = lost
-    if subsampled is not False:
+    if _subsampled(calibration.chroma_halved) is not False:
         observed[:, saturation] = _without_ripples(observed[:, saturation], calibration)
     return observed
 
 
 def _colours(ldr: Tensor, calibration: Calibration) -> tuple[Tensor, Tensor]:
     """Files (N, 3, H, W) with fine colours, and the amplitude (N, 1, H, W) of the detail that theirs had lost."""
-    subsampled = calibration.chroma_subsampled
+    subsampled = _subsampled(calibration.chroma_halved)
     if subsampled is False:
         return ldr, torch.zeros_like(ldr[:, :1])
-    restored, lost = with_fine_colours(ldr, SATURATION_ENDS * calibration.white_level), lost_detail(ldr)
-    if subsampled is True:
-        return restored, lost
-    chosen = torch.as_tensor(subsampled, device=ldr.device) > 0  # an input of a graph
-    return torch.where(chosen, restored, ldr), torch.where(chosen, lost, 0.0)
+    restored = with_fine_colours(ldr, SATURATION_ENDS * calibration.white_level, calibration.chroma_halved)
+    lost = lost_detail(ldr)
+    return restored, lost if subsampled is True else torch.where(subsampled, lost, 0.0)
+
+
+def _subsampled(halved: Halved) -> bool | Tensor:
+    """Whether files keep fewer colours than pixels at all; a tensor where it is an input of a graph."""
+    rows, columns = halved
+    if isinstance(rows, Tensor) or isinstance(columns, Tensor):
+        return (torch.as_tensor(rows) > 0) | (torch.as_tensor(columns) > 0)
+    return rows or columns
 
 
 def _without_ripples(saturation: Tensor, calibration: Calibration) -> Tensor:
@@ -174,14 +180,14 @@ def _without_ripples(saturation: Tensor, calibration: Calibration) -> Tensor:
 
     Its compression ripples beside edges, and of white some pixels are left that are no darker than the light was.
     """
-    subsampled = calibration.chroma_subsampled
+    subsampled = _subsampled(calibration.chroma_halved)
     if subsampled is False:
         return saturation
     told = saturation[:, :1] if calibration.channels_mix is True else saturation  # one that is that of all
     perhaps, surely = _AMID_CLIPPED
     share = blurred((told >= 1).to(told), _RIPPLES)
     lost = ((share - perhaps) / (surely - perhaps)).clamp(0, 1)
-    lost = torch.where((told > 0) & (torch.as_tensor(subsampled, device=lost.device) > 0), lost, 0.0)
+    lost = torch.where((told > 0) & torch.as_tensor(subsampled, device=lost.device), lost, 0.0)
     return torch.maximum(saturation, lost)
 
 
@@ -677,7 +683,7 @@ def _sampled(ldr: Tensor, exposures: Tensor, calibration: Calibration, displacem
 
 def _observed_alone(pixels: Tensor, exposures: Tensor, calibration: Calibration) -> Tensor:
     """Observations of pixels that have no neighbours, and so no detail."""
-    return observe(pixels, exposures, dataclasses.replace(calibration, chroma_subsampled=False))
+    return observe(pixels, exposures, dataclasses.replace(calibration, chroma_halved=(False, False)))
 
 
 def _precise(ldr: Tensor) -> torch.dtype:

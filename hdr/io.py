@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 import OpenEXR
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from hdr._exif_text import as_stored
@@ -37,6 +37,8 @@ RAW_SUFFIXES = (
 HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 
 _FLOAT_LEVELS = 2**24
+_JPEG_SAMPLINGS = {0: (False, False), 1: (False, True), 2: (True, True)}  # by Pillow's numbers: 4:4:4, 4:2:2, 4:2:0
+_ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF's orientations in which rows become columns
 _JPEG_QUALITY = 95
 _PNG_BIT_DEPTH_OFFSET = 24  # the signature, the length and name of IHDR, width and height come first
 _TIFF_BITS_PER_SAMPLE, _TIFF_STRIP_OFFSETS, _TIFF_SAMPLE_FORMAT, _TIFF_PROFILE = 258, 273, 339, 34675
@@ -107,6 +109,9 @@ class Photograph(NamedTuple):
     """Name of a colour profile that is not sRGB's; empty if there is none."""
     to_rec709: Tensor | None = None
     """Shape (3, 3): from linear light of that profile to linear Rec. 709; None if it is that, or has no such matrix."""
+    chroma_halved: tuple[bool, bool] | None = None
+    """Whether the file keeps half as many rows, and half as many columns, of colour, upright; None if it does not say.
+    """
 
 
 def read_photograph(path: str | os.PathLike[str]) -> Photograph:
@@ -134,7 +139,13 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
         pixels = _decode_with_opencv(path, data)
     levels = int(np.iinfo(pixels.dtype).max)
     scaled = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).div_(levels).contiguous()
-    return Photograph(scaled, levels, False, profile, to_rec709)
+    return Photograph(scaled, levels, False, profile, to_rec709, _chroma_halved(image))
+
+
+def shared_chroma(photographs: Sequence[Photograph]) -> tuple[bool, bool] | None:
+    """What all photographs of a bracket say of the resolution of their colours; None if one says nothing or another."""
+    said = {photograph.chroma_halved for photograph in photographs}
+    return said.pop() if len(said) == 1 else None
 
 
 def read_radiance(path: str | os.PathLike[str]) -> Tensor:
@@ -400,6 +411,15 @@ def _without_alpha(path: Path, image: Image.Image) -> Image.Image:
         raise ValueError(f"{path}: an image with an alpha channel, transparent in parts; photographs must be opaque")
     warnings.warn(f"{path}: its alpha channel, opaque all over, is dropped", stacklevel=4)
     return image.convert("RGB")
+
+
+def _chroma_halved(image: Image.Image) -> tuple[bool, bool] | None:
+    """Whether a JPEG keeps half as many rows, and half as many columns, of colour as of brightness, once upright."""
+    if not isinstance(image, JpegImagePlugin.JpegImageFile):
+        return None
+    halved = _JPEG_SAMPLINGS.get(JpegImagePlugin.get_sampling(image))
+    turned = image.getexif().get(ExifTags.Base.Orientation) in _ON_ITS_SIDE
+    return halved[::-1] if halved and turned else halved
 
 
 def _profile(image: Image.Image) -> tuple[str, Tensor | None]:

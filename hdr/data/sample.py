@@ -34,8 +34,8 @@ class HdrSample(TypedDict):
     light: Tensor
     """Shape (entries,): the response, light of equally spaced LDR values, as far as it is known."""
     noise: Tensor
-    """Shape (7,): shot, read, levels and white level of the calibration, by how many EV exposures disagree, 1 where
-    channels mix, and 1 where chroma is subsampled."""
+    """Shape (8,): shot, read, levels and white level of the calibration, by how many EV exposures disagree, 1 where
+    channels mix, and 1 where there are half as many rows, and 1 where half as many columns, of colour."""
 
 
 def make_sample(
@@ -92,7 +92,7 @@ def observed(bracket: Bracket) -> tuple[Tensor, Tensor]:
 
 def calibration_of(sample: HdrSample) -> Calibration:
     """The calibration that a scene was made with."""
-    shot, read, levels, white_level, disagreement, mixing, subsampled = (float(value) for value in sample["noise"])
+    shot, read, levels, white_level, disagreement, mixing, *halved = (float(value) for value in sample["noise"])
     return Calibration(
         Response.table(sample["light"]),
         white_level=white_level,
@@ -100,6 +100,6 @@ def calibration_of(sample: HdrSample) -> Calibration:
         read=read,
         levels=int(levels),
         channels_mix=bool(mixing),
-        chroma_subsampled=bool(subsampled),
+        chroma_halved=(bool(halved[0]), bool(halved[1])),
         disagreement=(disagreement,),
     )

@@ -24,7 +24,7 @@ from torch.utils.data import Dataset
 from hdr.calibration import Calibration, calibrate
 from hdr.exposure import parse_numbers
 from hdr.exposure_check import exposure_findings
-from hdr.io import read_ldr
+from hdr.io import read_photograph, shared_chroma
 from hdr.metrics import evaluate, psnr_l, psnr_mu
 from hdr.radiometry import relative_exposures
 from hdr.response import Response
@@ -177,7 +177,8 @@ def read_still_scene(
     ValueError
         If pictures or exposures do not make a bracket.
     """
-    pictures = [read_ldr(one.path) for one in listed]
+    photographs = [read_photograph(one.path) for one in listed]
+    pictures = [one.image for one in photographs]
     sizes = {tuple(picture.shape[1:]) for picture in pictures}
     if len(sizes) > 1:
         raise ValueError(f"{listed[0].path.parent}: pictures of different sizes (height, width): {sorted(sizes)}")
@@ -185,7 +186,7 @@ def read_still_scene(
     times = torch.tensor([one.seconds for one in listed], dtype=torch.float64)
     kept = _consistent(name, ldr, times, listed, response)
     ldr, times, listed = ldr[kept], times[kept], [listed[index] for index in kept]
-    calibration = calibrate(ldr, times, response=response)
+    calibration = calibrate(ldr, times, response=response, chroma_halved=shared_chroma(photographs))
     chosen = [index for index, one in enumerate(listed) if one.use]
     if not any(one.use is not None for one in listed):
         chosen = choose_exposures(ldr, times, exposures_per_bracket, calibration.white_level)

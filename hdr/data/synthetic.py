@@ -242,7 +242,7 @@ def calibration_of_camera(camera: Camera) -> Calibration:
         read=amplified * camera.read_noise**2,
         levels=camera.levels,
         channels_mix=camera.colours is not None,
-        chroma_subsampled=camera.jpeg_quality is not None,
+        chroma_halved=(camera.jpeg_quality is not None,) * 2,
     )
 
 

@@ -538,4 +538,6 @@ def test_files_that_keep_colour_at_half_the_resolution_are_known(
             assert decoded is not None
             levels = decoded[..., ::-1]
         files.append(torch.from_numpy(levels.copy()).permute(2, 0, 1) / 255)
-    assert calibrate(torch.stack(files), exposures).chroma_subsampled == expected
+    assert calibrate(torch.stack(files), exposures).chroma_halved == (expected, expected)
+    told = calibrate(torch.stack(files), exposures, chroma_halved=(False, True))  # what files say is not doubted
+    assert told.chroma_halved == (False, True)

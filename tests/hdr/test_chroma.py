@@ -1,5 +1,7 @@
 """Colours of JPEG files, which are kept at half the resolution."""
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -53,10 +55,10 @@ def leaves(height=96, width=120) -> Tensor:
     return torch.where(mask, leaf.double().view(1, 3, 1, 1), sky.double().view(1, 3, 1, 1))
 
 
-def through_jpeg(image: Tensor, quality: int = 95) -> Tensor:
-    """What a JPEG with half as many values of colour each way has kept of images of shape (1, 3, H, W)."""
+def through_jpeg(image: Tensor, quality: int = 95, sampling: int = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420) -> Tensor:
+    """What a JPEG has kept of images of shape (1, 3, H, W); by default half as many values of colour each way."""
     levels = (image[0].permute(1, 2, 0).numpy()[..., ::-1] * 255).round().astype(np.uint8)
-    halved = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
+    halved = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
     _, data = cv2.imencode(".jpg", levels, [cv2.IMWRITE_JPEG_QUALITY, quality, *halved])
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
     assert decoded is not None
@@ -95,6 +97,22 @@ def test_leaves_before_a_sky_lose_their_blue_rim(size, quality) -> None:
     assert float(kept.abs().quantile(0.9)) < 1e-12  # but for the few colours that end at 0 or 1
 
 
+def test_where_columns_of_colour_are_halved_rows_stay_as_they_are() -> None:
+    truth = leaves()
+    decoded = through_jpeg(truth, sampling=cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422)
+    errors = [
+        float((one - truth).square().mean())
+        for one in (decoded, with_fine_colours(decoded), with_fine_colours(decoded, halved=(False, True)))
+    ]
+    assert errors[2] < 0.75 * min(errors[:2])
+    # What changes from row to row alone has lost nothing; and a picture on its side is restored as it is upright.
+    rows = truth[..., :1].expand(-1, -1, -1, 60)
+    torch.testing.assert_close(with_fine_colours(rows, halved=(False, True)), rows)
+    sideways = with_fine_colours(decoded.mT.contiguous(), halved=(True, False)).mT
+    torch.testing.assert_close(sideways, with_fine_colours(decoded, halved=(False, True)))
+    torch.testing.assert_close(with_fine_colours(decoded, halved=(False, False)), decoded)
+
+
 def test_what_brightness_does_not_tell_stays() -> None:
     generator = torch.Generator().manual_seed(5)
     grey = torch.rand(1, 1, 40, 40, generator=generator).expand(1, 3, 40, 40)
@@ -122,17 +140,18 @@ def test_files_are_observed_with_fine_colours_where_theirs_are_not() -> None:
     ldr = through_jpeg(leaves()).float().repeat(2, 1, 1, 1)
     exposures = torch.tensor([1.0, 4.0])
 
-    def observed(subsampled: bool | Tensor) -> Tensor:
-        calibration = Calibration(Response.srgb(), chroma_subsampled=subsampled)  # type: ignore[arg-type]
+    def observed(*halved: bool | Tensor) -> Tensor:
+        calibration = Calibration(Response.srgb(), chroma_halved=halved)  # type: ignore[arg-type]
         return observe(ldr, exposures, calibration)
 
     fine = Calibration(Response.srgb())
-    expected = observe(with_fine_colours(ldr, 0.98), exposures, fine)[:, :3]
-    torch.testing.assert_close(observed(True)[:, :3], expected)
-    torch.testing.assert_close(observed(False), observe(ldr, exposures, fine))
-    assert not torch.allclose(observed(True)[:, :3], observed(False)[:, :3], atol=0.01)
-    for given in (True, False):  # of a graph it is an input
-        torch.testing.assert_close(observed(torch.tensor(float(given))), observed(given))
+    for rows, columns in ((True, True), (False, True), (True, False)):
+        expected = observe(with_fine_colours(ldr, 0.98, (rows, columns)), exposures, fine)[:, :3]
+        torch.testing.assert_close(observed(rows, columns)[:, :3], expected)
+        assert not torch.allclose(observed(rows, columns)[:, :3], observed(False, False)[:, :3], atol=0.01)
+    torch.testing.assert_close(observed(False, False), observe(ldr, exposures, fine))
+    for given in itertools.product((True, False), repeat=2):  # of a graph they are inputs
+        torch.testing.assert_close(observed(*(torch.tensor(float(one)) for one in given)), observed(*given))
 
 
 def test_lost_detail_is_nothing_where_brightness_is_smooth() -> None:

@@ -716,7 +716,9 @@ def test_each_channel_has_the_noise_of_its_own_light(mixing: bool) -> None:
 
 def saturated_texture(subsampled: bool) -> Calibration:
     """A camera whose files are 8-bit sRGB, and keep colour at half the resolution or do not."""
-    return Calibration(Response.srgb(), shot=1e-5, read=1e-8, channels_mix=False, chroma_subsampled=subsampled)
+    return Calibration(
+        Response.srgb(), shot=1e-5, read=1e-8, channels_mix=False, chroma_halved=(subsampled, subsampled)
+    )
 
 
 def test_the_detail_that_colours_lose_is_what_brightness_has_and_half_the_resolution_has_not() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import OpenEXR
 import pytest
 import torch
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 
 from hdr._files import check_writable, written_whole
 from hdr.bracket import Bracket
@@ -492,6 +492,43 @@ def test_the_profile_of_srgb_changes_nothing(tmp_path):
     Image.fromarray(smooth_pixels()).save(tmp_path / "a.png", icc_profile=profile)
     found = read_photograph(tmp_path / "a.png")
     assert (found.profile, found.to_rec709) == ("", None)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "orientation", "expected"),
+    [
+        ("4:4:4", 1, (False, False)),
+        ("4:2:2", 1, (False, True)),
+        ("4:2:2", 3, (False, True)),
+        ("4:2:2", 6, (True, False)),  # half as many columns of the file, which are rows of the upright picture
+        ("4:2:0", 8, (True, True)),
+    ],
+)
+def test_a_jpeg_says_at_what_resolution_its_colours_are(tmp_path, sampling, orientation, expected):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(smooth_pixels()).save(tmp_path / "a.jpg", subsampling=sampling, exif=exif)
+    assert read_photograph(tmp_path / "a.jpg").chroma_halved == expected
+
+
+def test_other_files_do_not_say_at_what_resolution_their_colours_are(tmp_path):
+    Image.fromarray(smooth_pixels()).save(tmp_path / "a.png")
+    Image.fromarray(smooth_pixels()[..., 0]).save(tmp_path / "grey.jpg")
+    assert read_photograph(tmp_path / "a.png").chroma_halved is None
+    assert read_photograph(tmp_path / "grey.jpg").chroma_halved is None
+
+
+@pytest.mark.parametrize("others", ["4:2:2", "4:2:0"])
+def test_a_bracket_believes_what_its_files_say_of_their_colours_if_they_agree(tmp_path, others):
+    scene = textured(64, 96, darkest=0.002, brightest=0.06)
+    for t, sampling in ((1.0, "4:2:2"), (4.0, "4:2:2"), (16.0, others)):
+        pixels = ((t * scene).clamp(0, 1) ** (1 / 2.2) * 255).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(tmp_path / f"{t:g}.jpg", quality=95, subsampling=sampling)
+    paths = [tmp_path / f"{t:g}.jpg" for t in (1.0, 4.0, 16.0)]
+    found = Bracket.from_files(paths, [1.0, 4.0, 16.0]).calibration.chroma_halved
+    # Where they do not agree the pixels tell, of both together.
+    assert (found == (False, True)) == (others == "4:2:2")
+    assert others == "4:2:2" or found[0] == found[1]
 
 
 def test_an_ordinary_tiff_is_decoded_once(tmp_path, monkeypatch):
