@@ -179,22 +179,12 @@ def _quality(folder: Path, methods: dict[str, Method], scenes: int | None) -> li
         rows = scores
     else:
         scores = measure_scenes(f"synthetic:{folder}", methods, scenes)
-        rows = _means(scores)
+        count = len({one.scene for one in scores})
+        rows = [one._replace(scene=f"mean of {count}") for one in mean_scores(scores)]
     names = list(scores[0].metrics)
     print(f"\n{folder.name}\n")
     print(_table(["scene", "method", *names], [[r.scene, r.method, *(_decibels(n, r) for n in names)] for r in rows]))
     return [one._asdict() for one in scores]
-
-
-def _means(scores: list[Score]) -> list[Score]:
-    """Means over the scenes; of a region, over those that have it."""
-    means = []
-    for mean in mean_scores(scores):
-        known = {name: [s.metrics[name] for s in scores if s.method == mean.method] for name in mean.metrics}
-        known = {name: [value for value in values if not math.isnan(value)] for name, values in known.items()}
-        found = {name: sum(values) / len(values) if values else math.nan for name, values in known.items()}
-        means.append(Score(f"mean of {len({s.scene for s in scores})}", mean.method, found))
-    return means
 
 
 def _measured_alone(options: dict[str, Any]) -> dict[str, float]:

@@ -59,7 +59,7 @@ def weighted_merge(bracket: Bracket) -> Tensor:
 
 
 def opencv_merge(bracket: Bracket) -> Tensor:
-    """OpenCV's AlignMTB, which shifts whole exposures (Ward, 2003), then MergeDebevec with the known response.
+    """OpenCV's AlignMTB, which shifts whole exposures (Ward, 2003), then MergeDebevec with a gamma of 2.2.
 
     OpenCV takes 8-bit pictures here, so deeper ones are rounded.
     """

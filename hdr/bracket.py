@@ -15,24 +15,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hdr._bracket_files import check_one_kind, read_files
 from hdr._cells import Located
-from hdr._images import check_images, hold_eight_bits
+from hdr._images import check_images
 from hdr.alignment import LONGEST_SIDE, align
 from hdr.calibration import Calibration, agreeing_response, calibrate
 from hdr.exposure import exposures_from_ev, exposures_from_exif, read_exposure_file, warn_if_camera_disagrees
 from hdr.exposure_check import ExposureMismatchError, check_exposures, estimate_exposures
 from hdr.geometry import transformed
-from hdr.io import Photograph, is_raw, read_photograph, shared_chroma
 from hdr.radiometry import GAMMA, relative_exposures
-from hdr.raw import LEVELS, Colours, RawSettings, read_raw, sensor_to_rec709, white_balance_factors
+from hdr.raw import RawSettings
 from hdr.response import Response
 
 SMALLEST_SIDE = 16
 SMALLEST_RATIO = 1.1
 LARGEST_TRAINED_RATIO = 16.0
-_SENSOR_WHITES = (2**10 - 1, 2**12 - 1, 2**14 - 1)
-# Of the values of the longest exposure at white, and how often a level of those just below it they have to be there.
-_LEAST_CLIPPED, _PILED_UP, _LEVELS_BELOW = 1e-3, 8, 32
 _COMPARED_PIXELS = 1_500_000  # of an exposure, where a calibration asks what moved
 _COARSE_SIDE = 128  # of images at whose half resolution it asks
 # What two exposures show alike disagrees by at least so many EV, and by such a share of their step: the longer hardly
@@ -105,9 +102,12 @@ class Bracket:
         check_images(self.ldr, SMALLEST_SIDE)
         if not self.names:
             object.__setattr__(self, "names", tuple(f"exposure {index + 1}" for index in range(self.count)))
+        _check_one_for_each(self.ldr, names=self.names, paths=self.paths or self.names)
         if self.reference_index == -1:
             object.__setattr__(self, "reference_index", middle(self.count))
         _check_exposures(self.exposures, self.names)
+        if self.to_rec709 is not None and self.to_rec709.shape != (3, 3):
+            raise ValueError(f"to_rec709 must be of shape (3, 3), got {tuple(self.to_rec709.shape)}")
         _warn_of_large_ratios(self.exposures, self.names)
         if not 0 <= self.reference_index < self.count:
             raise ValueError(
@@ -124,10 +124,11 @@ class Bracket:
         response: Response | Sequence[Response] | None = None,
         names: Sequence[str] | None = None,
         reference: int | None = None,
-        levels: int = 255,
+        levels: int | None = None,
         check: bool = True,
         paths: Sequence[PathLike] = (),
         chroma_halved: tuple[bool, bool] | None = None,
+        to_rec709: Tensor | None = None,
     ) -> Bracket:
         """Make a bracket of two or more images in any order.
 
@@ -146,7 +147,7 @@ class Bracket:
         reference
             Which of ``images`` is the reference; by default the one of middle exposure.
         levels
-            Largest level of the files that the images were read from, 255 or 65535.
+            Largest level of the files that the images were read from, 255 or 65535; by default what their values tell.
         check
             Whether exposures that contradict the pixels are refused and, by a response that is given, small errors of
             them are corrected. Where the response is estimated, the errors are as well, and corrected in any case.
@@ -155,6 +156,8 @@ class Bracket:
         chroma_halved
             Whether these keep half as many rows, and half as many columns, of colour as of brightness, as JPEG does;
             by default the pixels of 8-bit files tell.
+        to_rec709
+            As in :class:`Bracket`.
 
         Returns
         -------
@@ -168,10 +171,11 @@ class Bracket:
         """
         names = [f"image {number}" for number in range(1, len(images) + 1)] if names is None else list(names)
         _check_count(images, names, reference)
+        _check_one_for_each(images, names=names, paths=paths or names)
         _check_equal_sizes(images, names)
         stacked = torch.stack(list(images))
         check_images(stacked, SMALLEST_SIDE)
-        likely = [response] if isinstance(response, Response) else list(response or ())
+        likely = _likely(response)
         first = likely[0] if likely else None
         light = _light(exposures, stacked, first)
         order = light.argsort(stable=True)
@@ -206,9 +210,10 @@ class Bracket:
             ldr,
             relative,
             tuple(names),
-            dataclasses.replace(calibration, levels=levels),
+            calibration if levels is None else dataclasses.replace(calibration, levels=levels),
             reference_index,
             tuple(Path(paths[index]) for index in order.tolist()) if paths else (),
+            to_rec709,
         )
 
     @classmethod
@@ -267,57 +272,31 @@ class Bracket:
         """
         names = [Path(path).name for path in paths]
         _check_count(paths, names, reference)
-        raw_files = [name for path, name in zip(paths, names, strict=True) if is_raw(path)]
-        if raw_files and len(raw_files) < len(paths):
-            raise ValueError(
-                f"{', '.join(raw_files)}: camera raw beside developed images, which have another response; merge one "
-                "kind"
-            )
+        check_one_kind(paths, names)
         exposures: Exposures = (
             "auto"
             if isinstance(exposure_values, str)
             else _stated_exposures(paths, exposure_times, exposure_values, exposure_file)
         )
-        if raw_files:
-            if white_level is not None:
-                raise ValueError(f"{raw_files[0]}: camera raw says itself what white is; leave --white-level out")
-            images, to_rec709 = _developed(paths, exposures, reference, raw or RawSettings())
-            levels, linear, chroma_halved = LEVELS, True, None
-        else:
-            photographs = [read_photograph(path) for path in paths]
-            images, linear = [one.image for one in photographs], photographs[0].linear
-            if any(one.linear != linear for one in photographs):
-                raise ValueError(f"{', '.join(names)}: linear files beside encoded ones; merge one kind")
-            profiles = {one.profile for one in photographs}
-            if len(profiles) > 1:
-                told = ", ".join(
-                    f"{name} {one.profile or 'sRGB'}" for name, one in zip(names, photographs, strict=True)
-                )
-                raise ValueError(f"the images of a bracket must have one colour profile, got {told}")
-            to_rec709, chroma_halved = photographs[0].to_rec709, shared_chroma(photographs)
-            white = _white(photographs, names, white_level)
-            if white is not None:
-                for image in images:  # in place: they are this bracket's own, and large
-                    image.mul_(LEVELS / white).clamp_max_(1.0)
-            in_eight_bits = white is None and all(hold_eight_bits(image[..., ::7, ::7]) for image in images)
-            levels = 255 if in_eight_bits else white or max(one.levels for one in photographs)
+        known = reference if isinstance(exposures, str) else _reference(exposures, reference)
+        files = read_files(paths, names, known, raw=raw, white_level=white_level)
         camera: Response | Sequence[Response] | None
         if response == "auto":
-            camera = Response.linear() if linear else None if levels == 255 else _encodings()
+            camera = Response.linear() if files.linear else None if files.levels == 255 else _encodings()
         else:
             camera = response
-        bracket = cls.from_images(
-            images,
+        return cls.from_images(
+            files.images,
             exposures,
             response=camera,
             names=names,
             reference=reference,
-            levels=levels,
+            levels=files.levels,
             check=check,
             paths=paths,
-            chroma_halved=chroma_halved,
+            chroma_halved=files.chroma_halved,
+            to_rec709=files.to_rec709,
         )
-        return dataclasses.replace(bracket, to_rec709=to_rec709)
 
     @property
     def count(self) -> int:
@@ -358,21 +337,10 @@ class _Provisional(Bracket):
         pass
 
 
-def _developed(
-    paths: Sequence[PathLike], exposures: Exposures, reference: int | None, raw: RawSettings
-) -> tuple[list[Tensor], Tensor | None]:
-    """Linear images of raw files, all with the white balance of the reference, and what turns them into Rec. 709.
-
-    In the sensor's colours, where that is known: what clips in one channel is still seen in the others.
-    """
-    if reference is None:
-        if isinstance(exposures, str):
-            raise ValueError("of raw files whose exposures are to be estimated, say which is the reference")
-        reference = sorted(range(len(paths)), key=lambda index: exposures[index])[middle(len(paths))]
-    balance = white_balance_factors(paths[reference], raw.white_balance)
-    to_rec709 = sensor_to_rec709(paths[reference], balance)
-    colours: Colours = "rec709" if to_rec709 is None else "sensor"
-    return [read_raw(path, balance, raw.half_size, colours) for path in paths], to_rec709
+def _reference(exposures: Sequence[float], stated: int | None) -> int:
+    """Index of the reference among exposures in any order."""
+    order = sorted(range(len(exposures)), key=lambda index: exposures[index])
+    return order[middle(len(exposures))] if stated is None else stated
 
 
 def _light(exposures: Exposures, images: Tensor, response: Response | None) -> Tensor:
@@ -384,6 +352,16 @@ def _light(exposures: Exposures, images: Tensor, response: Response | None) -> T
     if len(images) != len(exposures):
         raise ValueError(f"there are {len(images)} images but {len(exposures)} exposures; give one for each")
     return torch.tensor([float(exposure) for exposure in exposures], dtype=torch.float64)
+
+
+def _likely(response: Response | Sequence[Response] | None) -> list[Response]:
+    likely = [response] if isinstance(response, Response) else list(response or ())
+    for one in likely:
+        if not isinstance(one, Response):
+            raise TypeError(
+                f"a response must be a Response, such as Response.srgb() or Response.parse({response!r}), got {one!r}"
+            )
+    return likely
 
 
 def _encodings() -> tuple[Response, ...]:
@@ -456,43 +434,6 @@ def _stated_exposures(
     return exposures
 
 
-def _white(photographs: Sequence[Photograph], names: Sequence[str], stated: int | None) -> int | None:
-    """White level of 16-bit files that hold fewer bits, as stated or as their values tell; None for all others."""
-    if any(one.levels != LEVELS for one in photographs):
-        if stated is not None:
-            raise ValueError(f"{', '.join(names)}: --white-level is for files of 16 bits; leave it out")
-        return None
-    largest = round(max(float(one.image.max()) for one in photographs) * LEVELS)
-    if stated is not None:
-        if not max(largest, 1) <= stated <= LEVELS:
-            raise ValueError(
-                f"the files have values up to {largest}; --white-level is from there to {LEVELS}, got {stated}"
-            )
-        return None if stated == LEVELS else stated
-    if largest not in _SENSOR_WHITES:
-        return None
-    # A dark picture, too, may have this level as its largest by chance. What tells them apart is that light beyond
-    # white piles up there: in the longest exposure, which has most of it.
-    shares = [_share_at(one.image, largest, largest) for one in photographs]
-    clipped = max(shares)
-    longest = shares.index(clipped)
-    below = _share_at(photographs[longest].image, largest - _LEVELS_BELOW, largest - 1) / _LEVELS_BELOW
-    if clipped < _LEAST_CLIPPED or clipped < _PILED_UP * below:
-        return None
-    warnings.warn(
-        f"the files hold {largest.bit_length()} bits in 16: {clipped:.1%} of {names[longest]} lie at {largest}, and "
-        "nothing above it, so that is taken as white (--white-level 65535 if it is not). If they are linear, as a "
-        "sensor's values are, give --response linear",
-        stacklevel=3,
-    )
-    return largest
-
-
-def _share_at(image: Tensor, lowest: int, highest: int) -> float:
-    between = (image > (lowest - 0.5) / LEVELS) & (image < (highest + 0.5) / LEVELS)
-    return float(between.sum()) / image.numel()
-
-
 def _check_count(images: Sequence[object], names: Sequence[str], reference: int | None) -> None:
     if len(images) < 2:
         told = f" ({names[0]})" if names else ""
@@ -503,10 +444,18 @@ def _check_count(images: Sequence[object], names: Sequence[str], reference: int 
         )
 
 
+def _check_one_for_each(images: Sequence[Tensor] | Tensor, **given: Sequence[object]) -> None:
+    for what, every in given.items():
+        if len(every) != len(images):
+            raise ValueError(f"there are {len(images)} images but {len(every)} {what}; give one for each")
+
+
 def _check_exposures(exposures: Tensor, names: Sequence[str]) -> None:
     if exposures.ndim != 1 or len(names) != len(exposures):
         raise ValueError(f"expected one exposure for each image, got {tuple(exposures.shape)} for {len(names)}")
     values = [float(exposure) for exposure in exposures]
+    if not all(math.isfinite(value) for value in values):
+        raise ValueError(f"exposures must be finite, got {values}")
     if values[0] != 1.0 or values != sorted(values):
         raise ValueError(f"exposures must ascend from 1, relative to the shortest, got {values}; use from_images")
     for index in range(1, len(values)):
@@ -552,7 +501,9 @@ def _warn_of_large_ratios(exposures: Tensor, names: Sequence[str]) -> None:
 
 
 def _check_equal_sizes(images: Sequence[Tensor], names: Sequence[str]) -> None:
-    sizes = {name: tuple(image.shape) for name, image in zip(names, images, strict=True)}
-    if len(set(sizes.values())) > 1:
-        told = ", ".join(f"{name} {'x'.join(map(str, reversed(shape[-2:])))}" for name, shape in sizes.items())
+    sizes = [tuple(image.shape) for image in images]
+    if len(set(sizes)) > 1:
+        told = ", ".join(
+            f"{name} {'x'.join(map(str, reversed(shape[-2:])))}" for name, shape in zip(names, sizes, strict=True)
+        )
         raise ValueError(f"the images of a bracket must have one size (width x height), got {told}")

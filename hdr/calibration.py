@@ -125,6 +125,29 @@ class Calibration:
         noise = (*camera, self.typical_disagreement, self.channels_mix, *self.chroma_halved)
         return self.response.to_linear(values), torch.tensor(noise, dtype=torch.float64)
 
+    @classmethod
+    def from_tensors(cls, light: Tensor, noise: Tensor) -> Calibration:
+        """The calibration that :meth:`as_tensors` put into a batch or a graph; of corrections and notes it has none.
+
+        Examples
+        --------
+        >>> calibration = Calibration(Response.srgb(), shot=1e-3, chroma_halved=(False, True))
+        >>> found = Calibration.from_tensors(*calibration.as_tensors())
+        >>> found.shot, found.levels, found.chroma_halved
+        (0.001, 255, (False, True))
+        """
+        shot, read, levels, white_level, disagreement, mixing, rows, columns = noise.tolist()
+        return cls(
+            Response.table(light),
+            white_level,
+            shot,
+            read,
+            round(levels),
+            channels_mix=bool(mixing),
+            chroma_halved=(bool(rows), bool(columns)),
+            disagreement=(disagreement,),
+        )
+
     @property
     def typical_disagreement(self) -> float:
         """Mean of those disagreements that are known, in EV; 0 where none is.

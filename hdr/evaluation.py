@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -64,9 +65,13 @@ class Cases(Sequence[Case]):
         scene = self.scenes[index]
         if isinstance(scene, StillScene):
             # The response of the merged exposures alone: that of all of them is the truth's.
-            halved = scene.calibration.chroma_halved
-            images, exposures = list(scene.ldr), scene.exposures.tolist()
-            bracket = Bracket.from_images(images, exposures, names=scene.names, chroma_halved=halved)
+            bracket = Bracket.from_images(
+                list(scene.ldr),
+                scene.exposures.tolist(),
+                names=scene.names,
+                levels=scene.calibration.levels,
+                chroma_halved=scene.calibration.chroma_halved,
+            )
             return Case(scene.name, bracket, lambda radiance: score_still(radiance, scene))
         bracket = Bracket(scene["ldr"], scene["exposures"], calibration=calibration_of(scene))
         return Case(scene["name"], bracket, measure_against(scene["target"]))
@@ -135,11 +140,25 @@ def score_cases(merger: Merger, cases: Iterable[Case], baselines: bool = True) -
 
 
 def mean_scores(scores: Iterable[Score]) -> list[Score]:
-    """Mean over the scenes for each method, in the order in which the methods come."""
+    """Mean over the scenes for each method, in the order in which the methods come.
+
+    A scene that lacks what is measured has NaN there and does not count: of lost highlights, one without any.
+
+    Examples
+    --------
+    >>> scores = [Score(name, "mine", {"PSNR-mu": value}) for name, value in (("a", 40.0), ("b", math.nan))]
+    >>> mean_scores(scores)
+    [Score(scene='mean', method='mine', metrics={'PSNR-mu': 40.0})]
+    """
     by_method: dict[str, list[dict[str, float]]] = {}
     for one in scores:
         by_method.setdefault(one.method, []).append(one.metrics)
     return [
-        Score("mean", method, {name: sum(metrics[name] for metrics in every) / len(every) for name in every[0]})
+        Score("mean", method, {name: _mean_of_known([metrics[name] for metrics in every]) for name in every[0]})
         for method, every in by_method.items()
     ]
+
+
+def _mean_of_known(values: Iterable[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan

@@ -80,10 +80,7 @@ class MergeGraph(nn.Module):
         tuple of Tensor
             Radiance (3, H, W) on the scale on which the shortest exposure saturates at 1, and weights (N, H, W).
         """
-        shot, read, levels, white_level, disagreement, mixing, *halved = noise.unbind()
-        response, noise_of_files = _GivenResponse(light), (shot, read, levels)
-        camera = *noise_of_files, mixing, disagreement, (halved[0], halved[1])
-        calibration: Any = _GivenCalibration(response, white_level, *camera)
+        calibration: Any = _GivenCalibration.of(light, noise)
         observations = observe(ldr, exposures, calibration)
         merged = self.generator(observations[None], exposures[None], displacement[None], self.reference)
         return inverse_mu_law(merged.radiance[0]).clamp_min(0), merged.weights[0].mean(dim=1)
@@ -109,13 +106,20 @@ class _GivenCalibration:
     """What :func:`hdr.fusion.observe` asks of a calibration, as inputs of the graph."""
 
     response: _GivenResponse
-    white_level: Tensor
     shot: Tensor
     read: Tensor
     levels: Tensor
-    channels_mix: Tensor
+    white_level: Tensor
     typical_disagreement: Tensor
+    channels_mix: Tensor
     chroma_halved: tuple[Tensor, Tensor]
+
+    @classmethod
+    def of(cls, light: Tensor, noise: Tensor) -> _GivenCalibration:
+        """In the order of :meth:`hdr.calibration.Calibration.as_tensors`."""
+        shot, read, levels, white_level, disagreement, mixing, rows, columns = noise.unbind()
+        response, halved = _GivenResponse(light), (rows, columns)
+        return cls(response, shot, read, levels, white_level, disagreement, mixing, halved)
 
 
 def _looked_up(table: Tensor, values: Tensor) -> Tensor:

@@ -129,7 +129,8 @@ class Merger:
         bracket
             What to merge.
         align
-            How the exposures are aligned, see :func:`hdr.alignment.align`; or an alignment that was found before.
+            How the exposures are aligned, see :func:`hdr.alignment.align`; or an alignment of this bracket that was
+            found before.
         progress
             Whether to show a progress bar.
 
@@ -143,6 +144,10 @@ class Merger:
         ------
         FloatingPointError
             If the network returns NaN or infinity, as half precision may.
+        RegistrationError
+            If ``align`` is ``"on"`` and an exposure shows too little in common with the reference.
+        ValueError
+            If the mode is another, or the alignment is of another bracket.
         """
         return self._merged(bracket, align, progress, None)[0]
 
@@ -157,6 +162,8 @@ class Merger:
     def _merged(
         self, bracket: Bracket, how: Mode | Alignment, progress: bool, weights: Tensor | None
     ) -> tuple[Tensor, Alignment]:
+        if isinstance(how, Alignment):
+            _check_alignment(how, bracket)
         height, width = bracket.size
         squares = list(product(self._spans(height), self._spans(width)))
         # Alignment is work, too: the bar moves from the beginning, and for a single tile.
@@ -249,6 +256,15 @@ class Merger:
         blend = min(BLEND, self.overlap)
         context = (self.overlap - blend) // 2
         return ((torch.arange(begin - origin, end - origin) + 0.5 - context) / blend).clamp(0.0, 1.0)
+
+
+def _check_alignment(alignment: Alignment, bracket: Bracket) -> None:
+    count = len(alignment.displacement)
+    if (count, alignment.size) != (bracket.count, bracket.size):
+        raise ValueError(
+            f"the alignment is of {count} exposures of {alignment.size} (height, width), and the bracket has "
+            f"{bracket.count} of {bracket.size}; align this bracket"
+        )
 
 
 def _round_up(value: int, multiple: int) -> int:

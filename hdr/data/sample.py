@@ -11,7 +11,6 @@ from hdr.alignment import align
 from hdr.bracket import Bracket
 from hdr.calibration import Calibration
 from hdr.fusion import observe, unexplained_variance
-from hdr.response import Response
 
 
 class HdrSample(TypedDict):
@@ -92,14 +91,4 @@ def observed(bracket: Bracket) -> tuple[Tensor, Tensor]:
 
 def calibration_of(sample: HdrSample) -> Calibration:
     """The calibration that a scene was made with."""
-    shot, read, levels, white_level, disagreement, mixing, *halved = (float(value) for value in sample["noise"])
-    return Calibration(
-        Response.table(sample["light"]),
-        white_level=white_level,
-        shot=shot,
-        read=read,
-        levels=int(levels),
-        channels_mix=bool(mixing),
-        chroma_halved=(bool(halved[0]), bool(halved[1])),
-        disagreement=(disagreement,),
-    )
+    return Calibration.from_tensors(sample["light"], sample["noise"])

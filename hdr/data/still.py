@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from hdr.bracket import middle
 from hdr.calibration import Calibration, calibrate
 from hdr.exposure import parse_numbers
 from hdr.exposure_check import exposure_findings
@@ -61,7 +62,7 @@ class StillScene(NamedTuple):
     truth: Tensor
     """Shape (3, H, W): radiance in [0, 1] on the scale on which the shortest of the n saturates at 1."""
     lost: Tensor
-    """Shape (H, W), boolean: where the middle exposure is clipped, and the shortest is not."""
+    """Shape (H, W), boolean: where the reference is clipped, and the shortest is not; of two exposures nowhere."""
     calibration: Calibration
     """Of all exposures."""
     of_others: Tensor
@@ -194,8 +195,8 @@ def read_still_scene(
         raise ValueError(f"{listed[0].path.parent}: {len(chosen)} exposures to merge; two or more are needed")
     truth = mean_of_exposures(ldr, times, calibration, chosen[0])
     merged = ldr[chosen]
-    shortest, middle = merged[0].amax(0), merged[len(merged) // 2].amax(0)
-    lost_by_middle_only = (middle >= calibration.white_level - 5 * _LEVEL) & (
+    shortest, reference = merged[0].amax(0), merged[middle(len(merged))].amax(0)
+    lost_by_reference_only = (reference >= calibration.white_level - 5 * _LEVEL) & (
         shortest < calibration.white_level - 10 * _LEVEL
     )
     return StillScene(
@@ -204,7 +205,7 @@ def read_still_scene(
         relative_exposures(times[chosen]).to(ldr.dtype),
         tuple(listed[index].path.name for index in chosen),
         truth.clamp(0.0, 1.0).to(ldr.dtype),
-        lost_by_middle_only,
+        lost_by_reference_only,
         calibration,
         _mean_of_others(ldr, times, calibration, chosen).to(ldr.dtype),
     )

@@ -1,5 +1,6 @@
 """Brackets: sorted, of one size, of distinct exposures, or refused by name."""
 
+import re
 import threading
 import warnings
 
@@ -119,6 +120,50 @@ def test_fewer_than_two_images_are_refused(count, said):
 def test_one_exposure_is_needed_for_each_picture(tmp_path, exposures):
     with pytest.raises(ValueError, match=f"3 images but {len(exposures)} exposures"):
         Bracket.from_files(write_bracket(tmp_path, [None] * 3), exposures)
+
+
+def test_files_of_one_name_in_two_folders_are_told_apart(tmp_path):
+    sizes = {"d1": (24, 32), "d2": (24, 40)}
+    for folder, size in sizes.items():
+        (tmp_path / folder).mkdir()
+        write_photograph(tmp_path / folder / "a.png", random_pixels(*size))
+    with pytest.raises(ValueError, match=r"one size .*a.png 32x24, a.png 40x24"):
+        Bracket.from_files([tmp_path / folder / "a.png" for folder in sizes], [0.1, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"names": ("a", "b")}, "3 images but 2 names"),
+        ({"paths": ("a", "b", "c", "d")}, "3 images but 4 paths"),
+        ({"exposures": [1.0, 4.0]}, "(2,) for 3"),
+        ({"exposures": [1.0, 4.0, float("inf")]}, "must be finite"),
+        ({"exposures": [1.0, float("nan"), 4.0]}, "must be finite"),
+        ({"to_rec709": torch.eye(2)}, r"to_rec709 must be of shape (3, 3), got (2, 2)"),
+    ],
+)
+def test_what_does_not_fit_the_images_is_refused(given, said):
+    settings = {"exposures": [1.0, 4.0, 16.0], **given}
+    exposures = torch.tensor(settings.pop("exposures"))
+    with pytest.raises(ValueError, match=re.escape(said)):
+        Bracket(torch.stack(images()), exposures, **settings)
+    if "names" in given or "paths" in given:
+        with pytest.raises(ValueError, match=re.escape(said)):
+            Bracket.from_images(images(), [1.0, 4.0, 16.0], **given, **GIVEN)
+
+
+def test_a_response_by_name_is_refused_with_what_reads_names():
+    with pytest.raises(TypeError, match=r"Response\.parse\('srgb'\), got 's'"):
+        Bracket.from_images(images(), [1, 4, 16], response="srgb", check=False)
+
+
+def test_the_depth_of_images_is_told_by_their_values():
+    deep = [(0.2 * 4**index * textured(64, 96)).clamp(0, 1) for index in range(3)]
+    coarse = [(image * 255).round() / 255 for image in deep]
+    settings = {"response": Response.linear(), "check": False}
+    assert Bracket.from_images(deep, [1, 4, 16], **settings).calibration.levels == 65535
+    assert Bracket.from_images(coarse, [1, 4, 16], **settings).calibration.levels == 255
+    assert Bracket.from_images(deep, [1, 4, 16], levels=255, **settings).calibration.levels == 255
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, float("nan"), float("inf")])

@@ -1,6 +1,7 @@
 """Evaluation: every method on every scene, clipped to what the short exposure can know, and the mean of it."""
 
 import dataclasses
+import math
 from operator import itemgetter
 from pathlib import Path
 
@@ -154,6 +155,15 @@ def test_the_score_of_a_shaken_reference_is_that_of_the_still_one_on_the_crop(tm
     found = score(Case(case.name, given, case.measure), {"reference": reference_only})[0].metrics
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-3)
     assert found[LOST_HIGHLIGHTS] < found["PSNR-mu"]
+
+
+def test_a_scene_without_what_is_measured_does_not_count_in_its_mean():
+    values = {"a": 30.0, "b": float("nan"), "c": 40.0}
+    scores = [Score(scene, "x", {"PSNR-mu": 20.0, LOST_HIGHLIGHTS: value}) for scene, value in values.items()]
+    (mean,) = mean_scores(scores)
+    assert mean.metrics == {"PSNR-mu": 20.0, LOST_HIGHLIGHTS: 35.0}
+    (none,) = mean_scores(scores[1:2])
+    assert math.isnan(none.metrics[LOST_HIGHLIGHTS])
 
 
 def test_mean_is_taken_for_each_method():

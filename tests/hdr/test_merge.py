@@ -349,6 +349,13 @@ def test_progress_is_shown_when_asked_and_moves_for_a_single_tile(capsys):
     assert "4/4" in shown  # three exposures to align, and a tile
 
 
+@pytest.mark.parametrize(("count", "size"), [(2, (48, 64)), (3, (48, 60)), (3, (40, 64))])
+def test_an_alignment_of_another_bracket_is_refused(count, size):
+    other = align(bracket(*size, EXPOSURES[:count]), "off")
+    with pytest.raises(ValueError, match=r"the alignment is of . exposures of .*, and the bracket has 3 of \(48, 64\)"):
+        Merger(SMALLEST, "cpu")(bracket(48, 64), other)
+
+
 def test_alignment_is_found_unless_it_is_given(monkeypatch):
     scene = bracket(40, 60)
     merger = Merger("none", "cpu")

@@ -105,7 +105,7 @@ def test_strong_colours_that_clip_one_by_one_are_merged_before_they_become_rec70
 
     in_sensor_colours = Bracket.from_files(paths)
     assert not in_sensor_colours.calibration.channels_mix
-    monkeypatch.setattr("hdr.bracket.sensor_to_rec709", lambda path, balance: None)
+    monkeypatch.setattr("hdr._bracket_files.sensor_to_rec709", lambda path, balance: None)
     as_developed = Bracket.from_files(paths)
     assert as_developed.calibration.channels_mix
     assert error(in_sensor_colours) < 0.4 * error(as_developed)  # of green, which the longest exposure knows best
