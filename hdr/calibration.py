@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -210,51 +211,15 @@ def calibrate(
     notes: list[str] = []
     if (brightest := float(cells.brightest.max())) < _ALL_BLACK:
         notes.append(f"the pictures are black: nothing in them is brighter than {brightest / STEP:.0f} of 255")
-    errors: Array = np.zeros(len(ev))
-    too_far = False
     if response is None:
-        guessed = black_level(cells, ev)
-        base, rough = _first_curve(cells, ev, guessed)
-        cells = _where_shown(cells, ldr, located, response_of(rough))
-        # Black is what keeps its value in one place, and only now it is known where places are.
-        black = black_level(cells, ev)
-        if black != guessed:
-            base, rough = _first_curve(cells, ev, black)
-        if black:
-            notes.append(
-                f"dark parts keep their value whatever the exposure: light begins above {black / STEP:.0f} of 255"
-            )
-        white = _white_level(cells, ev, rough, notes)
-        equations = equations_of_cells(cells, ev, rough, black, white)
-        found = solve(equations, ev, base, rough)
-        unaligned = found.residual > _FAR_FROM_ALIGNED
-        if unaligned:
-            equations = equations_of_ranks(cells, ev, black, white)
-            found = solve(equations, ev, base, base)
-        telling = int((equations.ev <= _LARGEST_TELLING_STEP).sum())
-        too_far = telling < _FEWEST_EQUATIONS <= len(equations.ev)
-        if unaligned and not too_far:
-            notes.append(
-                "the exposures do not lie on each other: their response is less exact than that of aligned ones"
-            )
-        if len(equations.ev) < _FEWEST_EQUATIONS:
-            notes.append("the exposures share too little to tell the camera's response: it is taken as sRGB")
-            response = Response.srgb()
-        else:
-            response = response_of(found.curve)
-            if too_far:
-                notes.append(_far_apart(ev))
-            elif equations.high.max() < _WELL_KNOWN * white:
-                notes.append(
-                    f"no two exposures share values above {equations.high.max() / STEP:.0f} of 255: there the response "
-                    "goes on as it does below"
-                )
-            errors = found.errors
+        found = _estimated(cells, ev, ldr, located, notes)
     else:
         cells = _where_shown(cells, ldr, located, response)
-        white = _white_level(cells, ev, log_curve(response), notes)
-        errors = _exposure_errors(cells, ev, log_curve(response), white)
-    response = response.with_white_level(min(white, response.white_level))
+        curve = log_curve(response)
+        white = _white_level(cells, ev, curve, notes)
+        found = _Found(cells, response, white, _exposure_errors(cells, ev, curve, white))
+    cells, errors = found.cells, found.errors
+    response = found.response.with_white_level(min(found.white, found.response.white_level))
     # A quarter of the pixels tells as much as all.
     levels = 255 if hold_eight_bits(torch.from_numpy(cells.pixels[..., ::4])) else 65535
     shot, read = _noise(cells, ev, response, levels, notes)
@@ -266,7 +231,8 @@ def calibrate(
         f"exposures {number} and {number + 1}, shortest first, disagree by {ev_apart:.2f} EV: was the light the same?"
         for number, ev_apart in enumerate(disagreement, start=1)
         # By a response that is a guess nobody tells whether the light was another.
-        if ev_apart > _LARGE_DISAGREEMENT and not (too_far and ev[number] - ev[number - 1] > _LARGEST_TELLING_STEP)
+        if ev_apart > _LARGE_DISAGREEMENT
+        and not (found.too_far and ev[number] - ev[number - 1] > _LARGEST_TELLING_STEP)
     ]
     corrections = tuple((errors - errors[0]).tolist())
     return Calibration(
@@ -281,6 +247,55 @@ def calibrate(
         disagreement=disagreement,
         notes=tuple(notes),
     )
+
+
+class _Found(NamedTuple):
+    """What is known of a camera once its response is."""
+
+    cells: Cells
+    """Where the exposures show the same."""
+    response: Response
+    white: float
+    """The white level that the pixels tell."""
+    errors: Array
+    """By how many EV each exposure got more light than stated."""
+    too_far: bool = False
+    """Whether steps are too large to tell a response."""
+
+
+def _estimated(cells: Cells, ev: Array, ldr: Tensor, located: Located | None, notes: list[str]) -> _Found:
+    """The response that the pixels tell, or sRGB where they tell none; and what could not be known."""
+    guessed = black_level(cells, ev)
+    base, rough = _first_curve(cells, ev, guessed)
+    cells = _where_shown(cells, ldr, located, response_of(rough))
+    # Black is what keeps its value in one place, and only now it is known where places are.
+    black = black_level(cells, ev)
+    if black != guessed:
+        base, rough = _first_curve(cells, ev, black)
+    if black:
+        notes.append(f"dark parts keep their value whatever the exposure: light begins above {black / STEP:.0f} of 255")
+    white = _white_level(cells, ev, rough, notes)
+    equations = equations_of_cells(cells, ev, rough, black, white)
+    found = solve(equations, ev, base, rough)
+    unaligned = found.residual > _FAR_FROM_ALIGNED
+    if unaligned:
+        equations = equations_of_ranks(cells, ev, black, white)
+        found = solve(equations, ev, base, base)
+    telling = int((equations.ev <= _LARGEST_TELLING_STEP).sum())
+    too_far = telling < _FEWEST_EQUATIONS <= len(equations.ev)
+    if unaligned and not too_far:
+        notes.append("the exposures do not lie on each other: their response is less exact than that of aligned ones")
+    if len(equations.ev) < _FEWEST_EQUATIONS:
+        notes.append("the exposures share too little to tell the camera's response: it is taken as sRGB")
+        return _Found(cells, Response.srgb(), white, np.zeros(len(ev)), too_far)
+    if too_far:
+        notes.append(_far_apart(ev))
+    elif equations.high.max() < _WELL_KNOWN * white:
+        notes.append(
+            f"no two exposures share values above {equations.high.max() / STEP:.0f} of 255: there the response goes on "
+            "as it does below"
+        )
+    return _Found(cells, response_of(found.curve), white, found.errors, too_far)
 
 
 def agreeing_response(
