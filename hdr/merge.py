@@ -1,4 +1,4 @@
-"""Merger: a bracket in, radiance out, tile by tile, in memory that the tile bounds and not the image."""
+"""Merger: a bracket in, radiance out, tile by tile: beside these two the tile bounds the memory, not the image."""
 
 from __future__ import annotations
 
