@@ -40,7 +40,7 @@ for it is darker than the light that it stands for. After that it is 1 at most."
 
 DEVIATION_FLOOR = 0.003
 """Least deviation in the mu-law domain: what interpolation leaves even without noise."""
-LOST_CONSISTENCY = 0.006
+LOST_DEVIATION_FLOOR = 0.006
 """The same where the reference is saturated and shorter exposures decide: how far one may lie below saturation."""
 
 STILL_TOLERANCE = 2.5
@@ -394,7 +394,7 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int, light: ReferenceL
     weights = unsaturated * (precision * consistent * aligned.seen)
     # The shorter exposures by what they add where the reference is lost.
     shorter, lost = slice(reference), aligned.saturation[:, reference : reference + 1]
-    bright_enough = torch.exp(-0.5 * excess[:, shorter] / (variance[:, shorter] + LOST_CONSISTENCY**2))
+    bright_enough = torch.exp(-0.5 * excess[:, shorter] / (variance[:, shorter] + LOST_DEVIATION_FLOOR**2))
     # The shortest is believed where it is clipped itself: its white is the brightest that is known. Others are so more
     # than the reference, which clips at less.
     usable = unsaturated.clamp_min(_CLIPPED_TRUST)

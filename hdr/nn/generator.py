@@ -36,7 +36,7 @@ INPUT_CHANNELS = 11
 saturation the largest of the channels, of the weights the smallest."""
 
 
-Alignment = Literal["deformable", "none"]
+AlignmentKind = Literal["deformable", "none"]
 
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"base_channels": 12, "blocks": 1},
@@ -113,7 +113,7 @@ class Generator(nn.Module):
         scales: int = 3,
         *,
         blocks: int = 1,
-        alignment: Alignment = "deformable",
+        alignment: AlignmentKind = "deformable",
         attention: bool = True,
         deep_supervision: bool = True,
         denoising: bool = True,
