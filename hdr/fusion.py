@@ -77,6 +77,8 @@ _BLACK = 1e-10  # linear light: of less, no root has a gradient that is a number
 _JUMP = 3.0  # pixels, within ten
 _LOST_DETAIL = 2.0  # times its amplitude, of a channel that has none of the brightness
 _RIPPLES = 1.5  # pixels, standard deviation: around a pixel that JPEG's ripples may have darkened
+_SURROUNDINGS = 1.0  # pixels, standard deviation: in which a pixel is like its neighbours
+_MOSTLY_LOST = (0.3, 0.5)  # share of surroundings that are lost: of a few, and enough to be told by themselves
 _AMID_CLIPPED = (0.5, 0.7)  # share of what is around it that is clipped: perhaps, and surely, it is, too
 _DARKEST_VALUE = 1e-3  # of a file; of less, no root has a slope that tells anything
 _NOISE_SMOOTHNESS = 1.0  # pixels, standard deviation: of what is told of noise
@@ -386,7 +388,7 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int, light: ReferenceL
     variance = blurred((variance + variance[:, reference : reference + 1]).flatten(0, 1), 2.0).view_as(variance)
     noise = blurred(aligned.noise.flatten(0, 1), _NOISE_SMOOTHNESS).view_as(aligned.noise)
     squared = _squared_difference(aligned, noise.detach(), t, reference)
-    excess = (squared - variance).clamp_min(0)  # 0 for the reference itself
+    excess = (_smoothed(squared) - variance).clamp_min(0)  # 0 for the reference itself
     consistent = torch.exp(-0.5 * excess / (variance + DEVIATION_FLOOR**2))
     unsaturated = _unsaturated_share(aligned, light.light, t, reference)
     # In units in which shot noise alone makes it t.
@@ -394,7 +396,8 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int, light: ReferenceL
     weights = unsaturated * (precision * consistent * aligned.seen)
     # The shorter exposures by what they add where the reference is lost.
     shorter, lost = slice(reference), aligned.saturation[:, reference : reference + 1]
-    bright_enough = torch.exp(-0.5 * excess[:, shorter] / (variance[:, shorter] + LOST_DEVIATION_FLOOR**2))
+    excess = (_smoothed_among_lost(squared[:, shorter], lost) - variance[:, shorter]).clamp_min(0)
+    bright_enough = torch.exp(-0.5 * excess / (variance[:, shorter] + LOST_DEVIATION_FLOOR**2))
     # The shortest is believed where it is clipped itself: its white is the brightest that is known. Others are so more
     # than the reference, which clips at less.
     usable = unsaturated.clamp_min(_CLIPPED_TRUST)
@@ -795,8 +798,25 @@ def _squared_difference(aligned: Aligned, noise: Tensor, t: Tensor, reference: i
     squared = _told(_difference_beyond_noise(aligned, noise, t, reference), aligned, t, reference).square()
     if _loses_detail(aligned):
         squared = squared * _told_by_channels(aligned, t, reference)
-    squared = squared.mean(dim=2, keepdim=True)
-    return blurred(squared.flatten(0, 1), 1.0).view_as(squared)
+    return squared.mean(dim=2, keepdim=True)
+
+
+def _smoothed(maps: Tensor) -> Tensor:
+    """Maps (B, N, 1, H, W) as their surroundings have them."""
+    return blurred(maps.flatten(0, 1), _SURROUNDINGS).view_as(maps)
+
+
+def _smoothed_among_lost(squared: Tensor, lost: Tensor) -> Tensor:
+    """Squared differences (B, K, 1, H, W) as those surroundings have them that the reference has lost, (B, 1, 3, H, W).
+
+    What is small and dark in front of a white sky differs much where a shorter exposure has the sky in its place: that
+    is no reason to doubt the sky beside it. Single pixels that grain has clipped are told by what is around.
+    """
+    few, enough = _MOSTLY_LOST
+    share = lost.detach().amin(dim=2, keepdim=True)
+    among, whole = _smoothed(torch.cat([squared * share, share], dim=1)).tensor_split([squared.shape[1]], dim=1)
+    alone = share * ((whole - few) / (enough - few)).clamp(0, 1)
+    return torch.lerp(_smoothed(squared), among / whole.clamp_min(few), alone)
 
 
 def _loses_detail(aligned: Aligned) -> bool:

@@ -78,7 +78,14 @@ def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.
             difference[:, row, column] = np.where(difference[:, row, column] < 0, less, difference[:, row, column])
         differing = deviation[i] ** 2 + deviation[reference] ** 2 + 0.003**2
         told = differing / (differing + wrong[i] + wrong[reference])
-        squared = naive_blur((told * difference**2).mean(axis=0), 1.0, 3)
+        alone = (told * difference**2).mean(axis=0)
+        squared = naive_blur(alone, 1.0, 3)
+        # Of a place that the reference has lost, other such places around it.
+        lost_share = saturation[reference].min(axis=0)
+        lost_around = naive_blur(lost_share, 1.0, 3)
+        among_lost = naive_blur(alone * lost_share, 1.0, 3) / np.maximum(lost_around, 0.3)
+        by_themselves = lost_share * np.clip((lost_around - 0.3) / 0.2, 0, 1)
+        squared_of_lost = (1 - by_themselves) * squared + by_themselves * among_lost
         expected = naive_blur(deviation[i] ** 2 + deviation[reference] ** 2, 2.0, 6)
         for row, column, channel in itertools.product(range(height), range(width), range(3)):
             here, place = (row, column), (channel, row, column)
@@ -93,7 +100,8 @@ def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.
                 usable = min(usable, max(0.0, min(1.0, (1.3 - light) / 0.2)))
             weight = usable * precision * consistent * seen[i][here]
             if i < reference:  # shorter exposures decide where the reference is lost
-                enough = math.exp(-0.5 * excess / (expected[here] + 0.006**2))
+                darker = max(squared_of_lost[here] - expected[here], 0.0)
+                enough = math.exp(-0.5 * darker / (expected[here] + 0.006**2))
                 usable = 1.0 if i == 0 else max(unsaturated[i][place], 1e-3)
                 trust = 1.0 if seen[i][here] else 0.03
                 weight += 0.01 * saturation[reference][place] * enough * usable * trust * t
@@ -131,6 +139,20 @@ def test_prior_is_its_formula_pixel_by_pixel(
     aligned = random_aligned(len(exposures), reference, mixing=mixing, subsampled=subsampled)
     found = prior(aligned, torch.tensor([exposures]), reference)[0].numpy()
     np.testing.assert_allclose(found, naive_prior(aligned, list(exposures), reference), atol=2e-3)
+
+
+def test_a_white_sky_beside_what_is_small_and_dark_is_as_the_short_exposure_has_it() -> None:
+    # A bird of five pixels, which the reference alone shows before a sky that it has lost.
+    light = torch.full((3, 3, 21, 21), 0.6)
+    light[1, :, 8:13, 8:13] = 0.01
+    ldr = (light * T.view(3, 1, 1, 1)).clamp(0, 1) ** (1 / 2.2)
+    calibration = Calibration(Response.gamma(2.2), shot=1e-5, read=1e-8)
+    aligned = bring_to_reference(observe(ldr, T, calibration)[None], torch.zeros(1, 3, 2, 21, 21), 1)
+    weights = prior(aligned, T[None], 1)[0].softmax(dim=0)
+    assert float(weights[1, :, 8:13, 8:13].min()) > 0.99
+    around = torch.ones(21, 21, dtype=torch.bool)
+    around[8:13, 8:13] = False
+    assert float(weights[0, :, around].min()) > 0.9
 
 
 def test_prior_is_bounded_so_that_a_softmax_passes_gradients() -> None:
