@@ -495,7 +495,10 @@ def not_below_saturation(radiance: Tensor, aligned: Aligned, exposures: Tensor, 
     """
     ours = aligned.tone_mapped[:, reference]
     limit = mu_law(_REFERENCE_CLIPPED / exposures[:, reference]).to(ours).view(-1, 1, 1, 1)
-    clipped, raised = ours >= limit, torch.maximum(radiance, ours)
+    # Nearly clipped, it is a bound, too: pixels that noise has left below it would be dark dots in white.
+    lost = aligned.saturation[:, reference] >= 1 - _ALL_BUT_CLIPPED
+    clipped = (ours >= limit) | (lost & clipped_itself(ours, exposures[:, reference]))
+    raised = torch.maximum(radiance, ours)
     above = radiance.amax(dim=1, keepdim=True) - limit
     # The unclipped channels are spoilt: only what is too dark is worse.
     share = torch.where(clipped, 1 - above / _BRIGHT_ENOUGH, -above / _TOO_DARK).clamp(0, 1)

@@ -811,7 +811,9 @@ def clipped_reference(reference: list[float], alone: bool) -> Aligned:
         ([0.0625, 0.0625, 0.03], [0.0125] * 3, [0.0625, 0.0625, 0.03], [0.0625, 0.0625, 0.0125]),
         # Nothing becomes darker.
         ([0.0625, 0.03, 0.03], [0.0125, 0.05, 0.0125], [0.0625, 0.05, 0.03], [0.0625, 0.05, 0.0125]),
-        ([0.05] * 3, [0.0125] * 3, [0.0125] * 3, [0.0125] * 3),
+        # Lost and nearly clipped, it is a bound, too: its brightest channel, or all where the estimate is too dark.
+        ([0.05] * 3, [0.0125] * 3, [0.05] * 3, [0.05] * 3),
+        ([0.05, 0.04, 0.04], [0.0125] * 3, [0.05, 0.04, 0.04], [0.05, 0.0125, 0.0125]),
     ],
 )
 def test_what_clipped_the_reference_was_as_bright_as_that(
