@@ -385,7 +385,7 @@ def train(
     Raises
     ------
     FileExistsError
-        If ``out`` holds a run and ``resume`` is False.
+        If ``out`` holds a run, or weights of the name that this one would write, and ``resume`` is False.
     FileNotFoundError
         If ``resume`` is True and there is nothing to resume.
     NotADirectoryError
@@ -400,6 +400,9 @@ def train(
     made = 0
     if checkpoint is not None:
         settings, made = _settings_of(checkpoint, settings.steps)
+    trained = out / f"{settings.preset}.safetensors"
+    if not resume and trained.exists():
+        raise FileExistsError(f"{trained} exists, and this run would replace it; give another folder, or move the file")
     if settings.crop < SMALLEST_CROP or settings.crop % CROP_MULTIPLE:
         raise ValueError(
             f"crop must be a multiple of {CROP_MULTIPLE} and at least {SMALLEST_CROP}, got {settings.crop}"
@@ -443,7 +446,6 @@ def train(
         ckpt_path=checkpoint,
         weights_only=True,
     )
-    trained = out / f"{settings.preset}.safetensors"
     if trainer.is_global_zero:
         save_generator(module.averaged_generator, trained, overwrite=True)
     return trained
