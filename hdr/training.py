@@ -45,9 +45,6 @@ from hdr.weights import load_generator, save_generator
 
 LAST_CHECKPOINT = "last.ckpt"
 BEST_CHECKPOINT = "best.ckpt"
-CROP_MULTIPLE = 16
-"""The coarsest scale of every preset and then some, so that losses at coarser scales need no padding."""
-SMALLEST_CROP = 32
 _SAMPLES = 4
 _GENERATOR, _DISCRIMINATOR = 0, 1  # in the order of the optimizers
 
@@ -403,10 +400,6 @@ def train(
     trained = out / f"{settings.preset}.safetensors"
     if not resume and trained.exists():
         raise FileExistsError(f"{trained} exists, and this run would replace it; give another folder, or move the file")
-    if settings.crop < SMALLEST_CROP or settings.crop % CROP_MULTIPLE:
-        raise ValueError(
-            f"crop must be a multiple of {CROP_MULTIPLE} and at least {SMALLEST_CROP}, got {settings.crop}"
-        )
     pooled = settings.crops_per_scene > 1
     training_scenes = open_scenes(data, "train", settings.crop, whole=pooled, skip_broken=run.skip_broken)
     held_out = open_scenes(data, "validation", skip_broken=run.skip_broken)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from cyclopts.types import PositiveInt
 
 from hdr._files import check_writable, written_whole
 from hdr.cli._console import Flag, note, print_table, say
@@ -22,7 +23,7 @@ def evaluate(
     cameras: Cameras | None = None,
     shake: float = 0,
     baselines: bool = True,
-    scenes: int | None = None,
+    scenes: PositiveInt | None = None,
     out: Path | None = None,
     skip_broken: Flag = False,
     force: Flag = False,
