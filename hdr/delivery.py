@@ -20,7 +20,7 @@ from torch import Tensor
 
 from hdr._exif_boxes import with_exif_box, with_exif_item
 from hdr._files import check_writable, known_suffix, written_whole
-from hdr.io import PREVIEW_SUFFIXES, check_radiance, write_preview
+from hdr.io import MOST_EXIF_BYTES, PREVIEW_SUFFIXES, check_radiance, write_preview
 from hdr.radiometry import MIDDLE_GREY, REC709, luminance
 from hdr.settings import PQ_PEAK, SDR_WHITE, Operator, Primaries
 from hdr.settings import DisplaySettings as DisplaySettings
@@ -226,8 +226,13 @@ def write_gain_map(
             scale=1,
         )
     )
+    if exif is not None:
+        try:
+            data = with_exif(data, exif)
+        except ValueError as error:  # the picture is worth more than what it says of itself
+            warnings.warn(f"{path}: written without EXIF data ({error})", stacklevel=2)
     with written_whole(path, overwrite=overwrite) as temporary:
-        temporary.write_bytes(data if exif is None else with_exif(data, exif))
+        temporary.write_bytes(data)
 
 
 def write_avif(
@@ -264,7 +269,7 @@ def write_avif(
     if exif is not None:
         try:
             data = with_exif_item(data, exif)
-        except ValueError as error:  # of a libavif to come: the picture is worth more than what it says of itself
+        except ValueError as error:  # of a libavif to come
             warnings.warn(f"{path}: written without EXIF data ({error})", stacklevel=2)
     with written_whole(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(data)
@@ -321,8 +326,8 @@ def _levels(signal: Tensor, bits: int) -> NDArray[np.uint16]:
 
 def with_exif(jpeg: bytes, exif: bytes) -> bytes:
     """A JPEG with EXIF data put in front; the index of a multi-picture file is put right."""
-    if len(exif) > 65533:
-        raise ValueError(f"EXIF data has {len(exif)} bytes, at most 65533 fit into a JPEG")
+    if len(exif) > MOST_EXIF_BYTES:
+        raise ValueError(f"EXIF data has {len(exif)} bytes, at most {MOST_EXIF_BYTES} fit into a JPEG")
     segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
     data = bytearray(jpeg)
     place = data.find(b"MPF\0", 0, 65536 * 4)

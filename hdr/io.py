@@ -35,6 +35,8 @@ RAW_SUFFIXES = (
     *(".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".srw", ".x3f"),
 )
 HEIF_SUFFIXES = (".heic", ".heif", ".hif")
+MOST_EXIF_BYTES = 65_533
+"""What fits into a JPEG, whose segments count their bytes, and the two of that count, in 16 bits."""
 
 _FLOAT_LEVELS = 2**24
 _JPEG_SAMPLINGS = {0: (False, False), 1: (False, True), 2: (True, True)}  # by Pillow's numbers: 4:4:4, 4:2:2, 4:2:0
@@ -502,6 +504,9 @@ def _encode_tiff(pixels: NDArray[Any], exif: bytes | None) -> bytes:
 def _encode_with_pillow(suffix: str, pixels: NDArray[Any], exif: bytes | None) -> bytes:
     # A profile, so that no program has to guess; and full chroma, for lamps and signs at night.
     settings: dict[str, Any] = {"icc_profile": _srgb_profile()}
+    if exif is not None and suffix != ".png" and len(exif) > MOST_EXIF_BYTES:
+        exif = None  # the picture is worth more than what it says of itself
+        warnings.warn(f"a {suffix} file is written without EXIF data, which is too long for it", stacklevel=4)
     if exif is not None:
         settings["exif"] = exif
     if suffix != ".png":
