@@ -1,5 +1,6 @@
 """Settings: what cannot be meant is refused where it is said, with what is allowed."""
 
+import re
 from typing import Any, get_args
 
 import pytest
@@ -37,9 +38,8 @@ def test_presets_are_those_of_the_generator() -> None:
     ],
 )
 def test_training_settings_that_make_no_sense_are_refused(change: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
         TrainingSettings(**change)
-    assert str(raised.value) == said
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,8 @@ def test_training_settings_that_make_no_sense_are_refused(change: dict[str, Any]
     ],
 )
 def test_run_settings_that_make_no_sense_are_refused(change: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
         RunSettings(**change)
-    assert str(raised.value) == said
 
 
 @pytest.mark.parametrize("devices", [1, 4, -1, "auto", "0,1"])

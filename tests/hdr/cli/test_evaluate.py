@@ -61,7 +61,8 @@ def test_no_scenes_are_not_measured(command, tmp_path, scenes):
     write_kalantari_scene(tmp_path / "Test/first")
     finished = command("evaluate", "--data", f"kalantari:{tmp_path}", "--weights", "none", f"--scenes={scenes}")
     assert finished.exit_code == 1
-    assert "Must be" in finished.output and "--scenes" in finished.output
+    assert "Must be" in finished.output
+    assert "--scenes" in finished.output
     assert finished.stderr.count("\n") == 1
 
 
