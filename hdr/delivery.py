@@ -21,7 +21,7 @@ from torch import Tensor
 from hdr._exif_boxes import with_exif_box, with_exif_item
 from hdr._files import check_writable, known_suffix, written_whole
 from hdr.io import MOST_EXIF_BYTES, PREVIEW_SUFFIXES, check_radiance, write_preview
-from hdr.radiometry import MIDDLE_GREY, REC709, luminance
+from hdr.radiometry import MIDDLE_GREY, REC709, log_average
 from hdr.settings import PQ_PEAK, SDR_WHITE, Operator, Primaries
 from hdr.settings import DisplaySettings as DisplaySettings
 
@@ -150,10 +150,7 @@ def display_light(radiance: Tensor, brightness: float = 0.0, peak: float = 1000.
     (0.18, 0.36)
     """
     radiance = radiance.detach().cpu().float()
-    linear = luminance(radiance)
-    average = float(linear.clamp_min(_BLACK * float(linear.max().clamp_min(1e-30))).log().mean().exp())
-    factor = MIDDLE_GREY / average * 2.0**brightness if average > 0 else 1.0
-    light = radiance * factor
+    light: Tensor = radiance * (MIDDLE_GREY / log_average(radiance) * 2.0**brightness)
     # One factor for the three channels of a pixel, so that what is cut off keeps its colour.
     brightest = light.amax(dim=0, keepdim=True).clamp_min(_BLACK)
     return light * (peak / SDR_WHITE / brightest).clamp_max(1.0)
