@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hdr._exif_boxes import with_exif_box, with_exif_item
+from hdr._extras import extras_named
 from hdr._files import check_writable, known_suffix, written_whole
 from hdr.io import MOST_EXIF_BYTES, PREVIEW_SUFFIXES, check_radiance, write_preview
 from hdr.radiometry import MIDDLE_GREY, REC709, log_average
@@ -373,11 +374,6 @@ def _jxl_codecs() -> Any:
 
 
 def _imagecodecs() -> Any:
-    try:
+    with extras_named():
         import imagecodecs
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "HDR files are encoded with imagecodecs; install the extra: pip install 'captum-ext[delivery]'",
-            name="imagecodecs",
-        ) from error
     return imagecodecs

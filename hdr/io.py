@@ -14,20 +14,23 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
-import OpenEXR
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from hdr._exif_text import as_stored
+from hdr._extras import extras_named
 from hdr._files import known_suffix, written_whole
 from hdr._transfer import hdr_transfer
 from hdr.radiometry import REC709
 from hdr.settings import Operator
 from hdr.tonemap import tonemap
+
+with extras_named():
+    import cv2
+    import OpenEXR
+    from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 RADIANCE_SUFFIXES = (".hdr", ".exr")
 PREVIEW_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
@@ -362,12 +365,8 @@ def opened_image(path: Path, data: bytes | None = None) -> Iterator[Image.Image]
     Without ``data``, which are all of its bytes, the file is read only as far as is looked at it.
     """
     if path.suffix.lower() in HEIF_SUFFIXES:
-        try:
+        with extras_named():
             import pillow_heif
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "HEIC is read with pillow-heif; install the extra: pip install 'captum-ext[raw]'", name="pillow_heif"
-            ) from error
         pillow_heif.register_heif_opener()
     with path.open("rb") if data is None else BytesIO(data) as file:
         with damage_reported(path):

@@ -13,35 +13,39 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Sampler
 from torchvision.utils import make_grid, save_image
 
-from hdr._files import check_folder
-from hdr.bracket import middle
-from hdr.data.pool import ScenePool
-from hdr.data.sample import HdrSample
-from hdr.data.source import open_scenes
-from hdr.metrics import psnr_l, psnr_mu
-from hdr.nn import (
-    Generator,
-    Merged,
-    PatchDiscriminator,
-    SphereAdversarialLoss,
-    alignment_loss,
-    regression_loss,
-    relative_square,
-)
-from hdr.radiometry import inverse_mu_law, mu_law
-from hdr.settings import RunSettings, TrainingSettings
-from hdr.weights import load_generator, save_generator
+from hdr._extras import extras_named
+
+with extras_named():
+    import lightning as L
+    from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer
+    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+    from lightning.pytorch.plugins import TorchCheckpointIO
+
+    from hdr._files import check_folder
+    from hdr.bracket import middle
+    from hdr.data.pool import ScenePool
+    from hdr.data.sample import HdrSample
+    from hdr.data.source import open_scenes
+    from hdr.metrics import psnr_l, psnr_mu
+    from hdr.nn import (
+        Generator,
+        Merged,
+        PatchDiscriminator,
+        SphereAdversarialLoss,
+        alignment_loss,
+        regression_loss,
+        relative_square,
+    )
+    from hdr.radiometry import inverse_mu_law, mu_law
+    from hdr.settings import RunSettings, TrainingSettings
+    from hdr.weights import load_generator, save_generator
 
 LAST_CHECKPOINT = "last.ckpt"
 BEST_CHECKPOINT = "best.ckpt"
