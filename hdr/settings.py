@@ -66,7 +66,7 @@ class DisplaySettings:
     bits
         Of AVIF and JPEG XL: 10 or 12 for a channel.
     quality
-        Of JPEG, AVIF and JPEG XL, 1 to 100.
+        Of JPEG with a gain map, AVIF and JPEG XL, 1 to 100.
     """
 
     brightness: float = 0.0
@@ -110,10 +110,10 @@ class LossSettings:
         Weight of the L1 of linear radiance, which tells highlights apart where the mu-law is flat.
     relative_weight
         Weight of the mean square over that of the physical merge, which is what the mean of PSNR over scenes asks for:
-        in the mu-law domain, and times linear_weight in linear radiance.
+        in the mu-law domain, and times the weight of linear radiance in that.
     regression_weight
         Weight of being farther from the truth than the physical merge, where that is so: in the mu-law domain, and
-        times linear_weight in linear radiance.
+        times the weight of linear radiance in that.
     alignment_weight
         Weight of the loss that tells the alignment what to find.
     adversarial_weight
@@ -241,8 +241,8 @@ class RunSettings:
     workers
         Processes that make scenes.
     kept_scenes
-        Scenes of each number of exposures that stay on the device where crops_per_scene is more than one; one of three
-        exposures takes 7 MB.
+        Scenes of each number of exposures that stay on the device where more than one crop is learned from in each; a
+        scene of three exposures takes 7 MB.
     validate_every
         Updates from one validation to the next.
     validation_scenes
