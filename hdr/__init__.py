@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from hdr._extras import extras_named
+
 if TYPE_CHECKING:
     from hdr.alignment import align
     from hdr.bracket import Bracket
@@ -45,7 +47,8 @@ def __getattr__(name: str) -> Any:
     # Imported when asked for: hdr.nn and hdr.radiometry work without the extra that reads files, and help is quick.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    with extras_named():
+        return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

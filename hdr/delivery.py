@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hdr._exif_boxes import with_exif_box, with_exif_item
+from hdr._extras import extras_named
 from hdr._files import check_writable, known_suffix, written_whole
-from hdr.io import PREVIEW_SUFFIXES, check_radiance, write_preview
-from hdr.radiometry import MIDDLE_GREY, REC709, luminance
+from hdr.io import MOST_EXIF_BYTES, PREVIEW_SUFFIXES, check_radiance, write_preview
+from hdr.radiometry import MIDDLE_GREY, REC709, log_average
 from hdr.settings import PQ_PEAK, SDR_WHITE, Operator, Primaries
 from hdr.settings import DisplaySettings as DisplaySettings
 
@@ -150,10 +151,7 @@ def display_light(radiance: Tensor, brightness: float = 0.0, peak: float = 1000.
     (0.18, 0.36)
     """
     radiance = radiance.detach().cpu().float()
-    linear = luminance(radiance)
-    average = float(linear.clamp_min(_BLACK * float(linear.max().clamp_min(1e-30))).log().mean().exp())
-    factor = MIDDLE_GREY / average * 2.0**brightness if average > 0 else 1.0
-    light = radiance * factor
+    light: Tensor = radiance * (MIDDLE_GREY / log_average(radiance) * 2.0**brightness)
     # One factor for the three channels of a pixel, so that what is cut off keeps its colour.
     brightest = light.amax(dim=0, keepdim=True).clamp_min(_BLACK)
     return light * (peak / SDR_WHITE / brightest).clamp_max(1.0)
@@ -226,8 +224,13 @@ def write_gain_map(
             scale=1,
         )
     )
+    if exif is not None:
+        try:
+            data = with_exif(data, exif)
+        except ValueError as error:  # the picture is worth more than what it says of itself
+            warnings.warn(f"{path}: written without EXIF data ({error})", stacklevel=2)
     with written_whole(path, overwrite=overwrite) as temporary:
-        temporary.write_bytes(data if exif is None else with_exif(data, exif))
+        temporary.write_bytes(data)
 
 
 def write_avif(
@@ -264,7 +267,7 @@ def write_avif(
     if exif is not None:
         try:
             data = with_exif_item(data, exif)
-        except ValueError as error:  # of a libavif to come: the picture is worth more than what it says of itself
+        except ValueError as error:  # of a libavif to come
             warnings.warn(f"{path}: written without EXIF data ({error})", stacklevel=2)
     with written_whole(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(data)
@@ -321,8 +324,8 @@ def _levels(signal: Tensor, bits: int) -> NDArray[np.uint16]:
 
 def with_exif(jpeg: bytes, exif: bytes) -> bytes:
     """A JPEG with EXIF data put in front; the index of a multi-picture file is put right."""
-    if len(exif) > 65533:
-        raise ValueError(f"EXIF data has {len(exif)} bytes, at most 65533 fit into a JPEG")
+    if len(exif) > MOST_EXIF_BYTES:
+        raise ValueError(f"EXIF data has {len(exif)} bytes, at most {MOST_EXIF_BYTES} fit into a JPEG")
     segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
     data = bytearray(jpeg)
     place = data.find(b"MPF\0", 0, 65536 * 4)
@@ -371,11 +374,6 @@ def _jxl_codecs() -> Any:
 
 
 def _imagecodecs() -> Any:
-    try:
+    with extras_named():
         import imagecodecs
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "HDR files are encoded with imagecodecs; install the extra: pip install 'captum-ext[delivery]'",
-            name="imagecodecs",
-        ) from error
     return imagecodecs

@@ -14,7 +14,7 @@ from hdr import _raw_exif
 from hdr._exif_text import as_stored
 from hdr._raw_exif import Tags
 from hdr.exposure import read_camera_settings
-from hdr.io import damage_reported, is_raw, opened_image
+from hdr.io import MOST_EXIF_BYTES, damage_reported, is_raw, opened_image
 
 _BASE = ExifTags.Base
 # Who, when and with what; not how the pixels were stored, which is no longer true, nor a maker's own notes.
@@ -44,8 +44,9 @@ def carried_exif(path: str | os.PathLike[str]) -> bytes | None:
     Returns
     -------
     bytes or None
-        Beginning with ``Exif``, for :func:`hdr.io.write_preview`; the picture is upright. None if the file says nothing
-        of this, or cannot be read for it.
+        Beginning with ``Exif``, for :func:`hdr.io.write_preview`; the picture is upright. At most the 65,533 bytes that
+        fit into a JPEG: a description that is too long for that is left out. None if the file says nothing of this, or
+        too much, or cannot be read for it.
     """
     try:
         found, taken, where = read_exif(path)
@@ -68,6 +69,14 @@ def carried_exif(path: str | os.PathLike[str]) -> bytes | None:
         return None
     exif[_BASE.Orientation] = _UPRIGHT
     exif[_BASE.Software] = "captum-ext"
+    written = _written(exif)
+    if written is not None and len(written) > MOST_EXIF_BYTES and _BASE.ImageDescription in exif:
+        del exif[_BASE.ImageDescription]  # programs keep whole records in it
+        written = _written(exif)
+    return None if written is None or len(written) > MOST_EXIF_BYTES else written
+
+
+def _written(exif: Image.Exif) -> bytes | None:
     try:
         written = exif.tobytes()
     except Exception:  # a value that Pillow read and cannot write

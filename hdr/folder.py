@@ -19,6 +19,7 @@ from hdr.settings import LARGEST_GAP
 PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".avif", *HEIF_SUFFIXES, *RAW_SUFFIXES)
 
 _BASE = ExifTags.Base
+_DAY = 86_400  # seconds
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,9 @@ def find_brackets(
         How many pictures a bracket has, if that is known: then they are counted off, and only another camera or size
         begins a new count.
     gap
-        Seconds.
+        Seconds, at most those of a day.
     exclude
-        A folder in the folder that is passed over, such as that of the results.
+        A folder that is passed over if it lies in the folder that is read, such as that of the results.
     progress
         Called after each file.
 
@@ -128,16 +129,19 @@ def find_brackets(
     NotADirectoryError
         If there is no such folder.
     ValueError
-        If ``group`` is less than 2, ``gap`` negative, or the folder holds no photograph.
+        If ``group`` is less than 2, ``gap`` negative or more than a day, or the folder holds no photograph.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder}: no such folder")
     if group is not None and group < 2:
         raise ValueError(f"a bracket has two or more pictures, got --group {group}")
-    if not gap >= 0:
-        raise ValueError(f"the gap between brackets is in seconds, 0 or more; got {gap}")
-    paths, left_out = _photographs(folder, None if exclude is None else Path(exclude).resolve())
+    if not 0 <= gap <= _DAY:
+        raise ValueError(f"the gap between brackets is in seconds, 0 or more, and at most a day ({_DAY}); got {gap}")
+    passed_over = None if exclude is None else Path(exclude).resolve()
+    if passed_over is not None and folder.resolve() not in passed_over.parents:
+        passed_over = None  # results beside or above the photographs: nothing of theirs is in the way
+    paths, left_out = _photographs(folder, passed_over)
     if not paths:
         raise ValueError(f"{folder}: no photographs ({', '.join(PHOTOGRAPH_SUFFIXES)})")
     shots: list[Shot] = []
@@ -201,8 +205,8 @@ def _photographs(folder: Path, exclude: Path | None) -> tuple[list[Path], list[P
         key=_by_name,
     )
     raw = {path.with_suffix("") for path in found if is_raw(path)}
-    left_out = [path for path in found if not is_raw(path) and path.with_suffix("") in raw]
-    return [path for path in found if path not in set(left_out)], left_out
+    left_out = {path for path in found if not is_raw(path) and path.with_suffix("") in raw}
+    return [path for path in found if path not in left_out], [path for path in found if path in left_out]
 
 
 def _runs(shots: Sequence[Shot], count: int | None, gap: timedelta) -> list[list[Shot]]:

@@ -14,19 +14,23 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
-import OpenEXR
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from hdr._exif_text import as_stored
+from hdr._extras import extras_named
 from hdr._files import known_suffix, written_whole
+from hdr._transfer import hdr_transfer
 from hdr.radiometry import REC709
 from hdr.settings import Operator
 from hdr.tonemap import tonemap
+
+with extras_named():
+    import cv2
+    import OpenEXR
+    from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 RADIANCE_SUFFIXES = (".hdr", ".exr")
 PREVIEW_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
@@ -35,8 +39,11 @@ RAW_SUFFIXES = (
     *(".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".srw", ".x3f"),
 )
 HEIF_SUFFIXES = (".heic", ".heif", ".hif")
+MOST_EXIF_BYTES = 65_533
+"""What fits into a JPEG, whose segments count their bytes, and the two of that count, in 16 bits."""
 
 _FLOAT_LEVELS = 2**24
+_ROUNDING = 1e-6  # of float32: less than a tenth of a level of 16 bits
 _JPEG_SAMPLINGS = {0: (False, False), 1: (False, True), 2: (True, True)}  # by Pillow's numbers: 4:4:4, 4:2:2, 4:2:0
 _ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF's orientations in which rows become columns
 _JPEG_QUALITY = 95
@@ -45,7 +52,7 @@ _TIFF_BITS_PER_SAMPLE, _TIFF_STRIP_OFFSETS, _TIFF_SAMPLE_FORMAT, _TIFF_PROFILE =
 _TIFF_X_RESOLUTION, _TIFF_Y_RESOLUTION, _TIFF_RESOLUTION_UNIT = 282, 283, 296
 _PIXELS_PER_INCH, _INCH = 72, 2
 _TIFF_HEADER = 8  # bytes
-_TIFF_FLOAT = 3
+_TIFF_SIGNED, _TIFF_FLOAT = 2, 3
 _RADIANCE_EFFICACY = 179.0  # lm/W of equal-energy white, by which Radiance converts; values over EXPOSURE are W/sr/m^2
 _GREY_MODES = ("L", "I", "I;16", "I;16B", "I;16L")  # "I" is what some releases of Pillow call 16 bits
 _REFUSED_MODES = {
@@ -60,15 +67,15 @@ _REFUSED_MODES = {
 
 
 def read_ldr(path: str | os.PathLike[str]) -> Tensor:
-    """Read a photograph upright, in the full depth of the file.
+    """Read a photograph upright, in the full depth of TIFF, PNG and JPEG.
 
     Parameters
     ----------
     path
-        An RGB or grey picture of 8 or 16 bits per channel: TIFF, PNG, JPEG, AVIF or HEIC (``captum-ext[raw]``); or
-        linear light in [0, 1]: TIFF of 32-bit float, .exr and .hdr. The orientation that the camera wrote down is
-        honoured; colours stay those of the file's profile, for which :func:`read_photograph` has a matrix; an opaque
-        alpha channel is dropped with a warning.
+        An RGB or grey picture of 8 or 16 bits per channel: TIFF, PNG, JPEG; or AVIF or HEIC (``captum-ext[raw]``), of
+        which 8 bits are read, whatever they hold; or linear light in [0, 1]: TIFF of 32-bit float, .exr and .hdr. The
+        orientation that the camera wrote down is honoured; colours stay those of the file's profile, for which
+        :func:`read_photograph` has a matrix; an opaque alpha channel is dropped with a warning.
 
     Returns
     -------
@@ -80,8 +87,8 @@ def read_ldr(path: str | os.PathLike[str]) -> Tensor:
     OSError
         If the file cannot be opened.
     ValueError
-        If it is truncated, camera raw, no picture of these kinds, transparent, has channels other than RGB or grey, or
-        linear light outside of [0, 1].
+        If it is truncated, camera raw, no picture of these kinds, transparent, has channels other than RGB or grey,
+        values that it says are PQ or HLG, or linear light outside of [0, 1].
 
     Examples
     --------
@@ -127,15 +134,20 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
         return _linear(path, torch.from_numpy(light).permute(2, 0, 1).contiguous())
     with opened_image(path, data) as image:
         _check_photograph(path, image)
+        _check_transfer(path, data)
         with damage_reported(path):
-            sixteen_bits = _bits_per_channel(image, data) == 16
+            bits = _bits_per_channel(image, data)
             # Loading it all finds truncation, which OpenCV passes over, also in 16-bit files that OpenCV decodes.
             upright = ImageOps.exif_transpose(image)
+        if bits > 8 and bits != 16:
+            raise ValueError(f"{path}: {bits} bits per channel; photographs must have 8 or 16: convert it first")
+        if image.format == "TIFF" and _tiff_sample_format(data) == _TIFF_SIGNED:
+            raise ValueError(f"{path}: numbers with a sign; photographs must have none: convert it first")
         pixels = np.array(_without_alpha(path, upright))
         profile, to_rec709 = _profile(image)
     if profile and to_rec709 is None:
         warnings.warn(f"{path}: its colour profile ({profile}) is not applied, for it has no matrix", stacklevel=3)
-    if sixteen_bits:
+    if bits == 16:
         pixels = _decode_with_opencv(path, data)
     levels = int(np.iinfo(pixels.dtype).max)
     scaled = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).div_(levels).contiguous()
@@ -274,7 +286,7 @@ def write_image(
     path
         .tif or .tiff for 16 bits per channel, .png or .jpg for 8.
     image
-        Shape (3, H, W), in [0, 1].
+        Shape (3, H, W), finite, in [0, 1].
     exif
         EXIF data to carry, see :func:`hdr.exif.carried_exif`.
     overwrite
@@ -287,10 +299,11 @@ def write_image(
     OSError
         If the operating system does not let it be written.
     ValueError
-        If the suffix is another.
+        If the suffix is another, or the image is not as above.
     """
     path = Path(path)
     suffix = known_suffix(path, PREVIEW_SUFFIXES, "previews are written to")
+    _check_display_values(image)
     depth = np.uint16 if suffix in (".tif", ".tiff") else np.uint8
     levels = image.detach().cpu() * np.iinfo(depth).max
     pixels = _channels_last(levels.round_()).astype(depth)
@@ -314,6 +327,17 @@ def check_radiance(radiance: Tensor, name: str) -> None:
         raise ValueError(
             f"{name}: {negative} of {radiance.numel()} values are negative; radiance must be >= 0, clip or repair "
             "them first"
+        )
+
+
+def _check_display_values(image: Tensor) -> None:
+    if image.ndim != 3 or image.shape[0] != 3:
+        raise ValueError(f"expected a picture of shape (3, H, W), got {tuple(image.shape)}")
+    outside = int((~((image >= -_ROUNDING) & (image <= 1 + _ROUNDING))).sum())  # NaN is not inside
+    if outside:
+        raise ValueError(
+            f"{outside} of {image.numel()} values of the picture are NaN or outside of [0, 1]; tone-map radiance "
+            "first, or clip"
         )
 
 
@@ -341,12 +365,8 @@ def opened_image(path: Path, data: bytes | None = None) -> Iterator[Image.Image]
     Without ``data``, which are all of its bytes, the file is read only as far as is looked at it.
     """
     if path.suffix.lower() in HEIF_SUFFIXES:
-        try:
+        with extras_named():
             import pillow_heif
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "HEIC is read with pillow-heif; install the extra: pip install 'captum-ext[raw]'", name="pillow_heif"
-            ) from error
         pillow_heif.register_heif_opener()
     with path.open("rb") if data is None else BytesIO(data) as file:
         with damage_reported(path):
@@ -401,6 +421,15 @@ def _check_photograph(path: Path, image: Image.Image) -> None:
         raise ValueError(f"{path}: {kind}; photographs must be RGB or grey, and opaque: convert it first")
     if "transparency" in image.info:
         raise ValueError(f"{path}: an image with a transparent colour; photographs must be opaque")
+
+
+def _check_transfer(path: Path, data: bytes) -> None:
+    transfer = hdr_transfer(data)
+    if transfer:
+        raise ValueError(
+            f"{path}: its values are {transfer}, for a display that shows HDR; photographs must have the camera's own "
+            "curve: give its raw files, or convert it first"
+        )
 
 
 def _without_alpha(path: Path, image: Image.Image) -> Image.Image:
@@ -502,6 +531,9 @@ def _encode_tiff(pixels: NDArray[Any], exif: bytes | None) -> bytes:
 def _encode_with_pillow(suffix: str, pixels: NDArray[Any], exif: bytes | None) -> bytes:
     # A profile, so that no program has to guess; and full chroma, for lamps and signs at night.
     settings: dict[str, Any] = {"icc_profile": _srgb_profile()}
+    if exif is not None and suffix != ".png" and len(exif) > MOST_EXIF_BYTES:
+        exif = None  # the picture is worth more than what it says of itself
+        warnings.warn(f"a {suffix} file is written without EXIF data, which is too long for it", stacklevel=4)
     if exif is not None:
         settings["exif"] = exif
     if suffix != ".png":

@@ -21,6 +21,9 @@ REC709 = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06, 0.3127, 0.329)
 
 _LUMINANCE = (0.2126, 0.7152, 0.0722)  # of linear light, ITU-R BT.709
 
+_BLACK = 1e-6  # of the brightest light: 20 EV, more than a sensor tells apart
+_NO_LIGHT = 1e-36  # of a picture that is black all over
+
 LUMA = (0.299, 0.587, 0.114)
 """Share of red, green and blue values in the brightness that JPEG keeps in full, ITU-R BT.601."""
 
@@ -67,6 +70,50 @@ def luminance(radiance: Tensor) -> Tensor:
     tensor([[[1.]]])
     """
     return (radiance * radiance.new_tensor(_LUMINANCE).view(3, 1, 1)).sum(dim=-3, keepdim=True)
+
+
+def log2_luminance(radiance: Tensor) -> Tensor:
+    """Logarithm of luminance to base 2, EV; of black that of a millionth of the brightest, so that it is finite.
+
+    Parameters
+    ----------
+    radiance
+        Shape (..., 3, H, W), linear, >= 0, of any scale: another one adds one number to all.
+
+    Returns
+    -------
+    Tensor
+        Shape (..., 1, H, W), float32 or float64.
+
+    Examples
+    --------
+    >>> log2_luminance(torch.tensor([0.0, 0.25, 4.0]).expand(3, 1, 3)).flatten()
+    tensor([-17.9316,  -2.0000,   2.0000])
+    """
+    light = luminance(radiance.to(torch.promote_types(radiance.dtype, torch.float32)))
+    brightest = light.amax(dim=(-2, -1), keepdim=True)
+    return light.clamp_min((_BLACK * brightest).clamp_min(_NO_LIGHT)).log2()
+
+
+def log_average(radiance: Tensor) -> Tensor:
+    """Logarithmic average of luminance, which tone mapping makes middle grey (Reinhard et al., 2002, equation 1).
+
+    Parameters
+    ----------
+    radiance
+        As for :func:`log2_luminance`.
+
+    Returns
+    -------
+    Tensor
+        Shape (..., 1, 1, 1), positive; of twice the radiance it is twice as much.
+
+    Examples
+    --------
+    >>> log_average(torch.tensor([1.0, 2.0, 4.0]).expand(3, 1, 3))
+    tensor([[[2.]]])
+    """
+    return log2_luminance(radiance).mean(dim=(-2, -1), keepdim=True).exp2()
 
 
 def ldr_to_linear(ldr: Tensor, exposure: Exposure, gamma: float = GAMMA) -> Tensor:

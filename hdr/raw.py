@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hdr._extras import extras_named
 from hdr.exposure import CameraSettings
 
 if TYPE_CHECKING:
@@ -265,12 +266,8 @@ def _check_filled(path: str | os.PathLike[str], raw: rawpy.RawPy) -> None:
 
 @contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[rawpy.RawPy]:
-    try:
+    with extras_named():
         import rawpy
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "camera raw is read with rawpy; install the extra: pip install 'captum-ext[raw]'", name="rawpy"
-        ) from error
     with Path(path).open("rb"):  # the operating system's own words where it cannot be opened
         pass
     try:

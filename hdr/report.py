@@ -30,7 +30,7 @@ from hdr.bracket import Bracket
 from hdr.exposure_map import draw_exposure_map
 from hdr.io import check_radiance
 from hdr.merge import MergedBracket
-from hdr.radiometry import GAMMA, MIDDLE_GREY
+from hdr.radiometry import GAMMA, MIDDLE_GREY, log_average
 from hdr.settings import Operator
 from hdr.tonemap import tonemap
 
@@ -164,9 +164,8 @@ def _merged_picture(radiance: Tensor, operator: Operator) -> dict[str, str]:
         coded = _png(codes)
     highest = lowest + 254 * step
     # The slider begins where the logarithmic average is middle grey, and reaches from all but black to all white.
-    average = float(reduced.clamp_min(2.0**lowest).log2().mean())
     least, most = math.floor(-highest) - 3, math.ceil(-lowest)
-    first = min(max(math.log2(MIDDLE_GREY) - average, least), most)
+    first = min(max(math.log2(MIDDLE_GREY / float(log_average(reduced))), least), most)
     return {
         "tone_mapped": _jpeg(tonemap(shown, operator)),
         "operator": escape(operator),

@@ -5,6 +5,7 @@ Nothing that computes is imported here, so that help is quick.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -20,6 +21,15 @@ Operator = Literal["reinhard", "mu-law", "local"]
 Cameras = Literal["estimated", "misjudged"]
 """What is known of the cameras of synthetic scenes."""
 
+Preset = Literal["tiny", "small", "base"]
+"""Of the generator, by its size."""
+
+AlignmentKind = Literal["deformable", "none"]
+"""Of the generator's features."""
+
+Parts = Literal["all", "denoiser"]
+"""Of the generator, that learn."""
+
 Transfer = Literal["pq", "hlg"]
 Primaries = Literal["rec2020", "p3", "rec709"]
 
@@ -31,6 +41,12 @@ SDR_WHITE = 203.0
 
 PQ_PEAK = 10_000.0
 """The largest luminance that PQ encodes (BT.2100)."""
+
+CROP_MULTIPLE = 16
+"""The coarsest scale of every preset and then some, so that losses at coarser scales need no padding."""
+
+SMALLEST_CROP = 32
+"""Side in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +66,7 @@ class DisplaySettings:
     bits
         Of AVIF and JPEG XL: 10 or 12 for a channel.
     quality
-        Of JPEG, AVIF and JPEG XL, 1 to 100.
+        Of JPEG with a gain map, AVIF and JPEG XL, 1 to 100.
     """
 
     brightness: float = 0.0
@@ -94,10 +110,10 @@ class LossSettings:
         Weight of the L1 of linear radiance, which tells highlights apart where the mu-law is flat.
     relative_weight
         Weight of the mean square over that of the physical merge, which is what the mean of PSNR over scenes asks for:
-        in the mu-law domain, and times linear_weight in linear radiance.
+        in the mu-law domain, and times the weight of linear radiance in that.
     regression_weight
         Weight of being farther from the truth than the physical merge, where that is so: in the mu-law domain, and
-        times linear_weight in linear radiance.
+        times the weight of linear radiance in that.
     alignment_weight
         Weight of the loss that tells the alignment what to find.
     adversarial_weight
@@ -122,6 +138,12 @@ class LossSettings:
     adversarial_start: float = 0.7
     adversarial_ramp: float = 0.1
     moments: int = 3
+
+    def __post_init__(self) -> None:
+        weights = ("square_weight", "coarse_weight", "linear_weight", "relative_weight", "regression_weight")
+        _check_range(self, *weights, "alignment_weight", "adversarial_weight")
+        _check_range(self, "adversarial_start", "adversarial_ramp", most=1)
+        _check_range(self, "moments", least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +187,7 @@ class TrainingSettings(LossSettings):
         What learns: all; or the denoiser alone, which is more than twice as quick, after the rest or on another camera.
     """
 
-    preset: str = "small"
+    preset: Preset = "small"
     steps: int = 20_000
     learning_rate: float = 5e-4
     warm_up: int = 200
@@ -175,15 +197,26 @@ class TrainingSettings(LossSettings):
     average_decay: float = 0.998
     discriminator_channels: int = 16
     seed: int = 0
-    alignment: Literal["deformable", "none"] = "deformable"
+    alignment: AlignmentKind = "deformable"
     attention: bool = True
     deep_supervision: bool = True
     denoising: bool = True
-    parts: Literal["all", "denoiser"] = "all"
+    parts: Parts = "all"
 
     def __post_init__(self) -> None:
-        if self.parts not in ("all", "denoiser"):
-            raise ValueError(f"parts must be all or denoiser, got {self.parts!r}")
+        super().__post_init__()
+        for name, allowed in {"preset": Preset, "alignment": AlignmentKind, "parts": Parts}.items():
+            if getattr(self, name) not in get_args(allowed):
+                words = " or ".join(", ".join(get_args(allowed)).rsplit(", ", 1))
+                raise ValueError(f"{name} must be {words}, got {getattr(self, name)!r}")
+        _check_range(self, "steps", "batch_size", "crops_per_scene", "discriminator_channels", least=1)
+        _check_range(self, "learning_rate", "warm_up")
+        _check_range(self, "average_decay", most=1)
+        _check_range(self, "seed", most=2**32 - 1)
+        if self.crop < SMALLEST_CROP or self.crop % CROP_MULTIPLE:
+            raise ValueError(
+                f"crop must be a multiple of {CROP_MULTIPLE} and at least {SMALLEST_CROP}, got {self.crop}"
+            )
         if self.parts == "denoiser" and not self.denoising:
             raise ValueError("parts is denoiser, and denoising is off: nothing would learn")
 
@@ -208,8 +241,8 @@ class RunSettings:
     workers
         Processes that make scenes.
     kept_scenes
-        Scenes of each number of exposures that stay on the device where crops_per_scene is more than one; one of three
-        exposures takes 7 MB.
+        Scenes of each number of exposures that stay on the device where more than one crop is learned from in each; a
+        scene of three exposures takes 7 MB.
     validate_every
         Updates from one validation to the next.
     validation_scenes
@@ -231,3 +264,20 @@ class RunSettings:
     validation_scenes: int | None = None
     checkpoint_minutes: float = 5.0
     skip_broken: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.devices, int) and self.devices < 1 and self.devices != -1:
+            raise ValueError(f"devices is 1 or more, -1 for all, or auto; got {self.devices}")
+        _check_range(self, "num_nodes", "kept_scenes", "validate_every", least=1)
+        _check_range(self, "workers", "checkpoint_minutes")
+        if self.validation_scenes is not None:
+            _check_range(self, "validation_scenes", least=1)
+
+
+def _check_range(settings: object, *names: str, least: float = 0, most: float = math.inf) -> None:
+    """Raise a ValueError unless the fields are finite and in the range; in the words of Python and the commands."""
+    for name in names:
+        value = getattr(settings, name)
+        if not (least <= value <= most and math.isfinite(value)):
+            allowed = f"{least} or more" if most == math.inf else f"from {least} to {most}"
+            raise ValueError(f"{name.replace('_', ' ')} is {allowed}, got {value}")

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from kornia.filters import guided_blur
 from torch import Tensor
 
-from hdr.radiometry import GAMMA, MIDDLE_GREY, MU, luminance, mu_law
+from hdr.radiometry import GAMMA, MIDDLE_GREY, MU, log2_luminance, log_average, luminance, mu_law
 from hdr.settings import Operator
 
-_BLACK = 1e-6  # keeps the logarithm of black finite
+_DARKEST_WHITE = 1e-6  # of a picture that is black all over
 _RADIUS = 8  # of the window for the base, in pixels of a picture that is reduced to 400 to 800
 _REDUCED_SIDE = 400
 _DARKEST, _BRIGHTEST = 0.005, 0.995  # quantiles: a lamp must not decide what all else looks like
@@ -111,12 +111,12 @@ def tonemap_reinhard(radiance: Tensor, key: float = MIDDLE_GREY, white: float | 
     if key <= 0 or (white is not None and white <= 0):
         raise ValueError(f"key and white must be positive, got key={key}, white={white}")
     light = luminance(radiance)
-    log_average = light.clamp_min(_BLACK).log().mean(dim=(-2, -1), keepdim=True).exp()
-    scaled = light * (key / log_average)
-    brightest = scaled.amax(dim=(-2, -1), keepdim=True).clamp_min(_BLACK)
+    to_key = key / log_average(radiance)
+    scaled = light * to_key
+    brightest = scaled.amax(dim=(-2, -1), keepdim=True).clamp_min(_DARKEST_WHITE)
     burnt_out = brightest if white is None else torch.full_like(brightest, white)
     # Display luminance over world luminance, with the common factor L divided out so that black needs no guard.
-    ratio = (key / log_average) * (1.0 + scaled / burnt_out.square()) / (1.0 + scaled)
+    ratio = to_key * (1.0 + scaled / burnt_out.square()) / (1.0 + scaled)
     return (radiance * ratio).clamp(0.0, 1.0).pow(1.0 / GAMMA)
 
 
@@ -160,9 +160,7 @@ def tonemap_local(radiance: Tensor, base_range: float = 5.0, contrast: float = 1
     if not (base_range > 0 and contrast > 0):
         raise ValueError(f"base_range and contrast must be positive, got {base_range} and {contrast}")
     height, width = radiance.shape[-2:]
-    linear = luminance(radiance).reshape(-1, 1, height, width)
-    brightest = linear.amax(dim=(-2, -1), keepdim=True)
-    light = linear.clamp_min((brightest * _BLACK).clamp_min(1e-30)).log2()
+    light = log2_luminance(radiance).reshape(-1, 1, height, width)
     step = min(max(1, max(height, width) // _REDUCED_SIDE), height, width)
     window = 2 * _RADIUS * step + 1
     # Whole steps: before kornia 0.9 the filter takes no other sizes.

@@ -13,41 +13,42 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Sampler
 from torchvision.utils import make_grid, save_image
 
-from hdr._files import check_folder
-from hdr.bracket import middle
-from hdr.data.pool import ScenePool
-from hdr.data.sample import HdrSample
-from hdr.data.source import open_scenes
-from hdr.metrics import psnr_l, psnr_mu
-from hdr.nn import (
-    Generator,
-    Merged,
-    PatchDiscriminator,
-    SphereAdversarialLoss,
-    alignment_loss,
-    regression_loss,
-    relative_square,
-)
-from hdr.radiometry import inverse_mu_law, mu_law
-from hdr.settings import RunSettings, TrainingSettings
-from hdr.weights import load_generator, save_generator
+from hdr._extras import extras_named
+
+with extras_named():
+    import lightning as L
+    from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer
+    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+    from lightning.pytorch.plugins import TorchCheckpointIO
+
+    from hdr._files import check_folder
+    from hdr.bracket import middle
+    from hdr.data.pool import ScenePool
+    from hdr.data.sample import HdrSample
+    from hdr.data.source import open_scenes
+    from hdr.metrics import psnr_l, psnr_mu
+    from hdr.nn import (
+        Generator,
+        Merged,
+        PatchDiscriminator,
+        SphereAdversarialLoss,
+        alignment_loss,
+        regression_loss,
+        relative_square,
+    )
+    from hdr.radiometry import inverse_mu_law, mu_law
+    from hdr.settings import RunSettings, TrainingSettings
+    from hdr.weights import load_generator, save_generator
 
 LAST_CHECKPOINT = "last.ckpt"
 BEST_CHECKPOINT = "best.ckpt"
-CROP_MULTIPLE = 16
-"""The coarsest scale of every preset and then some, so that losses at coarser scales need no padding."""
-SMALLEST_CROP = 32
 _SAMPLES = 4
 _GENERATOR, _DISCRIMINATOR = 0, 1  # in the order of the optimizers
 
@@ -385,7 +386,7 @@ def train(
     Raises
     ------
     FileExistsError
-        If ``out`` holds a run and ``resume`` is False.
+        If ``out`` holds a run, or weights of the name that this one would write, and ``resume`` is False.
     FileNotFoundError
         If ``resume`` is True and there is nothing to resume.
     NotADirectoryError
@@ -400,10 +401,9 @@ def train(
     made = 0
     if checkpoint is not None:
         settings, made = _settings_of(checkpoint, settings.steps)
-    if settings.crop < SMALLEST_CROP or settings.crop % CROP_MULTIPLE:
-        raise ValueError(
-            f"crop must be a multiple of {CROP_MULTIPLE} and at least {SMALLEST_CROP}, got {settings.crop}"
-        )
+    trained = out / f"{settings.preset}.safetensors"
+    if not resume and trained.exists():
+        raise FileExistsError(f"{trained} exists, and this run would replace it; give another folder, or move the file")
     pooled = settings.crops_per_scene > 1
     training_scenes = open_scenes(data, "train", settings.crop, whole=pooled, skip_broken=run.skip_broken)
     held_out = open_scenes(data, "validation", skip_broken=run.skip_broken)
@@ -443,7 +443,6 @@ def train(
         ckpt_path=checkpoint,
         weights_only=True,
     )
-    trained = out / f"{settings.preset}.safetensors"
     if trainer.is_global_zero:
         save_generator(module.averaged_generator, trained, overwrite=True)
     return trained

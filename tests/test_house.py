@@ -28,7 +28,6 @@ TESTED_ELSEWHERE = {
     "hdr/data/source.py": "names of data sets: test_kalantari.py and test_synthetic.py",
     "hdr/demo.py": "all of it is what the command writes: cli/test_demo.py",
     "hdr/exif.py": "what is carried is read back in test_delivery.py",
-    "hdr/settings.py": "its fields are options: cli/test_train.py",
 }
 # Test files that are about no one module and no one folder.
 ABOUT_SEVERAL = {

@@ -5,18 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from hdr._extras import is_ours, told
 from hdr._files import unwound_when_terminated
 
-_EXTRAS = {
-    "imagecodecs": "delivery",
-    "lightning": "train",
-    "onnx": "export",
-    "onnxruntime": "export",
-    "onnxscript": "export",
-    "pillow_heif": "raw",
-    "rawpy": "raw",
-    "tensorboard": "train",
-}
 _LACK_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
@@ -34,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from hdr.cli._console import noted_warnings
         from hdr.cli.app import app
     except ModuleNotFoundError as error:
-        return _refuse(_missing(error))
+        return _refuse(told(error))
     try:
         with noted_warnings(), unwound_when_terminated():
             return app(arguments) or 0
@@ -45,9 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         # Cyclopts imports the commands when they are asked for, and makes what fails there the cause of its own error.
         missing = error if isinstance(error, ModuleNotFoundError) else error.__cause__
-        if not isinstance(missing, ModuleNotFoundError) or (missing.name or "").partition(".")[0] == "hdr":
+        if not isinstance(missing, ModuleNotFoundError) or is_ours(missing):
             raise
-        return _refuse(_missing(missing))
+        return _refuse(told(missing))
     except OSError as error:
         return _refuse(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
     except (ValueError, FloatingPointError) as error:
@@ -58,12 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not known and not any(words in str(error) for words in _LACK_OF_MEMORY):
             raise
         return _refuse(f"not enough memory; give a smaller --tile, --crop or --batch-size ({error})")
-
-
-def _missing(error: ModuleNotFoundError) -> str:
-    module = (error.name or "").partition(".")[0]
-    extra = _EXTRAS.get(module, "hdr")
-    return f"{module} is missing; install the extra: pip install 'captum-ext[{extra}]'"
 
 
 def _refuse(message: str) -> int:

@@ -13,7 +13,7 @@ import torch
 
 from hdr._files import check_writable
 from hdr.bracket import Bracket
-from hdr.cli._settings import BracketSettings, OutputSettings
+from hdr.cli._settings import BracketSettings, OutputSettings, check_display_options
 from hdr.delivery import check_picture, write_picture
 from hdr.exif import carried_exif
 from hdr.exposure import parse_numbers, read_camera_settings, white_luminance
@@ -28,10 +28,13 @@ from hdr.settings import DisplaySettings
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
-def check_output(output: OutputSettings, images: list[Path], out: Path) -> None:
-    """Raise now, before the work, what writing would."""
+def check_output(output: OutputSettings, images: list[Path], out: Path, display: DisplaySettings | None = None) -> None:
+    """Raise now, before the work, what writing would, and which options nothing would use."""
     if output.gain_map and output.preview is None:
         raise ValueError("--gain-map is of the preview; name a .jpg file with --preview")
+    check_display_options(
+        output.preview, output.operator, display, gain_map=output.gain_map, report=output.report is not None
+    )
     if output.half and out.suffix.lower() == ".hdr":
         raise ValueError(f"{out}: only .exr files hold 16-bit float; leave --half out")
     check_writable(out, overwrite=output.force, suffixes=RADIANCE_SUFFIXES)

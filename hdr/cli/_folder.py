@@ -17,7 +17,7 @@ from hdr.bracket import Bracket
 from hdr.cli._bracket import check_output, keep_memory, merge_bracket, parsed, read_bracket
 from hdr.cli._console import about, note, noted_warnings, print_table, say
 from hdr.cli._ranks import Ranks
-from hdr.cli._settings import BracketSettings, FolderSettings, MergerSettings, OutputSettings
+from hdr.cli._settings import BracketSettings, FolderSettings, MergerSettings, OutputSettings, check_display_options
 from hdr.delivery import check_encoder
 from hdr.folder import Contents, ShotGroup, find_brackets
 from hdr.merge import Merger
@@ -50,7 +50,7 @@ def merge_folder(
     Of several processes each merges its share, and all return what the worst of them does.
     """
     ranks = Ranks.of_environment()
-    _check(folder, out, grouping, reading, output)
+    _check(folder, out, grouping, reading, output, display)
     with tqdm(desc="Reading the folder", unit=" files", delay=1, disable=ranks.rank > 0) as bar:
         contents = find_brackets(folder, group=grouping.group, gap=grouping.gap, exclude=out, progress=bar.update)
     stated = reading.times is not None or reading.ev is not None
@@ -83,7 +83,14 @@ def merge_folder(
     return int(any(ranks.gathered(bool(failed or contents.unreadable))))
 
 
-def _check(folder: Path, out: Path, grouping: FolderSettings, reading: BracketSettings, output: OutputSettings) -> None:
+def _check(
+    folder: Path,
+    out: Path,
+    grouping: FolderSettings,
+    reading: BracketSettings,
+    output: OutputSettings,
+    display: DisplaySettings | None,
+) -> None:
     """Raise now, before the folder is read, what would be said of every bracket in it."""
     if grouping.jobs < 1:
         raise ValueError(f"--jobs is at least 1, got {grouping.jobs}")
@@ -97,6 +104,8 @@ def _check(folder: Path, out: Path, grouping: FolderSettings, reading: BracketSe
         check_encoder(f"preview.{output.preview}", output.gain_map)
     elif output.gain_map:
         raise ValueError("--gain-map is of the preview; state --preview jpg")
+    preview = None if output.preview is None else Path(f"preview.{output.preview}")
+    check_display_options(preview, output.operator, display, gain_map=output.gain_map)
     parsed(reading)
     check_folder(out)
     if out.resolve() == folder.resolve():

@@ -5,17 +5,23 @@ Nothing that computes is imported before it runs, so that help is quick.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from hdr.cli._console import Flag
-from hdr.settings import LARGEST_GAP, Mode, Operator, Precision
+from hdr.settings import LARGEST_GAP, DisplaySettings, Mode, Operator, Precision
 
 if TYPE_CHECKING:
     from hdr.merge import Merger
+
+_TITLES = ("Exposures", "Merging", "Output", "HDR pictures", "Folders", "Learning", "Run")
+EXPOSURES, MERGING, OUTPUT, DISPLAY, FOLDERS, LEARNING, RUN = (
+    Group(title, sort_key=place) for place, title in enumerate(_TITLES)
+)
+"""Parts of the help, in this order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +117,8 @@ class OutputSettings:
         Picture to look at: tone-mapped .jpg, .png or 16-bit .tif; or HDR as .avif or .jxl. Of a folder: jpg, png, tif,
         avif or jxl.
     operator
-        Tone mapping of the preview; local keeps the contrast of small things and opens shadows.
+        Tone mapping of a preview that is not HDR, and of the report; local keeps the contrast of small things and opens
+        shadows.
     gain_map
         Make the preview, a .jpg, one that new displays show as HDR and old ones as it is (Ultra HDR).
     exposure_map
@@ -119,7 +126,7 @@ class OutputSettings:
     report
         Page about the bracket, .html: exposures, the result under an exposure slider, what was estimated, all notes.
     save_response
-        File for the camera's response, to be given as --response another time.
+        File, .json, for the camera's response, to be given as --response another time.
     force
         Replace existing files.
     """
@@ -150,7 +157,7 @@ class FolderSettings:
     group
         Pictures in a bracket, where time and exposures do not tell: they are counted off.
     gap
-        Seconds between two pictures with which a new bracket begins.
+        Seconds between two pictures with which a new bracket begins, at most a day.
     dry_run
         Only show the brackets.
     jobs
@@ -162,3 +169,24 @@ class FolderSettings:
     gap: float = LARGEST_GAP
     dry_run: Annotated[Flag, Parameter(alias="-n")] = False
     jobs: int = 1
+
+
+def check_display_options(
+    picture: Path | None, operator: Operator, display: DisplaySettings | None, *, gain_map: bool, report: bool = False
+) -> None:
+    """Raise a ValueError that names the options which the picture, the preview of a merge or None, has no use for.
+
+    A gain map, .avif and .jxl are not tone-mapped by an operator, and nothing but these looks at the display.
+    """
+    hdr = picture is not None and picture.suffix.lower() in (".avif", ".jxl")
+    stated = () if display is None else fields(display)
+    useful = {field.name for field in stated} if hdr else {"brightness", "peak", "quality"} if gain_map else set()
+    changed = [field.name for field in stated if getattr(display, field.name) != field.default]
+    useless = [f"--{name}" for name in changed if picture is None or name not in useful]
+    remedy = "leave it out" if hdr or gain_map else "make it .avif, .jxl, or .jpg with --gain-map"
+    if operator != OutputSettings().operator and not report and (picture is None or hdr or gain_map):
+        useless, remedy = ["--operator", *useless], "leave it out, for nothing is tone-mapped by one"
+    if useless and picture is None:
+        raise ValueError(f"without a preview there is no use for {', '.join(useless)}; name one with --preview")
+    if useless:
+        raise ValueError(f"{picture} has no use for {', '.join(useless)}; {remedy}")

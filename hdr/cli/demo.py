@@ -8,13 +8,13 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from hdr.cli._console import Flag, print_table, say
-from hdr.cli._settings import MergerSettings
+from hdr.cli._settings import MERGING, MergerSettings
 
 
 def demo(
     *,
     out: Path = Path("demo-output"),
-    merger: Annotated[MergerSettings | None, Parameter(name="*")] = None,
+    merger: Annotated[MergerSettings | None, Parameter(name="*", group=MERGING)] = None,
     seed: int = 0,
     force: Flag = False,
 ) -> int:

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
+from cyclopts.types import PositiveInt
 
 from hdr._files import check_writable, written_whole
 from hdr.cli._console import Flag, note, print_table, say
-from hdr.cli._settings import MergerSettings
+from hdr.cli._settings import MERGING, MergerSettings
 from hdr.settings import Cameras
+
+
+def _whole_pixels(_: type, tokens: Sequence[Token]) -> int:
+    text = tokens[0].value  # by itself Cyclopts takes 2.5 for 2
+    if not text.removeprefix("-").isdecimal():
+        raise ValueError(f"a shake is a whole number of pixels, 0 or more, got {text}")
+    return int(text)
 
 
 def evaluate(
     *,
     data: str,
-    merger: Annotated[MergerSettings | None, Parameter(name="*")] = None,
+    merger: Annotated[MergerSettings | None, Parameter(name="*", group=MERGING)] = None,
     cameras: Cameras | None = None,
-    shake: float = 0,
+    shake: Annotated[int, Parameter(converter=_whole_pixels)] = 0,
     baselines: bool = True,
-    scenes: int | None = None,
+    scenes: PositiveInt | None = None,
     out: Path | None = None,
     skip_broken: Flag = False,
     force: Flag = False,
@@ -64,7 +73,7 @@ def evaluate(
         note(f"{number} of {len(cases)}: {of_scene[0].scene}")
     means = mean_scores(scores)
     names = list(scores[0].metrics)
-    shaken = f", exposures displaced by up to {shake:g} pixels" if shake else ""
+    shaken = f", exposures displaced by up to {shake} pixels" if shake else ""
     for title, rows in ((f"Scenes{shaken}", scores), (f"Mean of {len(cases)} scenes{shaken}", means)):
         cells = []
         for one in rows:  # what does not apply to a scene, as lost highlights where nothing is lost, is not a number
@@ -76,7 +85,7 @@ def evaluate(
         with written_whole(out, overwrite=force) as temporary, temporary.open("w", newline="") as file:
             writer = csv.writer(file)
             # Tables of several shakes can be put together; those of other data are as they were.
-            of_all = {"shake": f"{shake:g}"} if shake else {}
+            of_all = {"shake": f"{shake}"} if shake else {}
             writer.writerow(["scene", "method", *of_all, *names])
             for one in [*scores, *means]:
                 writer.writerow([one.scene, one.method, *of_all.values(), *(one.metrics[name] for name in names)])

@@ -8,7 +8,17 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from hdr.cli._console import remembered_warnings, say
-from hdr.cli._settings import BracketSettings, FolderSettings, MergerSettings, OutputSettings
+from hdr.cli._settings import (
+    DISPLAY,
+    EXPOSURES,
+    FOLDERS,
+    MERGING,
+    OUTPUT,
+    BracketSettings,
+    FolderSettings,
+    MergerSettings,
+    OutputSettings,
+)
 from hdr.settings import DisplaySettings
 
 
@@ -17,11 +27,11 @@ def merge(
     /,
     *,
     out: Path,
-    bracket: Annotated[BracketSettings | None, Parameter(name="*")] = None,
-    merger: Annotated[MergerSettings | None, Parameter(name="*")] = None,
-    output: Annotated[OutputSettings | None, Parameter(name="*")] = None,
-    display: Annotated[DisplaySettings | None, Parameter(name="*")] = None,
-    folder: Annotated[FolderSettings | None, Parameter(name="*")] = None,
+    bracket: Annotated[BracketSettings | None, Parameter(name="*", group=EXPOSURES)] = None,
+    merger: Annotated[MergerSettings | None, Parameter(name="*", group=MERGING)] = None,
+    output: Annotated[OutputSettings | None, Parameter(name="*", group=OUTPUT)] = None,
+    display: Annotated[DisplaySettings | None, Parameter(name="*", group=DISPLAY)] = None,
+    folder: Annotated[FolderSettings | None, Parameter(name="*", group=FOLDERS)] = None,
 ) -> int:
     """Merge a bracket into one HDR image at the instant of its middle exposure; or all brackets of a folder.
 
@@ -48,7 +58,7 @@ def merge(
     if Ranks.of_environment().count > 1:
         raise ValueError("several processes share the brackets of a folder; give one, or start one process")
     keep_memory()
-    check_output(writing, images, out)
+    check_output(writing, images, out, display)
     with remembered_warnings() as notes:
         bracket_read = read_bracket(images, reading, writing)
         told = merge_bracket(bracket_read, out, merging.merger(), writing, display, notes=notes)

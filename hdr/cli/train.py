@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from hdr.cli._console import Flag, say
+from hdr.cli._settings import LEARNING, RUN
 from hdr.settings import RunSettings, TrainingSettings
 
 
@@ -15,8 +16,8 @@ def train(
     *,
     data: str,
     out: Path,
-    settings: Annotated[TrainingSettings | None, Parameter(name="*")] = None,
-    run: Annotated[RunSettings | None, Parameter(name="*")] = None,
+    settings: Annotated[TrainingSettings | None, Parameter(name="*", group=LEARNING)] = None,
+    run: Annotated[RunSettings | None, Parameter(name="*", group=RUN)] = None,
     resume: Flag = False,
     weights: str | None = None,
 ) -> int:

@@ -193,6 +193,44 @@ def test_camera_time_place_and_copyright_are_carried_and_the_picture_is_upright(
         assert [float(part) for part in place[2]] == [25, 2, 1]
 
 
+def described(path: Path, description: str, artist: str = "Someone") -> Path:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make], exif[ExifTags.Base.Artist] = "Maker", artist
+    exif[ExifTags.Base.ImageDescription] = description
+    Image.new("RGB", (32, 24)).save(path, exif=exif)
+    return path
+
+
+def test_what_a_jpeg_cannot_hold_is_not_carried(tmp_path: Path) -> None:
+    # A segment of a JPEG counts its length, and the two bytes of that, in 16 bits: 65,533 are left.
+    short = carried_exif(described(tmp_path / "short.tif", "about 60 kB " * 5000))
+    assert short is not None
+    assert 60_000 < len(short) <= 65_533
+    assert b"about 60 kB" in short
+    long = carried_exif(described(tmp_path / "long.tif", "about 70 kB " * 5834))
+    assert long is not None
+    assert b"about 70 kB" not in long
+    assert b"Maker" in long
+    assert b"Someone" in long
+    for name, gain_map in (("plain.jpg", False), ("mapped.jpg", True)):
+        write_picture(tmp_path / name, scene(), gain_map=gain_map, exif=long)
+        assert Image.open(tmp_path / name).getexif()[ExifTags.Base.Make] == "Maker"
+    assert carried_exif(described(tmp_path / "artist.tif", "short", "about 70 kB " * 5834)) is None
+
+
+@pytest.mark.parametrize("gain_map", [False, True])
+def test_a_picture_is_written_without_the_exif_that_does_not_fit(tmp_path: Path, gain_map: bool) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Artist] = "about 70 kB " * 5834
+    with pytest.warns(UserWarning, match="written without EXIF data"):
+        write_picture(tmp_path / "a.jpg", scene(), gain_map=gain_map, exif=exif.tobytes())
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert not image.getexif()
+    write_picture(tmp_path / "a.png", scene(), exif=exif.tobytes())
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.getexif()[ExifTags.Base.Artist] == exif[ExifTags.Base.Artist]
+
+
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.avif"])
 def test_another_reader_finds_what_is_carried(tmp_path: Path, name: str) -> None:
     exifread = pytest.importorskip("exifread")

@@ -132,6 +132,13 @@ def test_folders_in_the_folder_are_searched_and_hidden_and_excluded_ones_are_not
     assert [len(group) for group in found(contents)] == [3]
 
 
+@pytest.mark.parametrize("results", ["card", "card/DCIM", "elsewhere", "card/out"])
+def test_only_what_lies_in_the_folder_can_be_passed_over(tmp_path: Path, results: str) -> None:
+    for number, time in enumerate(TIMES):
+        shoot(tmp_path / "card" / "DCIM" / f"IMG_{number}.jpg", 0, time)
+    assert [len(group) for group in found(find_brackets(tmp_path / "card/DCIM", exclude=tmp_path / results))] == [3]
+
+
 def test_names_that_come_again_or_differ_in_case_only_are_told_apart(tmp_path: Path) -> None:
     for folder, name, begin in (("100", "IMG", 0), ("101", "IMG", 100), ("102", "img", 200)):
         for number, time in enumerate(TIMES):
@@ -177,8 +184,9 @@ def test_what_is_no_folder_of_photographs_is_refused(tmp_path: Path) -> None:
         find_brackets(tmp_path)
     with pytest.raises(ValueError, match="two or more pictures, got --group 1"):
         find_brackets(tmp_path, group=1)
-    with pytest.raises(ValueError, match="0 or more; got -1"):
-        find_brackets(tmp_path, gap=-1)
+    for gap in (-1, float("nan"), float("inf"), 1e15):
+        with pytest.raises(ValueError, match=r"in seconds, 0 or more, and at most a day \(86400\); got"):
+            find_brackets(tmp_path, gap=gap)
 
 
 def test_of_a_card_only_what_cameras_wrote_down_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import errno
 import os
 import struct
 import tempfile
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,9 +17,10 @@ import torch
 from PIL import ExifTags, Image, ImageCms
 
 from hdr._files import check_writable, written_whole
+from hdr._transfer import hdr_transfer
 from hdr.bracket import Bracket
 from hdr.exposure import read_camera_settings
-from hdr.io import check_radiance, read_ldr, read_photograph, read_radiance, write_preview, write_radiance
+from hdr.io import check_radiance, read_ldr, read_photograph, read_radiance, write_image, write_preview, write_radiance
 from hdr.merge import Merger
 from hdr.response import Response
 from hdr.tonemap import tonemap
@@ -131,6 +133,34 @@ def test_grey_pictures_have_three_equal_channels(tmp_path, suffix, depth, tolera
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
     np.testing.assert_allclose(found[0].numpy(), pixels / largest, rtol=1e-6, atol=tolerance / largest)
+
+
+def grey_tiff(width: int, height: int, bits: int, data: bytes, sample_format: int = 1) -> bytes:
+    """A little-endian TIFF of one uncompressed strip (TIFF 6.0, section 4)."""
+    shorts = {258: bits, 259: 1, 262: 1, 277: 1, 339: sample_format}
+    longs = {256: width, 257: height, 273: 8, 278: height, 279: len(data)}
+    entries = sorted([(tag, 3, value) for tag, value in shorts.items()] + [(tag, 4, v) for tag, v in longs.items()])
+    directory = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    data += b"\0" * (len(data) % 2)
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(entries)) + directory + b"\0" * 4
+
+
+@pytest.mark.parametrize(
+    ("bits", "sample_format", "said"),
+    [(12, 1, "12 bits per channel"), (32, 1, "32 bits per"), (32, 2, "32 bits per"), (16, 2, "numbers with a sign")],
+)
+def test_levels_of_other_kinds_are_refused(tmp_path, bits, sample_format, said):
+    path = tmp_path / "a.tif"
+    path.write_bytes(grey_tiff(32, 24, bits, np.arange(32 * 24 * bits // 8).astype(np.uint8).tobytes(), sample_format))
+    with pytest.raises(ValueError, match=rf"a\.tif: {said}.*: convert it first"):
+        read_ldr(path)
+
+
+def test_grey_levels_that_pillow_calls_integers_are_read(tmp_path):
+    pixels = random_pixels(24, 32, np.uint16)[..., 0]
+    path = tmp_path / "a.tif"
+    path.write_bytes(grey_tiff(32, 24, 16, pixels.tobytes()))
+    np.testing.assert_allclose(read_ldr(path)[0].numpy(), pixels / 65535, rtol=1e-6)
 
 
 def test_other_picture_formats_are_refused_by_name(tmp_path):
@@ -288,6 +318,22 @@ def test_previews_hold_the_tone_mapped_picture(tmp_path, name, levels, operator)
     np.testing.assert_allclose(read, expected, atol=0.51 / levels)
 
 
+@pytest.mark.parametrize("value", [1.5, -0.1, float("nan"), float("inf"), 1 + 1e-5])
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_values_that_no_display_has_are_not_written(tmp_path, name, value):
+    image = torch.full((3, 4, 5), 0.5)
+    image[1, 2, 3] = value
+    with pytest.raises(ValueError, match=r"1 of 60 values of the picture are NaN or outside of \[0, 1\]"):
+        write_image(tmp_path / name, image)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 5), (4, 5), (1, 3, 4, 5)])
+def test_pictures_of_another_shape_are_not_written(tmp_path, shape):
+    with pytest.raises(ValueError, match=r"expected a picture of shape \(3, H, W\), got"):
+        write_image(tmp_path / "a.png", torch.zeros(shape))
+
+
 def test_jpeg_preview_resembles_the_tone_mapped_picture(tmp_path):
     smooth = torch.linspace(0, 1, 64).expand(3, 48, 64)
     write_preview(tmp_path / "a.jpg", smooth, "mu-law")
@@ -413,6 +459,60 @@ def test_heic_is_read_with_its_orientation_and_settings(tmp_path):
     expected = torch.from_numpy(smooth_pixels()).permute(2, 0, 1) / 255
     torch.testing.assert_close(read_ldr(tmp_path / "a.heic"), expected, atol=0.03, rtol=0)
     assert read_camera_settings(tmp_path / "a.heic").time == pytest.approx(1 / 50, rel=1e-4)
+
+
+@pytest.mark.parametrize("transfer", ["pq", "hlg"])
+def test_avif_for_hdr_displays_is_refused(tmp_path, transfer):
+    pytest.importorskip("imagecodecs")
+    from hdr.delivery import DisplaySettings, write_avif
+
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "Maker"
+    for name, carried in (("a.avif", None), ("b.avif", exif.tobytes())):
+        write_avif(tmp_path / name, radiance(), DisplaySettings(transfer=transfer), exif=carried)
+        with pytest.raises(ValueError, match=rf"{name}: its values are {transfer.upper()}, for a display that shows"):
+            read_ldr(tmp_path / name)
+
+
+@pytest.mark.parametrize(("transfer", "said"), [(16, "PQ"), (18, "HLG"), (13, "")])
+def test_heic_and_png_for_hdr_displays_are_refused(tmp_path, transfer, said):
+    png = tmp_path / "a.png"
+    Image.fromarray(smooth_pixels()).save(png)
+    chunk = b"cICP" + bytes([9, transfer, 0, 1])  # stands between the header and the pixels
+    data = png.read_bytes()
+    png.write_bytes(data[:33] + struct.pack(">I", 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:])
+    assert hdr_transfer(png.read_bytes()) == said
+    pillow_heif = pytest.importorskip("pillow_heif")
+    heic = pillow_heif.from_pillow(Image.fromarray(smooth_pixels()))
+    heic.save(tmp_path / "a.heic", color_primaries=9, transfer_characteristics=transfer, matrix_coefficients=9)
+    for path in (png, tmp_path / "a.heic"):
+        if said:
+            with pytest.raises(ValueError, match=f"its values are {said}, for a display that shows HDR"):
+                read_ldr(path)
+        else:
+            assert read_ldr(path).shape == (3, 24, 32)
+
+
+def box(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(content), name) + content
+
+
+@pytest.mark.parametrize(("primary", "said"), [(1, ""), (2, "PQ"), (3, "PQ")])
+@pytest.mark.parametrize("wide", [False, True])
+def test_only_the_colours_of_the_primary_image_count(primary, said, wide):
+    # Item 1 is sRGB and item 2 PQ, as a picture for all displays and its other version are; 3 says nothing of its own.
+    first, second = (box(b"colr", b"nclx" + struct.pack(">HHHB", 9, transfer, 9, 128)) for transfer in (16, 13))
+    number, index = (">I", ">H") if wide else (">H", ">B")
+    entries = b"".join(
+        struct.pack(number, item) + b"\x01" + struct.pack(index, place) for item, place in ((1, 2), (2, 1))
+    )
+    head = bytes([wide, 0, 0, wide])
+    properties = box(b"ipco", first + second) + box(b"ipma", head + struct.pack(">I", 2) + entries)
+    meta = b"\0\0\0\0" + box(b"pitm", head + struct.pack(number, primary)) + box(b"iprp", properties)
+    data = box(b"ftyp", b"avif") + box(b"meta", meta) + box(b"mdat", b"")
+    assert hdr_transfer(data) == said
+    for end in range(len(data)):  # whatever is cut off, nothing is raised
+        assert hdr_transfer(data[:end]) in ("", "PQ")
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".exr", ".hdr"])

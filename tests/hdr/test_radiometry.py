@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hdr.radiometry import inverse_mu_law, ldr_to_linear, linear_to_ldr, mu_law, relative_exposures
+from hdr.radiometry import inverse_mu_law, ldr_to_linear, linear_to_ldr, log_average, mu_law, relative_exposures
 
 unit = st.floats(0.0, 1.0, allow_nan=False)
 exposures = st.floats(1.0, 64.0, allow_nan=False)
@@ -107,3 +107,21 @@ def test_non_positive_mu_is_refused() -> None:
     for function in (mu_law, inverse_mu_law):
         with pytest.raises(ValueError, match="mu must be positive"):
             function(torch.rand(2), 0.0)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4, 1e-5, 1e-7, 1e-20])
+def test_the_logarithmic_average_is_the_geometric_mean_on_any_scale(scale: float) -> None:
+    radiance = torch.rand(2, 3, 5, 7, generator=torch.Generator().manual_seed(0)) + 0.01
+    radiance[1] *= 100
+    values = radiance.double().numpy()
+    luminance = 0.2126 * values[:, 0] + 0.7152 * values[:, 1] + 0.0722 * values[:, 2]
+    expected = [math.prod(image.flatten()) ** (1 / 35) * scale for image in luminance]
+    found = log_average(radiance * scale)
+    assert found.shape == (2, 1, 1, 1)
+    assert found.flatten().tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_black_is_a_millionth_of_the_brightest_in_the_logarithmic_average() -> None:
+    half_black = torch.tensor([0.0, 4.0]).expand(3, 1, 2)
+    assert float(log_average(half_black)) == pytest.approx(4e-3, rel=1e-5)  # sqrt(4e-6 * 4)
+    assert 0 < float(log_average(torch.zeros(3, 2, 2))) < 1e-30

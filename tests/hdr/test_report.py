@@ -207,7 +207,8 @@ def test_the_slider_exposes_the_light_in_a_browser(tmp_path, bracket):
         });
     """
     told = asked_in_browser((tmp_path / "a.html").read_text(encoding="utf-8"), question, tmp_path)
-    assert told[0][0] == pytest.approx(np.log2(0.18) - float(radiance.log2().mean()), abs=0.1)  # middle grey
+    luminance = 0.2126 * radiance[0] + 0.7152 * radiance[1] + 0.0722 * radiance[2]
+    assert told[0][0] == pytest.approx(np.log2(0.18) - float(luminance.log2().mean()), abs=0.051)  # middle grey, to 0.1
     assert [words for _, words, _ in told[1:]] == ["-2.0 EV", "0.0 EV", "+3.0 EV"]
     for ev, _, pixels in told:
         light = (radiance.permute(1, 2, 0).numpy() * 2**ev).clip(0, 1)

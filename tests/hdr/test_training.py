@@ -116,6 +116,14 @@ def test_a_finished_run_can_be_prolonged_but_not_overwritten(data: str, tmp_path
     assert not torch.equal(before, after)  # the rate has room to fall again
 
 
+def test_a_new_run_replaces_no_weights(data: str, tmp_path: Path) -> None:
+    (tmp_path / "tiny.safetensors").write_bytes(b"precious")
+    with pytest.raises(FileExistsError, match=r"tiny\.safetensors exists, and this run would replace it"):
+        trained(data, tmp_path, steps=1)
+    assert (tmp_path / "tiny.safetensors").read_bytes() == b"precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.safetensors"]
+
+
 def test_a_run_starts_from_given_weights(data: str, tmp_path: Path) -> None:
     start = trained(data, tmp_path / "first", steps=1)
     again = trained(data, tmp_path / "second", steps=2, weights=start, learning_rate=0.0, seed=5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -56,6 +57,11 @@ def test_every_command_has_help_of_its_own(command: Command, name: str):
     finished = command(name, "--help")
     assert finished.exit_code == 0
     assert finished.stdout.startswith(f"Usage: hdr {name}")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_speaks_of_options_and_not_of_names_in_python(command: Command, name: str):
+    assert not re.findall(r"\w*[a-z]_[a-z]\w*", command(name, "--help").stdout)
 
 
 def test_version_is_told(command: Command):

@@ -56,6 +56,16 @@ def test_only_some_scenes_are_measured_when_asked(command, tmp_path):
     assert "OpenCV" not in finished.output
 
 
+@pytest.mark.parametrize("scenes", ["0", "-1"])
+def test_no_scenes_are_not_measured(command, tmp_path, scenes):
+    write_kalantari_scene(tmp_path / "Test/first")
+    finished = command("evaluate", "--data", f"kalantari:{tmp_path}", "--weights", "none", f"--scenes={scenes}")
+    assert finished.exit_code == 1
+    assert "Must be" in finished.output
+    assert "--scenes" in finished.output
+    assert finished.stderr.count("\n") == 1
+
+
 def test_evaluate_shakes_still_brackets_when_asked(command, tmp_path):
     for name in ("first", "second"):
         write_bracket(tmp_path / name, evs=(-4.0, -2.0, 0.0, 2.0))

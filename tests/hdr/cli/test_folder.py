@@ -264,6 +264,8 @@ def test_results_inside_of_the_card_are_no_photographs(command, tmp_path):
         (("--times", "1,x"), "Error: "),
         (("--response", "film"), "Error: "),
         (("--gain-map",), "Error: --gain-map is of the preview"),
+        (("--operator", "local"), "Error: without a preview there is no use for --operator"),
+        (("--preview", "jpg", "--brightness", "1"), "Error: preview.jpg has no use for --brightness"),
     ],
 )
 def test_options_that_do_not_fit_a_folder_are_refused(command, tmp_path, options, said):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from html import unescape
 from pathlib import Path
 
@@ -14,12 +15,14 @@ import torch
 from PIL import Image
 
 from hdr.bracket import Bracket
+from hdr.cli._settings import check_display_options
 from hdr.exposure import read_camera_settings
 from hdr.exposure_map import draw_exposure_map
 from hdr.io import read_ldr, read_radiance
 from hdr.merge import Merger
 from hdr.response import Response
 from hdr.scene import dynamic_scene
+from hdr.settings import DisplaySettings
 from tests.hdr.brackets import ldr_of, textured
 from tests.hdr.photographs import write_photograph
 
@@ -322,10 +325,35 @@ def test_previews_are_hdr_where_that_is_asked_for(command, tmp_path, photographs
         assert name != "a.jpg" or image.n_frames == 2
 
 
+def test_options_of_display_and_operator_are_taken_where_something_uses_them():
+    check_display_options(Path("a.jpg"), "local", None, gain_map=False)
+    check_display_options(Path("a.avif"), "local", None, gain_map=False, report=True)
+    check_display_options(None, "local", None, gain_map=False, report=True)
+    check_display_options(Path("a.avif"), "reinhard", DisplaySettings(brightness=1.0, bits=12), gain_map=False)
+    check_display_options(Path("a.jpg"), "reinhard", DisplaySettings(peak=600.0, quality=80), gain_map=True)
+    check_display_options(Path("a.jpg"), "reinhard", DisplaySettings(), gain_map=False)
+
+
+def test_help_of_a_merge_is_in_parts_in_the_order_of_the_work(command):
+    shown = command("merge", "--help").stdout
+    titles = re.findall("^╭─ (.*?) ─", shown, flags=re.MULTILINE)
+    assert titles == ["Arguments", "Parameters", "Exposures", "Merging", "Output", "HDR pictures", "Folders"]
+    assert "File, .json, for the camera's response" in shown
+
+
 def test_what_cannot_be_written_is_refused_before_the_merge(command, tmp_path, photographs):
     for options, said in (
         (("--gain-map",), "--gain-map is of the preview"),
         (("--preview", tmp_path / "a.png", "--gain-map"), "only a .jpg file can have a gain map"),
+        (("--operator", "local"), "without a preview there is no use for --operator; name one with --preview"),
+        (("--brightness", "1", "--bits", "12"), "no use for --brightness, --bits; name one with --preview"),
+        (("--preview", "a.avif", "--operator", "local"), "a.avif has no use for --operator; leave it out, for nothing"),
+        (("--preview", "a.jpg", "--gain-map", "--operator", "mu-law"), "a.jpg has no use for --operator; leave it"),
+        (("--preview", "a.jpg", "--gain-map", "--transfer", "hlg"), "a.jpg has no use for --transfer; leave it out"),
+        (
+            ("--preview", "a.jpg", "--quality", "80"),
+            "a.jpg has no use for --quality; make it .avif, .jxl, or .jpg with",
+        ),
     ):
         finished = command("merge", *photographs, "--out", tmp_path / "a.exr", *options)
         assert finished.exit_code == 1

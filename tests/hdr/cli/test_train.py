@@ -49,6 +49,13 @@ def test_options_are_the_fields_of_the_settings(command, tmp_path, monkeypatch):
     assert f"Wrote {tmp_path / 'tiny.safetensors'}" in finished.output
 
 
+def test_a_setting_that_makes_no_sense_is_one_line(command, tmp_path):
+    finished = command("train", "--data", "synthetic:photos", "--out", tmp_path, "--crops-per-scene", "0")
+    assert finished.exit_code == 1
+    assert "crops per scene is 1 or more, got 0" in finished.output
+    assert finished.stderr.count("\n") == 1
+
+
 def test_what_lightning_cannot_give_is_one_line(command, tmp_path, monkeypatch):
     exceptions = importlib.import_module("lightning.fabric.utilities.exceptions")
 

@@ -1,0 +1,103 @@
+"""Whether a picture file says that its values are PQ or HLG, which are no camera's curve and no sRGB."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+_TRANSFERS = {16: "PQ", 18: "HLG"}  # transfer characteristics of ITU-T H.273
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_Box = tuple[bytes, int, int]
+
+
+def hdr_transfer(data: bytes) -> str:
+    """PQ or HLG, if a PNG, AVIF or HEIC file says so; empty if it says something else or nothing.
+
+    Parameters
+    ----------
+    data
+        All of the file.
+
+    Examples
+    --------
+    >>> hdr_transfer(b"no picture")
+    ''
+    """
+    try:
+        number = _png_transfer(data) if data.startswith(_PNG_SIGNATURE) else _heif_transfer(data)
+    except (struct.error, IndexError):  # damage is told where the picture is decoded
+        return ""
+    return _TRANSFERS.get(number, "")
+
+
+def _png_transfer(data: bytes) -> int:
+    """Of the chunk cICP: primaries, transfer, matrix, range (PNG, third edition, 11.3.2.6)."""
+    start = len(_PNG_SIGNATURE)
+    while start + 8 <= len(data):
+        size, name = struct.unpack_from(">I4s", data, start)
+        if name == b"cICP":
+            return data[start + 9]
+        if name == b"IDAT":  # colours are told before the pixels
+            return 0
+        start += 12 + size
+    return 0
+
+
+def _heif_transfer(data: bytes) -> int:
+    """Of the primary image: other images, as that of a gain map, have colours of their own (ISO/IEC 23008-12, 6)."""
+    if data[4:8] != b"ftyp":
+        return 0
+    meta = _of_name(_boxes(data, 0, len(data)), b"meta")
+    # The head of a full box, version and flags, takes four bytes more.
+    inner = [box for _, start, end in meta for box in _boxes(data, start + 4, end)]
+    properties = [box for _, start, end in _of_name(inner, b"iprp") for box in _boxes(data, start, end)]
+    colours = [
+        (index, data[start : start + 4], struct.unpack_from(">H", data, start + 6)[0])
+        for _, begin, finish in _of_name(properties, b"ipco")
+        for index, (name, start, _) in enumerate(_boxes(data, begin, finish), start=1)
+        if name == b"colr"
+    ]
+    primary = _primary_item(data, inner)
+    own = {index for number, index in _associations(data, properties) if number == primary}
+    # Where the primary image is put together of tiles, these alone may tell.
+    told = [colour for colour in colours if colour[0] in own] or colours
+    return next((transfer for _, kind, transfer in told if kind == b"nclx"), 0)
+
+
+def _primary_item(data: bytes, inner: list[_Box]) -> int:
+    for _, start, _ in _of_name(inner, b"pitm"):
+        return int(struct.unpack_from(">I" if data[start] else ">H", data, start + 4)[0])
+    return 0
+
+
+def _associations(data: bytes, properties: list[_Box]) -> Iterator[tuple[int, int]]:
+    """Number of an item, and place, counted from 1, of a property of it."""
+    for _, start, _ in _of_name(properties, b"ipma"):
+        item = ">IB" if data[start] else ">HB"
+        index, mask = (">H", 0x7FFF) if data[start + 3] & 1 else (">B", 0x7F)  # the first bit: whether it is essential
+        (count,), at = struct.unpack_from(">I", data, start + 4), start + 8
+        for _ in range(count):
+            number, several = struct.unpack_from(item, data, at)
+            at += struct.calcsize(item)
+            for _ in range(several):
+                yield number, struct.unpack_from(index, data, at)[0] & mask
+                at += struct.calcsize(index)
+
+
+def _of_name(boxes: Iterator[_Box] | list[_Box], name: bytes) -> list[_Box]:
+    return [box for box in boxes if box[0] == name]
+
+
+def _boxes(data: bytes, start: int, end: int) -> Iterator[_Box]:
+    """Name, and begin and end of the content, of the boxes between two places."""
+    while start + 8 <= end:
+        size, name = struct.unpack_from(">I4s", data, start)
+        head = 8
+        if size == 1:
+            (size,), head = struct.unpack_from(">Q", data, start + 8), 16
+        if size == 0:  # to the end
+            size = end - start
+        if size < head or start + size > end:
+            return
+        yield name, start + head, start + size
+        start += size
