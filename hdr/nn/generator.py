@@ -31,6 +31,7 @@ from hdr.nn.denoising import Denoiser
 from hdr.radiometry import inverse_mu_law, mu_law
 
 SMALLEST_SIDE = 16
+_LARGEST_LEARNED_NOISE = (0.048, 0.072)  # mu-law domain, standard deviation: what is rare in training, and never there
 INPUT_CHANNELS = 11
 """Radiance (3), its difference to the reference (3), saturation, deviation, seen, the prior's weight, exposure; of
 saturation the largest of the channels, of the weights the smallest."""
@@ -237,6 +238,7 @@ class Generator(nn.Module):
             moved, belief_moved = aligned, belief
         logits = F.pixel_shuffle(self.judges[0](decoded[0], every[0]), 2)
         logits = _by_example(logits, exposures.shape[1])[..., :height, :width].to(belief_moved)
+        logits = logits * _trust(aligned, light, reference)
         if still is not None:
             lost = moved.saturation[:, reference : reference + 1].amax(dim=2, keepdim=True) > 0
             logits = torch.where(still[..., None, None, None] & lost, logits[:, reference : reference + 1], logits)
@@ -376,6 +378,13 @@ def _network_input(aligned: Aligned, belief: Tensor, exposures: Tensor, referenc
         ],
         dim=2,
     )
+
+
+def _trust(aligned: Aligned, light: ReferenceLight, reference: int) -> Tensor:
+    """How far the network is asked, (B, 1, 1, H, W): not where the reference is noisier than what it learned from."""
+    some, much = _LARGEST_LEARNED_NOISE
+    noise = (aligned.noise[:, reference : reference + 1] * light.slope).mean(dim=2, keepdim=True)
+    return ((much - noise) / (much - some)).clamp(0, 1)
 
 
 def _none_above_a_shorter(logits: Tensor, aligned: Aligned) -> Tensor:

@@ -184,6 +184,25 @@ def test_weights_are_those_of_physics_and_of_the_judge_together() -> None:
     torch.testing.assert_close(judged.radiance[unclipped], mu_law(blend)[unclipped], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(("noise", "trusted"), [(0.04, 1.0), (0.048, 1.0), (0.06, 0.5), (0.072, 0.0), (0.2, 0.0)])
+def test_in_more_noise_than_it_has_learned_from_the_judge_is_not_asked(
+    noise: float, trusted: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = inputs_of(24, 32)
+    # One radiance everywhere, so that the slope of the mu-law is known there.
+    inputs[0][:, :, :3], inputs[0][:, :, 3:6] = 0.3, 0.0
+    inputs[0][:, 1, 7:10] = noise * 5001**0.3 * math.log(5001) / 5000
+    generator = Generator.from_preset("tiny", alignment="none").eval()
+    with torch.no_grad():
+        generator.judges[0].logits.weight.normal_(std=1.0)  # type: ignore[union-attr, operator]
+    asked = judged_relative_to_physics(generator, inputs)[1]
+    monkeypatch.setattr("hdr.nn.generator._trust", lambda *_: 1.0)
+    fully = judged_relative_to_physics(generator, inputs)[1]
+    asked, fully = (nats - nats[:, 1:2] for nats in (asked, fully))
+    assert float(fully.abs().max()) > 0.1
+    torch.testing.assert_close(asked, trusted * fully, atol=1e-3, rtol=0)
+
+
 def judged_relative_to_physics(generator: Generator, inputs: Inputs, **flags: Tensor) -> tuple[Merged, Tensor]:
     """A merge, and by how many nats its weights (1, N, 3, H, W) are off those of physics for what it has read."""
     reference = (inputs[0].shape[1] - 1) // 2
