@@ -41,6 +41,8 @@ class Cells(NamedTuple):
     """Shape (N, 3, cells): standard deviation of the pixels, from texture and noise."""
     brightest: Array
     """Shape (N, cells): the largest value of the three channels."""
+    darkest: Array
+    """Shape (N, 3, cells): the smallest value of the pixels."""
     grid: tuple[int, int]
     """Rows and columns in which the cells lie; one row where they were moved, for some may be left out."""
 
@@ -70,7 +72,8 @@ class Cells(NamedTuple):
         spread = np.sqrt(np.maximum(np.square(values).mean(-1) - np.square(mean), 0.0))
         # In two steps, and by PyTorch: in a fifth of the time of one, or of NumPy.
         brightest = torch.from_numpy(values).amax(1).amax(-1).numpy()
-        return cls(values, mean, spread, brightest, (rows, columns))
+        darkest = torch.from_numpy(values).amin(-1).numpy()
+        return cls(values, mean, spread, brightest, darkest, (rows, columns))
 
 
 def _moved_cells(ldr: Tensor, displacement: Tensor, stride: int) -> Tensor:
@@ -129,12 +132,16 @@ def srgb_above_black(black: float) -> Array:
 
 
 def well_exposed(cells: Cells, a: int, b: int, curve: Array, white: float) -> NDArray[np.bool_]:
-    """Shape (3, cells): which channels of which cells both exposures show well."""
+    """Shape (3, cells): which channels of which cells both exposures show well.
+
+    Not those with black pixels: noise that is cut off at black leaves a mean that is too bright.
+    """
     usable = np.broadcast_to((cells.brightest[[a, b]] < white - 1.5 * STEP).all(0), cells.mean.shape[1:])
     steps = np.gradient(curve)
     for index in (a, b):
         mean = cells.mean[index]
         usable = usable & (read_off(curve, mean) > math.log2(LOWEST_LIGHT)) & (read_off(steps, mean) < STEEPEST)
+        usable = usable & (cells.darkest[index] > 0.5 * STEP)
     return usable
 
 

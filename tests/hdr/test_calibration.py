@@ -541,3 +541,13 @@ def test_files_that_keep_colour_at_half_the_resolution_are_known(
     assert calibrate(torch.stack(files), exposures).chroma_halved == (expected, expected)
     told = calibrate(torch.stack(files), exposures, chroma_halved=(False, True))  # what files say is not doubted
     assert told.chroma_halved == (False, True)
+
+
+def test_noise_that_is_cut_off_at_black_is_no_other_exposure() -> None:
+    # A dark place at high ISO: where half of the pixels are black, those that are not leave a mean that is too bright.
+    light = drawn_light(192, 256, seed=8)
+    ldr = exposures_of(light, (-4.0, -2.0, 0.0), CURVES["srgb"], shot=1 / 600, read=(4 / 600) ** 2)
+    assert float((ldr[0] == 0).float().mean()) > 0.1
+    found = calibrate(ldr, torch.tensor([1.0, 4.0, 16.0]), response=Response.srgb())
+    assert max(map(abs, found.corrections)) < 0.05
+    assert max(found.disagreement) < 0.2
