@@ -388,7 +388,8 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int, light: ReferenceL
     variance = blurred((variance + variance[:, reference : reference + 1]).flatten(0, 1), 2.0).view_as(variance)
     noise = blurred(aligned.noise.flatten(0, 1), _NOISE_SMOOTHNESS).view_as(aligned.noise)
     squared = _squared_difference(aligned, noise.detach(), t, reference)
-    excess = (_smoothed(squared) - variance).clamp_min(0)  # 0 for the reference itself
+    smoothed = _smoothed(squared)
+    excess = (smoothed - variance).clamp_min(0)  # 0 for the reference itself
     consistent = torch.exp(-0.5 * excess / (variance + DEVIATION_FLOOR**2))
     unsaturated = _unsaturated_share(aligned, light.light, t, reference)
     # In units in which shot noise alone makes it t.
@@ -396,7 +397,8 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int, light: ReferenceL
     weights = unsaturated * (precision * consistent * aligned.seen)
     # The shorter exposures by what they add where the reference is lost.
     shorter, lost = slice(reference), aligned.saturation[:, reference : reference + 1]
-    excess = (_smoothed_among_lost(squared[:, shorter], lost) - variance[:, shorter]).clamp_min(0)
+    of_lost = _smoothed_among_lost(squared[:, shorter], smoothed[:, shorter], lost)
+    excess = (of_lost - variance[:, shorter]).clamp_min(0)
     bright_enough = torch.exp(-0.5 * excess / (variance[:, shorter] + LOST_DEVIATION_FLOOR**2))
     # The shortest is believed where it is clipped itself: its white is the brightest that is known. Others are so more
     # than the reference, which clips at less.
@@ -809,7 +811,7 @@ def _smoothed(maps: Tensor) -> Tensor:
     return blurred(maps.flatten(0, 1), _SURROUNDINGS).view_as(maps)
 
 
-def _smoothed_among_lost(squared: Tensor, lost: Tensor) -> Tensor:
+def _smoothed_among_lost(squared: Tensor, smoothed: Tensor, lost: Tensor) -> Tensor:
     """Squared differences (B, K, 1, H, W) as those surroundings have them that the reference has lost, (B, 1, 3, H, W).
 
     What is small and dark in front of a white sky differs much where a shorter exposure has the sky in its place: that
@@ -819,7 +821,7 @@ def _smoothed_among_lost(squared: Tensor, lost: Tensor) -> Tensor:
     share = lost.detach().amin(dim=2, keepdim=True)
     among, whole = _smoothed(torch.cat([squared * share, share], dim=1)).tensor_split([squared.shape[1]], dim=1)
     alone = share * ((whole - few) / (enough - few)).clamp(0, 1)
-    return torch.lerp(_smoothed(squared), among / whole.clamp_min(few), alone)
+    return torch.lerp(smoothed, among / whole.clamp_min(few), alone)
 
 
 def _loses_detail(aligned: Aligned) -> bool:
