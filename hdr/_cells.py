@@ -132,17 +132,21 @@ def srgb_above_black(black: float) -> Array:
 
 
 def well_exposed(cells: Cells, a: int, b: int, curve: Array, white: float) -> NDArray[np.bool_]:
-    """Shape (3, cells): which channels of which cells both exposures show well.
-
-    Not those with black pixels: noise that is cut off at black leaves a mean that is too bright.
-    """
+    """Shape (3, cells): which channels of which cells both exposures show well."""
     usable = np.broadcast_to((cells.brightest[[a, b]] < white - 1.5 * STEP).all(0), cells.mean.shape[1:])
     steps = np.gradient(curve)
     for index in (a, b):
         mean = cells.mean[index]
         usable = usable & (read_off(curve, mean) > math.log2(LOWEST_LIGHT)) & (read_off(steps, mean) < STEEPEST)
-        usable = usable & (cells.darkest[index] > 0.5 * STEP)
     return usable
+
+
+def comparable(cells: Cells, a: int, b: int, curve: Array, white: float) -> NDArray[np.bool_]:
+    """Shape (3, cells): which well exposed channels have means that tell how much light there was.
+
+    Not those with black pixels: noise that is cut off at black leaves a mean that is too bright.
+    """
+    return well_exposed(cells, a, b, curve, white) & (cells.darkest[[a, b]] > 0.5 * STEP).all(0)
 
 
 def ev_apart(cells: Cells, a: int, b: int, curve: Array, usable: NDArray[np.bool_]) -> Array:

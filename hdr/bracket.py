@@ -355,12 +355,15 @@ def _light(exposures: Exposures, images: Tensor, response: Response | None) -> T
 
 
 def _likely(response: Response | Sequence[Response] | None) -> list[Response]:
+    if isinstance(response, str):
+        raise TypeError(
+            f"a response must be a Response, such as Response.srgb() or Response.parse('gamma:2.2'), got {response!r}; "
+            "without one it is estimated"
+        )
     likely = [response] if isinstance(response, Response) else list(response or ())
     for one in likely:
         if not isinstance(one, Response):
-            raise TypeError(
-                f"a response must be a Response, such as Response.srgb() or Response.parse({response!r}), got {one!r}"
-            )
+            raise TypeError(f"responses must be a Response each, such as Response.srgb(), got {one!r}")
     return likely
 
 

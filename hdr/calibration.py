@@ -24,6 +24,7 @@ from hdr._cells import (
     Located,
     black_level,
     checked_ev,
+    comparable,
     ev_apart,
     log_curve,
     read_off,
@@ -354,7 +355,7 @@ def _agreeing_share(cells: Cells, ev: Array, response: Response) -> float:
     curve = log_curve(response)
     shares = []
     for a, b in itertools.pairwise(range(len(ev))):
-        usable = well_exposed(cells, a, b, curve, response.white_level)
+        usable = comparable(cells, a, b, curve, response.white_level)
         off = np.abs(ev_apart(cells, a, b, curve, usable) - (ev[b] - ev[a]))
         if off.size >= FEWEST_CELLS:
             shares.append(float((off < _AGREEING * (ev[b] - ev[a])).mean()))
@@ -515,7 +516,7 @@ def _exposure_errors(cells: Cells, ev: Array, curve: Array, white: float) -> Arr
     """By how many EV each exposure got more light than stated, by a response that is known; 0 where nothing tells."""
     errors = np.zeros(len(ev))
     for a, b in itertools.pairwise(range(len(ev))):
-        apart = ev_apart(cells, a, b, curve, well_exposed(cells, a, b, curve, white)) - (ev[b] - ev[a])
+        apart = ev_apart(cells, a, b, curve, comparable(cells, a, b, curve, white)) - (ev[b] - ev[a])
         error = float(np.median(apart)) if apart.size >= _FEWEST_EQUATIONS else 0.0
         # Less is rounding; more is no shutter, but another response than was said, or another exposure.
         largest = min(_LARGEST_ERROR, OFF_SHARE * (ev[b] - ev[a]))
@@ -527,7 +528,7 @@ def _disagreement(cells: Cells, ev: Array, response: Response) -> tuple[float, .
     curve = log_curve(response)
     result = []
     for a, b in zip(range(len(ev) - 1), range(1, len(ev)), strict=True):
-        usable = well_exposed(cells, a, b, curve, response.white_level)
+        usable = comparable(cells, a, b, curve, response.white_level)
         error = ev_apart(cells, a, b, curve, usable) - (ev[b] - ev[a])
         result.append(float(np.median(np.abs(error))) if error.size >= FEWEST_CELLS else math.nan)
     return tuple(result)

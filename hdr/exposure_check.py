@@ -21,10 +21,10 @@ from hdr._cells import (
     Located,
     black_level,
     checked_ev,
+    comparable,
     ev_apart,
     log_curve,
     srgb_above_black,
-    well_exposed,
 )
 from hdr.response import Response
 
@@ -219,7 +219,7 @@ def estimate_exposures(ldr: Tensor, response: Response | None = None) -> Tensor:
 
 def _measured_ev(cells: Cells, a: int, b: int, curve: Array, white: float) -> float:
     """By how many EV b has more light than a: the median over what both show well; NaN if nothing is."""
-    usable = well_exposed(cells, a, b, curve, white)
+    usable = comparable(cells, a, b, curve, white)
     # In the middle of the file's range, where cameras differ least from the response that is assumed.
     brighter = np.maximum(cells.mean[a], cells.mean[b])
     usable &= (brighter > _MIDDLE[0]) & (brighter < _MIDDLE[1] * white)
@@ -238,7 +238,7 @@ def _unless_agreeing(
     a, b = finding.pictures
     if not finding.problem or not cells.pixels.shape[2] or np.array_equal(cells.pixels[a], cells.pixels[b]):
         return finding
-    usable = well_exposed(cells, a, b, curve, white)
+    usable = comparable(cells, a, b, curve, white)
     near = np.abs(ev_apart(cells, a, b, curve, usable) - finding.stated) < min(within, OFF_SHARE * finding.stated)
     return replace(finding, problem="") if _enough(usable) and float(near.mean()) > share else finding
 
@@ -269,7 +269,7 @@ def _same_scene(cells: Cells, a: int, b: int, curve: Array, white: float, stated
     """
     if _similarity(cells, a, b, white) >= _LEAST_SIMILARITY:
         return True
-    usable = well_exposed(cells, a, b, curve, white)
+    usable = comparable(cells, a, b, curve, white)
     if not _enough(usable):
         return False
     apart = ev_apart(cells, a, b, curve, usable)

@@ -818,7 +818,7 @@ def _smoothed_among_lost(squared: Tensor, smoothed: Tensor, lost: Tensor) -> Ten
     is no reason to doubt the sky beside it. Single pixels that grain has clipped are told by what is around.
     """
     few, enough = _MOSTLY_LOST
-    share = lost.detach().amin(dim=2, keepdim=True)
+    share = (lost.detach().amin(dim=2, keepdim=True) >= 1 - _ALL_BUT_CLIPPED).to(lost)  # in all channels
     among, whole = _smoothed(torch.cat([squared * share, share], dim=1)).tensor_split([squared.shape[1]], dim=1)
     alone = share * ((whole - few) / (enough - few)).clamp(0, 1)
     return torch.lerp(smoothed, among / whole.clamp_min(few), alone)

@@ -44,7 +44,7 @@ MOST_EXIF_BYTES = 65_533
 
 _FLOAT_LEVELS = 2**24
 _ROUNDING = 1e-6  # of float32: less than a tenth of a level of 16 bits
-_JPEG_SAMPLINGS = {0: (False, False), 1: (False, True), 2: (True, True)}  # by Pillow's numbers: 4:4:4, 4:2:2, 4:2:0
+_JPEG_SAMPLINGS = {1: (False, True), 2: (True, True)}  # by Pillow's numbers: 4:2:2, 4:2:0
 _ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF's orientations in which rows become columns
 _JPEG_QUALITY = 95
 _PNG_BIT_DEPTH_OFFSET = 24  # the signature, the length and name of IHDR, width and height come first
@@ -117,7 +117,9 @@ class Photograph(NamedTuple):
     to_rec709: Tensor | None = None
     """Shape (3, 3): from linear light of that profile to linear Rec. 709; None if it is that, or has no such matrix."""
     chroma_halved: tuple[bool, bool] | None = None
-    """Whether the file keeps half as many rows, and half as many columns, of colour, upright; None if it does not say.
+    """Whether the file says that it keeps half as many rows, and half as many columns, of colour, upright; else None.
+
+    So of a JPEG of 4:4:4, whose colours may have been halved before an editor wrote it.
     """
 
 
@@ -443,7 +445,7 @@ def _without_alpha(path: Path, image: Image.Image) -> Image.Image:
 
 
 def _chroma_halved(image: Image.Image) -> tuple[bool, bool] | None:
-    """Whether a JPEG keeps half as many rows, and half as many columns, of colour as of brightness, once upright."""
+    """Whether a JPEG says that it keeps half as many rows or columns of colour as of brightness, once upright."""
     if not isinstance(image, JpegImagePlugin.JpegImageFile):
         return None
     halved = _JPEG_SAMPLINGS.get(JpegImagePlugin.get_sampling(image))

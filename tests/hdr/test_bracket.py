@@ -152,9 +152,12 @@ def test_what_does_not_fit_the_images_is_refused(given, said):
             Bracket.from_images(images(), [1.0, 4.0, 16.0], **given, **GIVEN)
 
 
-def test_a_response_by_name_is_refused_with_what_reads_names():
-    with pytest.raises(TypeError, match=r"Response\.parse\('srgb'\), got 's'"):
-        Bracket.from_images(images(), [1, 4, 16], response="srgb", check=False)
+@pytest.mark.parametrize(
+    ("response", "said"), [("srgb", r"Response\.parse.*got 'srgb'"), (["srgb"], "each.*got 'srgb'")]
+)
+def test_a_response_by_name_is_refused_with_what_reads_names(response, said):
+    with pytest.raises(TypeError, match=said):
+        Bracket.from_images(images(), [1, 4, 16], response=response, check=False)
 
 
 def test_the_depth_of_images_is_told_by_their_values():

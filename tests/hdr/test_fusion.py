@@ -81,7 +81,7 @@ def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.
         alone = (told * difference**2).mean(axis=0)
         squared = naive_blur(alone, 1.0, 3)
         # Of a place that the reference has lost, other such places around it.
-        lost_share = saturation[reference].min(axis=0)
+        lost_share = (saturation[reference].min(axis=0) >= 0.999).astype(float)
         lost_around = naive_blur(lost_share, 1.0, 3)
         among_lost = naive_blur(alone * lost_share, 1.0, 3) / np.maximum(lost_around, 0.3)
         by_themselves = lost_share * np.clip((lost_around - 0.3) / 0.2, 0, 1)
