@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hdr._bracket_files import check_one_kind, read_files
+from hdr._bracket_files import PathLike, check_one_kind, read_files
 from hdr._cells import Located
 from hdr._images import check_images
 from hdr.alignment import LONGEST_SIDE, align
@@ -37,7 +36,6 @@ _COARSE_SIDE = 128  # of images at whose half resolution it asks
 _NOT_SHARED_EV, _NOT_SHARED_SHARE = 1.5, 0.5
 _RATIO_TOLERANCE = 1.1  # a nominal 1/60 s is 1/64 s, and exposures of 4 EV must pass as 16
 
-PathLike = str | os.PathLike[str]
 Exposures = Sequence[float] | Literal["auto"]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -224,13 +225,7 @@ def write_gain_map(
             scale=1,
         )
     )
-    if exif is not None:
-        try:
-            data = with_exif(data, exif)
-        except ValueError as error:  # the picture is worth more than what it says of itself
-            warnings.warn(f"{path}: written without EXIF data ({error})", stacklevel=2)
-    with written_whole(path, overwrite=overwrite) as temporary:
-        temporary.write_bytes(data)
+    _write(path, data, exif, with_exif, overwrite)
 
 
 def write_avif(
@@ -263,14 +258,7 @@ def write_avif(
         transfer=getattr(constants.TRANSFER_CHARACTERISTICS, settings.transfer.upper()),
         matrix=constants.MATRIX_COEFFICIENTS.BT2020_NCL,
     )
-    data = bytes(data)
-    if exif is not None:
-        try:
-            data = with_exif_item(data, exif)
-        except ValueError as error:  # of a libavif to come
-            warnings.warn(f"{path}: written without EXIF data ({error})", stacklevel=2)
-    with written_whole(path, overwrite=overwrite) as temporary:
-        temporary.write_bytes(data)
+    _write(path, bytes(data), exif, with_exif_item, overwrite)
 
 
 def write_jxl(
@@ -304,8 +292,20 @@ def write_jxl(
             usecontainer=True,
         )
     )
+    _write(path, data, exif, with_exif_box, overwrite)
+
+
+def _write(
+    path: Path, data: bytes, exif: bytes | None, carried: Callable[[bytes, bytes], bytes], overwrite: bool
+) -> None:
+    """Write an encoded picture whole or not at all, with EXIF data if the file has room for it."""
+    if exif is not None:
+        try:
+            data = carried(data, exif)
+        except ValueError as error:  # too long for a JPEG, or of an encoder to come: the picture is worth more
+            warnings.warn(f"{path}: written without EXIF data ({error})", stacklevel=3)
     with written_whole(path, overwrite=overwrite) as temporary:
-        temporary.write_bytes(data if exif is None else with_exif_box(data, exif))
+        temporary.write_bytes(data)
 
 
 def encoded_signal(radiance: Tensor, settings: DisplaySettings) -> Tensor:

@@ -172,9 +172,7 @@ def _colours(ldr: Tensor, calibration: Calibration) -> tuple[Tensor, Tensor]:
 def _subsampled(halved: Halved) -> bool | Tensor:
     """Whether files keep fewer colours than pixels at all; a tensor where it is an input of a graph."""
     rows, columns = halved
-    if isinstance(rows, Tensor) or isinstance(columns, Tensor):
-        return (torch.as_tensor(rows) > 0) | (torch.as_tensor(columns) > 0)
-    return rows or columns
+    return (rows > 0) | (columns > 0) if isinstance(rows, Tensor) else rows or columns
 
 
 def _without_ripples(saturation: Tensor, calibration: Calibration) -> Tensor:

@@ -146,14 +146,14 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
         if image.format == "TIFF" and _tiff_sample_format(data) == _TIFF_SIGNED:
             raise ValueError(f"{path}: numbers with a sign; photographs must have none: convert it first")
         pixels = np.array(_without_alpha(path, upright))
-        profile, to_rec709 = _profile(image)
+        (profile, to_rec709), chroma_halved = _profile(image), _chroma_halved(image)
     if profile and to_rec709 is None:
         warnings.warn(f"{path}: its colour profile ({profile}) is not applied, for it has no matrix", stacklevel=3)
     if bits == 16:
         pixels = _decode_with_opencv(path, data)
     levels = int(np.iinfo(pixels.dtype).max)
     scaled = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).div_(levels).contiguous()
-    return Photograph(scaled, levels, False, profile, to_rec709, _chroma_halved(image))
+    return Photograph(scaled, levels, False, profile, to_rec709, chroma_halved)
 
 
 def shared_chroma(photographs: Sequence[Photograph]) -> tuple[bool, bool] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -29,15 +29,13 @@ from hdr.nn.attention import SpatialAttentionGate
 from hdr.nn.blocks import ConvBlock, ResidualBlock, SharedConvBlock, in_format_of, unshuffled, upsample, zero_initialise
 from hdr.nn.denoising import Denoiser
 from hdr.radiometry import inverse_mu_law, mu_law
+from hdr.settings import AlignmentKind
 
 SMALLEST_SIDE = 16
 _LARGEST_LEARNED_NOISE = (0.048, 0.072)  # mu-law domain, standard deviation: what is rare in training, and never there
 INPUT_CHANNELS = 11
 """Radiance (3), its difference to the reference (3), saturation, deviation, seen, the prior's weight, exposure; of
 saturation the largest of the channels, of the weights the smallest."""
-
-
-AlignmentKind = Literal["deformable", "none"]
 
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"base_channels": 12, "blocks": 1},
@@ -433,7 +431,7 @@ def _check_architecture(base_channels: int, scales: int, blocks: int, alignment:
         raise ValueError(f"scales must be from 1 to 4, got {scales}: inputs may be as small as {SMALLEST_SIDE} pixels")
     if blocks < 1:
         raise ValueError(f"blocks must be at least 1, got {blocks}")
-    if alignment not in ("deformable", "none"):
+    if alignment not in get_args(AlignmentKind):
         raise ValueError(f"alignment must be 'deformable' or 'none', got {alignment!r}")
 
 
