@@ -113,6 +113,13 @@ def test_where_columns_of_colour_are_halved_rows_stay_as_they_are() -> None:
     torch.testing.assert_close(with_fine_colours(decoded, halved=(False, False)), decoded)
 
 
+@pytest.mark.parametrize("size", [(31, 40), (32, 39), (31, 39)])
+def test_an_odd_side_is_as_if_its_edge_were_there_twice(size) -> None:
+    ldr = through_jpeg(leaves(32, 40))[..., : size[0], : size[1]]
+    twice = torch.nn.functional.pad(ldr, (0, size[1] % 2, 0, size[0] % 2), mode="replicate")
+    torch.testing.assert_close(with_fine_colours(ldr), with_fine_colours(twice)[..., : size[0], : size[1]])
+
+
 def test_what_brightness_does_not_tell_stays() -> None:
     generator = torch.Generator().manual_seed(5)
     grey = torch.rand(1, 1, 40, 40, generator=generator).expand(1, 3, 40, 40)

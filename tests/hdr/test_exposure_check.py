@@ -131,6 +131,15 @@ def test_pictures_of_different_scenes_are_refused() -> None:
         check_exposures(torch.stack([first[0], second[1], first[2]]), ratios(EVS))
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_hand_that_moved_by_nearly_a_sixth_of_the_picture_shows_the_same_scene(axis: int) -> None:
+    light = drawn_light(222, 296, seed=3)
+    height, width = 192, 256
+    here, there = light[:height, :width], light[(30, 0)[axis] :, (0, 40)[axis] :][:height, :width]
+    moved = torch.stack([exposures_of(here, (-1.0,))[0], exposures_of(there, (1.0,))[0]])
+    check_exposures(moved, ratios((-1.0, 1.0)))
+
+
 def test_exposures_farther_apart_than_a_file_reaches_are_refused() -> None:
     ldr = exposures_of(drawn_light(), (-5.0, 5.0))
     with pytest.raises(ExposureMismatchError, match=r"10\.00 EV"):

@@ -96,8 +96,8 @@ def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.
             if i > reference:  # what the reference saw of the light clips it: the channel, or where they mix all three
                 mixed = len(set(saturation[i, :, row, column])) == 1
                 seen_by_reference = tone_mapped[reference, :, row, column]
-                light = (5001 ** (seen_by_reference.max() if mixed else seen_by_reference[channel]) - 1) / 5000 * t
-                usable = min(usable, max(0.0, min(1.0, (1.3 - light) / 0.2)))
+                clips = (5001 ** (seen_by_reference.max() if mixed else seen_by_reference[channel]) - 1) / 5000 * t
+                usable = min(usable, max(0.0, min(1.0, (1.3 - clips) / 0.2)))
             weight = usable * precision * consistent * seen[i][here]
             if i < reference:  # shorter exposures decide where the reference is lost
                 darker = max(squared_of_lost[here] - expected[here], 0.0)
@@ -131,7 +131,8 @@ def random_aligned(
 @pytest.mark.parametrize("subsampled", [False, True])
 @pytest.mark.parametrize("mixing", [False, True])
 @pytest.mark.parametrize(
-    ("exposures", "reference"), [((1.0, 4.0), 0), ((1.0, 3.0, 11.0), 1), ((1.0, 2.0, 4.0, 9.0), 2)]
+    ("exposures", "reference"),
+    [((1.0, 4.0), 0), ((1.0, 3.0, 11.0), 1), ((1.0, 2.0, 4.0, 9.0), 2), ((1.0, 2.0, 5.0), 0)],
 )
 def test_prior_is_its_formula_pixel_by_pixel(
     exposures: tuple[float, ...], reference: int, mixing: bool, subsampled: bool
@@ -461,6 +462,17 @@ def test_what_bends_does_not_jump() -> None:
     assert torch.equal(continuity(displacement), torch.ones(1, 3, 40, 64))
 
 
+def test_no_gradient_passes_the_jumps_of_a_displacement() -> None:
+    # Where nothing jumps, a root of 0 would have one that is no number.
+    displacement = torch.zeros(1, 2, 2, 12, 12, requires_grad=True)
+    observed = observe(torch.rand(2, 3, 12, 12), torch.tensor([1.0, 4.0]), Calibration(Response.srgb()))
+    aligned = bring_to_reference(observed[None], displacement, 0)
+    assert not aligned.seen.requires_grad
+    aligned.tone_mapped.sum().backward()
+    assert displacement.grad is not None
+    assert bool(displacement.grad.isfinite().all())
+
+
 @pytest.mark.parametrize("size", [(16, 16), (17, 31), (2, 3), (1, 1)])
 def test_continuity_of_any_size_is_a_share(size: tuple[int, int]) -> None:
     displacement = 4 * torch.randn(2, 3, 2, *size, generator=torch.Generator().manual_seed(0))
@@ -538,6 +550,18 @@ def test_what_moved_is_not_taken_for_grain() -> None:
     found = unexplained_variance(bracket.ldr, bracket.exposures, bracket.calibration, torch.zeros(3, 2, 160, 160), 1)
     difference = (mu_law(moved) - mu_law(scene)).square().mean()
     assert found.max() < 0.02 * difference
+
+
+def test_nothing_is_unexplained_where_the_reference_is_clipped() -> None:
+    """A white wall, before which something dark stood in the short exposure: how dark it was, white does not tell."""
+    ldr = torch.full((2, 3, 80, 80), 0.3)
+    ldr[1] = 0.6
+    ldr[1, :, :, :40] = 1.0
+    calibration = Calibration(Response.gamma(2.2))
+    found = unexplained_variance(ldr, torch.tensor([1.0, 4.0]), calibration, torch.zeros(2, 2, 80, 80), 1)
+    step = int(BINS * math.log1p(5000 / 4) / math.log(5001))
+    assert float(found[0, step]) == 0.0
+    assert float(found[0].max()) > 0.0  # where it is not clipped, it is known that 0.3^2.2 is not 0.6^2.2 / 4
 
 
 def test_what_is_darker_than_all_that_was_compared_is_as_uncertain_as_the_darkest() -> None:
@@ -856,3 +880,41 @@ def test_what_a_jpeg_ripples_in_white_is_lost_too(subsampled: bool) -> None:
     torch.testing.assert_close(saturation[:, 12, 8], expected)
     torch.testing.assert_close(saturation[:, 12, 32], torch.full((3,), partly))
     assert float(saturation[:, 4, 8].max()) == 0.0  # what is not nearly clipped is no ripple
+
+
+def test_each_example_of_a_batch_has_a_camera_of_its_own() -> None:
+    # The last pair of cases above: of a camera that mixes channels, and of one that does not.
+    mixing, alone = (clipped_reference([0.0625] * 3, one) for one in (False, True))
+    both = Aligned(*(torch.cat(parts) for parts in zip(mixing, alone, strict=True)))
+    given = mu_law(torch.tensor([0.03, 0.05, 0.4]).view(1, 3, 1, 1).expand(2, 3, 2, 2))
+    found = not_below_saturation(given, both, torch.tensor([[1.0, 16.0]]).expand(2, -1), 1)
+    expected = torch.tensor([[0.03, 0.05, 0.4], [0.0625, 0.0625, 0.4]])
+    torch.testing.assert_close(inverse_mu_law(found)[:, :, 1, 1], expected, atol=1e-5, rtol=0)
+
+
+def test_whether_much_moves_is_not_told_by_a_few_patches_that_happen_to_move() -> None:
+    """Eight leaves that lie where every fourth patch is looked at: 8 of 225, but 1 % of the image."""
+    size, step = 416, 27  # 27^2 = 416^2 / 237: of at most 250 patches
+    scene = textured(size, size, darkest=0.01, brightest=0.045)
+    leaves = torch.zeros(1, size, size)
+    for place in range(1, 9):
+        leaves[:, place * step : place * step + 13, place * step : place * step + 13] = 1.0
+    bracket = photographed([scene, scene, torch.lerp(scene, 0.3 * scene.flip(1), leaves)], noise=1e-3)
+    camera = (bracket.ldr, bracket.exposures, bracket.calibration, torch.zeros(2, size, size), 2, 1)
+    everywhere = moving_share(*camera)
+    assert 0.0 < everywhere < 0.02
+    assert moving_share(*camera, enough=0.02) == everywhere
+
+
+def test_noise_of_which_all_exposures_have_as_much_more_is_no_reason_to_doubt_one_less() -> None:
+    """Else the network would learn to look for places so noisy that nothing can differ there."""
+    scene = mu_law(textured(16, 16))
+    tone_mapped = torch.stack([scene, scene + 0.02])[None]
+    one = torch.ones(1, 2, 1, 16, 16)
+    scale = torch.ones((), requires_grad=True)
+    noise = scale * 0.05 * one.expand(-1, -1, 3, -1, -1)
+    aligned = Aligned(tone_mapped, torch.zeros_like(tone_mapped), 0.002 * one, noise, one, 0 * one)
+    weights = prior(aligned, torch.tensor([[1.0, 4.0]]), 0)
+    assert bool((weights[:, 1] < 0).any())  # it differs
+    (gradient,) = torch.autograd.grad(weights[:, 1].clamp(-7.9, -0.01).mean(), scale)
+    assert abs(float(gradient)) < 1e-2

@@ -491,3 +491,29 @@ def test_squares_hold_nothing_on_the_side_that_no_displacement_points_to():
     square, margin = merger.tile + merger.overlap, generator.largest_correction + 3
     assert max(height for height, _ in held) <= square + 2 * margin
     assert square + 100 <= max(width for _, width in held) <= square + 100 + 2 * margin
+
+
+@pytest.mark.parametrize("shift", [-60.5, 60.5])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_squares_hold_all_that_the_network_may_move_an_exposure_to(axis, shift):
+    """Also the edge of a square, which is faded out: the displacement and the largest correction of it stay inside."""
+    read = []
+
+    def remember(_, inputs):
+        observations, _, displacement, _, corner = inputs[:5]
+        side = displacement.shape[-1 - axis]
+        places = int(corner[0, 1 - axis]) + shift + torch.tensor([0.0, side - 1.0])
+        read.append((float(places[0]), float(places[1]), observations.shape[-1 - axis]))
+
+    generator = Generator(4, scales=3)
+    generator.register_forward_pre_hook(remember)
+    scene = bracket(*((40, 600), (600, 40))[axis])
+    displacement = torch.zeros(3, 2, *scene.size)
+    displacement[2, axis] = shift
+    Merger(generator, device="cpu", tile=64, overlap=64)(scene, Alignment(displacement, scene.size))
+    correction = generator.largest_correction
+    assert correction == 14.0
+    inner = read[2:-2]  # squares at whose sides the image goes on
+    assert len(inner) > 3
+    assert min(first for first, _, _ in inner) >= correction
+    assert all(last + correction <= held - 1 for _, last, held in inner)

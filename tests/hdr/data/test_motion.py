@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from hdr.data.motion import Layer, compose, moving_layer
+from hdr.data.motion import Layer, _own_coordinates, compose, moving_layer
 from hdr.data.scenery import Panorama
 from hdr.geometry import pixel_grid
 
@@ -50,3 +50,20 @@ def test_an_instant_is_where_the_exposure_is_taken() -> None:
             assert (centroids[1] - centroids[2]).norm() < 3.0  # but for leaves and limbs that sway
             assert 3.0 < (centroids[0] - centroids[1:].mean(dim=0)).norm() < 9.0
     assert shown >= 6
+
+
+def test_things_turn_and_grow_from_instant_to_instant() -> None:
+    turns, growths = [], []
+    for seed in range(40):
+        generator = torch.Generator().manual_seed(seed)
+        grid = pixel_grid(96, 96, like=torch.zeros(1))
+        own = _own_coordinates(generator, grid, 30.0, 96, 96, 12.0, (-1.0, 0.0, 1.0))
+        # By how much the thing's own x grows over a pixel: cos and sin of its angle, over its size.
+        over = torch.stack([own[:, 0].diff(dim=-1).mean(dim=(1, 2)), own[:, 0].diff(dim=-2).mean(dim=(1, 2))])
+        angle, scale = torch.atan2(over[1], over[0]), -over.norm(dim=0).log()
+        turns.append(angle.diff())
+        growths.append(scale.diff())
+    for steps, typical in ((torch.stack(turns), 0.15), (torch.stack(growths), 0.04)):
+        assert 0.7 * typical < float(steps.std()) < 1.4 * typical
+        # As much before the reference's instant as after it, but for what bends.
+        assert float((steps[:, 1] - steps[:, 0]).abs().median()) < 0.25 * typical
