@@ -681,7 +681,8 @@ def _sampled(ldr: Tensor, exposures: Tensor, calibration: Calibration, displacem
     rows, columns = displacement.shape[-2:]
     scale, step = height / rows, math.ceil(math.sqrt(rows * columns / _SAMPLED_PIXELS))
     some = (..., slice(None, None, step), slice(None, None, step))
-    places = (pixel_grid(rows, columns, like=displacement)[some] + 0.5) * scale - 0.5
+    # Whole pixels of the reference, as merges read it: between pixels noise and grain average out.
+    places = ((pixel_grid(rows, columns, like=displacement)[some] + 0.5) * scale).floor()
     positions = (places + displacement[some]).to(ldr.device, _precise(ldr))
     read = torch.cat([sample(image[None].to(where), where[None]) for image, where in zip(ldr, positions, strict=True)])
     return _aligned(_observed_alone(read, exposures.to(read), calibration), positions, (height, width))
