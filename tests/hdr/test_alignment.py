@@ -1,5 +1,6 @@
 """Displacement of whole images: a known shift is found, what stands still stays, and a part is part of the whole."""
 
+import math
 import warnings
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ import hdr.alignment
 from hdr.alignment import Alignment, align, dense_displacement
 from hdr.bracket import Bracket
 from hdr.calibration import Calibration
-from hdr.registration import RegistrationError
+from hdr.registration import CameraMotion, RegistrationError
 from hdr.response import Response
 from hdr.scene import dynamic_scene
 from tests.hdr.brackets import EXPOSURES, ldr_of, photographed, textured
@@ -355,3 +356,28 @@ def test_flow_is_shown_light_as_it_is_whatever_the_file_and_the_ratio(
     grey = (seen ** (1 / 2.2)).mean(dim=0).numpy()
     expected = cv2.GaussianBlur(grey, (0, 0), 0.7) * 255
     assert np.abs(shown - expected).max() < 1.5
+
+
+@pytest.mark.parametrize(
+    ("disagreement", "largest"), [((0.1, 0.4, 0.2), 0.4), ((math.nan, 0.1), 0.1), ((math.nan,), 0.0), ((), 0.0)]
+)
+def test_flow_is_told_by_how_much_exposures_disagree_at_most(disagreement: tuple[float, ...], largest: float) -> None:
+    calibration = Calibration(Response.srgb(), disagreement=disagreement)
+    bracket = Bracket(torch.rand(2, 3, 16, 16), torch.tensor([1.0, 4.0]), calibration=calibration)
+    assert hdr.alignment._largest_disagreement(bracket) == largest
+
+
+@pytest.mark.usefixtures("half_resolution")
+def test_a_homography_of_small_pixels_maps_their_middles(monkeypatch: pytest.MonkeyPatch) -> None:
+    turned = np.array([[0.9, -0.2, 30.0], [0.3, 1.1, -12.0], [1e-4, 2e-4, 1.0]])
+    motion = CameraMotion(turned, agreeing=100, still=0)
+    monkeypatch.setattr(hdr.alignment, "estimate_motion", lambda *_: motion)
+    used = []
+    warp = cv2.warpPerspective
+    monkeypatch.setattr(cv2, "warpPerspective", lambda *given, **how: used.append(given[1]) or warp(*given, **how))
+    align(hand_held(192, 256), "on")
+    # Small pixel (x, y) holds pixels 2 x, 2 x + 1, ..., whose middle is (2 x + 0.5, 2 y + 0.5).
+    for x, y in ((0, 0), (100, 20), (5, 90)):
+        there = turned @ [2 * x + 0.5, 2 * y + 0.5, 1.0]
+        found = used[0] @ [x, y, 1.0]
+        np.testing.assert_allclose(found[:2] / found[2], (there[:2] / there[2] - 0.5) / 2, atol=1e-9)

@@ -161,6 +161,18 @@ def test_files_are_observed_with_fine_colours_where_theirs_are_not() -> None:
         torch.testing.assert_close(observed(*(torch.tensor(float(one)) for one in given)), observed(*given))
 
 
+def test_what_clips_below_the_largest_value_is_observed_as_it_is() -> None:
+    ldr = through_jpeg(leaves()).float().repeat(2, 1, 1, 1)
+    calibration = Calibration(Response.srgb(), white_level=0.85, chroma_halved=(True, True))
+    clipped = ldr.amax(dim=1, keepdim=True) >= 0.98 * 0.85
+    assert 0.1 < float(clipped.float().mean()) < 0.9
+    exposures = torch.tensor([1.0, 4.0])
+    fine = observe(ldr, exposures, Calibration(Response.srgb()))
+    changed = (observe(ldr, exposures, calibration)[:, :3] - fine[:, :3]).abs().amax(dim=1, keepdim=True) > 1e-6
+    assert not bool((changed & clipped).any())
+    assert float(changed[~clipped].float().mean()) > 0.5
+
+
 def test_lost_detail_is_nothing_where_brightness_is_smooth() -> None:
     ramp = torch.linspace(0, 1, 64).expand(1, 3, 64, 64)
     assert float(lost_detail(ramp)[..., 8:-8, 8:-8].max()) < 1e-4

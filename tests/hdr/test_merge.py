@@ -214,7 +214,7 @@ class _Asked(Generator):
     """Keeps what it is told of exposures in which nothing moves."""
 
     def forward(self, observations, exposures, displacement, reference=1, corner=None, still=None):
-        self.still = still
+        self.still, self.observations = still, observations
         return of_radiance(bring_to_reference(observations, displacement, reference, corner))
 
 
@@ -225,6 +225,16 @@ def test_the_generator_is_told_in_which_exposures_nothing_moves():
         merger(bracket, Alignment(torch.zeros(3, 2, 64, 64), (64, 64), flags))
         still = merger.generator.still
         assert (still if still is None else still.tolist()) == expected
+
+
+def test_exposures_in_which_nothing_moves_are_observed_as_such():
+    scene, told = bracket(64, 64), _Asked(base_channels=4)
+    merger, deviations = Merger(told, device="cpu"), []
+    for still in ((), (True, False, False)):
+        merger(scene, Alignment(torch.zeros(3, 2, 64, 64), (64, 64), still))
+        deviations.append(merger.generator.observations[0, :, 6])
+    torch.testing.assert_close(deviations[1][0], 2.5 * deviations[0][0])
+    assert torch.equal(deviations[1][1:], deviations[0][1:])
 
 
 class _Constant(Generator):

@@ -7,7 +7,7 @@ import torch
 
 from hdr.bracket import Bracket
 from hdr.calibration import Calibration
-from hdr.registration import CameraMotion, RegistrationError, _reduction, corner_shift, estimate_motion
+from hdr.registration import CameraMotion, RegistrationError, _alike, _reduction, corner_shift, estimate_motion
 from hdr.response import Response
 
 EXPOSURES = (1.0, 4.0, 16.0)
@@ -82,6 +82,14 @@ def test_the_middle_of_a_block_of_pixels_is_the_middle_of_the_small_pixel() -> N
     for row, column in ((0, 0), (7, 40), (99, 299)):
         small = to_small @ np.array([4 * column + 1.5, 4 * row + 1.5, 1.0])
         np.testing.assert_allclose(small, [column, row, 1.0], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("size", "small"), [((40, 60), (40, 60)), ((100, 2000), (80, 1600)), ((3200, 400), (1600, 200))]
+)
+def test_features_are_found_in_pictures_of_1600_pixels_at_most(size: tuple[int, int], small: tuple[int, int]) -> None:
+    bracket = Bracket(torch.rand(2, 3, *size), torch.tensor([1.0, 4.0]))
+    assert [picture.shape for picture in _alike(bracket, 0)] == [small, small]
 
 
 @pytest.mark.parametrize("index", [0, 2])

@@ -221,6 +221,7 @@ def test_notes_tell_that_the_cameras_motion_cannot_be_told(command, tmp_path):
         (["--out", "a.exr", "--ev", "0,2,12"], "stated 10.00 EV apart"),
         (["--out", "a.exr", "--ev", "0,2,500"], "exposure values are in EV"),
         (["--out", "a.exr", "--reference", "4"], "--reference must be from 1 to 3, the number of images; got 4"),
+        (["--out", "a.exr", "--reference", "0"], "--reference must be from 1 to 3, the number of images; got 0"),
         (["--out", "a.exr", "--response", "absent.json"], "no such file, and no response is called so"),
         (["--out", "a.exr", "--response", "gamma:many"], "is no response: give gamma:2.2"),
         (["--out", "a.exr", "--response", "0.png"], "0.png: no camera response, which is a JSON file"),
@@ -261,6 +262,8 @@ def test_images_that_are_no_bracket_are_refused_unless_someone_knows_better(comm
     assert "the exposures contradict the pixels" in refused.output
     assert said in refused.output
     assert not (tmp_path / "a.exr").exists()
+    for half_known in (("--align", "off"), ("--response", "srgb")):
+        assert command(*arguments, *half_known).exit_code == 1
     assert command(*arguments, "--align", "off", "--response", "srgb").exit_code == 0
 
 
@@ -302,6 +305,17 @@ def test_the_radiance_says_where_it_comes_from_and_what_its_colours_are(command,
     torch.testing.assert_close(half, whole, rtol=1e-3, atol=1e-6)
     assert b"\nPRIMARIES=0.64 0.33 0.3 0.6 0.15 0.06 0.3127 0.329\n" in (tmp_path / "a.hdr").read_bytes()[:300]
     torch.testing.assert_close(read_radiance(tmp_path / "a.hdr"), whole, rtol=0.01, atol=0.005)
+
+
+def test_white_in_the_file_is_as_bright_as_what_saturates_the_shortest_exposure(command, tmp_path, photographs):
+    for path in photographs:
+        time, pixels = read_camera_settings(path).time, np.asarray(Image.open(path))
+        write_photograph(path, pixels, time=time, iso=100, f_number=8.0)
+    shortest = min(read_camera_settings(path).time or 1.0 for path in photographs)
+    assert command("merge", *photographs, "--out", tmp_path / "a.exr", *AS_THEY_LIE).exit_code == 0
+    with OpenEXR.File(str(tmp_path / "a.exr")) as file:
+        # ISO 12232: 78 / S lx s saturate, and a scene of luminance L gives 0.65 L t / N^2.
+        assert file.header()["whiteLuminance"] == pytest.approx(78 * 64 / (0.65 * 100 * shortest), rel=1e-3)
 
 
 def test_the_preview_carries_what_the_camera_wrote_down(command, tmp_path, photographs):
