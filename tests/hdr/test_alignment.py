@@ -224,6 +224,7 @@ def test_large_images_are_aligned_at_half_their_resolution_in_their_own_pixels(s
     assert found.displacement.shape == (3, 2, 96, 128)
     assert_is(found.window(0, size[0], 0, size[1])[0], 10, -5, 0.3)
     assert_is(found.window(0, size[0], 0, size[1])[2], -10, 5, 0.3)
+    assert found.still == (True, False, True)
 
 
 @pytest.mark.parametrize("size", [(64, 80), (63, 79), (64, 79)])
@@ -375,9 +376,17 @@ def test_a_homography_of_small_pixels_maps_their_middles(monkeypatch: pytest.Mon
     used = []
     warp = cv2.warpPerspective
     monkeypatch.setattr(cv2, "warpPerspective", lambda *given, **how: used.append(given[1]) or warp(*given, **how))
-    align(hand_held(192, 256), "on")
+    flow = np.full((96, 128, 2), 2.0, np.float32)
+    monkeypatch.setattr(hdr.alignment, "_flow", lambda *_: hdr.alignment._Followed(flow, None, None, 0.0))
+    moved = align(hand_held(192, 256), "on").displacement
     # Small pixel (x, y) holds pixels 2 x, 2 x + 1, ..., whose middle is (2 x + 0.5, 2 y + 0.5).
     for x, y in ((0, 0), (100, 20), (5, 90)):
         there = turned @ [2 * x + 0.5, 2 * y + 0.5, 1.0]
         found = used[0] @ [x, y, 1.0]
         np.testing.assert_allclose(found[:2] / found[2], (there[:2] / there[2] - 0.5) / 2, atol=1e-9)
+        # Flow is followed first, then the camera: both in one displacement, in pixels of the bracket.
+        there = turned @ [2 * (x + 2) + 0.5, 2 * (y + 2) + 0.5, 1.0]
+        np.testing.assert_allclose(moved[0, :, y, x], there[:2] / there[2] - [2 * x + 0.5, 2 * y + 0.5], atol=1e-3)
+    # Of a motion that explains no more than standing still does, nothing is made unless it is asked for.
+    monkeypatch.setattr(hdr.alignment, "estimate_motion", lambda *_: motion._replace(still=95))
+    assert bool((align(hand_held(192, 256), "auto").displacement[0] == 4.0).all())

@@ -452,6 +452,13 @@ def test_nothing_is_believed_where_the_displacement_jumps() -> None:
     torch.testing.assert_close(found[0, 1], found[0, 1, :1].expand(40, 64))
 
 
+def test_what_is_known_of_a_displacement_is_not_looked_for_again() -> None:
+    displacement = torch.zeros(1, 2, 2, 12, 12)
+    observed = observe(torch.rand(2, 3, 12, 12), torch.tensor([1.0, 4.0]), Calibration(Response.srgb()))[None]
+    half = torch.full((1, 2, 12, 12), 0.5)
+    assert bool((bring_to_reference(observed, displacement, 0, continuous=half).seen == 0.5).all())
+
+
 def test_what_bends_does_not_jump() -> None:
     """A homography, a rotation by ten degrees, and what moves by less than three pixels."""
     y, x = torch.meshgrid(torch.arange(40.0), torch.arange(64.0), indexing="ij")
@@ -565,6 +572,34 @@ def test_nothing_is_unexplained_where_the_reference_is_clipped() -> None:
     step = int(BINS * math.log1p(5000 / 4) / math.log(5001))
     assert float(found[0, step]) == 0.0
     assert float(found[0].max()) > 0.0  # where it is not clipped, it is known that 0.3^2.2 is not 0.6^2.2 / 4
+
+
+def test_nor_where_one_of_its_channels_is_clipped() -> None:
+    ldr = torch.full((2, 3, 80, 80), 0.3)
+    ldr[1] = 0.5
+    ldr[1, :, :, :40] = torch.tensor([0.85, 0.85, 1.0]).view(3, 1, 1)
+    calibration = Calibration(Response.gamma(2.2), channels_mix=False)
+    found = unexplained_variance(ldr, torch.tensor([1.0, 4.0]), calibration, torch.zeros(2, 2, 80, 80), 1)
+    brightness = sum(math.log1p(5000 * value**2.2 / 4) for value in (0.85, 0.85, 1.0)) / 3 / math.log(5001)
+    assert float(found[0, int(BINS * brightness)]) == 0.0
+    assert float(found[0].max()) > 0.0
+
+
+def test_what_is_unexplained_is_looked_for_all_over_a_wide_image_and_in_its_own_pixels() -> None:
+    ldr = torch.full((2, 3, 60, 240), 0.2)
+    ldr[1] = 0.2 * 4 ** (1 / 2.2)
+    ldr[:, :, :, 120:] *= 1.8
+    ldr[0, :, :, 120:] *= 1.05  # on the right exposures disagree
+    ldr[:, 2, ::2] *= 0.9
+    exposures, nowhere = torch.tensor([1.0, 4.0]), torch.zeros(2, 2, 60, 240)
+    alone, halved = (
+        unexplained_variance(ldr, exposures, Calibration(Response.gamma(2.2), chroma_halved=(one, one)), nowhere, 1)
+        for one in (False, True)
+    )
+    right = math.log1p(5000 * (0.2 * 1.8) ** 2.2) / math.log(5001)
+    assert float(alone[0, int(BINS * right)]) > 1e-5
+    # Pixels that were picked out have no neighbours from which colours could get detail.
+    assert torch.equal(alone, halved)
 
 
 def test_what_is_darker_than_all_that_was_compared_is_as_uncertain_as_the_darkest() -> None:
@@ -921,3 +956,12 @@ def test_noise_of_which_all_exposures_have_as_much_more_is_no_reason_to_doubt_on
     assert bool((weights[:, 1] < 0).any())  # it differs
     (gradient,) = torch.autograd.grad(weights[:, 1].clamp(-7.9, -0.01).mean(), scale)
     assert abs(float(gradient)) < 1e-2
+
+
+def test_ripples_in_what_one_channel_alone_clips_are_lost_in_that_channel() -> None:
+    ldr = torch.full((1, 3, 24, 24), 0.5)
+    ldr[:, 2] = 1.0
+    ldr[:, 2, 12, 8] = 0.95
+    calibration = Calibration(Response.srgb(), channels_mix=False, chroma_halved=(True, True))
+    saturation = observe(ldr, torch.tensor([1.0]), calibration)[0, 3:6]
+    torch.testing.assert_close(saturation[:, 12, 8], torch.tensor([0.0, 0.0, 1.0]))

@@ -111,12 +111,15 @@ def test_crop_cuts_to_what_all_exposures_saw(command, tmp_path):
         paths.append(write_photograph(tmp_path / f"{index}.png", pixels))
     options = ("--ev", "-2,0,2", "--response", "gamma:2.2", "--weights", "none")
     whole = command("merge", *paths, "--out", tmp_path / "whole.exr", *options)
-    cut = command("merge", *paths, "--out", tmp_path / "cut.exr", *options, "--crop")
+    cut = command(
+        "merge", *paths, "--out", tmp_path / "cut.exr", *options, "--crop", "--exposure-map", tmp_path / "map.png"
+    )
     assert (whole.exit_code, cut.exit_code) == (0, 0), whole.output + cut.output
     radiance, part = read_radiance(tmp_path / "whole.exr"), read_radiance(tmp_path / "cut.exr")
     assert radiance.shape == (3, 160, 240)
     assert 150 <= part.shape[1] <= 160
     assert 212 <= part.shape[2] <= 222
+    assert read_ldr(tmp_path / "map.png").shape == part.shape
     places = [
         (top, left)
         for top in range(161 - part.shape[1])
