@@ -134,6 +134,14 @@ def test_what_brightness_does_not_tell_stays() -> None:
     assert float(after) < 1.03 * float(before)
 
 
+def test_values_stay_values() -> None:
+    image = leaves()
+    image[:, 2] = torch.where(image[:, 2] < 0.5, 0.0, 0.9)  # a leaf without blue, which gets less than none
+    restored = with_fine_colours(through_jpeg(image))
+    assert float(restored.min()) == 0.0
+    assert float(restored.max()) <= 1.0
+
+
 def test_clipped_pixels_stay() -> None:
     ldr = through_jpeg(leaves())
     clipped = ldr.amax(dim=1, keepdim=True) >= 0.8

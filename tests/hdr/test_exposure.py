@@ -13,6 +13,7 @@ from hdr.exposure import (
     parse_numbers,
     read_camera_settings,
     read_exposure_file,
+    settings_of,
     warn_if_camera_disagrees,
 )
 from tests.hdr.photographs import ISO, write_photograph
@@ -139,3 +140,9 @@ def test_numbers_are_separated_by_commas_semicolons_or_blanks(text):
 def test_what_is_no_number_is_refused(text):
     with pytest.raises(ValueError, match="numbers or fractions with commas or blanks between"):
         parse_numbers(text)
+
+
+@pytest.mark.parametrize(("apex", "f_number"), [(2.0, 2.0), (4.0, 4.0), (5.0, 5.65685), (6.0, 8.0)])
+def test_apertures_are_told_by_apex_as_half_of_a_logarithm(apex: float, f_number: float) -> None:
+    # EXIF 2.3: Av = 2 log2(F).
+    assert settings_of({0x9202: apex}).f_number == pytest.approx(f_number, rel=1e-5)

@@ -84,6 +84,11 @@ def test_the_middle_of_a_block_of_pixels_is_the_middle_of_the_small_pixel() -> N
         np.testing.assert_allclose(small, [column, row, 1.0], atol=1e-12)
 
 
+def test_the_corners_of_a_wide_picture_move_as_they_lie() -> None:
+    assert corner_shift(np.diag([1.1, 1.0, 1.0]), (101, 301)) == pytest.approx(30.0)
+    assert corner_shift(np.diag([1.0, 1.1, 1.0]), (101, 301)) == pytest.approx(10.0)
+
+
 @pytest.mark.parametrize(
     ("size", "small"), [((40, 60), (40, 60)), ((100, 2000), (80, 1600)), ((3200, 400), (1600, 200))]
 )

@@ -1,5 +1,6 @@
 """The one camera: noise of light and of reading, clipping, levels, JPEG, and what an estimate of it gets wrong."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -142,3 +143,23 @@ def test_an_estimate_is_off_by_a_few_per_cent_or_exact() -> None:
     assert 0.3 < sum(error < 1e-3 for error in errors) / len(errors) < 0.7
     assert 0.3 < min(factors) < 0.9 < 1.1 < max(factors) < 3
     assert all(known)
+
+
+def test_jpeg_keeps_which_channel_is_which() -> None:
+    radiance = torch.tensor([0.5, 0.2, 0.05]).view(1, 3, 1, 1).expand(1, 3, 32, 32)
+    lossless = Camera(Response.srgb(), full_well=1e8, read_noise=1e-6)
+    through, plain = (
+        camera.photograph(torch.Generator(), radiance, torch.ones(1))
+        for camera in (dataclasses.replace(lossless, jpeg_quality=95), lossless)
+    )
+    torch.testing.assert_close(through, plain, atol=0.02, rtol=0)
+
+
+def test_noise_is_misjudged_in_one_sense() -> None:
+    camera = Camera(Response.srgb())
+    for seed in range(5):
+        seen = misjudged(torch.Generator().manual_seed(seed), camera)
+        # Standard deviations: of shot noise by the root of the electrons.
+        more, more_read = camera.full_well / seen.full_well, seen.read_noise / camera.read_noise
+        assert more != 1.0
+        assert more_read == pytest.approx(more)
