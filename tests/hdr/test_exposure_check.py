@@ -175,3 +175,9 @@ def test_srgb_is_assumed_with_a_word() -> None:
 def test_ratios_of_pictures_without_a_common_part_cannot_be_estimated() -> None:
     with pytest.raises(ExposureMismatchError, match="cannot be estimated"):
         estimate_exposures(torch.stack([torch.zeros(3, 64, 64), torch.ones(3, 64, 64)]), Response.srgb())
+
+
+def test_pictures_that_contradict_each_other_are_named_shortest_first() -> None:
+    ldr = exposures_of(drawn_light(), (0.0, 1.0))
+    with pytest.raises(ExposureMismatchError, match=r"a\.jpg and b\.jpg are stated 4\.00 EV apart"):
+        check_exposures(ldr, ratios((0.0, 4.0)), names=["a.jpg", "b.jpg"])

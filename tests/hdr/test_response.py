@@ -226,3 +226,8 @@ def test_a_gamma_that_is_none_is_refused(text: str) -> None:
 def test_an_unknown_word_is_refused_with_those_that_are_known() -> None:
     with pytest.raises(FileNotFoundError, match=r"srgb, linear, gamma:2\.2"):
         Response.parse("rec709")
+
+
+def test_a_white_level_above_the_curves_own_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"must lie in \(0\.5, 0\.8\]"):
+        Response.linear().with_white_level(0.8).with_white_level(0.9)

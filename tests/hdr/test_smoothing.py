@@ -32,3 +32,9 @@ def test_half_precision_is_for_the_network_only():
         assert torch.equal(blurred(maps, 1.0), blurred(maps, 1.0).float())
         found = blurred(maps, 1.0)
     torch.testing.assert_close(found, blurred(maps, 1.0), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 4])
+def test_maps_as_small_as_what_is_cut_off_are_smoothed(side):
+    smoothed = blurred(torch.ones(1, 1, side, 9), 1.0)  # cut off at 3 pixels
+    torch.testing.assert_close(smoothed, torch.ones(1, 1, side, 9))

@@ -204,3 +204,13 @@ def test_what_is_flat_stays_in_half_precision_too(dtype: torch.dtype) -> None:
     radiance = torch.full_like(radiance, 0.4)
     with torch.autocast("cpu", dtype=dtype):
         torch.testing.assert_close(denoiser(radiance, *known), radiance, atol=1e-6, rtol=0)
+
+
+def test_where_no_noise_is_expected_nothing_is_changed() -> None:
+    denoiser = Denoiser()
+    torch.nn.init.normal_(denoiser.kernels.weight, std=0.1)
+    radiance = torch.full((1, 3, 16, 16), 0.5)
+    radiance[..., 8:] = 0.7
+    none = torch.zeros_like(radiance)
+    denoised = denoiser(radiance, none, none, torch.ones_like(radiance), none)
+    torch.testing.assert_close(denoised, radiance, atol=2e-6, rtol=0)
