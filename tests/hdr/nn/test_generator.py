@@ -486,3 +486,28 @@ def test_the_network_sees_no_less_light_in_channels_that_a_clipped_one_has_spoil
     seen = _network_input(aligned, torch.zeros(1, 2, 3, 1, 1), torch.tensor([[1.0, 4.0]]), 1)[0, 0, 3:6].flatten()
     assert seen[:2].tolist() == [0.0, 0.0]  # clipped itself, and less
     assert float(seen[2]) == pytest.approx(4 * float(mu_law(torch.tensor(0.2)) - mu_law(torch.tensor(0.12))), rel=1e-4)
+
+
+def test_the_network_sees_each_exposure_in_eleven_numbers() -> None:
+    source = torch.Generator().manual_seed(0)
+    shown, saturation, belief = (torch.rand(1, 3, 3, 4, 5, generator=source) for _ in range(3))
+    deviation = 0.1 * torch.rand(1, 3, 1, 4, 5, generator=source)  # some of it is more than 2 / 30
+    shown[:, 0, :, 0] = 1.0  # far from the reference, if not from what clips it
+    saturation[:, 1] *= 0.9  # the reference is lost nowhere, and so spoilt nowhere
+    exposures = torch.tensor([[1.0, 2.0, 16.0]])
+    seen = (torch.rand(1, 3, 1, 4, 5, generator=source) < 0.5).float()
+    aligned = Aligned(shown, saturation, deviation, shown, seen, 0 * seen)
+    found = _network_input(aligned, -8 * belief, exposures, 1)[0]
+    for index, stops in enumerate((-1.0, 0.0, 3.0)):
+        limit = math.log1p(5000 / max(float(exposures[0, index]), 2.0)) / math.log(5001)
+        difference = shown[0, index].clamp(max=limit) - shown[0, 1].clamp(max=limit)
+        parts = [
+            shown[0, index],
+            (4 * difference).clamp(-2, 2),
+            saturation[0, index].amax(dim=0, keepdim=True),
+            (30 * deviation[0, index]).clamp(max=2),
+            seen[0, index],
+            -belief[0, index].amax(dim=0, keepdim=True),
+            torch.full((1, 4, 5), stops / 4),
+        ]
+        torch.testing.assert_close(found[index], torch.cat(parts))
