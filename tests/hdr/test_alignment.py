@@ -373,9 +373,13 @@ def test_a_homography_of_small_pixels_maps_their_middles(monkeypatch: pytest.Mon
     turned = np.array([[0.9, -0.2, 30.0], [0.3, 1.1, -12.0], [1e-4, 2e-4, 1.0]])
     motion = CameraMotion(turned, agreeing=100, still=0)
     monkeypatch.setattr(hdr.alignment, "estimate_motion", lambda *_: motion)
-    used = []
-    warp = cv2.warpPerspective
-    monkeypatch.setattr(cv2, "warpPerspective", lambda *given, **how: used.append(given[1]) or warp(*given, **how))
+    used, warp = [], cv2.warpPerspective
+
+    def remember(image: Any, homography: Any, *given: Any, **how: Any) -> Any:
+        used.append(homography)
+        return warp(image, homography, *given, **how)
+
+    monkeypatch.setattr(cv2, "warpPerspective", remember)
     flow = np.full((96, 128, 2), 2.0, np.float32)
     monkeypatch.setattr(hdr.alignment, "_flow", lambda *_: hdr.alignment._Followed(flow, None, None, 0.0))
     moved = align(hand_held(192, 256), "on").displacement
