@@ -15,6 +15,7 @@ from hdr.smoothing import blurred
 _FINEST_COLOUR = 1.5  # pixels, standard deviation: of half as many values for colour each way
 _SURROUNDINGS = 1.0  # pixels of half the resolution, standard deviation: where colours go with brightness alike
 _ROUNDING = (2.0 / 255) ** 2  # of values, what compression and noise leave at least; colours are not told from less
+_WHITE = (0.5, 0.75)  # of the clipping value, the darkest channel: colours of their own, and white that was coloured
 _TOGETHER = (0.4, 0.8)  # correlation of a colour with brightness that may be chance, and that is none
 
 
@@ -49,14 +50,15 @@ def with_fine_colours(ldr: Tensor, clipped: float = 1.0, halved: Halved = (True,
     it over both: leaves get a blue rim. What brightness itself would lose that way is known. Colours get as much of it
     as they change by with brightness around there: c' = c + w a (y - S y), S to half the resolution and back, a the
     slope of the regression of c on y, and w from 0 to 1 as their correlation goes from 0.4 to 0.8, so that where
-    colours do not go with brightness nothing is changed. The brightness of every pixel stays.
+    colours do not go with brightness nothing is changed. The brightness of every pixel stays, but of white that what is
+    darker beside it has coloured: its channels are only raised.
 
     Parameters
     ----------
     ldr
         Values of files, shape (N, 3, H, W), in [0, 1].
     clipped
-        Pixels stay as they are if a channel is as large as that.
+        No channel of a pixel becomes darker if one is as large as that.
     halved
         Which resolution of colour is half: of rows, of columns. Both of 4:2:0, of 4:2:2 that of columns.
 
@@ -85,8 +87,19 @@ def with_fine_colours(ldr: Tensor, clipped: float = 1.0, halved: Halved = (True,
     lost = bright - _to_half_and_back(bright, halved)
     red, blue = (_slopes(bright, colours) * lost).split(1, dim=1)
     green = -(LUMA[0] * red + LUMA[2] * blue) / LUMA[1]
-    change = torch.where(ldr.amax(dim=1, keepdim=True) < clipped, torch.cat([red, green, blue], dim=1), 0.0)
+    change = torch.cat([red, green, blue], dim=1)
+    change = torch.where(ldr.amax(dim=1, keepdim=True) < clipped, change, _of_white(ldr / clipped, change, lost))
     return (ldr + change).clamp(0, 1)
+
+
+def _of_white(values: Tensor, change: Tensor, lost: Tensor) -> Tensor:
+    """What pixels (N, 3, H, W) with a clipped channel get of a change: more light only, and only what is nearly white.
+
+    Dark things beside white colour it, and the channels that this made darker would pass for well exposed ones.
+    """
+    perhaps, surely = _WHITE
+    white = ((values.amin(dim=1, keepdim=True) - perhaps) / (surely - perhaps)).clamp(0, 1)
+    return torch.where(lost > 0, change.clamp_min(0) * white, 0.0)
 
 
 def _slopes(bright: Tensor, colours: Tensor) -> Tensor:

@@ -142,13 +142,28 @@ def test_values_stay_values() -> None:
     assert float(restored.max()) <= 1.0
 
 
-def test_clipped_pixels_stay() -> None:
-    ldr = through_jpeg(leaves())
-    clipped = ldr.amax(dim=1, keepdim=True) >= 0.8
-    changed = (with_fine_colours(ldr, 0.8) != ldr).any(dim=1, keepdim=True)
-    assert bool(clipped.any())
-    assert not bool((changed & clipped).any())
-    assert float(changed[~clipped].double().mean()) > 0.5
+def test_colours_that_clip_stay() -> None:
+    sky = (leaves() == leaves().amax()).any(dim=1, keepdim=True)
+    yellow, leaf = (torch.tensor(colour).double().view(1, 3, 1, 1) for colour in ((1.0, 0.9, 0.1), (0.1, 0.2, 0.1)))
+    ldr = through_jpeg(torch.where(sky, yellow, leaf))
+    coloured = (ldr.amax(dim=1, keepdim=True) >= 0.98) & (ldr.amin(dim=1, keepdim=True) < 0.49)
+    changed = (with_fine_colours(ldr, 0.98) != ldr).any(dim=1, keepdim=True)
+    assert float(coloured.double().mean()) > 0.1
+    assert not bool((changed & coloured).any())
+    assert float(changed[ldr.amax(dim=1, keepdim=True) < 0.98].double().mean()) > 0.5
+
+
+@pytest.mark.parametrize("leaf", [(0.15, 0.35, 0.05), (0.1, 0.1, 0.1)])
+def test_white_beside_leaves_is_white_and_never_darker(leaf) -> None:
+    sky = (leaves() == leaves().amax()).any(dim=1, keepdim=True)
+    truth = torch.where(sky, 1.0, torch.tensor(leaf).double().view(1, 3, 1, 1))
+    decoded = through_jpeg(truth)
+    restored = with_fine_colours(decoded, 0.98)
+    clipped = (decoded.amax(dim=1) >= 0.98).expand(3, -1, -1)
+    assert bool((restored >= decoded)[0, clipped].all())
+    # A channel that is darker than the clipping value passes for a well exposed one.
+    before, after = (int((one < 0.98)[0, clipped].sum()) for one in (decoded, restored))
+    assert after <= 0.5 * before if len(set(leaf)) > 1 else after == before
 
 
 def test_files_are_observed_with_fine_colours_where_theirs_are_not() -> None:
@@ -169,16 +184,16 @@ def test_files_are_observed_with_fine_colours_where_theirs_are_not() -> None:
         torch.testing.assert_close(observed(*(torch.tensor(float(one)) for one in given)), observed(*given))
 
 
-def test_what_clips_below_the_largest_value_is_observed_as_it_is() -> None:
+def test_what_clips_below_the_largest_value_is_observed_no_darker_than_it_is() -> None:
     ldr = through_jpeg(leaves()).float().repeat(2, 1, 1, 1)
     calibration = Calibration(Response.srgb(), white_level=0.85, chroma_halved=(True, True))
     clipped = ldr.amax(dim=1, keepdim=True) >= 0.98 * 0.85
     assert 0.1 < float(clipped.float().mean()) < 0.9
     exposures = torch.tensor([1.0, 4.0])
     fine = observe(ldr, exposures, Calibration(Response.srgb()))
-    changed = (observe(ldr, exposures, calibration)[:, :3] - fine[:, :3]).abs().amax(dim=1, keepdim=True) > 1e-6
-    assert not bool((changed & clipped).any())
-    assert float(changed[~clipped].float().mean()) > 0.5
+    darker = (observe(ldr, exposures, calibration)[:, :3] - fine[:, :3]).amin(dim=1, keepdim=True) < -1e-6
+    assert not bool((darker & clipped).any())
+    assert float(darker[~clipped].float().mean()) > 0.5
 
 
 def test_lost_detail_is_nothing_where_brightness_is_smooth() -> None:
