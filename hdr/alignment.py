@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hdr.fusion import moving_share
+from hdr.agreement import moving_share
 from hdr.geometry import inside, pixel_grid, upsampled_window
 from hdr.radiometry import GAMMA
 from hdr.registration import CameraMotion, RegistrationError, estimate_motion

@@ -19,7 +19,8 @@ from torch import Tensor
 from hdr.bracket import Bracket
 from hdr.calibration import Calibration
 from hdr.data.sample import observed
-from hdr.fusion import bring_to_reference, merged, noise_of_blend, prior
+from hdr.fusion import merged, noise_of_blend, prior
+from hdr.observation import bring_to_reference
 from hdr.radiometry import GAMMA, inverse_mu_law
 from hdr.response import Response
 from hdr.smoothing import blurred

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from hdr._files import check_writable, written_whole
 from hdr.bracket import middle
 from hdr.calibration import RESPONSE_ENTRIES, Calibration
-from hdr.fusion import observe
 from hdr.nn.generator import SMALLEST_SIDE, Generator
+from hdr.observation import observe
 from hdr.radiometry import inverse_mu_law
 from hdr.response import Response
 
@@ -103,7 +103,7 @@ class _GivenResponse:
 
 @dataclass
 class _GivenCalibration:
-    """What :func:`hdr.fusion.observe` asks of a calibration, as inputs of the graph."""
+    """What :func:`hdr.observation.observe` asks of a calibration, as inputs of the graph."""
 
     response: _GivenResponse
     shot: Tensor

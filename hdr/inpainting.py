@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hdr.fusion import Aligned, clipped_itself
+from hdr.difference import clipped_itself
 from hdr.geometry import upsampled_window
+from hdr.observation import Aligned
 from hdr.radiometry import mu_law
 from hdr.smoothing import blurred
 

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from hdr.agreement import unexplained_variance
 from hdr.alignment import Alignment, align
 from hdr.bracket import Bracket
-from hdr.fusion import observe, unexplained_variance
 from hdr.inpainting import Hidden, HighlightInpainting, hidden_highlights
 from hdr.nn.generator import SMALLEST_SIDE, Generator
+from hdr.observation import observe
 from hdr.radiometry import inverse_mu_law
 from hdr.settings import Mode, Precision
 from hdr.weights import load_generator

@@ -7,10 +7,11 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
+from hdr.agreement import unexplained_variance
 from hdr.alignment import align
 from hdr.bracket import Bracket
 from hdr.calibration import Calibration
-from hdr.fusion import observe, unexplained_variance
+from hdr.observation import observe
 
 
 class HdrSample(TypedDict):
@@ -23,7 +24,7 @@ class HdrSample(TypedDict):
     exposures: Tensor
     """Shape (N,): relative to the shortest, which is 1."""
     observations: Tensor
-    """Shape (N, 11, H, W): what the generator takes, see :func:`hdr.fusion.observe`."""
+    """Shape (N, 11, H, W): what the generator takes, see :func:`hdr.observation.observe`."""
     displacement: Tensor
     """Shape (N, 2, h, w): of the crop that is learned from, or of the whole scene."""
     corner: Tensor

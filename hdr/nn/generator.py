@@ -9,25 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hdr.fusion import (
-    OBSERVATION_CHANNELS,
-    Aligned,
-    ReferenceLight,
-    blended,
-    bring_to_reference,
-    continuity,
-    difference_to_reference,
-    merged,
-    noise_of_blend,
-    not_below_saturation,
-    prior,
-    spoilt,
-    without_tolerance,
-)
+from hdr.difference import difference_to_reference, spoilt
+from hdr.fusion import ReferenceLight, blended, merged, noise_of_blend, not_below_saturation, prior, without_tolerance
 from hdr.nn.alignment import CORRECTION_BOUND, DeformableAlignment, upsample_displacement
 from hdr.nn.attention import SpatialAttentionGate
 from hdr.nn.blocks import ConvBlock, ResidualBlock, SharedConvBlock, in_format_of, unshuffled, upsample, zero_initialise
 from hdr.nn.denoising import Denoiser
+from hdr.observation import OBSERVATION_CHANNELS, Aligned, bring_to_reference, continuity
 from hdr.radiometry import inverse_mu_law, mu_law
 from hdr.settings import AlignmentKind
 
@@ -197,7 +185,7 @@ class Generator(nn.Module):
         Parameters
         ----------
         observations
-            Shape (B, N, 11, Hs, Ws), N >= 2: as :func:`hdr.fusion.observe` gives them, from the shortest exposure on.
+            Shape (B, N, 11, Hs, Ws), N >= 2: as :func:`hdr.observation.observe` gives them, the shortest first.
         exposures
             Shape (B, N), relative to the shortest.
         displacement
@@ -438,7 +426,7 @@ def _check_architecture(base_channels: int, scales: int, blocks: int, alignment:
 def _check_inputs(
     observations: Tensor, exposures: Tensor, displacement: Tensor, reference: int, still: Tensor | None = None
 ) -> None:
-    expected = f"(B, N, {OBSERVATION_CHANNELS}, H, W), N >= 2, as hdr.fusion.observe gives them"
+    expected = f"(B, N, {OBSERVATION_CHANNELS}, H, W), N >= 2, as hdr.observation.observe gives them"
     if observations.ndim != 5 or observations.shape[1] < 2 or observations.shape[2] != OBSERVATION_CHANNELS:
         raise ValueError(f"expected observations of shape {expected}, got {tuple(observations.shape)}")
     if not observations.is_floating_point():

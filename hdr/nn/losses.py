@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hdr.fusion import Aligned
+from hdr.observation import Aligned
 from hdr.radiometry import MU, mu_law
 
 _USABLE = 0.5  # saturation below which an exposure says something about the scene

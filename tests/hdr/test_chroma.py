@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hdr.calibration import Calibration
 from hdr.chroma import brightness, lost_detail, with_fine_colours
-from hdr.fusion import observe
+from hdr.observation import observe
 from hdr.response import Response
 
 WEIGHTS = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as JFIF has them

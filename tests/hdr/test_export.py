@@ -9,8 +9,8 @@ import torch
 import hdr.export
 from hdr.cli import main
 from hdr.export import MergeGraph, _difference, _program, calibration_inputs, example_inputs, export_merge
-from hdr.fusion import observe
 from hdr.nn import Generator
+from hdr.observation import observe
 from hdr.radiometry import inverse_mu_law
 from hdr.weights import save_generator
 from tests.hdr.brackets import photographed, textured

@@ -9,10 +9,10 @@ from torch import Tensor
 from hdr.alignment import Alignment
 from hdr.bracket import Bracket
 from hdr.calibration import Calibration
-from hdr.fusion import Aligned
 from hdr.inpainting import CELL, Hidden, HighlightInpainting, hidden_highlights
 from hdr.merge import Merger
 from hdr.nn.generator import Generator
+from hdr.observation import Aligned
 from hdr.radiometry import mu_law
 from hdr.response import Response
 

@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import hdr.alignment
+from hdr.agreement import unexplained_variance
 from hdr.alignment import Alignment, align
 from hdr.bracket import Bracket
 from hdr.calibration import Calibration
-from hdr.fusion import bring_to_reference, observe, physical_merge, unexplained_variance, without_tolerance
+from hdr.fusion import physical_merge, without_tolerance
 from hdr.inpainting import HighlightInpainting, hidden_highlights
 from hdr.merge import BLEND, CONTEXT, Merger
 from hdr.nn.generator import Generator, Merged
+from hdr.observation import bring_to_reference, observe
 from hdr.radiometry import mu_law
 from hdr.response import Response
 from hdr.weights import load_generator

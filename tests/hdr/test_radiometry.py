@@ -5,7 +5,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hdr.radiometry import inverse_mu_law, ldr_to_linear, linear_to_ldr, log_average, mu_law, relative_exposures
+from hdr.radiometry import (
+    growth_of,
+    inverse_mu_law,
+    ldr_to_linear,
+    light_of,
+    linear_to_ldr,
+    log_average,
+    mu_law,
+    relative_exposures,
+    tone_mapped_of,
+)
 
 unit = st.floats(0.0, 1.0, allow_nan=False)
 exposures = st.floats(1.0, 64.0, allow_nan=False)
@@ -49,6 +59,14 @@ def test_mu_law_is_the_paper_formula_and_odd(radiance: float) -> None:
 def test_mu_law_keeps_small_radiance_in_float32() -> None:
     # log(1 + x) instead of log1p(x) would give 0 here: 5000 * 1e-12 is below float32's epsilon.
     assert mu_law(torch.tensor(1e-12)).item() == pytest.approx(5000e-12 / math.log(5001.0), rel=1e-4)
+
+
+def test_the_quick_forms_of_the_mu_law_are_the_mu_law_in_float32() -> None:
+    light = torch.cat([torch.zeros(1), torch.logspace(-8, 0, 200)])
+    tone_mapped = torch.log1p(5000 * light.double()) / math.log(5001)
+    torch.testing.assert_close(tone_mapped_of(5000 * light + 1).double(), tone_mapped, rtol=0, atol=2e-7)
+    torch.testing.assert_close(growth_of(tone_mapped.float()).double(), 5000 * light.double() + 1, rtol=3e-6, atol=0)
+    torch.testing.assert_close(light_of(tone_mapped.float()), light, rtol=3e-6, atol=1e-9)
 
 
 def test_black_pixels_have_the_slope_of_the_curve() -> None:

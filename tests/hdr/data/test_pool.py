@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from hdr.data.pool import ScenePool, mirrored
-from hdr.fusion import OBSERVATION_CHANNELS, bring_to_reference
 from hdr.nn import Generator
+from hdr.observation import OBSERVATION_CHANNELS, bring_to_reference
 from hdr.training import merge_batch
 
 

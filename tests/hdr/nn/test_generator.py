@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hdr.fusion import Aligned, bring_to_reference, noise_of_blend, observe, physical_merge, prior
+from hdr.fusion import noise_of_blend, physical_merge, prior
 from hdr.nn import Generator, Merged
 from hdr.nn.generator import PRESETS, _network_input, _none_above_a_shorter
+from hdr.observation import Aligned, bring_to_reference, observe
 from hdr.radiometry import inverse_mu_law, mu_law
 from tests.hdr.brackets import photographed, textured
 from tests.hdr.generators import random_generator

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hdr.fusion import Aligned
 from hdr.nn import (
     SphereAdversarialLoss,
     ToneMappedL1Loss,
@@ -21,6 +20,7 @@ from hdr.nn import (
     sphere_distance,
     tone_mapped_l1,
 )
+from hdr.observation import Aligned
 
 vectors = st.lists(st.floats(-30, 30), min_size=5, max_size=5)
 

@@ -1,0 +1,107 @@
+"""How an exposure differs from the reference, as far as both can tell: noise and what clips differ without motion."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from hdr.chroma import brightness
+from hdr.observation import Aligned
+from hdr.radiometry import GAMMA, MU, growth_of, mu_law, tone_mapped_of
+
+DEVIATION_FLOOR = 0.003
+"""Least deviation in the mu-law domain: what interpolation leaves even without noise."""
+ALL_BUT_CLIPPED = 1e-3  # of saturation: what lies above is clipped
+_OWN_CLIPPED = 0.97  # of the light that clips a channel
+_LOST_DETAIL = 2.0  # times its amplitude, of a channel that has none of the brightness
+_DARKEST_VALUE = 1e-3  # of a file; of less, no root has a slope that tells anything
+
+
+def difference_to_reference(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
+    """Difference (B, N, 3, H, W) in the mu-law domain, both clipped where one of the two clips first."""
+    limit = clipping_value(exposures, reference).to(aligned.tone_mapped).view(*exposures.shape, 1, 1, 1)
+    ours = aligned.tone_mapped[:, reference : reference + 1]
+    return torch.minimum(aligned.tone_mapped, limit) - torch.minimum(ours, limit)
+
+
+def clipping_value(exposures: Tensor, reference: int) -> Tensor:
+    """Radiance in the mu-law domain at which two exposures clip alike: the reference and each other one, (B, N)."""
+    return mu_law(1.0 / torch.maximum(exposures, exposures[:, reference : reference + 1]))
+
+
+def squared_difference(aligned: Aligned, noise: Tensor, t: Tensor, reference: int) -> Tensor:
+    """Squared difference (B, N, 1, H, W) beyond the noise of the light, (B, N, 3, H, W), as far as it is told."""
+    squared = told(_difference_beyond_noise(aligned, noise, t, reference), aligned, t, reference).square()
+    if _loses_detail(aligned):
+        squared = squared * _told_by_channels(aligned, t, reference)
+    return squared.mean(dim=2, keepdim=True)
+
+
+def told(difference: Tensor, aligned: Aligned, t: Tensor, reference: int) -> Tensor:
+    """A difference to the reference, (B, N, 3, H, W), as far as the reference tells it."""
+    wrong = spoilt(aligned, t.flatten(1), reference)
+    # A spoilt channel tells no more than that there was not more light; whether there was less, the others tell alone.
+    for_all = 3 / (~wrong).sum(dim=2, keepdim=True).clamp_min(1)
+    factor = torch.where(wrong, 0.0, for_all.sqrt())
+    # Not a choice by sign, which noise makes at random: that takes a processor ten times as long.
+    return torch.addcmul(difference.clamp_min(0), difference.clamp_max(0), factor)
+
+
+def _difference_beyond_noise(aligned: Aligned, noise: Tensor, t: Tensor, reference: int) -> Tensor:
+    """:func:`difference_to_reference` if both had as much more light as the noise of the two is.
+
+    In the mu-law domain a dark pixel that noise has blackened is far from what it was. Here the logarithm begins where
+    light leaves the noise.
+    """
+    exposures = t.flatten(1)
+    limit = growth_of(clipping_value(exposures, reference).to(aligned.tone_mapped)).view_as(t)
+    growth, only_reference = growth_of(aligned.tone_mapped).clamp_min(1), slice(reference, reference + 1)
+    more = MU * (noise.square() + noise[:, only_reference].square()).sqrt()
+    theirs, ours = (torch.minimum(shown, limit) + more for shown in (growth, growth[:, only_reference]))
+    return tone_mapped_of(theirs) - tone_mapped_of(ours)
+
+
+def _loses_detail(aligned: Aligned) -> bool:
+    lost = aligned.lost_detail
+    # A question to a GPU would make it finish all that it has been asked for.
+    return lost.device.type != "cpu" or torch.compiler.is_compiling() or bool((lost > 0).any())
+
+
+def _told_by_channels(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
+    """How much of a squared difference to the reference the channels tell, from 1 to 0: (B, N, 3, H, W).
+
+    JPEG keeps colour at half the resolution. What is finer in the brightness all channels get alike, also one that is
+    dark there, and in saturated colours its light is off by a factor, in each exposure by another one.
+    """
+    growth = growth_of(aligned.tone_mapped.detach()).clamp_min(1)
+    # Of the tone curve the usual one: what is known of the error is its size. By logarithms, in half a power's time.
+    shown = ((growth - 1) * (t / MU)).clamp(_DARKEST_VALUE, 1.0)
+    value = torch.exp2(torch.log2(shown) / GAMMA)
+    share = (1 - value / brightness(value, dim=2)).clamp_min(0)
+    # Times the slope of the mu-law over values, mu / (growth log(1 + mu)) gamma value^(gamma - 1) / t.
+    amplitude = aligned.lost_detail.detach() * (_LOST_DETAIL * GAMMA * MU / math.log1p(MU) / t)
+    error = (amplitude * share * (shown / (value * growth))).square()
+    expected = aligned.deviation.detach().square()
+    expected, error = (of_each + of_each[:, reference : reference + 1] for of_each in (expected, error))
+    expected = expected + DEVIATION_FLOOR**2
+    return expected / (expected + error)
+
+
+def spoilt(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
+    """Where a channel of the reference is wrong, for one that it is mixed with is clipped: (B, 1, 3, H, W).
+
+    What clips has less light than there was, and the others, from which it is subtracted, have more.
+    """
+    own = clipped_itself(aligned.tone_mapped[:, reference], exposures[:, reference])
+    return ((aligned.saturation[:, reference] >= 1 - ALL_BUT_CLIPPED) & ~own).unsqueeze(1)
+
+
+def clipped_itself(tone_mapped: Tensor, exposure: Tensor) -> Tensor:
+    """Which channels of a saturated pixel (B, 3, H, W), of exposures (B,), are clipped and not only mixed.
+
+    The brightest always is, for something has made the pixel saturated.
+    """
+    clipped = mu_law(_OWN_CLIPPED / exposure).to(tone_mapped).view(-1, 1, 1, 1)
+    return tone_mapped >= torch.minimum(clipped, tone_mapped.amax(dim=1, keepdim=True))

@@ -1,0 +1,59 @@
+"""What differs between exposures without motion: clipping, and what JPEG does to colours."""
+
+import math
+
+import pytest
+import torch
+
+from hdr.difference import clipping_value
+from hdr.fusion import prior
+from hdr.observation import Aligned, bring_to_reference, observe
+from hdr.radiometry import mu_law
+from hdr.response import Response
+from tests.hdr.brackets import EXPOSURES
+from tests.hdr.test_observation import saturated_texture
+
+T = torch.tensor(EXPOSURES)
+
+
+def test_clipping_value_is_the_lower_saturation_of_two_exposures() -> None:
+    expected = torch.log1p(5000 / torch.tensor([[4.0, 4.0, 16.0]])) / math.log(5001)
+    torch.testing.assert_close(clipping_value(T[None], 1), expected)
+
+
+@pytest.mark.parametrize(("subsampled", "believed"), [(True, True), (False, False)])
+def test_what_a_jpeg_adds_to_the_dark_channel_of_a_texture_is_no_motion(subsampled: bool, believed: bool) -> None:
+    # A yellow texture without any blue: by half the resolution of colour its blue gets what its brightness has of
+    # detail, the reference more of it than the longer exposure, which shows the same light.
+    source = torch.Generator().manual_seed(1)
+    light = 0.02 * (1 + 0.9 * torch.sin(7 * torch.rand(1, 3, 40, 40, generator=source)))
+    light[:, 2] = 1e-6
+    values = Response.srgb().to_ldr(torch.cat([light, 4 * light, 8 * light]))
+    values[1, 2] += 0.25 * torch.rand(40, 40, generator=source) * values[1, 0]
+    exposures = torch.tensor([1.0, 4.0, 8.0])
+    observed = observe(values, exposures, saturated_texture(subsampled))[None]
+    aligned = bring_to_reference(observed, torch.zeros(1, 3, 2, 40, 40), 1)
+    weights = prior(aligned, exposures[None], 1).softmax(dim=1)
+    assert (float(weights[0, 2, 2, 8:-8, 8:-8].mean()) > 0.5) == believed
+    # What differs in all channels is motion all the same.
+    moved = values.clone()
+    moved[2] = values[2].flip(-1)
+    aligned = bring_to_reference(
+        observe(moved, exposures, saturated_texture(subsampled))[None], torch.zeros(1, 3, 2, 40, 40), 1
+    )
+    assert float(prior(aligned, exposures[None], 1).softmax(dim=1)[0, 2, 2, 8:-8, 8:-8].mean()) < 0.1
+
+
+def test_a_channel_that_was_only_mixed_with_a_clipped_one_is_no_evidence_of_motion() -> None:
+    # A red jacket: red has clipped in the reference and left its green and blue too bright, by a matrix of the camera.
+    light = torch.tensor([0.6, 0.05, 0.04]).view(1, 1, 3, 1, 1).expand(1, 2, 3, 20, 20).clone()
+    light[:, 1] = torch.tensor([0.25, 0.16, 0.12]).view(1, 3, 1, 1)
+    saturation, one = torch.zeros(1, 2, 3, 20, 20), torch.ones(1, 2, 1, 20, 20)
+    saturation[:, 1] = 1.0
+    aligned = Aligned(mu_law(light), saturation, 0.004 * one, 1e-3 * one.expand(1, 2, 3, 20, 20), one, 0 * one)
+    exposures = torch.tensor([[1.0, 4.0]])
+    assert float(prior(aligned, exposures, 1).softmax(dim=1)[:, 0].min()) > 0.9
+    # But what is too dark to have clipped red is something else.
+    light[:, 0] /= 4
+    weights = prior(aligned._replace(tone_mapped=mu_law(light)), exposures, 1).softmax(dim=1)
+    assert float(weights[:, 0].max()) < 0.1

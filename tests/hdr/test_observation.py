@@ -1,0 +1,296 @@
+"""Observations against what a camera does, and where they are found in the reference's frame."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from hdr.calibration import Calibration
+from hdr.data.camera import Camera
+from hdr.fusion import physical_merge
+from hdr.observation import BINS, bring_to_reference, continuity, observe
+from hdr.radiometry import inverse_mu_law, mu_law
+from hdr.response import Response
+from tests.hdr.brackets import EXPOSURES
+from tests.hdr.test_fusion import naive_blur
+
+T = torch.tensor(EXPOSURES)
+
+
+def test_no_gradient_passes_an_observation() -> None:
+    ldr, calibration = torch.rand(2, 3, 40, 50), Calibration(Response.srgb())
+    observed = observe(ldr.clone().requires_grad_(), torch.tensor([1.0, 4.0]), calibration)
+    assert not observed.requires_grad
+    assert torch.equal(observed, observe(ldr, torch.tensor([1.0, 4.0]), calibration))
+
+
+@pytest.mark.parametrize("mixing", [True, False])
+def test_saturation_begins_and_ends_below_the_white_level(mixing: bool) -> None:
+    white = 248 / 255
+    ldr = torch.full((2, 3, 1, 5), 0.2)
+    ldr[:, 1] = white * torch.tensor([0.5, 0.9, 0.94, 0.98, 1.0])
+    response = Response.gamma(2.2).with_white_level(white)
+    calibration = Calibration(response, white_level=white, channels_mix=mixing)
+    observed = observe(ldr, torch.tensor([1.0, 4.0]), calibration)
+    saturation = bring_to_reference(observed[None], torch.zeros(1, 2, 2, 1, 5), 0).saturation[0, :, :, 0]
+    of_brightest = torch.tensor([0.0, 0.0, 0.5, 1.0, 1.0])
+    others = of_brightest if mixing else torch.zeros(5)
+    expected = torch.stack([others, of_brightest, others]).expand(2, 3, 5)
+    torch.testing.assert_close(saturation, expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("shift", "expected"), [(0.0, 0.0), (0.05, 0.5), (0.1, 1.0), (0.5, 1.0), (1.0, 1.0)])
+def test_what_is_read_beside_a_clipped_pixel_is_clipped_too(shift: float, expected: float) -> None:
+    ldr = torch.full((2, 3, 4, 6), 0.4)
+    ldr[1, :, :, 3:] = 1.0
+    observed = observe(ldr, torch.tensor([1.0, 4.0]), Calibration(Response.srgb()))[None]
+    displacement = torch.zeros(1, 2, 2, 4, 6)
+    displacement[:, 1, 0] = shift
+    saturation = bring_to_reference(observed, displacement, 0).saturation[0, 1, 0, 2]
+    torch.testing.assert_close(saturation, torch.tensor([0, 0, expected, 1, 1, 1]), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.3, 0.5])
+def test_bars_before_a_bright_window_stay_thin_wherever_exposures_lie(shift: float) -> None:
+    """Between a bar and the clipped light beside it interpolation reads what is in neither."""
+    light = torch.full((1, 1, 9, 96), 0.9)
+    light[..., 0::12] = light[..., 1::12] = 0.002
+    exposures, response = torch.tensor([1.0, 2.0, 4.0, 8.0]), Response.gamma(2.2)
+    fine = torch.nn.functional.interpolate(light, scale_factor=(1, 10))  # what pixels are means of
+    pixels = [torch.nn.functional.avg_pool2d(fine.roll(round(10 * s), -1), (1, 10)) for s in (shift, shift, shift, 0)]
+    ldr = response.to_ldr(torch.cat(pixels).expand(4, 3, 9, 96) * exposures.view(4, 1, 1, 1))
+    displacement = torch.zeros(1, 4, 2, 9, 96)
+    displacement[:, :3, 0] = shift
+    on_film = torch.full((4, BINS), 0.03**2)
+    observed = observe(ldr, exposures, Calibration(response), on_film, (True, True, True, False))[None]
+    radiance = inverse_mu_law(physical_merge(observed, exposures[None], displacement, 3)[0])[0, 0, 4, 12:84]
+    shortest = inverse_mu_law(bring_to_reference(observed, displacement, 3).tone_mapped)[0, 0, 0, 4, 12:84]
+    panes, shown = radiance.view(6, 12), shortest.view(6, 12)
+    assert float((panes / shown)[:, 2:].min()) > 0.9
+    assert float(panes[:, :2].max()) < 0.3
+
+
+@pytest.mark.parametrize("levels", [255, 65535])
+@pytest.mark.parametrize("radiance", [0.005, 0.05])
+def test_deviation_is_what_the_camera_scatters(levels: int, radiance: float) -> None:
+    camera = Camera(Response.gamma(2.2), full_well=8000.0, read_noise=5e-4, levels=levels)
+    flat = torch.full((3, 3, 128, 128), radiance)
+    ldr = camera.photograph(torch.Generator().manual_seed(0), flat, T)
+    calibration = Calibration(camera.response, shot=1 / 8000, read=2.5e-7, levels=levels)
+    observed = observe(ldr, T, calibration)
+    for number, image in enumerate(observed):
+        assert float(image[6].mean()) == pytest.approx(float(image[:3].std()), rel=0.06)
+        # And in the radiance itself, besides, by what a level of the file is worth.
+        t, light = float(T[number]), radiance * float(T[number])
+        level = 2.2 * light ** (1 - 1 / 2.2) / levels / t
+        expected = math.hypot(float(inverse_mu_law(image[:3]).std()), level)
+        assert float(image[7].mean()) == pytest.approx(expected, rel=0.06)
+
+
+def test_an_exposure_in_which_nothing_moves_may_differ_by_more() -> None:
+    ldr = torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    calibration = Calibration(Response.gamma(2.2))
+    unknown, known = observe(ldr, T, calibration), observe(ldr, T, calibration, still=(True, False, False))
+    torch.testing.assert_close(known[0, 6], 2.5 * unknown[0, 6])
+    known[0, 6] = unknown[0, 6]
+    assert torch.equal(known, unknown)
+
+
+def test_deviation_holds_what_the_exposures_of_a_response_disagree_by() -> None:
+    ldr = torch.full((2, 3, 8, 8), 0.5)
+    exact, doubtful = (
+        observe(ldr, torch.tensor([1.0, 4.0]), Calibration(Response.gamma(2.2), shot=0, read=0, disagreement=(ev,)))
+        for ev in (0.0, 0.1)
+    )
+    radiance = 0.5**2.2
+    error = radiance * (2**0.1 - 1) * 5000 / (1 + 5000 * radiance) / math.log(5001)
+    added = (doubtful[0, 6].square() - exact[0, 6].square()).sqrt()
+    torch.testing.assert_close(added, torch.full_like(added, error), rtol=0.02, atol=0)
+
+
+def test_exposures_are_read_where_the_displacement_points_and_the_reference_is_copied() -> None:
+    observed = torch.rand(1, 3, 11, 20, 24)
+    displacement = torch.full((1, 3, 2, 20, 24), 0.5)
+    displacement[:, 0, 0], displacement[:, 0, 1] = 2.0, -3.0
+    aligned = bring_to_reference(observed, displacement, 1)
+    assert torch.equal(aligned.tone_mapped[:, 1], observed[:, 1, :3])
+    assert torch.equal(aligned.deviation[:, 1], observed[:, 1, 6:7])
+    assert torch.equal(aligned.noise[:, 1], observed[:, 1, 7:10])
+    torch.testing.assert_close(aligned.tone_mapped[0, 0, :, 3:, :22], observed[0, 0, :3, :17, 2:], atol=1e-5, rtol=0)
+    root = inverse_mu_law(observed[0, 2, :3]) ** 0.25
+    middle = (root[:, :-1, :-1] + root[:, 1:, :-1] + root[:, :-1, 1:] + root[:, 1:, 1:]) / 4
+    torch.testing.assert_close(aligned.tone_mapped[0, 2, :, :-1, :-1], mu_law(middle**4), atol=1e-5, rtol=0)
+    middle = (observed[0, 2, 7:10, :-1, :-1] + observed[0, 2, 7:10, 1:, :-1]) / 4
+    middle = middle + (observed[0, 2, 7:10, :-1, 1:] + observed[0, 2, 7:10, 1:, 1:]) / 4
+    torch.testing.assert_close(aligned.noise[0, 2, :, :-1, :-1], middle, atol=1e-5, rtol=0)
+
+
+def test_what_is_black_has_a_gradient_where_it_is_read_between_pixels() -> None:
+    observed = torch.zeros(1, 2, 11, 8, 8)
+    observed[..., 4:] = 0.5
+    observed.requires_grad_()
+    displacement = torch.zeros(1, 2, 2, 8, 8)
+    displacement[:, 1] = 0.3
+    with torch.autograd.detect_anomaly():  # NaN on the way, too: what explains models looks at every operation
+        bring_to_reference(observed, displacement, 0).tone_mapped.sum().backward()
+    assert observed.grad is not None
+    assert bool(torch.isfinite(observed.grad).all())
+
+
+def test_a_lamp_as_small_as_a_pixel_keeps_an_eighth_of_its_light_between_two_and_more_nearer_to_one() -> None:
+    night = torch.full((1, 2, 11, 9, 9), 0.0)
+    night[:, :, :3] = mu_law(torch.tensor(1e-3))
+    night[:, 1, :3, 4, 4] = 1.0
+    shares = []
+    for shift in (0.0, 0.2, 0.5):
+        displacement = torch.zeros(1, 2, 2, 9, 9)
+        displacement[:, 1, 0] = shift
+        found = inverse_mu_law(bring_to_reference(night, displacement, 0).tone_mapped[0, 1, 0, 4])
+        shares.append(float(found.max()))
+    # Fourth roots: ((1 - s) + s 0.001 ^ (1 / 4)) ^ 4. In the mu-law domain it would be 0.03 of it at s = 1 / 2.
+    assert shares == pytest.approx([((1 - s) + s * 1e-3**0.25) ** 4 for s in (0.0, 0.2, 0.5)], rel=1e-3)
+    assert shares[-1] > 0.12
+
+
+def test_what_is_known_of_a_displacement_is_not_looked_for_again() -> None:
+    displacement = torch.zeros(1, 2, 2, 12, 12)
+    observed = observe(torch.rand(2, 3, 12, 12), torch.tensor([1.0, 4.0]), Calibration(Response.srgb()))[None]
+    half = torch.full((1, 2, 12, 12), 0.5)
+    assert bool((bring_to_reference(observed, displacement, 0, continuous=half).seen == 0.5).all())
+
+
+def test_what_bends_does_not_jump() -> None:
+    """A homography, a rotation by ten degrees, and what moves by less than three pixels."""
+    y, x = torch.meshgrid(torch.arange(40.0), torch.arange(64.0), indexing="ij")
+    turned = torch.stack([-0.174 * y - 0.015 * x, 0.174 * x - 0.015 * y])
+    by_two = torch.zeros(2, 40, 64)
+    by_two[0, 10:30, 20:40] = 2.9
+    displacement = torch.stack([turned, by_two, torch.zeros(2, 40, 64)])[None]
+    assert torch.equal(continuity(displacement), torch.ones(1, 3, 40, 64))
+
+
+def test_no_gradient_passes_the_jumps_of_a_displacement() -> None:
+    # Where nothing jumps, a root of 0 would have one that is no number.
+    displacement = torch.zeros(1, 2, 2, 12, 12, requires_grad=True)
+    observed = observe(torch.rand(2, 3, 12, 12), torch.tensor([1.0, 4.0]), Calibration(Response.srgb()))
+    aligned = bring_to_reference(observed[None], displacement, 0)
+    assert not aligned.seen.requires_grad
+    aligned.tone_mapped.sum().backward()
+    assert displacement.grad is not None
+    assert bool(displacement.grad.isfinite().all())
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 31), (2, 3), (1, 1)])
+def test_continuity_of_any_size_is_a_share(size: tuple[int, int]) -> None:
+    displacement = 4 * torch.randn(2, 3, 2, *size, generator=torch.Generator().manual_seed(0))
+    displacement[:, 1] = 7.25
+    found = continuity(displacement)
+    assert found.shape == (2, 3, *size)
+    assert bool(((found >= 0) & (found <= 1)).all())
+    assert bool((found[:, 1] == 1).all())
+    assert bool((found[:, 0] == 1).all()) == (min(size) == 1)
+
+
+def test_seen_is_what_lies_inside_the_frame() -> None:
+    displacement = torch.zeros(1, 2, 2, 6, 8)
+    displacement[:, 1, 0] = -2.4
+    displacement[:, 1, 1] = 1.4
+    seen = bring_to_reference(torch.rand(1, 2, 11, 6, 8), displacement, 0).seen[0, :, 0]
+    assert bool((seen[0] == 1).all())
+    expected = torch.zeros(6, 8)
+    expected[:5, 2:] = 1  # column 2 is read at -0.4, still in the first pixel; row 4 at 5.4, still in the last
+    assert torch.equal(seen[1], expected)
+
+
+def test_a_region_is_read_as_part_of_the_whole() -> None:
+    observed = torch.rand(2, 3, 11, 40, 48)
+    displacement = 4 * torch.randn(2, 3, 2, 40, 48)
+    corner = torch.tensor([[8, 4], [12, 20]])
+    whole = bring_to_reference(observed, displacement, 1)
+    for scene, (top, left) in enumerate(corner.tolist()):
+        inside = (..., slice(top, top + 16), slice(left, left + 20))
+        parts = torch.stack([displacement[k][..., t : t + 16, s : s + 20] for k, (t, s) in enumerate(corner.tolist())])
+        region = bring_to_reference(observed, parts, 1, corner)
+        for found, expected in zip(region, whole, strict=True):
+            torch.testing.assert_close(found[scene], expected[scene][inside], atol=1e-4, rtol=0)
+
+
+def test_unexplained_variance_adds_to_the_deviation_at_its_brightness() -> None:
+    radiance = inverse_mu_law(torch.tensor([2.5, 6.5, 7.0]) / BINS)
+    ldr = (radiance ** (1 / 2.2)).expand(2, 3, 1, 3)
+    table = torch.zeros(2, BINS)
+    table[0, 6], table[0, 7] = 0.01, 0.03
+    exposures, calibration = torch.tensor([1.0, 4.0]), Calibration(Response.gamma(2.2))
+    known, more = observe(ldr, exposures, calibration), observe(ldr, exposures, calibration, table)
+    added = more[0, 6, 0].square() - known[0, 6, 0].square()
+    torch.testing.assert_close(added, torch.tensor([0.0, 0.01, 0.02]), atol=1e-4, rtol=0)
+    assert torch.equal(more[1], known[1])
+
+
+def test_every_row_of_a_large_picture_is_observed_as_if_it_were_alone():
+    """They are observed some rows at a time; none is lost, and none depends on the others."""
+    calibration = Calibration(Response.srgb(), disagreement=(0.1, 0.1))
+    ldr = torch.rand(3, 3, 65, 500, generator=torch.Generator().manual_seed(0))
+    unexplained = torch.rand(3, BINS, generator=torch.Generator().manual_seed(1)) * 1e-3
+    whole = observe(ldr, T, calibration, unexplained, (True, False, False))
+    for row in (0, 20, 21, 22, 42, 43, 64):
+        alone = observe(ldr[:, :, row : row + 1], T, calibration, unexplained, (True, False, False))
+        torch.testing.assert_close(whole[:, :, row : row + 1], alone)
+
+
+@pytest.mark.parametrize("mixing", [False, True])
+def test_each_channel_has_the_noise_of_its_own_light(mixing: bool) -> None:
+    # sRGB at 0.5, 0.25 and 0.1; a camera that mixes its colours puts three tenths of the mean of all into each.
+    ldr = torch.tensor([0.5, 0.25, 0.1]).view(1, 3, 1, 1).expand(2, 3, 8, 8)
+    calibration = Calibration(Response.srgb(), shot=1e-3, read=1e-5, channels_mix=mixing)
+    found = observe(ldr, torch.tensor([1.0, 4.0]), calibration)[:, 7:10, 4, 4]
+    light = [((v + 0.055) / 1.055) ** 2.4 for v in (0.5, 0.25, 0.1)]
+    rounding = [2.4 / 1.055 * ((v + 0.055) / 1.055) ** 1.4 / 255 for v in (0.5, 0.25, 0.1)]
+    variance = [1e-3 * x + 1e-5 + r**2 / 12 + r**2 for x, r in zip(light, rounding, strict=True)]
+    shared = 0.3 if mixing else 0.0
+    expected = torch.tensor([math.sqrt((1 - shared) * v + shared * sum(variance) / 3) for v in variance])
+    torch.testing.assert_close(found, torch.stack([expected, expected / 4]), rtol=5e-3, atol=0)
+
+
+def saturated_texture(subsampled: bool) -> Calibration:
+    """A camera whose files are 8-bit sRGB, and keep colour at half the resolution or do not."""
+    return Calibration(
+        Response.srgb(), shot=1e-5, read=1e-8, channels_mix=False, chroma_halved=(subsampled, subsampled)
+    )
+
+
+def test_the_detail_that_colours_lose_is_what_brightness_has_and_half_the_resolution_has_not() -> None:
+    source = torch.Generator().manual_seed(0)
+    ldr = torch.rand(2, 3, 24, 30, generator=source)
+    found = observe(ldr, torch.tensor([1.0, 4.0]), saturated_texture(True))[:, 10].double().numpy()
+    for exposure, image in zip(found, ldr.double().numpy(), strict=True):
+        brightness = 0.299 * image[0] + 0.587 * image[1] + 0.114 * image[2]
+        detail = brightness - naive_blur(brightness, 1.5, 4)
+        np.testing.assert_allclose(exposure, np.sqrt(naive_blur(detail**2, 1.0, 3)), atol=1e-6)
+    assert float(observe(ldr, torch.tensor([1.0, 4.0]), saturated_texture(False))[:, 10].abs().max()) == 0.0
+
+
+@pytest.mark.parametrize("subsampled", [True, False])
+def test_what_a_jpeg_ripples_in_white_is_lost_too(subsampled: bool) -> None:
+    # White but for one pixel of 0.95, beside which the gaussian of 1.5 pixels has 0.93 of what is clipped; and a grey
+    # of the same value that little white surrounds.
+    ldr = torch.full((1, 3, 24, 40), 1.0)
+    ldr[:, :, :, 20:] = 0.95
+    ldr[:, :, 12, 8] = 0.95
+    ldr[:, :, 4, 8] = 0.5
+    saturation = observe(ldr, torch.tensor([1.0]), saturated_texture(subsampled))[0, 3:6]
+    partly = (0.95 - 0.9) / 0.08
+    expected = torch.full((3,), 1.0 if subsampled else partly)
+    torch.testing.assert_close(saturation[:, 12, 8], expected)
+    torch.testing.assert_close(saturation[:, 12, 32], torch.full((3,), partly))
+    assert float(saturation[:, 4, 8].max()) == 0.0  # what is not nearly clipped is no ripple
+
+
+def test_ripples_in_what_one_channel_alone_clips_are_lost_in_that_channel() -> None:
+    ldr = torch.full((1, 3, 24, 24), 0.5)
+    ldr[:, 2] = 1.0
+    ldr[:, 2, 12, 8] = 0.95
+    calibration = Calibration(Response.srgb(), channels_mix=False, chroma_halved=(True, True))
+    saturation = observe(ldr, torch.tensor([1.0]), calibration)[0, 3:6]
+    torch.testing.assert_close(saturation[:, 12, 8], torch.tensor([0.0, 0.0, 1.0]))
