@@ -19,7 +19,7 @@ from hdr.alignment import Alignment, align
 from hdr.bracket import Bracket
 from hdr.inpainting import Hidden, HighlightInpainting, hidden_highlights
 from hdr.nn.generator import SMALLEST_SIDE, Generator
-from hdr.observation import observe
+from hdr.observation import observe, part_around
 from hdr.radiometry import inverse_mu_law
 from hdr.settings import Mode, Precision
 from hdr.weights import load_generator
@@ -214,8 +214,10 @@ class Merger:
         reach = self.generator.largest_correction + 2
         to_left, to_top = (min(math.floor(low - reach), 0) for low in displacement.amin(dim=(0, 2, 3)).tolist())
         to_right, to_bottom = (max(math.ceil(high + reach), 0) for high in displacement.amax(dim=(0, 2, 3)).tolist())
-        above, before = max(top + to_top, 0), max(left + to_left, 0)
-        ldr = bracket.ldr[..., above : min(bottom + to_bottom, height), before : min(right + to_right, width)]
+        pointed_to = (top + to_top, bottom + to_bottom, left + to_left, right + to_right)
+        above, below, before, behind = part_around(*pointed_to, bracket.calibration)
+        above, before = max(above, 0), max(before, 0)
+        ldr = bracket.ldr[..., above : min(below, height), before : min(behind, width)]
         exposures = bracket.exposures.to(self.device, torch.float32)
         observations = observe(
             ldr.to(self.device, torch.float32), exposures, bracket.calibration, unexplained, alignment.still

@@ -30,6 +30,8 @@ SATURATION_BEGINS, SATURATION_ENDS = 0.9, 0.98
 CLIPPED = 10.0
 """Saturation of a clipped pixel in an observation: what is interpolated from it by a tenth counts as saturated, too,
 for it is darker than the light that it stands for. After that it is 1 at most."""
+REACH = 16
+"""Pixels around a place that tell its observation, of files with half the colours; of others it is its own pixel."""
 STILL_TOLERANCE = 2.5
 """By which the deviation of an exposure in which nothing moves is multiplied: what differs there is hardly motion."""
 BINS = 14
@@ -130,6 +132,16 @@ def _subsampled(halved: Halved) -> bool | Tensor:
     """Whether files keep fewer colours than pixels at all; a tensor where it is an input of a graph."""
     rows, columns = halved
     return (rows > 0) | (columns > 0) if isinstance(rows, Tensor) else rows or columns
+
+
+def part_around(top: int, bottom: int, left: int, right: int, calibration: Calibration) -> tuple[int, int, int, int]:
+    """The part of files that tells the observations of a region, both as (top, bottom, left, right); it may lie beyond.
+
+    Half the colours are those of pairs of pixels: a part begins where a pair does.
+    """
+    if _subsampled(calibration.chroma_halved) is False:
+        return top, bottom, left, right
+    return (top - REACH) // 2 * 2, bottom + REACH, (left - REACH) // 2 * 2, right + REACH
 
 
 def _without_ripples(saturation: Tensor, calibration: Calibration) -> Tensor:
@@ -284,9 +296,10 @@ def continuity(displacement: Tensor) -> Tensor:
     some = displacement.detach()[..., ::2, ::2].flatten(0, 1)  # every second pixel tells as much as all
     span = _largest_around(some) + _largest_around(-some)
     jumps = (span.square().sum(dim=1, keepdim=True).sqrt() / _JUMP - 1).clamp(0, 1)
-    size = displacement.shape[-2:]
-    fine = F.interpolate(blurred(jumps, 1.0), size=size, mode="bilinear", align_corners=False)
-    return 1 - fine.view(*displacement.shape[:2], *size)
+    height, width = displacement.shape[-2:]
+    # By two and no more, also where a side is odd: of a region all is found where it is found in the whole.
+    fine = F.interpolate(blurred(jumps, 1.0), scale_factor=2.0, mode="bilinear", align_corners=False)
+    return 1 - fine[..., :height, :width].reshape(*displacement.shape[:2], height, width)
 
 
 def _largest_around(maps: Tensor) -> Tensor:

@@ -103,6 +103,20 @@ def test_tiled_equals_untiled_for_any_number_of_exposures(exposures):
     assert float((mu_law(merger(scene, alignment)) - untiled(generator, scene, alignment)).abs().max()) < 1e-3
 
 
+@pytest.mark.parametrize("halved", [(True, True), (False, True), (True, False)])
+def test_tiled_equals_untiled_for_files_with_half_the_colours(halved):
+    scene = bracket(71, 331)
+    colours = torch.rand(1, 3, 71, 331, generator=torch.Generator().manual_seed(2))  # that go with brightness by chance
+    ldr = (scene.ldr * (0.7 + 0.3 * colours)).clamp(0, 1)
+    calibration = dataclasses.replace(scene.calibration, chroma_halved=halved)
+    scene = Bracket(ldr, scene.exposures, calibration=calibration, reference_index=1)
+    generator, alignment = trained(), displaced(scene)
+    whole = untiled(generator, scene, alignment)
+    for tile in (64, 72):
+        tiled = mu_law(Merger(generator, device="cpu", tile=tile)(scene, alignment))
+        torch.testing.assert_close(tiled, whole, atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize("still", [(), (True, False, True)])
 @pytest.mark.parametrize("weights", ["none", "small"])
 def test_tiled_equals_untiled_where_channels_clip_one_by_one(weights, still):

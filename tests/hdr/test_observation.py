@@ -9,7 +9,7 @@ import torch
 from hdr.calibration import Calibration
 from hdr.data.camera import Camera
 from hdr.fusion import physical_merge
-from hdr.observation import BINS, bring_to_reference, continuity, observe
+from hdr.observation import BINS, bring_to_reference, continuity, observe, part_around
 from hdr.radiometry import inverse_mu_law, mu_law
 from hdr.response import Response
 from tests.hdr.brackets import EXPOSURES
@@ -170,6 +170,17 @@ def test_what_bends_does_not_jump() -> None:
     assert torch.equal(continuity(displacement), torch.ones(1, 3, 40, 64))
 
 
+def test_a_displacement_jumps_in_a_region_where_it_jumps_in_the_whole() -> None:
+    displacement = torch.zeros(1, 2, 2, 41, 331)
+    displacement[:, 1, 0, :, 120:] = 8.0
+    displacement[:, 1, 1, 20:, 200:] = -9.0
+    whole = continuity(displacement)
+    assert float(whole.amin()) < 0.2
+    for width in (80, 151, 251):  # odd and even
+        region = continuity(displacement[..., 80 : 80 + width])
+        torch.testing.assert_close(region[..., 16:-16], whole[..., 96 : 64 + width])
+
+
 def test_no_gradient_passes_the_jumps_of_a_displacement() -> None:
     # Where nothing jumps, a root of 0 would have one that is no number.
     displacement = torch.zeros(1, 2, 2, 12, 12, requires_grad=True)
@@ -294,3 +305,20 @@ def test_ripples_in_what_one_channel_alone_clips_are_lost_in_that_channel() -> N
     calibration = Calibration(Response.srgb(), channels_mix=False, chroma_halved=(True, True))
     saturation = observe(ldr, torch.tensor([1.0]), calibration)[0, 3:6]
     torch.testing.assert_close(saturation[:, 12, 8], torch.tensor([0.0, 0.0, 1.0]))
+
+
+@pytest.mark.parametrize("halved", [(True, True), (False, True), (True, False), (False, False)])
+@pytest.mark.parametrize("region", [(40, 57, 61, 90), (33, 41, 48, 57), (0, 9, 70, 101)])
+def test_a_part_of_a_file_tells_what_all_of_it_tells_of_a_region(
+    halved: tuple[bool, bool], region: tuple[int, int, int, int]
+) -> None:
+    ldr = torch.rand(2, 3, 97, 101, generator=torch.Generator().manual_seed(4)).sqrt() * 1.2
+    camera = torch.tensor([1.0, 4.0]), Calibration(Response.srgb(), chroma_halved=halved)
+    top, bottom, left, right = region
+    above, below, before, behind = part_around(*region, camera[1])
+    above, before = max(above, 0), max(before, 0)
+    part = observe(ldr[..., above:below, before:behind].clamp_max(1), *camera)
+    inside = part[..., top - above : bottom - above, left - before : right - before]
+    torch.testing.assert_close(inside, observe(ldr.clamp_max(1), *camera)[..., top:bottom, left:right])
+    if not any(halved):
+        assert (above, below, before, behind) == region
