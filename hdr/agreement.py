@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hdr.difference import DEVIATION_FLOOR, difference_to_reference, told
-from hdr.geometry import pixel_grid, sample
+from hdr.geometry import pixel_grid, sample, side_of_cells
 from hdr.observation import BINS, Aligned, aligned_at, at_brightness, observe, unsaturated
 from hdr.smoothing import blurred
 
@@ -90,10 +90,12 @@ def _sampled(ldr: Tensor, exposures: Tensor, calibration: Calibration, displacem
     """Observations in the reference's frame at some thousands of pixels of the whole image."""
     height, width = ldr.shape[-2:]
     rows, columns = displacement.shape[-2:]
-    scale, step = height / rows, math.ceil(math.sqrt(rows * columns / _SAMPLED_PIXELS))
+    scale = side_of_cells((height, width), (rows, columns))
+    step = math.ceil(math.sqrt(rows * columns / _SAMPLED_PIXELS))
     some = (..., slice(None, None, step), slice(None, None, step))
     # Whole pixels of the reference, as merges read it: between pixels noise and grain average out.
-    places = ((pixel_grid(rows, columns, like=displacement)[some] + 0.5) * scale).floor()
+    edge = torch.tensor([width - 1, height - 1]).to(displacement).view(2, 1, 1)
+    places = torch.minimum(scale * pixel_grid(rows, columns, like=displacement)[some] + scale // 2, edge)
     positions = (places + displacement[some]).to(ldr.device, _precise(ldr))
     read = torch.cat([sample(image[None].to(where), where[None]) for image, where in zip(ldr, positions, strict=True)])
     return aligned_at(_observed_alone(read, exposures.to(read), calibration), positions, (height, width))
@@ -148,8 +150,8 @@ def _moving_patches(
     along = _rows_of_patches(size, most)
     x, y = torch.meshgrid(*reversed(along), indexing="xy")
     places = torch.stack([x, y]).to(pair[0].device, _precise(pair[0]))
-    scale = size[0] / displacement.shape[-2]
-    there = _pixels_at(displacement, *(((where + 0.5) / scale).long() for where in along))
+    scale = side_of_cells(size, displacement.shape[-2:])
+    there = _pixels_at(displacement, *(where // scale for where in along))
     moved = places + there.to(places)
     # The reference is read at whole pixels.
     ours = _pixels_at(pair[0], *along).to(places)

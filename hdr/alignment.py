@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hdr.agreement import moving_share
-from hdr.geometry import inside, pixel_grid, upsampled_window
+from hdr.geometry import inside, pixel_grid, side_of_cells, upsampled_window
 from hdr.radiometry import GAMMA
 from hdr.registration import CameraMotion, RegistrationError, estimate_motion
 from hdr.response import interpolated
@@ -108,7 +108,7 @@ class Alignment:
 
     def window(self, top: int, bottom: int, left: int, right: int) -> Tensor:
         """Displacement of the reference's pixels in rows [top, bottom) and columns [left, right), (N, 2, H, W)."""
-        scale = round(self.size[0] / self.displacement.shape[2])
+        scale = side_of_cells(self.size, self.displacement.shape[2:])
         if scale == 1:
             return self.displacement[..., top:bottom, left:right]
         return upsampled_window(self.displacement, scale, (top, bottom), (left, right))
@@ -117,10 +117,13 @@ class Alignment:
         """Rows and columns of the largest centred part of the reference's frame that every exposure saw."""
         height, width = self.size
         rows, columns = self.displacement.shape[2:]
-        scale = height / rows
-        positions = (pixel_grid(rows, columns, like=self.displacement) + 0.5) * scale - 0.5 + self.displacement
-        seen = inside(positions, height, width).all(dim=0).numpy()
-        return _largest_part(seen, scale, self.size)
+        scale = side_of_cells(self.size, (rows, columns))
+        first = scale * pixel_grid(rows, columns, like=self.displacement)
+        # Of a cell all pixels have to be seen; the last one may have fewer.
+        edge = torch.tensor([width - 1, height - 1]).to(first).view(2, 1, 1)
+        last = torch.minimum(first + (scale - 1), edge)
+        seen = [inside(corner + self.displacement, height, width).all(dim=0) for corner in (first, last)]
+        return _largest_part((seen[0] & seen[1]).numpy(), scale, self.size)
 
 
 def align(
@@ -421,7 +424,7 @@ def _by_homography(homography: NDArray[Any], positions: Flow) -> NDArray[Any]:
     return cv2.perspectiveTransform(positions.reshape(-1, 1, 2), homography).reshape(positions.shape)
 
 
-def _largest_part(seen: NDArray[np.bool_], scale: float, size: tuple[int, int]) -> tuple[slice, slice]:
+def _largest_part(seen: NDArray[np.bool_], scale: int, size: tuple[int, int]) -> tuple[slice, slice]:
     """Take away, row by row and column by column, the side on which the largest share was not seen."""
     top, bottom, left, right = 0, seen.shape[0], 0, seen.shape[1]
     while top < bottom and left < right and not seen[top:bottom, left:right].all():
@@ -432,5 +435,4 @@ def _largest_part(seen: NDArray[np.bool_], scale: float, size: tuple[int, int]) 
             break  # a hole inside: no border to cut
         top, bottom = top + (worst == 0), bottom - (worst == 1)
         left, right = left + (worst == 2), right - (worst == 3)
-    rows = slice(int(np.ceil(top * scale)), min(int(bottom * scale), size[0]))
-    return rows, slice(int(np.ceil(left * scale)), min(int(right * scale), size[1]))
+    return slice(top * scale, min(bottom * scale, size[0])), slice(left * scale, min(right * scale, size[1]))

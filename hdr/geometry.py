@@ -6,6 +6,8 @@ of the reference to the position to be read. (0, 0) is the centre of the first p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -73,6 +75,20 @@ def sample(images: Tensor, positions: Tensor, padding_mode: str = "border", mode
     with torch.autocast(images.device.type, enabled=False):
         read = F.grid_sample(images.to(dtype), grid, mode=mode, padding_mode=padding_mode, align_corners=False)
     return read.to(images.dtype)
+
+
+def side_of_cells(size: Sequence[int], cells: Sequence[int]) -> int:
+    """Pixels on a side of the cells (h, w) in which an image of size (H, W) is kept.
+
+    A whole number: where a side of the image is none of its multiples, the last cell reaches beyond the edge. The
+    longer side tells it, for of few cells that one is a large part.
+
+    Examples
+    --------
+    >>> side_of_cells((3, 900), (2, 450))
+    2
+    """
+    return round(max(size) / max(cells))
 
 
 def upsampled_window(maps: Tensor, scale: int, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:

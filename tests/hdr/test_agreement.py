@@ -193,6 +193,19 @@ def test_motion_that_the_displacement_undoes_does_not_count() -> None:
     assert moving_share(*known, torch.zeros(2, 80, 80), 2, 1) > 0.05
 
 
+def test_displacements_of_half_the_resolution_are_those_of_their_pixels_all_along_a_panorama() -> None:
+    """Strips of 36 columns, of which the longest exposure shows every second one 6 rows lower."""
+    scene = textured(41, 1600, darkest=0.01, brightest=0.045)
+    scene[..., :1380] = 1.0  # clipped: what is compared lies on the right, where errors of a scale add up
+    lower = (torch.arange(1600) // 36 % 2).bool()
+    bracket = photographed([scene, scene, torch.where(lower, scene.roll(6, dims=1), scene)], noise=5e-4, levels=None)
+    displacement = torch.zeros(3, 2, 21, 800)
+    displacement[2, 1] = 6.0 * lower[::2]
+    known = (bracket.ldr, bracket.exposures, bracket.calibration)
+    assert moving_share(*known, displacement[2], 2, 1) < 0.01
+    assert unexplained_variance(*known, displacement, 1).max() < 0.004**2
+
+
 def test_where_nothing_is_well_exposed_everything_may_move() -> None:
     ldr = torch.ones(3, 3, 160, 160)
     assert moving_share(ldr, T, Calibration(Response.gamma(2.2)), STILL, 2, 1) == 1.0

@@ -267,6 +267,24 @@ def test_seen_by_all_counts_in_pixels_of_the_bracket_also_at_half_resolution() -
     assert 48 <= columns.stop <= 51
 
 
+def test_seen_by_all_of_a_still_panorama_of_odd_height_is_everything_also_at_half_resolution() -> None:
+    # 21 cells of 2 rows are 42 rows: cells are no smaller than 2 x 2 pixels because of that.
+    assert Alignment(torch.zeros(2, 2, 21, 300), (41, 600)).seen_by_all() == (slice(0, 41), slice(0, 600))
+
+
+@pytest.mark.parametrize("size", [(40, 60), (41, 61), (41, 300), (300, 41)])
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (3.2, -2.7), (-2.7, 3.2), (0.3, 0.9), (-6.0, -5.0)])
+def test_every_pixel_of_what_all_saw_was_seen_by_all(size: tuple[int, int], shift: tuple[float, float]) -> None:
+    height, width = size
+    displacement = torch.zeros(2, 2, -(-height // 2), -(-width // 2))
+    displacement[0] = torch.tensor(shift).view(2, 1, 1)
+    rows, columns = Alignment(displacement, size).seen_by_all()
+    for side, kept, moved in ((height, rows, shift[1]), (width, columns, shift[0])):
+        seen = [place for place in range(side) if -0.5 < place + moved < side - 0.5]
+        assert seen[0] <= kept.start <= seen[0] + 1
+        assert seen[-1] - 1 <= kept.stop - 1 <= seen[-1]
+
+
 def test_a_thing_that_left_the_frame_does_not_cut_the_rest() -> None:
     displacement = torch.zeros(2, 2, 40, 60)
     displacement[0, 0, 15:20, 20:30] = 100.0  # found nowhere: a hole, not a border
