@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_ROWS_AT_ONCE = 256
 _SHORTEST, _MIDDLE, _LONGEST = (0.90, 0.25, 0.15), (0.95, 0.90, 0.70), (0.15, 0.35, 0.75)
 
 
@@ -30,4 +31,7 @@ def draw_exposure_map(weights: Tensor) -> Tensor:
     anchors = torch.tensor([_SHORTEST, _MIDDLE, _LONGEST])
     below = place.long().clamp_max(1)
     colours = torch.lerp(anchors[below], anchors[below + 1], (place - below)[:, None])
-    return torch.einsum("nhw,nc->chw", weights.float(), colours).clamp(0, 1)
+    drawn = torch.empty(3, *weights.shape[1:])
+    for rows, of_rows in zip(drawn.split(_ROWS_AT_ONCE, dim=1), weights.split(_ROWS_AT_ONCE, dim=1), strict=True):
+        rows.copy_(torch.einsum("nhw,nc->chw", of_rows.float(), colours).clamp_(0, 1))
+    return drawn

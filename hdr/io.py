@@ -47,6 +47,7 @@ _ROUNDING = 1e-6  # of float32: less than a tenth of a level of 16 bits
 _JPEG_SAMPLINGS = {1: (False, True), 2: (True, True)}  # by Pillow's numbers: 4:2:2, 4:2:0
 _ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF's orientations in which rows become columns
 _JPEG_QUALITY = 95
+_ROWS_AT_ONCE = 256
 _PNG_BIT_DEPTH_OFFSET = 24  # the signature, the length and name of IHDR, width and height come first
 _TIFF_BITS_PER_SAMPLE, _TIFF_STRIP_OFFSETS, _TIFF_SAMPLE_FORMAT, _TIFF_PROFILE = 258, 273, 339, 34675
 _TIFF_X_RESOLUTION, _TIFF_Y_RESOLUTION, _TIFF_RESOLUTION_UNIT = 282, 283, 296
@@ -307,8 +308,7 @@ def write_image(
     suffix = known_suffix(path, PREVIEW_SUFFIXES, "previews are written to")
     _check_display_values(image)
     depth = np.uint16 if suffix in (".tif", ".tiff") else np.uint8
-    levels = image.detach().cpu() * np.iinfo(depth).max
-    pixels = _channels_last(levels.round_()).astype(depth)
+    pixels = _as_levels(image.detach(), depth)
     data = _encode_tiff(pixels, exif) if depth is np.uint16 else _encode_with_pillow(suffix, pixels, exif)
     with written_whole(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(data)
@@ -585,6 +585,15 @@ def _write_exr(path: Path, pixels: NDArray[Any], attributes: Mapping[str, str | 
             file.write(os.fspath(path))
     except RuntimeError as error:  # what OpenEXR makes of the operating system's errors
         raise OSError(f"the .exr file could not be written: {error}") from error
+
+
+def _as_levels(image: Tensor, depth: type[np.uint8] | type[np.uint16]) -> NDArray[Any]:
+    """Display values (3, H, W) as whole levels (H, W, 3), row by row, so that no second image of floats is held."""
+    pixels = np.empty((*image.shape[1:], 3), depth)
+    for begin in range(0, len(pixels), _ROWS_AT_ONCE):
+        levels = image[:, begin : begin + _ROWS_AT_ONCE].cpu() * np.iinfo(depth).max
+        pixels[begin : begin + _ROWS_AT_ONCE] = _channels_last(levels.round_())
+    return pixels
 
 
 def _channels_last(image: Tensor) -> NDArray[Any]:

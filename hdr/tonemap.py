@@ -117,7 +117,7 @@ def tonemap_reinhard(radiance: Tensor, key: float = MIDDLE_GREY, white: float | 
     burnt_out = brightest if white is None else torch.full_like(brightest, white)
     # Display luminance over world luminance, with the common factor L divided out so that black needs no guard.
     ratio = to_key * (1.0 + scaled / burnt_out.square()) / (1.0 + scaled)
-    return (radiance * ratio).clamp(0.0, 1.0).pow(1.0 / GAMMA)
+    return (radiance * ratio).clamp_(0.0, 1.0).pow_(1.0 / GAMMA)  # in place: images are large
 
 
 def tonemap_local(radiance: Tensor, base_range: float = 5.0, contrast: float = 1.0) -> Tensor:
@@ -173,4 +173,4 @@ def tonemap_local(radiance: Tensor, base_range: float = 5.0, contrast: float = 1
     scale = (base_range / (white - darkest)).clamp_max(1.0)
     # 2^(scale (base - white) + detail) over luminance; luminance is 2^(base + detail), so that the detail cancels.
     ratio: Tensor = ((scale - 1.0) * base - scale * white).exp2().reshape(*radiance.shape[:-3], 1, height, width)
-    return (radiance * ratio).clamp(0.0, 1.0).pow(1.0 / GAMMA)
+    return (radiance * ratio).clamp_(0.0, 1.0).pow_(1.0 / GAMMA)  # in place: images are large

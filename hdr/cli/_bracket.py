@@ -95,6 +95,7 @@ def merge_bracket(
     ``notes`` are what was warned of until the report is written, in which they stand.
     """
     begun = time.monotonic()
+    return_memory()  # that reading took
     if output.crop or output.exposure_map is not None or output.report is not None:
         radiance, weights, alignment = merger.with_weights(bracket, output.align, progress=progress)
         rows, columns = alignment.seen_by_all() if output.crop else (slice(None), slice(None))
@@ -102,6 +103,7 @@ def merge_bracket(
     else:  # without weights, which nobody asked for: six bytes a pixel for three exposures
         radiance = merger(bracket, output.align, progress=progress)
     seconds = time.monotonic() - begun
+    return_memory()  # that tiles took: pictures of the whole come on top of what is left
     overwrite = output.force
     if output.preview is not None:
         exif = carried_exif(bracket.paths[bracket.reference_index])
@@ -130,6 +132,17 @@ def keep_memory() -> None:
         if mallopt is not None:
             mallopt(_M_MMAP_MAX, 0)
             mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def return_memory() -> None:
+    """Give back to the system what the C library has kept and nobody uses.
+
+    What one part of the work has left lies in pieces, in which the larger blocks of the next find no room.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def _told_in_the_file(bracket: Bracket) -> dict[str, str | float]:

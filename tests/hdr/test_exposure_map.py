@@ -28,3 +28,10 @@ def test_colours_go_from_red_over_yellow_to_blue_and_mix_by_weight(weights: list
 def test_colours_are_those_of_an_image() -> None:
     drawn = draw_exposure_map(torch.rand(7, 16, 16).softmax(dim=0) * 1.002)
     assert 0 <= float(drawn.min()) < float(drawn.max()) <= 1
+
+
+def test_colours_of_many_rows_are_those_of_each() -> None:
+    weights = torch.rand(3, 300, 4).softmax(dim=0)
+    drawn = draw_exposure_map(weights)
+    for row in (0, 255, 256, 299):
+        torch.testing.assert_close(drawn[:, row : row + 1], draw_exposure_map(weights[:, row : row + 1]))

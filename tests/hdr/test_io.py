@@ -635,3 +635,10 @@ def test_an_ordinary_tiff_is_decoded_once(tmp_path, monkeypatch):
     Image.fromarray(smooth_pixels()).save(tmp_path / "a.tif")
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded by OpenCV, too"))
     assert read_ldr(tmp_path / "a.tif").shape == (3, 24, 32)
+
+
+@pytest.mark.parametrize(("suffix", "most"), [(".png", 255), (".tif", 65535)])
+def test_every_row_of_a_tall_picture_is_written_at_its_place(tmp_path, suffix, most):
+    image = torch.rand(3, 600, 5)
+    write_image(tmp_path / f"tall{suffix}", image)
+    torch.testing.assert_close(read_ldr(tmp_path / f"tall{suffix}"), (image * most).round() / most)
