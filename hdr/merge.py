@@ -115,7 +115,8 @@ class Merger:
         self.generator = generator.to(self.device, torch.float32).requires_grad_(False).eval()
         if not denoise:
             self.generator.denoiser = None
-        self.precision, self.judge = precision, judge
+        # An untrained network has nothing to say, and need not be asked.
+        self.precision, self.judge = precision, judge and weights != "none"
         self.tile = _round_up(tile, generator.stride)
         # The last square is wider than the overlap, and the generator takes none that are smaller.
         self.overlap = _round_up(

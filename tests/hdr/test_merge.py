@@ -452,6 +452,16 @@ def test_without_denoising_the_noise_stays():
     torch.testing.assert_close(kept(scene), Merger("none", "cpu")(scene), atol=1e-6, rtol=1e-5)
 
 
+def test_an_untrained_network_is_not_asked():
+    scene = bracket(40, 60)
+    alignment, asked = displaced(scene), Merger(Generator.from_preset("small"), "cpu")
+    unasked = Merger("none", "cpu")
+    assert asked.judge
+    assert not unasked.judge
+    for one, other in zip(*(merger.with_weights(scene, alignment)[:2] for merger in (asked, unasked)), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("still", [(False, False, False), (True, False, False), (True, False, True)])
 def test_without_the_judge_exposures_are_weighed_as_by_a_network_that_has_nothing_to_say(still):
     scene = photographed(textured(64, 96, darkest=0.01, brightest=0.3), noise=2e-3)
