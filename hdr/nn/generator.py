@@ -27,7 +27,7 @@ saturation the largest of the channels, of the weights the smallest."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"base_channels": 12, "blocks": 1},
-    "small": {"base_channels": 16, "blocks": 1},
+    "small": {"base_channels": 24, "blocks": 1},
     "base": {"base_channels": 48, "blocks": 2},
 }
 
@@ -96,7 +96,7 @@ class Generator(nn.Module):
 
     def __init__(
         self,
-        base_channels: int = 16,
+        base_channels: int = 24,
         scales: int = 3,
         *,
         blocks: int = 1,

@@ -132,7 +132,7 @@ def test_a_run_starts_from_given_weights(data: str, tmp_path: Path) -> None:
 
 
 def test_given_weights_must_fit_the_run(data: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="of another architecture than the run's: base_channels 16, not 12; choose"):
+    with pytest.raises(ValueError, match="of another architecture than the run's: base_channels 24, not 12; choose"):
         trained(data, tmp_path / "run", weights="small", steps=1)
     with pytest.raises(ValueError, match="than the run's: denoising True, not False; choose"):
         trained(data, tmp_path / "run", preset="small", weights="small", denoising=False, steps=1)
