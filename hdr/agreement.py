@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hdr.difference import DEVIATION_FLOOR, difference_to_reference, told
-from hdr.geometry import pixel_grid, sample, side_of_cells
+from hdr.geometry import pixels_of_cells, sample, side_of_cells
 from hdr.observation import BINS, Aligned, aligned_at, at_brightness, observe, unsaturated
 from hdr.smoothing import blurred
 
@@ -88,17 +88,14 @@ def _unexplained(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
 
 def _sampled(ldr: Tensor, exposures: Tensor, calibration: Calibration, displacement: Tensor) -> Aligned:
     """Observations in the reference's frame at some thousands of pixels of the whole image."""
-    height, width = ldr.shape[-2:]
-    rows, columns = displacement.shape[-2:]
-    scale = side_of_cells((height, width), (rows, columns))
-    step = math.ceil(math.sqrt(rows * columns / _SAMPLED_PIXELS))
+    size, cells = ldr.shape[-2:], displacement.shape[-2:]
+    step = math.ceil(math.sqrt(cells.numel() / _SAMPLED_PIXELS))
     some = (..., slice(None, None, step), slice(None, None, step))
     # Whole pixels of the reference, as merges read it: between pixels noise and grain average out.
-    edge = torch.tensor([width - 1, height - 1]).to(displacement).view(2, 1, 1)
-    places = torch.minimum(scale * pixel_grid(rows, columns, like=displacement)[some] + scale // 2, edge)
-    positions = (places + displacement[some]).to(ldr.device, _precise(ldr))
+    places = pixels_of_cells(size, cells, side_of_cells(size, cells) // 2, like=displacement)
+    positions = (places[some] + displacement[some]).to(ldr.device, _precise(ldr))
     read = torch.cat([sample(image[None].to(where), where[None]) for image, where in zip(ldr, positions, strict=True)])
-    return aligned_at(_observed_alone(read, exposures.to(read), calibration), positions, (height, width))
+    return aligned_at(_observed_alone(read, exposures.to(read), calibration), positions, size)
 
 
 def moving_share(

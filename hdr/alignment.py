@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hdr.agreement import moving_share
-from hdr.geometry import inside, pixel_grid, side_of_cells, upsampled_window
+from hdr.geometry import inside, pixels_of_cells, side_of_cells, upsampled_window
 from hdr.radiometry import GAMMA
 from hdr.registration import CameraMotion, RegistrationError, estimate_motion
 from hdr.response import interpolated
@@ -115,15 +115,12 @@ class Alignment:
 
     def seen_by_all(self) -> tuple[slice, slice]:
         """Rows and columns of the largest centred part of the reference's frame that every exposure saw."""
-        height, width = self.size
-        rows, columns = self.displacement.shape[2:]
-        scale = side_of_cells(self.size, (rows, columns))
-        first = scale * pixel_grid(rows, columns, like=self.displacement)
-        # Of a cell all pixels have to be seen; the last one may have fewer.
-        edge = torch.tensor([width - 1, height - 1]).to(first).view(2, 1, 1)
-        last = torch.minimum(first + (scale - 1), edge)
-        seen = [inside(corner + self.displacement, height, width).all(dim=0) for corner in (first, last)]
-        return _largest_part((seen[0] & seen[1]).numpy(), scale, self.size)
+        cells = self.displacement.shape[2:]
+        scale = side_of_cells(self.size, cells)
+        # Of a cell all pixels have to be seen.
+        corners = (pixels_of_cells(self.size, cells, by, like=self.displacement) for by in (0, scale - 1))
+        first, last = (inside(corner + self.displacement, *self.size).all(dim=0) for corner in corners)
+        return _largest_part((first & last).numpy(), scale, self.size)
 
 
 def align(

@@ -13,7 +13,8 @@ from hdr.radiometry import GAMMA, MU, growth_of, mu_law, tone_mapped_of
 
 DEVIATION_FLOOR = 0.003
 """Least deviation in the mu-law domain: what interpolation leaves even without noise."""
-ALL_BUT_CLIPPED = 1e-3  # of saturation: what lies above is clipped
+ALL_BUT_CLIPPED = 1e-3
+"""Of saturation: what lies so little below 1 is clipped."""
 _OWN_CLIPPED = 0.97  # of the light that clips a channel
 _LOST_DETAIL = 2.0  # times its amplitude, of a channel that has none of the brightness
 _DARKEST_VALUE = 1e-3  # of a file; of less, no root has a slope that tells anything

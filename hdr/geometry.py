@@ -91,6 +91,21 @@ def side_of_cells(size: Sequence[int], cells: Sequence[int]) -> int:
     return round(max(size) / max(cells))
 
 
+def pixels_of_cells(size: Sequence[int], cells: Sequence[int], inside_by: int, *, like: Tensor) -> Tensor:
+    """Positions (1, 2, h, w) of one pixel of each cell (h, w) of an image of size (H, W), x first.
+
+    The pixel lies ``inside_by`` rows and columns from the cell's first; where that is beyond the edge, on the edge.
+
+    Examples
+    --------
+    >>> pixels_of_cells((3, 5), (2, 3), 1, like=torch.zeros(1))[0, 0]
+    tensor([[1., 3., 4.],
+            [1., 3., 4.]])
+    """
+    places = side_of_cells(size, cells) * pixel_grid(cells[0], cells[1], like=like) + inside_by
+    return torch.minimum(places, torch.tensor([size[1] - 1, size[0] - 1]).to(places).view(2, 1, 1))
+
+
 def upsampled_window(maps: Tensor, scale: int, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
     """A part of maps (B, C, h, w) upsampled bilinearly: what the whole, (scale h, scale w), would hold there.
 
