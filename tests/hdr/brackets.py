@@ -51,3 +51,10 @@ def photographed(
     ]
     calibration = Calibration(Response.gamma(GAMMA), shot=0.0, read=max(noise, 1e-4) ** 2, levels=levels or 65535)
     return Bracket(torch.stack(ldr), torch.tensor(exposures), calibration=calibration, reference_index=reference)
+
+
+def saturated_texture(subsampled: bool) -> Calibration:
+    """A camera whose files are 8-bit sRGB, and keep colour at half the resolution or do not."""
+    return Calibration(
+        Response.srgb(), shot=1e-5, read=1e-8, channels_mix=False, chroma_halved=(subsampled, subsampled)
+    )

@@ -12,25 +12,9 @@ from hdr.calibration import Calibration
 from hdr.chroma import brightness, lost_detail, with_fine_colours
 from hdr.observation import observe
 from hdr.response import Response
+from tests.hdr.naive import gaussian, naive_smooth
 
 WEIGHTS = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as JFIF has them
-
-
-def naive_smooth(values, weights):
-    """An image smoothed along both axes, pixel by pixel; beyond a border it is mirrored without repeating the edge."""
-    reach = len(weights) // 2
-    smoothed = np.zeros_like(values)
-    padded = np.pad(values, reach, mode="reflect")
-    for row in range(values.shape[0]):
-        for column in range(values.shape[1]):
-            window = padded[row : row + len(weights), column : column + len(weights)]
-            smoothed[row, column] = weights @ window @ weights
-    return smoothed
-
-
-def gaussian(sigma):
-    weights = np.exp(-0.5 * (np.arange(-round(3 * sigma), round(3 * sigma) + 1) / sigma) ** 2)
-    return weights / weights.sum()
 
 
 def naive_slope(bright, colour):

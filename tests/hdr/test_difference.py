@@ -10,8 +10,7 @@ from hdr.fusion import prior
 from hdr.observation import Aligned, bring_to_reference, observe
 from hdr.radiometry import mu_law
 from hdr.response import Response
-from tests.hdr.brackets import EXPOSURES
-from tests.hdr.test_observation import saturated_texture
+from tests.hdr.brackets import EXPOSURES, saturated_texture
 
 T = torch.tensor(EXPOSURES)
 

@@ -15,20 +15,9 @@ from hdr.observation import Aligned, bring_to_reference, continuity, observe
 from hdr.radiometry import inverse_mu_law, mu_law
 from hdr.response import Response
 from tests.hdr.brackets import EXPOSURES, photographed, textured
+from tests.hdr.naive import naive_blur
 
 T = torch.tensor(EXPOSURES)
-
-
-def naive_blur(image: np.ndarray, sigma: float, radius: int) -> np.ndarray:
-    """Gaussian blur of (H, W), mirrored at the edges, tap by tap."""
-    taps = np.array([math.exp(-(k**2) / (2 * sigma**2)) for k in range(-radius, radius + 1)])
-    taps /= taps.sum()
-    height, width = image.shape
-    padded = np.pad(image, radius, mode="reflect")
-    result = np.zeros_like(image)
-    for dy, dx in itertools.product(range(2 * radius + 1), repeat=2):
-        result += taps[dy] * taps[dx] * padded[dy : dy + height, dx : dx + width]
-    return result
 
 
 def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.ndarray:
@@ -44,9 +33,9 @@ def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.
     wrong = (of_light * 5000 / (1 + 5000 * light) / math.log(5001)) ** 2
     count, _, height, width = tone_mapped.shape
     # Noise as it shows in the mu-law domain at the brightness of the reference.
-    brightness = (5001 ** np.stack([naive_blur(channel, 2.0, 6) for channel in tone_mapped[reference]]) - 1) / 5000
+    brightness = (5001 ** np.stack([naive_blur(channel, 2.0) for channel in tone_mapped[reference]]) - 1) / 5000
     slope = 5000 / (1 + 5000 * brightness) / math.log(5001)
-    smooth = [np.stack([naive_blur(channel, 1.0, 3) for channel in one]) for one in noise]
+    smooth = [np.stack([naive_blur(channel, 1.0) for channel in one]) for one in noise]
     variance = [(one * slope) ** 2 + 1e-10 for one in smooth]
     variance = [v + (0 if i == reference else 0.0015**2) for i, v in enumerate(variance)]
     log = np.zeros((count, 3, height, width))
@@ -65,14 +54,14 @@ def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.
         differing = deviation[i] ** 2 + deviation[reference] ** 2 + 0.003**2
         told = differing / (differing + wrong[i] + wrong[reference])
         alone = (told * difference**2).mean(axis=0)
-        squared = naive_blur(alone, 1.0, 3)
+        squared = naive_blur(alone, 1.0)
         # Of a place that the reference has lost, other such places around it.
         lost_share = (saturation[reference].min(axis=0) >= 0.999).astype(float)
-        lost_around = naive_blur(lost_share, 1.0, 3)
-        among_lost = naive_blur(alone * lost_share, 1.0, 3) / np.maximum(lost_around, 0.3)
+        lost_around = naive_blur(lost_share, 1.0)
+        among_lost = naive_blur(alone * lost_share, 1.0) / np.maximum(lost_around, 0.3)
         by_themselves = lost_share * np.clip((lost_around - 0.3) / 0.2, 0, 1)
         squared_of_lost = (1 - by_themselves) * squared + by_themselves * among_lost
-        expected = naive_blur(deviation[i] ** 2 + deviation[reference] ** 2, 2.0, 6)
+        expected = naive_blur(deviation[i] ** 2 + deviation[reference] ** 2, 2.0)
         for row, column, channel in itertools.product(range(height), range(width), range(3)):
             here, place = (row, column), (channel, row, column)
             excess = max(squared[here] - expected[here], 0.0)
@@ -358,8 +347,8 @@ def test_noise_left_in_a_blend_is_that_of_the_light_around() -> None:
     weights = torch.rand(1, 2, 3, 12, 14, generator=source).double()
     found = noise_of_blend(aligned, weights, radiance)[0]
     for channel in range(3):
-        sigma = naive_blur((weights * known).square().sum(dim=1).sqrt()[0, channel].numpy(), 1.0, 3)
-        light = (5001 ** naive_blur(radiance[0, channel].numpy(), 1.0, 3) - 1) / 5000
+        sigma = naive_blur((weights * known).square().sum(dim=1).sqrt()[0, channel].numpy(), 1.0)
+        light = (5001 ** naive_blur(radiance[0, channel].numpy(), 1.0) - 1) / 5000
         ends = [np.sign(x) * np.log1p(5000 * abs(x)) / math.log(5001) for x in (light + sigma, light - sigma)]
         np.testing.assert_allclose(found[0, channel].numpy(), (ends[0] - ends[1]) / 2, rtol=2e-3)
 

@@ -12,8 +12,8 @@ from hdr.fusion import physical_merge
 from hdr.observation import BINS, bring_to_reference, continuity, observe, part_around
 from hdr.radiometry import inverse_mu_law, mu_law
 from hdr.response import Response
-from tests.hdr.brackets import EXPOSURES
-from tests.hdr.test_fusion import naive_blur
+from tests.hdr.brackets import EXPOSURES, saturated_texture
+from tests.hdr.naive import naive_blur
 
 T = torch.tensor(EXPOSURES)
 
@@ -264,21 +264,14 @@ def test_each_channel_has_the_noise_of_its_own_light(mixing: bool) -> None:
     torch.testing.assert_close(found, torch.stack([expected, expected / 4]), rtol=5e-3, atol=0)
 
 
-def saturated_texture(subsampled: bool) -> Calibration:
-    """A camera whose files are 8-bit sRGB, and keep colour at half the resolution or do not."""
-    return Calibration(
-        Response.srgb(), shot=1e-5, read=1e-8, channels_mix=False, chroma_halved=(subsampled, subsampled)
-    )
-
-
 def test_the_detail_that_colours_lose_is_what_brightness_has_and_half_the_resolution_has_not() -> None:
     source = torch.Generator().manual_seed(0)
     ldr = torch.rand(2, 3, 24, 30, generator=source)
     found = observe(ldr, torch.tensor([1.0, 4.0]), saturated_texture(True))[:, 10].double().numpy()
     for exposure, image in zip(found, ldr.double().numpy(), strict=True):
         brightness = 0.299 * image[0] + 0.587 * image[1] + 0.114 * image[2]
-        detail = brightness - naive_blur(brightness, 1.5, 4)
-        np.testing.assert_allclose(exposure, np.sqrt(naive_blur(detail**2, 1.0, 3)), atol=1e-6)
+        detail = brightness - naive_blur(brightness, 1.5)
+        np.testing.assert_allclose(exposure, np.sqrt(naive_blur(detail**2, 1.0)), atol=1e-6)
     assert float(observe(ldr, torch.tensor([1.0, 4.0]), saturated_texture(False))[:, 10].abs().max()) == 0.0
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hdr.nn.denoising import Denoiser, _asinh, _network_input, _towards_neighbours
-from tests.hdr.test_fusion import naive_blur
+from tests.hdr.naive import naive_blur
 
 
 def random_denoiser(seed: int = 0) -> Denoiser:
@@ -79,14 +79,14 @@ def test_what_is_done_is_what_was_computed_but_for_a_bound(height: int, width: i
 
 
 def _blurred(maps: Tensor) -> Tensor:
-    return torch.from_numpy(np.stack([[naive_blur(one, 2.0, 6) for one in image] for image in maps.numpy()]))
+    return torch.from_numpy(np.stack([[naive_blur(one, 2.0) for one in image] for image in maps.numpy()]))
 
 
 def test_the_network_sees_detail_in_units_of_the_noise() -> None:
     inputs = [part.double() for part in inputs_of()]
     radiance, noise, deviation, share, saturation = (part[1].numpy() for part in inputs)
     seen = _network_input(*inputs)[1].numpy()
-    detail = radiance - np.stack([naive_blur(channel, 2.0, 6) for channel in radiance])
+    detail = radiance - np.stack([naive_blur(channel, 2.0) for channel in radiance])
     np.testing.assert_allclose(seen[:3], np.arcsinh(detail / noise), atol=1e-6)
     np.testing.assert_allclose(seen[3:6], np.arcsinh(detail / deviation), atol=1e-6)
     np.testing.assert_allclose(seen[6:9], radiance - 0.5)
