@@ -6,12 +6,15 @@ from importlib.metadata import version
 
 from cyclopts import App
 
+from hdr.cli._numbers import refuse_fractions
+
 app = App(
     name="hdr",
     help="Merge exposures of a moving scene into one HDR image without ghosts.",
     version=lambda: version("captum-ext"),
     # As plain text the lines of the docstrings would break off in the middle of the screen.
     help_format="markdown",
+    config=refuse_fractions,
     # What a command returns is its exit code; what is refused is told by hdr.cli.main.
     result_action="return_value",
     exit_on_error=False,
