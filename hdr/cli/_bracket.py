@@ -18,7 +18,7 @@ from hdr.delivery import check_picture, write_picture
 from hdr.exif import carried_exif
 from hdr.exposure import parse_numbers, read_camera_settings, white_luminance
 from hdr.exposure_map import draw_exposure_map
-from hdr.io import PREVIEW_SUFFIXES, RADIANCE_SUFFIXES, write_image, write_radiance
+from hdr.io import PREVIEW_SUFFIXES, RADIANCE_SUFFIXES, is_raw, write_image, write_radiance
 from hdr.merge import MergedBracket, Merger
 from hdr.raw import RawSettings
 from hdr.report import REPORT_SUFFIXES, write_report
@@ -53,6 +53,13 @@ def check_output(output: OutputSettings, images: list[Path], out: Path, display:
             raise ValueError(f"{path} is one of the images to merge; choose another name")
         if written.count(path) > 1:
             raise ValueError(f"{path} is named for two outputs; choose another name")
+
+
+def check_reading(reading: BracketSettings, images: list[Path]) -> None:
+    """Raise now, before the work, a ValueError that names an option of camera raw where no image is that."""
+    useless = [name for name, used in (("--wb", reading.wb != "camera"), ("--half-size", reading.half_size)) if used]
+    if useless and not any(is_raw(image) for image in images):
+        raise ValueError(f"{useless[0]} is for camera raw, and none of the images is; leave it out")
 
 
 def parsed(reading: BracketSettings) -> dict[str, Any]:

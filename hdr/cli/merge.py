@@ -45,7 +45,7 @@ def merge(
         goes on where it stopped.
     """
     # Here, as everywhere in the commands: help imports nothing that computes, which takes seconds.
-    from hdr.cli._bracket import check_output, keep_memory, merge_bracket, read_bracket
+    from hdr.cli._bracket import check_output, check_reading, keep_memory, merge_bracket, read_bracket
     from hdr.cli._folder import merge_folder
     from hdr.cli._ranks import Ranks
 
@@ -57,10 +57,12 @@ def merge(
         raise ValueError("--group, --gap, --dry-run and --jobs are for a folder; give one instead of files")
     if Ranks.of_environment().count > 1:
         raise ValueError("several processes share the brackets of a folder; give one, or start one process")
-    keep_memory()
     check_output(writing, images, out, display)
+    check_reading(reading, images)
+    keep_memory()
+    merger_made = merging.merger()  # before the pictures: a name that is wrong is told at once
     with remembered_warnings() as notes:
         bracket_read = read_bracket(images, reading, writing)
-        told = merge_bracket(bracket_read, out, merging.merger(), writing, display, notes=notes)
+        told = merge_bracket(bracket_read, out, merger_made, writing, display, notes=notes)
     say(told)
     return 0
