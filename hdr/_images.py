@@ -1,12 +1,22 @@
-"""What the images of a bracket have to be."""
+"""What the images of a bracket have to be, and other tensors."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 
+def check_tensor(value: object, name: str) -> None:
+    """Raise TypeError where something else than a tensor is given, such as an array of NumPy or a list."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}; torch.as_tensor makes one")
+
+
 def check_images(ldr: Tensor, smallest_side: int) -> None:
-    """Raise ValueError unless images are two or more RGB exposures (N, 3, H, W) of floating-point values in [0, 1]."""
+    """Raise ValueError unless images are two or more RGB exposures (N, 3, H, W) of floating-point values in [0, 1].
+
+    Anything but a tensor is a TypeError.
+    """
+    check_tensor(ldr, "ldr")
     if ldr.ndim != 4 or ldr.shape[0] < 2 or ldr.shape[1] != 3:
         raise ValueError(f"expected two or more RGB exposures of shape (N, 3, H, W), got {tuple(ldr.shape)}")
     if not ldr.is_floating_point():

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hdr._bracket_files import PathLike, check_one_kind, read_files
 from hdr._cells import Located
-from hdr._images import check_images
+from hdr._images import check_images, check_tensor
 from hdr.alignment import LONGEST_SIDE, align
 from hdr.calibration import Calibration, agreeing_response, calibrate
 from hdr.exposure import exposures_from_ev, exposures_from_exif, read_exposure_file, warn_if_camera_disagrees
@@ -103,6 +103,7 @@ class Bracket:
         _check_one_for_each(self.ldr, names=self.names, paths=self.paths or self.names)
         if self.reference_index == -1:
             object.__setattr__(self, "reference_index", middle(self.count))
+        check_tensor(self.exposures, "exposures")
         _check_exposures(self.exposures, self.names)
         if self.to_rec709 is not None and self.to_rec709.shape != (3, 3):
             raise ValueError(f"to_rec709 must be of shape (3, 3), got {tuple(self.to_rec709.shape)}")
@@ -170,6 +171,8 @@ class Bracket:
         names = [f"image {number}" for number in range(1, len(images) + 1)] if names is None else list(names)
         _check_count(images, names, reference)
         _check_one_for_each(images, names=names, paths=paths or names)
+        for name, image in zip(names, images, strict=True):
+            check_tensor(image, name)
         _check_equal_sizes(images, names)
         stacked = torch.stack(list(images))
         check_images(stacked, SMALLEST_SIDE)

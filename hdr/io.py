@@ -22,6 +22,7 @@ from torch import Tensor
 from hdr._exif_text import as_stored
 from hdr._extras import extras_named
 from hdr._files import known_suffix, written_whole
+from hdr._images import check_tensor
 from hdr._transfer import hdr_transfer
 from hdr.radiometry import REC709
 from hdr.settings import Operator
@@ -226,7 +227,7 @@ def write_radiance(
     OSError
         If the operating system does not let it be written.
     ValueError
-        If the suffix is another, the radiance is not as above, or too large for half.
+        If the suffix is another, the radiance is not as above, or too large for the file's floats.
 
     Examples
     --------
@@ -244,11 +245,13 @@ def write_radiance(
     check_radiance(radiance, "radiance")
     if half and suffix != ".exr":
         raise ValueError(f"{path}: only .exr files hold 16-bit float; leave half out")
-    pixels = _channels_last(radiance)
-    if half:
-        if float(radiance.max()) > np.finfo(np.float16).max:
-            raise ValueError(f"{path}: radiance of {float(radiance.max()):g} is too large for 16-bit float (65504)")
-        pixels = pixels.astype(np.float16)
+    precision = np.finfo(np.float16 if half else np.float32)
+    brightest, largest = float(radiance.max()), float(precision.max)
+    if brightest > largest:
+        raise ValueError(
+            f"{path}: radiance of {brightest:g} is too large for {precision.bits}-bit float ({largest:.6g})"
+        )
+    pixels = _channels_last(radiance).astype(precision.dtype, copy=False)
     with written_whole(path, overwrite=overwrite) as temporary:
         if suffix == ".hdr":
             _write_hdr(temporary, pixels, (attributes or {}).get("whiteLuminance"))
@@ -315,8 +318,9 @@ def write_image(
 
 
 def check_radiance(radiance: Tensor, name: str) -> None:
-    """Raise a ValueError that begins with ``name`` unless ``radiance`` is (3, H, W), finite and not negative."""
-    if radiance.ndim != 3 or radiance.shape[0] != 3:
+    """Raise an error that begins with ``name`` unless ``radiance`` is a tensor (3, H, W), finite and not negative."""
+    check_tensor(radiance, name)
+    if radiance.ndim != 3 or radiance.shape[0] != 3 or radiance.numel() == 0:
         raise ValueError(f"{name}: expected radiance of shape (3, H, W), got {tuple(radiance.shape)}")
     undefined = int((~torch.isfinite(radiance)).sum())
     if undefined:
@@ -333,7 +337,8 @@ def check_radiance(radiance: Tensor, name: str) -> None:
 
 
 def _check_display_values(image: Tensor) -> None:
-    if image.ndim != 3 or image.shape[0] != 3:
+    check_tensor(image, "a picture")
+    if image.ndim != 3 or image.shape[0] != 3 or image.numel() == 0:
         raise ValueError(f"expected a picture of shape (3, H, W), got {tuple(image.shape)}")
     outside = int((~((image >= -_ROUNDING) & (image <= 1 + _ROUNDING))).sum())  # NaN is not inside
     if outside:
@@ -591,7 +596,8 @@ def _as_levels(image: Tensor, depth: type[np.uint8] | type[np.uint16]) -> NDArra
     """Display values (3, H, W) as whole levels (H, W, 3), row by row, so that no second image of floats is held."""
     pixels = np.empty((*image.shape[1:], 3), depth)
     for begin in range(0, len(pixels), _ROWS_AT_ONCE):
-        levels = image[:, begin : begin + _ROWS_AT_ONCE].cpu() * np.iinfo(depth).max
+        # In float32: half precision holds neither 65535 nor what lies between.
+        levels = image[:, begin : begin + _ROWS_AT_ONCE].cpu().float() * np.iinfo(depth).max
         pixels[begin : begin + _ROWS_AT_ONCE] = _channels_last(levels.round_())
     return pixels
 

@@ -8,9 +8,11 @@ import torch
 from kornia.metrics import psnr, ssim
 from torch import Tensor
 
+from hdr._images import check_tensor
 from hdr.radiometry import MU, mu_law
 
 _SSIM_WINDOW = 11  # with Kornia's sigma of 1.5 this is the window of Wang et al., 2004
+_SMALLEST_SIDE = _SSIM_WINDOW // 2 + 1  # at edges half of the window is mirrored
 
 
 def psnr_mu(prediction: Tensor, target: Tensor, mu: float = MU) -> Tensor:
@@ -35,7 +37,7 @@ def psnr_mu(prediction: Tensor, target: Tensor, mu: float = MU) -> Tensor:
     Raises
     ------
     ValueError
-        If the shapes differ or are others.
+        If the shapes differ or are others, or the numbers are whole ones.
 
     Examples
     --------
@@ -65,15 +67,16 @@ def psnr_l(prediction: Tensor, target: Tensor) -> Tensor:
 def ssim_mu(prediction: Tensor, target: Tensor, mu: float = MU) -> Tensor:
     """Structural similarity in the mu-law domain (Wang et al., 2004: window of 11 x 11, sigma 1.5, peak 1).
 
-    Arguments and errors as for :func:`psnr_mu`; the result is at most 1, at equality.
+    Arguments and errors as for :func:`psnr_mu`, of images at least 6 pixels wide and high; the result is at most 1, at
+    equality.
     """
-    _check_pair(prediction, target)
+    _check_pair(prediction, target, _SMALLEST_SIDE)
     return _each_image(_similarity, mu_law(prediction, mu), mu_law(target, mu))
 
 
 def ssim_l(prediction: Tensor, target: Tensor) -> Tensor:
     """Structural similarity of linear radiance; arguments, result and errors as for :func:`ssim_mu`."""
-    _check_pair(prediction, target)
+    _check_pair(prediction, target, _SMALLEST_SIDE)
     return _each_image(_similarity, prediction, target)
 
 
@@ -116,10 +119,19 @@ def _each_image(metric: Callable[[Tensor, Tensor], Tensor], prediction: Tensor, 
     return torch.stack([metric(p[None], t[None]) for p, t in zip(prediction, target, strict=True)])
 
 
-def _check_pair(prediction: Tensor, target: Tensor) -> None:
+def _check_pair(prediction: Tensor, target: Tensor, smallest_side: int = 1) -> None:
+    check_tensor(prediction, "prediction")
+    check_tensor(target, "target")
+    if not (prediction.is_floating_point() and target.is_floating_point()):
+        raise ValueError(f"expected floating point, got {prediction.dtype} and {target.dtype}")
     if prediction.shape != target.shape:
         raise ValueError(
             f"prediction and target must have one shape, got {tuple(prediction.shape)} and {tuple(target.shape)}"
         )
     if prediction.ndim not in (3, 4) or prediction.shape[-3] != 3 or prediction.numel() == 0:
         raise ValueError(f"expected shape (B, 3, H, W) or (3, H, W), got {tuple(prediction.shape)}")
+    height, width = prediction.shape[-2:]
+    if min(height, width) < smallest_side:
+        raise ValueError(
+            f"images must be at least {smallest_side} pixels wide and high, got {height} x {width} (H x W)"
+        )

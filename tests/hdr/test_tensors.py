@@ -1,0 +1,87 @@
+"""Which tensors the functions for users take, and what they say of others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hdr.bracket import Bracket
+from hdr.delivery import write_picture
+from hdr.io import read_ldr, read_radiance, write_image, write_preview, write_radiance
+from hdr.metrics import METRICS
+
+EXPOSURES = torch.tensor([1.0, 4.0, 16.0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_picture_of_16_bits_is_written_of_every_precision(tmp_path, dtype) -> None:
+    # 3/4 is exact in all of them, and 1 times 65535 is more than float16 holds.
+    image = torch.tensor([0.0, 0.75, 1.0], dtype=dtype).expand(3, 2, 3)
+    write_image(tmp_path / "a.tif", image)
+    assert (read_ldr(tmp_path / "a.tif") * 65535)[0, 0].tolist() == pytest.approx([0, 49151, 65535], abs=1)
+
+
+@pytest.mark.parametrize("name", ["a.exr", "a.hdr"])
+def test_radiance_beyond_the_files_floats_is_refused(tmp_path, name) -> None:
+    radiance = torch.full((3, 2, 2), 1e39, dtype=torch.float64)  # finite, and more than 3.4e38
+    with pytest.raises(ValueError, match=rf"{name}: radiance of 1e\+39 is too large for 32-bit float \(3\.4"):
+        write_radiance(tmp_path / name, radiance)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a.exr", "a.hdr", "a.png", "a.tif", "a.jpg", "a.avif"])
+def test_radiance_without_pixels_is_refused(tmp_path, name) -> None:
+    write = write_radiance if name in ("a.exr", "a.hdr") else write_picture
+    with pytest.raises(ValueError, match=r"expected radiance of shape \(3, H, W\), got \(3, 0, 4\)"):
+        write(tmp_path / name, torch.zeros(3, 0, 4))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_without_pixels_is_refused(tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"expected a picture of shape \(3, H, W\), got \(3, 4, 0\)"):
+        write_image(tmp_path / "a.png", torch.zeros(3, 4, 0))
+
+
+def test_arrays_are_refused_with_what_makes_tensors_of_them(tmp_path) -> None:
+    array = np.full((3, 16, 16), 0.5, np.float32)
+    calls = {
+        "ldr": lambda: Bracket(np.stack([array] * 3), EXPOSURES),  # type: ignore[arg-type]
+        "exposures": lambda: Bracket(torch.rand(3, 3, 16, 16), [1.0, 4.0, 16.0]),  # type: ignore[arg-type]
+        "image 2": lambda: Bracket.from_images([torch.rand(3, 16, 16), array], [1, 4]),  # type: ignore[list-item]
+        "radiance": lambda: write_radiance(tmp_path / "a.exr", array),  # type: ignore[arg-type]
+        "picture": lambda: write_image(tmp_path / "a.png", array),  # type: ignore[arg-type]
+        "prediction": lambda: METRICS["PSNR-L"](array, torch.rand(3, 16, 16)),  # type: ignore[arg-type]
+        "target": lambda: METRICS["SSIM-L"](torch.rand(3, 16, 16), array),  # type: ignore[arg-type]
+    }
+    for what, call in calls.items():
+        with pytest.raises(
+            TypeError, match=rf"{what} must be a tensor, got (ndarray|list); torch\.as_tensor makes one"
+        ):
+            call()
+    assert list(tmp_path.iterdir()) == []
+    # And that one is taken.
+    write_radiance(tmp_path / "a.exr", torch.as_tensor(array))
+    assert read_radiance(tmp_path / "a.exr").eq(0.5).all()
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_metrics_refuse_whole_numbers(name) -> None:
+    levels = torch.zeros(3, 16, 16, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=r"expected floating point, got torch\.uint8 and torch\.uint8"):
+        METRICS[name](levels, levels)
+
+
+@pytest.mark.parametrize("name", ["SSIM-mu", "SSIM-L"])
+def test_similarity_needs_half_a_window_of_pixels(name) -> None:
+    # The window of 11 is mirrored at the edge, 5 pixels of the 6 that it needs at least.
+    assert METRICS[name](torch.ones(3, 6, 9), torch.ones(3, 6, 9)) == pytest.approx(1)
+    with pytest.raises(ValueError, match=r"at least 6 pixels wide and high, got 5 x 9 \(H x W\)"):
+        METRICS[name](torch.ones(3, 5, 9), torch.ones(3, 5, 9))
+
+
+def test_a_preview_of_half_precision_is_that_of_single(tmp_path) -> None:
+    radiance = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0)).half()
+    for name, given in (("half.tif", radiance), ("single.tif", radiance.float())):
+        write_preview(tmp_path / name, given, "mu-law")
+    torch.testing.assert_close(read_ldr(tmp_path / "half.tif"), read_ldr(tmp_path / "single.tif"), atol=1e-3, rtol=0)
