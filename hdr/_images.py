@@ -25,7 +25,7 @@ def check_images(ldr: Tensor, smallest_side: int) -> None:
         raise ValueError(
             f"images must be at least {smallest_side} pixels wide and high, got {tuple(ldr.shape[-2:])} (H, W)"
         )
-    low, high = float(ldr.min()), float(ldr.max())
+    low, high = float(ldr.detach().min()), float(ldr.detach().max())
     if not (low >= 0.0 and high <= 1.0):  # also refuses NaN
         raise ValueError(f"image values must lie in [0, 1], got values from {low:g} to {high:g}")
 

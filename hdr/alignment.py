@@ -159,7 +159,7 @@ def align(
     height, width = bracket.size
     scale = max(2 if height * width > _LARGEST_AT_FULL_RESOLUTION else 1, math.ceil(max(height, width) / LONGEST_SIDE))
     rows, columns = -(-height // scale), -(-width // scale)
-    displacement = torch.zeros(bracket.count, 2, rows, columns)
+    displacement = torch.zeros(bracket.count, 2, rows, columns, dtype=torch.float32)
     still = [False] * bracket.count
     for index in range(bracket.count):
         if index != bracket.reference_index:
@@ -256,7 +256,7 @@ def _camera_motion(bracket: Bracket, index: int, mode: Mode, warn: bool) -> Came
 def _exposure_shown(bracket: Bracket, index: int, limit: float, scale: int) -> Grey:
     """An exposure as :func:`_shown` shows it, smaller by ``scale``; without its radiance ever being held as a whole."""
     # Not in float64: it takes a power in float32 for log1p to be fast from then on, by a factor of ten (PyTorch 2.14).
-    values = torch.linspace(0, 1, _SHOWN_ENTRIES)
+    values = torch.linspace(0, 1, _SHOWN_ENTRIES, dtype=torch.float32)
     # Deep files may be linear, and then most of what a long exposure shows lies between the first entries.
     abscissa = torch.sqrt if bracket.calibration.levels > 255 else None
     light = bracket.calibration.response.to_linear(values if abscissa is None else values**2)

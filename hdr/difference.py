@@ -44,7 +44,7 @@ def told(difference: Tensor, aligned: Aligned, t: Tensor, reference: int) -> Ten
     """A difference to the reference, (B, N, 3, H, W), as far as the reference tells it."""
     wrong = spoilt(aligned, t.flatten(1), reference)
     # A spoilt channel tells no more than that there was not more light; whether there was less, the others tell alone.
-    for_all = 3 / (~wrong).sum(dim=2, keepdim=True).clamp_min(1)
+    for_all = 3 / (~wrong).sum(dim=2, keepdim=True, dtype=difference.dtype).clamp_min(1)
     factor = torch.where(wrong, 0.0, for_all.sqrt())
     # Not a choice by sign, which noise makes at random: that takes a processor ten times as long.
     return torch.addcmul(difference.clamp_min(0), difference.clamp_max(0), factor)

@@ -27,11 +27,11 @@ def draw_exposure_map(weights: Tensor) -> Tensor:
     >>> draw_exposure_map(torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1)).flatten()
     tensor([0.9000, 0.2500, 0.1500])
     """
-    place = torch.linspace(0, 2, len(weights))
-    anchors = torch.tensor([_SHORTEST, _MIDDLE, _LONGEST])
+    place = torch.linspace(0, 2, len(weights), dtype=torch.float32)
+    anchors = torch.tensor([_SHORTEST, _MIDDLE, _LONGEST], dtype=torch.float32)
     below = place.long().clamp_max(1)
     colours = torch.lerp(anchors[below], anchors[below + 1], (place - below)[:, None])
-    drawn = torch.empty(3, *weights.shape[1:])
+    drawn = torch.empty(3, *weights.shape[1:], dtype=torch.float32)
     for rows, of_rows in zip(drawn.split(_ROWS_AT_ONCE, dim=1), weights.split(_ROWS_AT_ONCE, dim=1), strict=True):
         rows.copy_(torch.einsum("nhw,nc->chw", of_rows.float(), colours).clamp_(0, 1))
     return drawn

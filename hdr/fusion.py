@@ -256,4 +256,4 @@ def _channels_mix(aligned: Aligned) -> Tensor:
 def _for_each(maps: Tensor, reference: int, of_reference: float, of_others: float) -> Tensor:
     """One number for the reference and another for each other exposure of maps (B, N, ...), (1, N, 1, 1, 1)."""
     index = torch.arange(maps.shape[1], device=maps.device).view(1, -1, 1, 1, 1)
-    return torch.where(index == reference, of_reference, of_others)
+    return torch.where(index == reference, of_reference, of_others).to(maps.dtype)

@@ -108,7 +108,7 @@ class HighlightInpainting:
         self.size = size
         self._share: Tensor | None = None  # an image of it, as soon as anything is hidden
         # Of cells: weight, and weight times light.
-        self._known = torch.zeros(6, *(-(-side // CELL) for side in size))
+        self._known = torch.zeros(6, *(-(-side // CELL) for side in size), dtype=torch.float32)
 
     def add(self, hidden: Hidden, square: Tensor, fade: Tensor, *, top: int, left: int) -> None:
         """Add a square of the image.

@@ -169,13 +169,14 @@ class Merger:
         height, width = bracket.size
         squares = list(product(self._spans(height), self._spans(width)))
         # Alignment is work, too: the bar moves from the beginning, and for a single tile.
-        with tqdm(total=bracket.count + len(squares), desc="Merging", disable=not progress) as bar:
+        with torch.no_grad(), tqdm(total=bracket.count + len(squares), desc="Merging", disable=not progress) as bar:
             alignment = how if isinstance(how, Alignment) else align(bracket, how, progress=bar.update)
             bar.update(bracket.count - bar.n)
             unexplained = unexplained_variance(
                 bracket.ldr, bracket.exposures, bracket.calibration, alignment.displacement, bracket.reference_index
             )
-            merged, inpainting = torch.zeros(3, height, width), HighlightInpainting(bracket.size)
+            merged = torch.zeros(3, height, width, dtype=torch.float32)
+            inpainting = HighlightInpainting(bracket.size)
             for (top, bottom), (left, right) in squares:
                 square, shares, hidden = self._merge_square(bracket, alignment, unexplained, (top, bottom, left, right))
                 if not bool(torch.isfinite(square).all()):
@@ -200,7 +201,6 @@ class Merger:
             rows.copy_(inverse_mu_law(rows).clamp_min(0))
         return bracket.in_rec709(merged), alignment
 
-    @torch.no_grad()
     def _merge_square(
         self, bracket: Bracket, alignment: Alignment, unexplained: Tensor, region: tuple[int, int, int, int]
     ) -> tuple[Tensor, Tensor, Hidden]:

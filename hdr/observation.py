@@ -100,7 +100,7 @@ def observe(
     >>> observe(torch.rand(2, 3, 8, 8), torch.tensor([1.0, 4.0]), Calibration(Response.srgb())).shape
     torch.Size([2, 11, 8, 8])
     """
-    camera = exposures, calibration, unexplained, still
+    camera = exposures.detach(), calibration, unexplained, still
     ldr, lost = _colours(ldr.detach(), calibration)
     saturation = slice(_PARTS[0], sum(_PARTS[:2]))
     if ldr.device.type != "cpu" or torch.compiler.is_compiling():

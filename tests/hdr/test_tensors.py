@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
 
+from hdr.alignment import align
 from hdr.bracket import Bracket
 from hdr.delivery import write_picture
+from hdr.exposure_map import draw_exposure_map
 from hdr.io import read_ldr, read_radiance, write_image, write_preview, write_radiance
+from hdr.merge import Merger
 from hdr.metrics import METRICS
+from hdr.scene import dynamic_scene
+from tests.hdr.generators import random_generator
 
 EXPOSURES = torch.tensor([1.0, 4.0, 16.0])
 
@@ -85,3 +93,34 @@ def test_a_preview_of_half_precision_is_that_of_single(tmp_path) -> None:
     for name, given in (("half.tif", radiance), ("single.tif", radiance.float())):
         write_preview(tmp_path / name, given, "mu-law")
     torch.testing.assert_close(read_ldr(tmp_path / "half.tif"), read_ldr(tmp_path / "single.tif"), atol=1e-3, rtol=0)
+
+
+@pytest.fixture
+def single_by_default_again() -> Iterator[None]:
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("field", ["ldr", "exposures"])
+@pytest.mark.filterwarnings("error::UserWarning:torch")
+def test_tensors_that_ask_for_a_gradient_are_merged_like_others(field) -> None:
+    bracket, merger = dynamic_scene(64, 96).bracket, Merger(random_generator(), "cpu")
+    asking = dataclasses.replace(bracket, **{field: getattr(bracket, field).clone().requires_grad_()})
+    expected, found = merger.with_weights(bracket), merger.with_weights(asking)
+    for plain, other in ((expected.radiance, found.radiance), (expected.weights, found.weights)):
+        assert torch.equal(plain, other)
+        assert not other.requires_grad
+    assert torch.equal(align(asking).displacement, expected.alignment.displacement)
+
+
+@pytest.mark.usefixtures("single_by_default_again")
+@pytest.mark.parametrize("weights", ["none", "random"])
+def test_another_default_precision_changes_no_merge(weights) -> None:
+    bracket = dynamic_scene(64, 96).bracket
+    merger = Merger("none" if weights == "none" else random_generator(), "cpu")
+    expected = merger.with_weights(bracket)
+    torch.set_default_dtype(torch.float64)
+    found = merger.with_weights(bracket)
+    assert found.radiance.dtype == found.alignment.displacement.dtype == torch.float32
+    torch.testing.assert_close(found.radiance, expected.radiance, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(draw_exposure_map(found.weights), draw_exposure_map(expected.weights), rtol=0, atol=1e-3)
