@@ -7,7 +7,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from PIL import ExifTags, Image
+from hdr._extras import extras_named
+
+with extras_named():
+    from PIL import ExifTags, Image
 
 Tags = dict[int, Any]
 

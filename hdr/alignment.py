@@ -14,19 +14,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hdr._extras import extras_named
 from hdr.agreement import moving_share
 from hdr.geometry import inside, pixels_of_cells, side_of_cells, upsampled_window
 from hdr.radiometry import GAMMA
 from hdr.registration import CameraMotion, RegistrationError, estimate_motion
 from hdr.response import interpolated
 from hdr.settings import Mode
+
+with extras_named():
+    import cv2
 
 if TYPE_CHECKING:
     from hdr.bracket import Bracket  # calibrated with the help of what is here

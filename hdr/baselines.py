@@ -10,12 +10,12 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hdr._extras import extras_named
 from hdr.bracket import Bracket
 from hdr.calibration import Calibration
 from hdr.data.sample import observed
@@ -24,6 +24,9 @@ from hdr.observation import bring_to_reference
 from hdr.radiometry import GAMMA, inverse_mu_law
 from hdr.response import Response
 from hdr.smoothing import blurred
+
+with extras_named():
+    import cv2
 
 _FADE = 0.235  # sixty levels of 255, as LDR value
 _NOISE_FACTOR, _WINDOW = 2.0, 1.0  # of the Wiener filter: the best of those tried

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import nnls
 from torch import Tensor
 
 from hdr._cells import (
@@ -31,10 +30,14 @@ from hdr._cells import (
     srgb_above_black,
     well_exposed,
 )
+from hdr._extras import extras_named
 from hdr._images import hold_eight_bits
 from hdr._response_fit import equations_of_cells, equations_of_ranks, response_of, solve
 from hdr.radiometry import LUMA
 from hdr.response import Response
+
+with extras_named():
+    from scipy.optimize import nnls
 
 SHOT, READ = 2.5e-5, 1e-6
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
 from torch import Tensor
 
+from hdr._extras import extras_named
 from hdr._files import check_folder, check_writable, written_whole
 from hdr.baselines import BASELINES, reference_only, weighted_merge
 from hdr.delivery import check_encoder, write_picture
@@ -20,6 +20,9 @@ from hdr.radiometry import mu_law
 from hdr.report import write_report
 from hdr.scene import DynamicScene
 from hdr.tonemap import tonemap
+
+with extras_named():
+    from matplotlib.figure import Figure
 
 FIGURE = "hdr-demo.png"
 MERGED = "hdr-demo.exr"

@@ -8,13 +8,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from PIL import ExifTags, Image, TiffImagePlugin
-
 from hdr import _raw_exif
 from hdr._exif_text import as_stored
+from hdr._extras import extras_named
 from hdr._raw_exif import Tags
 from hdr.exposure import read_camera_settings
 from hdr.io import MOST_EXIF_BYTES, damage_reported, is_raw, opened_image
+
+with extras_named():
+    from PIL import ExifTags, Image, TiffImagePlugin
 
 _BASE = ExifTags.Base
 # Who, when and with what; not how the pixels were stored, which is no longer true, nor a maker's own notes.

@@ -12,9 +12,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from PIL import ExifTags
-
+from hdr._extras import extras_named
 from hdr.io import RADIANCE_SUFFIXES, damage_reported, is_raw, opened_image
+
+with extras_named():
+    from PIL import ExifTags
 
 _EXPOSURE_TIME = 0x829A
 _F_NUMBER = 0x829D

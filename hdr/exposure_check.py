@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -26,7 +25,11 @@ from hdr._cells import (
     log_curve,
     srgb_above_black,
 )
+from hdr._extras import extras_named
 from hdr.response import Response
+
+with extras_named():
+    import cv2
 
 _SAME_SHARE = 0.25  # of the EV stated: less than this is the same light
 _CONTRAST = 1.75  # times as many EV as sRGB would show: what cameras' own curves may make of them

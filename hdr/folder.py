@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from PIL import ExifTags
-
+from hdr._extras import extras_named
 from hdr.bracket import SMALLEST_RATIO
 from hdr.exif import read_exif
 from hdr.exposure import CameraSettings, read_camera_settings, settings_of
 from hdr.io import HEIF_SUFFIXES, RAW_SUFFIXES, damage_reported, is_raw, opened_image
 from hdr.settings import LARGEST_GAP
+
+with extras_named():
+    from PIL import ExifTags
 
 PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".avif", *HEIF_SUFFIXES, *RAW_SUFFIXES)
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from hdr._extras import extras_named
 from hdr.radiometry import linear_to_ldr
+
+with extras_named():
+    import cv2
 
 if TYPE_CHECKING:
     from hdr.bracket import Bracket  # calibrated with the help of what is here

@@ -16,14 +16,13 @@ from io import BytesIO
 from string import Template
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
+from hdr._extras import extras_named
 from hdr._files import check_writable, written_whole
 from hdr.alignment import Alignment
 from hdr.bracket import Bracket
@@ -33,6 +32,10 @@ from hdr.merge import MergedBracket
 from hdr.radiometry import GAMMA, MIDDLE_GREY, log_average
 from hdr.settings import Operator
 from hdr.tonemap import tonemap
+
+with extras_named():
+    import cv2
+    from PIL import Image
 
 REPORT_SUFFIXES = (".html",)
 LONGEST_SIDE = 1024

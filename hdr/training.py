@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Sampler
-from torchvision.utils import make_grid, save_image
 
 from hdr._extras import extras_named
 
@@ -27,6 +26,7 @@ with extras_named():
     from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer
     from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
     from lightning.pytorch.plugins import TorchCheckpointIO
+    from torchvision.utils import make_grid, save_image  # which needs Pillow
 
     from hdr._files import check_folder
     from hdr.bracket import middle

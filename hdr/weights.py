@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
+from hdr._extras import extras_named
 from hdr._files import written_whole
 from hdr.nn.generator import PRESETS, Generator
+
+with extras_named():
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import save
 
 _FORMAT_OF_ANY_VERSION = "hdr-generator-"
 _FORMAT = f"{_FORMAT_OF_ANY_VERSION}4"

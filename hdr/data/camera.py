@@ -9,13 +9,16 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
-import cv2
 import torch
 from torch import Tensor
 
+from hdr._extras import extras_named
 from hdr.data.draws import integer, log_uniform, normal, uniform
 from hdr.geometry import transformed
 from hdr.response import Response
+
+with extras_named():
+    import cv2
 
 _CURVE_ENTRIES = 1021
 

@@ -37,6 +37,29 @@ def test_an_import_names_the_extra_that_it_needs(package: str, extra: str, state
     assert finished.stderr.splitlines()[-1] == expected
 
 
+_IMPORT_EVERY_MODULE = """
+import importlib, pkgutil, sys
+sys.modules[sys.argv[1]] = None
+import hdr
+for module in pkgutil.walk_packages(hdr.__path__, "hdr."):
+    if not module.name.startswith("hdr.cli"):  # of the commands the program itself tells
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:
+            print(error)
+"""
+
+
+@pytest.mark.parametrize("package", ["cv2", "matplotlib", "OpenEXR", "PIL", "safetensors", "scipy"])
+def test_every_module_names_the_extra_that_it_needs(package: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", _IMPORT_EVERY_MODULE, package]
+    finished = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert set(finished.stdout.splitlines()) == {
+        f"{package} is missing; install the extra: pip install 'captum-ext[hdr]'"
+    }
+
+
 @pytest.mark.parametrize(
     ("package", "extra", "use"),
     [
