@@ -49,10 +49,17 @@ class Cases(Sequence[Case]):
     scenes
         A data set of :class:`hdr.data.sample.HdrSample` or :class:`hdr.data.still.StillScene`.
     limit
-        Only the first so many.
+        Only the first so many, 1 or more.
+
+    Raises
+    ------
+    ValueError
+        If the limit is less.
     """
 
     def __init__(self, scenes: Any, limit: int | None = None) -> None:
+        if limit is not None and limit < 1:
+            raise ValueError(f"the limit is 1 scene or more, got {limit}; leave it out for all")
         self.scenes = scenes
         self._length = len(scenes) if limit is None else min(limit, len(scenes))
 
@@ -95,7 +102,7 @@ def open_cases(
     skip_broken, cameras
         As for :func:`hdr.data.source.open_scenes`.
     limit
-        Only the first so many.
+        Only the first so many, 1 or more.
     shake
         The most pixels, a whole number, by which exposures of ``"still:DIR"`` are displaced in each axis, see
         :class:`hdr.data.shake.ShakenBrackets`; 0 leaves them as they are.
@@ -103,7 +110,8 @@ def open_cases(
     Raises
     ------
     ValueError
-        If the name is not one of these, the folder does not hold such data, or what is asked for is of other data.
+        If the name is not one of these, the folder does not hold such data, the limit is less than 1, or what is asked
+        for is of other data.
     """
     kind, _, folder = data.partition(":")
     pixels = checked_shake(shake)

@@ -176,7 +176,7 @@ class Generator(nn.Module):
         observations: Tensor,
         exposures: Tensor,
         displacement: Tensor,
-        reference: int = 1,
+        reference: int | None = None,
         corner: Tensor | None = None,
         still: Tensor | None = None,
     ) -> Merged:
@@ -192,7 +192,7 @@ class Generator(nn.Module):
             Shape (B, N, 2, H, W), H and W at least 16: from the reference's places to each exposure's
             (:mod:`hdr.alignment`), 0 for the reference.
         reference
-            Index of the reference.
+            Index of the reference; by default the middle exposure, of two the shorter.
         corner
             Shape (B, 2): row and column of the observations where the region's first pixel lies; by default (0, 0).
         still
@@ -204,7 +204,7 @@ class Generator(nn.Module):
         ValueError
             If a shape or a dtype is another.
         """
-        _check_inputs(observations, exposures, displacement, reference, still)
+        reference = _checked_reference(observations, exposures, displacement, reference, still)
         continuous = continuity(displacement)
         aligned = bring_to_reference(observations, displacement, reference, corner, continuous)
         light = ReferenceLight.of(aligned, reference)  # does not move
@@ -241,7 +241,7 @@ class Generator(nn.Module):
         observations: Tensor,
         exposures: Tensor,
         displacement: Tensor,
-        reference: int = 1,
+        reference: int | None = None,
         corner: Tensor | None = None,
         *,
         still: bool = False,
@@ -258,7 +258,7 @@ class Generator(nn.Module):
         still
             Whether nothing moves in any of the exposures, and they were observed as such.
         """
-        _check_inputs(observations, exposures, displacement, reference)
+        reference = _checked_reference(observations, exposures, displacement, reference)
         aligned = bring_to_reference(observations, displacement, reference, corner)
         weights = torch.softmax(prior(aligned, exposures, reference), dim=1)
         # What stands still was granted a tolerance, which is no noise to remove.
@@ -423,9 +423,10 @@ def _check_architecture(base_channels: int, scales: int, blocks: int, alignment:
         raise ValueError(f"alignment must be 'deformable' or 'none', got {alignment!r}")
 
 
-def _check_inputs(
-    observations: Tensor, exposures: Tensor, displacement: Tensor, reference: int, still: Tensor | None = None
-) -> None:
+def _checked_reference(
+    observations: Tensor, exposures: Tensor, displacement: Tensor, reference: int | None, still: Tensor | None = None
+) -> int:
+    """Index of the reference, after refusing what is no bracket."""
     expected = f"(B, N, {OBSERVATION_CHANNELS}, H, W), N >= 2, as hdr.observation.observe gives them"
     if observations.ndim != 5 or observations.shape[1] < 2 or observations.shape[2] != OBSERVATION_CHANNELS:
         raise ValueError(f"expected observations of shape {expected}, got {tuple(observations.shape)}")
@@ -439,8 +440,10 @@ def _check_inputs(
         )
     if min(displacement.shape[-2:]) < SMALLEST_SIDE:
         raise ValueError(f"expected H and W >= {SMALLEST_SIDE}, got {tuple(displacement.shape[-2:])}")
+    reference = (observations.shape[1] - 1) // 2 if reference is None else reference
     if not 0 <= reference < observations.shape[1]:
         raise ValueError(f"the reference must be one of {observations.shape[1]} exposures, got index {reference}")
     if still is not None and (still.shape != exposures.shape or still.dtype != torch.bool):
         given = f"{still.dtype} of shape {tuple(still.shape)}"
         raise ValueError(f"expected still as booleans of shape {tuple(exposures.shape)}, got {given}")
+    return reference

@@ -87,6 +87,12 @@ def test_only_as_many_scenes_as_asked_for():
         Cases(every, 1)[1]
 
 
+@pytest.mark.parametrize("limit", [0, -1])
+def test_no_scene_at_all_is_refused(limit):
+    with pytest.raises(ValueError, match=rf"the limit is 1 scene or more, got {limit}; leave it out for all"):
+        Cases(scenes(2), limit)
+
+
 def test_a_case_is_the_scene_with_the_calibration_that_it_was_made_with():
     drawn = dynamic_scene(64, 96)
     case = Cases(scenes(1))[0]

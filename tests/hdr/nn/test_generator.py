@@ -59,6 +59,14 @@ def merged_by(generator: Generator, inputs: Inputs) -> Merged:
         return generator(*inputs, reference=(inputs[0].shape[1] - 1) // 2)
 
 
+@pytest.mark.parametrize(("count", "reference"), [(2, 0), (3, 1), (4, 1), (5, 2)])
+def test_the_reference_is_the_middle_exposure_unless_told(count, reference):
+    generator, inputs = random_generator(), inputs_of(32, 32, tuple(2.0**index for index in range(count)))
+    with torch.no_grad():
+        for merge in (generator, generator.merge_unjudged):
+            assert torch.equal(merge(*inputs).radiance, merge(*inputs, reference=reference).radiance)
+
+
 @pytest.mark.parametrize(("preset", "low", "high"), [("tiny", 0, 0.3e6), ("small", 0.5e6, 1.2e6), ("base", 2e6, 6e6)])
 def test_presets_have_the_promised_size(preset: str, low: float, high: float) -> None:
     assert low < sum(p.numel() for p in Generator.from_preset(preset).parameters()) < high
