@@ -32,6 +32,8 @@ TESTED_ELSEWHERE = {
 # Test files that are about no one module and no one folder.
 ABOUT_SEVERAL = {
     "tests/hdr/test_read_back.py": "other people's programs read what several modules write",
+    "tests/hdr/test_tensors.py": "what is said of tensors that are none, or hold too much, is said alike everywhere",
+    "tests/hdr/cli/test_before_the_work.py": "what is told at once is found in several modules",
 }
 
 
