@@ -5,6 +5,7 @@ from __future__ import annotations
 from cyclopts import App
 
 import captum_ext
+from captum_ext.cli._numbers import refuse_fractions
 
 app = App(
     name="captum-ext",
@@ -12,6 +13,7 @@ app = App(
     version=captum_ext.__version__,
     # As plain text the lines of the docstrings would break off in the middle of the screen.
     help_format="markdown",
+    config=refuse_fractions,
     # What a command returns is its exit code; what is refused is told by captum_ext.cli.main.
     result_action="return_value",
     exit_on_error=False,
