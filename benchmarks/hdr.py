@@ -35,7 +35,7 @@ sys.path = [entry for entry in sys.path if Path(entry).resolve() != Path(__file_
 
 from hdr.alignment import align  # noqa: E402
 from hdr.baselines import BASELINES  # noqa: E402
-from hdr.bracket import Bracket, middle  # noqa: E402
+from hdr.bracket import Bracket  # noqa: E402
 from hdr.cli._bracket import keep_memory  # noqa: E402
 from hdr.data.sample import calibration_of  # noqa: E402
 from hdr.data.source import open_scenes  # noqa: E402
@@ -44,7 +44,7 @@ from hdr.merge import Merger  # noqa: E402
 from hdr.metrics import evaluate, format_metric  # noqa: E402
 from hdr.nn.generator import PRESETS, Generator  # noqa: E402
 from hdr.photograph_scene import EXPOSURES, photograph_scene  # noqa: E402
-from hdr.radiometry import mu_law  # noqa: E402
+from hdr.radiometry import middle, mu_law  # noqa: E402
 
 LARGE = "6000x4000"
 REGIONS = ("lost by the reference", "lost by the long one", "lost by neither")

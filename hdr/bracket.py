@@ -22,7 +22,7 @@ from hdr.calibration import Calibration, agreeing_response, calibrate
 from hdr.exposure import exposures_from_ev, exposures_from_exif, read_exposure_file, warn_if_camera_disagrees
 from hdr.exposure_check import ExposureMismatchError, check_exposures, estimate_exposures
 from hdr.geometry import transformed
-from hdr.radiometry import GAMMA, relative_exposures
+from hdr.radiometry import GAMMA, middle, relative_exposures
 from hdr.raw import RawSettings
 from hdr.response import Response
 
@@ -37,17 +37,6 @@ _NOT_SHARED_EV, _NOT_SHARED_SHARE = 1.5, 0.5
 _RATIO_TOLERANCE = 1.1  # a nominal 1/60 s is 1/64 s, and exposures of 4 EV must pass as 16
 
 Exposures = Sequence[float] | Literal["auto"]
-
-
-def middle(count: int) -> int:
-    """Index of the reference among ``count`` ascending exposures: the middle one, of two the shorter, which clips less.
-
-    Examples
-    --------
-    >>> [middle(count) for count in (2, 3, 4, 5)]
-    [0, 1, 1, 2]
-    """
-    return (count - 1) // 2
 
 
 def _kalantari() -> Calibration:

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from hdr._files import check_writable, written_whole
-from hdr.bracket import middle
 from hdr.calibration import RESPONSE_ENTRIES, Calibration
 from hdr.nn.generator import SMALLEST_SIDE, Generator
 from hdr.observation import observe
-from hdr.radiometry import inverse_mu_law
+from hdr.radiometry import inverse_mu_law, middle
 from hdr.response import Response
 
 SUFFIXES = (".onnx", ".pt2")

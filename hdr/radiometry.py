@@ -61,6 +61,17 @@ def relative_exposures(exposure_times: Tensor) -> Tensor:
     return exposure_times / exposure_times.amin(dim=-1, keepdim=True)
 
 
+def middle(count: int) -> int:
+    """Index of the reference among ``count`` ascending exposures: the middle one, of two the shorter, which clips less.
+
+    Examples
+    --------
+    >>> [middle(count) for count in (2, 3, 4, 5)]
+    [0, 1, 1, 2]
+    """
+    return (count - 1) // 2
+
+
 def luminance(radiance: Tensor) -> Tensor:
     """Luminance (..., 1, H, W) of linear Rec. 709, (..., 3, H, W).
 

@@ -29,7 +29,6 @@ with extras_named():
     from torchvision.utils import make_grid, save_image  # which needs Pillow
 
     from hdr._files import check_folder
-    from hdr.bracket import middle
     from hdr.data.pool import ScenePool
     from hdr.data.sample import HdrSample
     from hdr.data.source import open_scenes
@@ -43,7 +42,7 @@ with extras_named():
         regression_loss,
         relative_square,
     )
-    from hdr.radiometry import inverse_mu_law, mu_law
+    from hdr.radiometry import inverse_mu_law, middle, mu_law
     from hdr.settings import RunSettings, TrainingSettings
     from hdr.weights import load_generator, save_generator
 

@@ -18,12 +18,11 @@ from kornia.augmentation import (
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from hdr.bracket import middle
 from hdr.calibration import Calibration
 from hdr.data.sample import HdrSample, make_sample
 from hdr.exposure import read_exposure_file
 from hdr.io import read_ldr, read_radiance
-from hdr.radiometry import GAMMA, ldr_to_linear, relative_exposures
+from hdr.radiometry import GAMMA, ldr_to_linear, middle, relative_exposures
 from hdr.response import Response
 
 Broken = Literal["refuse", "skip"]

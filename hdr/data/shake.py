@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from hdr.bracket import SMALLEST_SIDE, middle
+from hdr.bracket import SMALLEST_SIDE
 from hdr.data.still import StillBrackets, StillScene
 from hdr.io import read_ldr
+from hdr.radiometry import middle
 
 _LARGEST_SHARE = 4  # of the shorter side: a crop that is smaller than half of the picture is another scene
 

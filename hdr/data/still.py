@@ -21,13 +21,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from hdr.bracket import middle
 from hdr.calibration import Calibration, calibrate
 from hdr.exposure import parse_numbers
 from hdr.exposure_check import exposure_findings
 from hdr.io import read_photograph, shared_chroma
 from hdr.metrics import evaluate, psnr_l, psnr_mu
-from hdr.radiometry import relative_exposures
+from hdr.radiometry import middle, relative_exposures
 from hdr.response import Response
 
 LIST_NAME = "exposures.csv"

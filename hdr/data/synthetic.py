@@ -15,7 +15,7 @@ from kornia.geometry.conversions import axis_angle_to_rotation_matrix
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from hdr.bracket import Bracket, middle
+from hdr.bracket import Bracket
 from hdr.calibration import Calibration
 from hdr.data.camera import Camera, draw_camera, misjudged
 from hdr.data.draws import integer, log_uniform, normal, smooth_field, uniform
@@ -24,6 +24,7 @@ from hdr.data.sample import HdrSample, make_sample
 from hdr.data.scenery import Panorama, Scenery, read_scenery
 from hdr.geometry import pixel_grid
 from hdr.io import RADIANCE_SUFFIXES
+from hdr.radiometry import middle
 
 Split = Literal["all", "train", "validation"]
 

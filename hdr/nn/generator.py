@@ -16,7 +16,7 @@ from hdr.nn.attention import SpatialAttentionGate
 from hdr.nn.blocks import ConvBlock, ResidualBlock, SharedConvBlock, in_format_of, unshuffled, upsample, zero_initialise
 from hdr.nn.denoising import Denoiser
 from hdr.observation import OBSERVATION_CHANNELS, Aligned, bring_to_reference, continuity
-from hdr.radiometry import inverse_mu_law, mu_law
+from hdr.radiometry import inverse_mu_law, middle, mu_law
 from hdr.settings import AlignmentKind
 
 SMALLEST_SIDE = 16
@@ -440,7 +440,7 @@ def _checked_reference(
         )
     if min(displacement.shape[-2:]) < SMALLEST_SIDE:
         raise ValueError(f"expected H and W >= {SMALLEST_SIDE}, got {tuple(displacement.shape[-2:])}")
-    reference = (observations.shape[1] - 1) // 2 if reference is None else reference
+    reference = middle(observations.shape[1]) if reference is None else reference
     if not 0 <= reference < observations.shape[1]:
         raise ValueError(f"the reference must be one of {observations.shape[1]} exposures, got index {reference}")
     if still is not None and (still.shape != exposures.shape or still.dtype != torch.bool):

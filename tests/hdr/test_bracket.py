@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from hdr.alignment import align
-from hdr.bracket import Bracket, middle
+from hdr.bracket import Bracket
 from hdr.exposure_check import ExposureMismatchError
+from hdr.radiometry import middle
 from hdr.response import Response
 from tests.hdr.brackets import ldr_of, textured
 from tests.hdr.cameras import CURVES, drawn_light, exposures_of
