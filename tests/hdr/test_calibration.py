@@ -487,6 +487,7 @@ def test_cells_are_read_where_an_exposure_shows_them() -> None:
         (torch.rand(2, 3, 3, 32), torch.tensor([1.0, 2.0]), "4 pixels"),
         (torch.rand(2, 3, 32, 32), torch.tensor([1.0, 2.0, 4.0]), "2 positive exposures"),
         (torch.rand(2, 3, 32, 32), torch.tensor([1.0, math.nan]), "positive"),
+        (torch.rand(2, 3, 32, 32), torch.tensor([1.0, math.inf]), "positive"),
         (torch.rand(2, 3, 32, 32), torch.tensor([0.0, 1.0]), "positive"),
         (torch.rand(2, 3, 32, 32), torch.tensor([2.0, 1.0]), "ascend"),
         (torch.rand(2, 3, 32, 32), torch.tensor([1.0, 1.0]), "ascend"),
