@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from hdr.exposure_check import ExposureMismatchError, check_exposures, estimate_exposures, exposure_findings
 from hdr.response import Response
-from tests.hdr.cameras import CURVES, drawn_light, exposures_of, ratios
+from tests.hdr.cameras import CURVES, Curve, drawn_light, exposures_of, gamma, ratios, srgb
 
 EVS = (-2.0, 0.0, 2.0)
 
@@ -181,3 +183,83 @@ def test_pictures_that_contradict_each_other_are_named_shortest_first() -> None:
     ldr = exposures_of(drawn_light(), (0.0, 1.0))
     with pytest.raises(ExposureMismatchError, match=r"a\.jpg and b\.jpg are stated 4\.00 EV apart"):
         check_exposures(ldr, ratios((0.0, 4.0)), names=["a.jpg", "b.jpg"])
+
+
+@pytest.mark.parametrize(
+    ("got", "stated"), [((0.0, 0.0, 2.0), (0.0, 2.0, 4.0)), ((-3.0, -1.0, 1.0, 3.7), (-3.0, -1.0, 1.0, 3.0))]
+)
+def test_one_exposure_that_is_wrong_does_not_make_the_others_wrong(
+    got: tuple[float, ...], stated: tuple[float, ...]
+) -> None:
+    # By a response of 2.75 a camera of gamma 2.2 has a quarter more EV everywhere, which is forgiven.
+    ldr = exposures_of(drawn_light(), got, gamma(2.2))
+    findings = exposure_findings(ldr, ratios(stated), Response.gamma(2.75))
+    wrong = [not np.isclose(g, s) for g, s in zip(np.diff(got), np.diff(stated), strict=True)]
+    assert sum(wrong) == 1
+    assert [bool(finding.problem) for finding in findings] == wrong
+
+
+def crushed(ldr: NDArray) -> NDArray:
+    """SRGB, but in shadows twice as many EV."""
+    return srgb(ldr) * np.minimum(ldr / 0.15, 1) ** 2.2
+
+
+def rolled_off(ldr: NDArray) -> NDArray:
+    """SRGB, but 2.5 EV of highlights above 0.85."""
+    light = np.where(ldr < 0.85, srgb(ldr), srgb(np.array(0.85)) * 2 ** (2.5 * (ldr - 0.85) / 0.15))
+    return light / light.max()
+
+
+@pytest.mark.parametrize(("curve", "factor", "white"), [(crushed, 1 / 16, 255), (rolled_off, 8.0, 204)])
+def test_light_is_measured_where_cameras_hardly_differ(curve: Curve, factor: float, white: int) -> None:
+    evs, light = (-0.5, 0.5), drawn_light(stops=1.5).copy()
+    light[:, :160] *= factor
+    ldr = exposures_of(light, evs, curve, middle=0.12 if factor < 1 else 0.05, white=white, shot=0, read=0)
+    values = ldr[1] * 255 / white
+    assert float(((values < 0.15) | (values > 0.85)).float().mean()) > 0.55  # there this camera is not sRGB
+    (finding,) = exposure_findings(ldr, ratios(evs), Response.srgb().with_white_level(white / 255))
+    assert finding.measured == pytest.approx(1.0, abs=0.1)
+
+
+def test_what_agrees_in_a_small_part_does_not_make_one_scene_of_two() -> None:
+    source = np.random.default_rng(0)
+    squares = source.integers(0, 2, (2, 1, 12, 16)).repeat(16, 2).repeat(16, 3).repeat(3, 1).astype(np.float32)
+    squares[0, :, 80:100, 100:124], squares[1, :, 80:100, 100:124] = 0.25, 0.5  # a hundredth of the picture
+    exposures = torch.tensor([1.0, 4.0])
+    with pytest.raises(ExposureMismatchError, match="same scene"):
+        check_exposures(torch.from_numpy(squares), exposures, Response.gamma(2.0))
+
+
+def test_of_exposures_far_apart_what_moved_is_not_measured() -> None:
+    # Six EV apart both show well what somebody in a lit coat covers in one and not in the other, and hardly more.
+    light = 0.003 * drawn_light(stops=1.5)
+    light[:, 128:] *= 300
+    covered = light.copy()
+    covered[60:140, 20:80] = 0.3
+    ldr = torch.cat([exposures_of(covered, (0.0,), middle=1.0), exposures_of(light, (6.0,), middle=1.0)])
+    check_exposures(ldr, ratios((0.0, 6.0)))
+
+
+def test_a_contrast_is_forgiven_that_all_neighbours_have() -> None:
+    check_exposures(exposures_of(drawn_light(), (-3.0, 0.0, 3.0)), ratios(EVS), Response.srgb())
+    ldr = exposures_of(drawn_light(), (-2.0, -0.65, 2.5))  # 0.675 times as many EV as stated, and 1.575 times
+    with pytest.raises(
+        ExposureMismatchError, match=r"1 and picture 2 are stated .* picture 2 and picture 3 are stated"
+    ):
+        check_exposures(ldr, ratios(EVS), Response.srgb())
+
+
+@pytest.mark.parametrize(("got", "said"), [(-0.2, "the same exposure twice"), (-1.0, "are the signs reversed")])
+def test_a_little_less_light_is_no_reversed_sign(got: float, said: str) -> None:
+    with pytest.raises(ExposureMismatchError, match=said):
+        check_exposures(exposures_of(drawn_light(), (0.0, got)), ratios((0.0, 2.0)))
+
+
+@pytest.mark.parametrize(("lowest", "highest"), [(0, 24), (122, 133), (235, 255)])
+def test_noise_of_a_black_a_white_or_an_even_picture_is_not_its_structure(lowest: int, highest: int) -> None:
+    blocks = np.random.default_rng(0).integers(lowest, highest + 1, (24, 32)).repeat(8, 0).repeat(8, 1) / 255
+    even = torch.from_numpy(blocks).float().expand(3, -1, -1)
+    pair = [even, exposures_of(drawn_light(), (0.0,))[0]]
+    for ldr in (torch.stack(pair), torch.stack(pair[::-1])):
+        (finding,) = exposure_findings(ldr, torch.tensor([1.0, 8.0]))
+        assert "same scene" not in finding.problem
