@@ -1,10 +1,11 @@
 """Exposures: time * ISO / N^2 from EXIF, EV from files, and a word whenever something does not fit."""
 
+import math
 import warnings
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from hdr.exposure import (
     CameraSettings,
@@ -112,7 +113,7 @@ def test_exposure_values_are_powers_of_two():
     assert exposures_from_ev([-2, 0, 1, 3]) == [0.25, 1.0, 2.0, 8.0]
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 500.0])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 500.0, -500.0])
 def test_impossible_exposure_values_are_refused(value):
     with pytest.raises(ValueError, match="exposure values are in EV"):
         exposures_from_ev([0.0, value])
@@ -146,3 +147,39 @@ def test_what_is_no_number_is_refused(text):
 def test_apertures_are_told_by_apex_as_half_of_a_logarithm(apex: float, f_number: float) -> None:
     # EXIF 2.3: Av = 2 log2(F).
     assert settings_of({0x9202: apex}).f_number == pytest.approx(f_number, rel=1e-5)
+
+
+@pytest.mark.parametrize(("apex", "time"), [(0.0, 1.0), (6.0, 1 / 64), (-2.0, 4.0)])
+def test_times_are_told_by_apex_as_a_logarithm(apex: float, time: float) -> None:
+    # EXIF 2.3: Tv = -log2(t). A time that is written as such comes first.
+    assert settings_of({0x9201: apex}).time == time
+    assert settings_of({0x9201: apex, 0x829A: 0.5}).time == 0.5
+    assert settings_of({0x9202: 2.0, 0x829D: 8.0}).f_number == 8.0
+
+
+@pytest.mark.parametrize(
+    "value", [math.nan, math.inf, -math.inf, 1e6, -1e6, "fast", None, (), TiffImagePlugin.IFDRational(0, 0)]
+)
+def test_settings_that_no_camera_has_are_not_known(value: object) -> None:
+    tags = (0x829A, 0x829D, 0x8827)
+    of_light = {tag: value for tag in tags if not isinstance(value, float) or abs(value) != 1e6}
+    assert settings_of(of_light | {0x9201: value, 0x9202: value}) == CameraSettings(None, None, None)
+
+
+def test_of_several_sensitivities_the_first_is_taken() -> None:
+    assert settings_of({0x8827: (400, 0)}).iso == 400
+
+
+@pytest.mark.parametrize("missing", ["iso", "f_number"])
+def test_a_camera_that_wrote_not_all_down_is_not_asked(tmp_path: Path, missing: str) -> None:
+    settings = {"time": [0.1, 0.1, 0.1], "iso": [100] * 3, "f_number": [8.0] * 3}
+    settings[missing] = [None, None, None]
+    paths = three(tmp_path, **settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_if_camera_disagrees(paths, [0.1, 0.2, 0.4])
+
+
+def test_a_comma_after_the_last_value_of_a_file_is_none(tmp_path: Path) -> None:
+    (tmp_path / "exposure.txt").write_text("-2,\n0,\n2,\n", encoding="utf-8")
+    assert read_exposure_file(tmp_path / "exposure.txt") == [0.25, 1.0, 4.0]
