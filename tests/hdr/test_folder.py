@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from hdr.folder import Contents, find_brackets, read_shot
+from hdr.exposure import CameraSettings
+from hdr.folder import Contents, Shot, _runs, find_brackets, read_shot
 
 BEGIN = datetime(2024, 5, 6, 7, 8, 9)
 TIMES = (1 / 100, 1 / 400, 1 / 25)  # as cameras take them: middle, short, long
@@ -23,12 +24,19 @@ def shoot(
     camera: str = "One",
     size: tuple[int, int] = (32, 24),
     serial: str | None = None,
+    iso: int = 100,
+    f_number: float | None = None,
+    part: str | None = None,
 ) -> Path:
     """A photograph taken so many seconds after the first."""
     exif = Image.Exif()
     exif[ExifTags.Base.Make], exif[ExifTags.Base.Model] = "Maker", camera
     details = exif.get_ifd(ExifTags.IFD.Exif)
-    details[ExifTags.Base.ISOSpeedRatings] = 100
+    details[ExifTags.Base.ISOSpeedRatings] = iso
+    if f_number is not None:
+        details[ExifTags.Base.FNumber] = f_number
+    if part is not None:
+        details[ExifTags.Base.SubsecTimeOriginal] = part
     if time is not None:
         details[ExifTags.Base.ExposureTime] = time
     if seconds is not None:
@@ -194,3 +202,69 @@ def test_of_a_card_only_what_cameras_wrote_down_is_read(tmp_path: Path, monkeypa
         shoot(tmp_path / f"IMG_{number}.jpg", 0, time)
     monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was read whole"))
     assert [len(group) for group in found(find_brackets(tmp_path))] == [3]
+
+
+def test_exposures_are_told_apart_by_sensitivity_and_aperture(tmp_path: Path) -> None:
+    # One time for all: once ISO makes the bracket, and once the aperture.
+    for number, (iso, f_number) in enumerate(
+        [(100, 8.0), (400, 8.0), (1600, 8.0), (400, 4.0), (400, 8.0), (400, 16.0)]
+    ):
+        shoot(tmp_path / f"IMG_{number}.jpg", 30 * (number // 3), 1 / 60, iso=iso, f_number=f_number)
+    contents = find_brackets(tmp_path)
+    assert [len(group) for group in found(contents)] == [3, 3]
+    exposures = [[shot.exposure for shot in group.shots] for group in contents.groups]
+    ratios = [[one / of_group[0] for one in of_group] for of_group in exposures]
+    assert ratios == [pytest.approx([1, 4, 16]), pytest.approx([1, 1 / 4, 1 / 16])]
+
+
+def test_exposures_that_are_nearly_the_same_come_again(tmp_path: Path) -> None:
+    for number, time in enumerate([1 / 60, 1 / 15, 1 / 61, 1 / 16]):  # as aperture priority may have it
+        shoot(tmp_path / f"IMG_{number}.jpg", 0, time)
+    assert [len(group) for group in found(find_brackets(tmp_path))] == [2, 2]
+
+
+def test_whole_seconds_of_a_clock_are_not_a_gap(tmp_path: Path) -> None:
+    # What begins at 0.9 s and at 4.0 s is 3.1 s apart, and written down as 0 and 4.
+    for number, seconds in enumerate([0, 4, 9]):
+        shoot(tmp_path / f"IMG_{number}.jpg", seconds, TIMES[number])
+    assert [len(group) for group in found(find_brackets(tmp_path, gap=3.5))] == [2, 1]
+
+
+def test_a_picture_without_a_time_belongs_to_those_beside_it(tmp_path: Path) -> None:
+    for number, time in enumerate([1 / 100, None, 1 / 100]):
+        shoot(tmp_path / f"IMG_{number}.jpg", 0, time)
+    (group,) = find_brackets(tmp_path).groups
+    assert group.problem.startswith("no exposure time in IMG_1.jpg;")
+
+
+def test_parts_of_a_second_put_pictures_in_order(tmp_path: Path) -> None:
+    for number, part in enumerate(["75", "5", "075", "none", " 9\0"]):
+        shoot(tmp_path / f"IMG_{number}.jpg", 0, 1 / 100 * 2**number, part=part)
+    (group,) = find_brackets(tmp_path).groups
+    assert [shot.path.stem[-1] for shot in group.shots] == ["3", "2", "1", "0", "4"]
+    after = [shot.taken - BEGIN for shot in group.shots if shot.taken]
+    assert after == [timedelta(seconds=part) for part in (0, 0.075, 0.5, 0.75, 0.9)]
+
+
+def test_where_the_moment_is_missing_that_of_the_file_is_taken(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.DateTime] = "2024:05:06 07:08:09"
+    Image.new("RGB", (32, 24)).save(tmp_path / "a.jpg", exif=exif)
+    assert read_shot(tmp_path / "a.jpg").taken == BEGIN
+    assert read_shot(tmp_path / "a.jpg").camera == ""
+
+
+def test_brackets_of_several_cameras_are_in_the_order_in_which_they_were_taken(tmp_path: Path) -> None:
+    for begin, camera in ((100, "One"), (0, "Two"), (200, "Two"), (None, "A camera without a clock")):
+        for number, time in enumerate(TIMES):
+            shoot(tmp_path / f"{begin}_{number}.jpg", begin, time, camera=camera)
+    assert [group.paths[0].stem for group in find_brackets(tmp_path).groups] == ["0_0", "100_0", "200_0", "None_0"]
+
+
+def test_raw_and_developed_pictures_of_one_camera_are_not_mixed() -> None:
+    raw, developed = (
+        Shot(Path(name), "Maker One", BEGIN, CameraSettings(time, 100, 8.0), None)
+        for name, time in (("a.cr3", 1 / 100), ("b.jpg", 1 / 25))
+    )
+    assert _runs([raw, developed], None, timedelta(seconds=3)) == [[raw], [developed]]
+    assert _runs([raw, developed], 2, timedelta(seconds=3)) == [[raw], [developed]]
