@@ -255,7 +255,7 @@ class Response:
         Tensor
             Same shape, dtype and device, in [0, white level]. Not differentiable.
         """
-        light = torch.tensor(self.light[: self.light.index(1.0) + 1], dtype=torch.float64)
+        light = self._table
         step = 1.0 / (len(self.light) - 1)
         # Looked up over the square root of light, where a response is close to straight: a binary search in the
         # table itself takes eight times as long on a whole picture.

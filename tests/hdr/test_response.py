@@ -200,6 +200,7 @@ def test_an_existing_file_is_replaced_only_when_asked(tmp_path: Path) -> None:
         (b'{"format": "hdr camera response", "version": 9, "light": [0, 1]}', "version 9"),
         (b'{"format": "hdr camera response", "version": 1}', "list of numbers"),
         (b'{"format": "hdr camera response", "version": 1, "light": ["0", "1"]}', "list of numbers"),
+        (b'{"format": "hdr camera response", "version": 1, "light": [false, true]}', "list of numbers"),
         (b'{"format": "hdr camera response", "version": 1, "light": [1, 0]}', "increase"),
     ],
 )
@@ -231,3 +232,15 @@ def test_an_unknown_word_is_refused_with_those_that_are_known() -> None:
 def test_a_white_level_above_the_curves_own_is_refused() -> None:
     with pytest.raises(ValueError, match=r"must lie in \(0\.5, 0\.8\]"):
         Response.linear().with_white_level(0.8).with_white_level(0.9)
+
+
+@pytest.mark.parametrize("response", [Response.srgb(), Response.gamma(2.2), Response.linear()])
+def test_every_level_of_a_file_can_be_the_white_level(response: Response) -> None:
+    assert response.with_white_level(response.white_level) is response
+    for level in range(128, 255):
+        assert response.with_white_level(level / 255).white_level == pytest.approx(level / 255, abs=1e-9)
+
+
+def test_light_below_that_of_the_first_value_gives_that_value() -> None:
+    ldr = Response.table([0.2, 0.5, 1.0]).to_ldr(torch.tensor([0.0, 0.1, 0.2], dtype=torch.float64))
+    torch.testing.assert_close(ldr, torch.zeros(3, dtype=torch.float64), atol=1e-3, rtol=0)
