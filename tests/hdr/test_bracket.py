@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from hdr.alignment import align
-from hdr.bracket import Bracket
+from hdr.bracket import Bracket, _check_reference
+from hdr.calibration import Calibration
 from hdr.exposure_check import ExposureMismatchError
 from hdr.radiometry import middle
 from hdr.response import Response
@@ -200,7 +201,8 @@ def test_only_the_ratios_of_the_exposures_count(factor):
 
 
 @pytest.mark.parametrize(
-    ("times", "warned"), [((1, 8, 64), False), ((1, 2, 4), False), ((1, 16, 32), False), ((1, 18, 36), True)]
+    ("times", "warned"),
+    [((1, 8, 64), False), ((1, 2, 4), False), ((1, 16, 32), False), ((1, 17, 34), False), ((1, 18, 36), True)],
 )
 def test_ratios_that_networks_have_not_seen_are_reported(times, warned):
     with warnings.catch_warnings(record=True) as told:
@@ -551,3 +553,55 @@ def test_the_deepest_file_tells_the_levels_of_a_bracket(tmp_path):
     bracket = Bracket.from_files([tmp_path / "a.png", tmp_path / "b.png"], [1.0, 4.0])
     assert bracket.calibration.levels == 65535
     assert bracket.calibration.response.name == "gamma:2.2"
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_by_a_response_that_is_given_shutters_are_corrected_unless_someone_knows_better(check):
+    real = [1.0, 4.0 * 2**0.15, 16.0 * 2**0.15]
+    pictures = [ldr_of(textured(160, 192, brightest=1.0), t) for t in real]
+    bracket = Bracket.from_images(pictures, [1, 4, 16], response=Response.gamma(2.2), check=check)
+    expected = torch.tensor(real if check else [1.0, 4.0, 16.0])
+    torch.testing.assert_close(bracket.exposures, expected, rtol=0.015, atol=0)
+
+
+def test_files_keep_their_exposures_whatever_their_order(tmp_path):
+    paths = [write_photograph(tmp_path / f"{time}.png", random_pixels(seed=time), time=time) for time in (4, 16, 1)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        bracket = Bracket.from_files(paths, **GIVEN)
+    assert bracket.names == ("1.png", "4.png", "16.png")
+    assert bracket.paths == tuple(tmp_path / name for name in bracket.names)
+
+
+def test_radiance_in_rec_709_is_the_matrix_times_each_pixel_and_not_below_black():
+    source = torch.Generator().manual_seed(0)
+    matrix = torch.tensor([[1.7, -0.6, -0.1], [-0.2, 1.4, -0.2], [0.0, -0.5, 1.5]])
+    bracket = Bracket(torch.rand(2, 3, 16, 16), torch.tensor([1.0, 4.0]), to_rec709=matrix)
+    radiance = torch.rand(3, 600, 7, generator=source)  # more rows than are converted at once
+    expected = torch.stack([(matrix[row].view(3, 1, 1) * radiance).sum(0) for row in range(3)]).clamp_min(0)
+    assert float((expected == 0).float().mean()) > 0.05
+    torch.testing.assert_close(bracket.in_rec709(radiance), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("reference", "disagreement", "refused"),
+    [
+        (0, (3.0, 0.1), True),
+        (0, (0.1, 3.0), False),
+        (1, (3.0, 3.0), True),
+        (1, (0.1, 3.0), False),  # what the shortest exposure shows is shared
+        (1, (3.0, 0.1), False),
+        (1, (float("nan"), 3.0), True),  # nothing is known of the one before
+        (1, (3.0, float("nan")), False),
+        (2, (0.1, 3.0), False),  # no longer exposure shows what the reference does not
+        (0, (1.8, 0.1), False),  # less than half of a step
+        (0, (float("nan"), 3.0), False),
+    ],
+)
+def test_a_reference_is_too_dark_if_neither_neighbour_shares_its_light(reference, disagreement, refused):
+    calibration = Calibration(Response.srgb(), disagreement=disagreement)
+    told = calibration, torch.tensor([1.0, 16.0, 256.0]), reference, ["a", "b", "c"]
+    if not refused:
+        return _check_reference(*told)
+    with pytest.raises(ExposureMismatchError, match=f"Perhaps {'abc'[reference]} is too dark"):
+        _check_reference(*told)

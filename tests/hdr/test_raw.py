@@ -238,3 +238,15 @@ def test_raw_files_are_merged_from_the_command_line(tmp_path: Path) -> None:
     torch.testing.assert_close(
         merged[:, 5:9, 5:9], expected[:, 5:9, 5:9], atol=1e-3, rtol=0.01
     )  # only the short saw it
+
+
+def test_all_of_a_bracket_have_the_white_balance_that_its_middle_exposure_was_taken_with(tmp_path: Path) -> None:
+    neutrals = {"short": (1.0, 1.0, 1.0), "middle": (0.5, 1.0, 0.8), "long": (0.8, 1.0, 0.4)}
+    for name, time in (("short", 0.01), ("middle", 0.04), ("long", 0.16)):
+        write_dng(tmp_path / f"{name}.dng", smooth_light() * time / 0.16, time=time, neutral=neutrals[name])
+    paths = [tmp_path / f"{name}.dng" for name in ("long", "short", "middle")]
+    bracket = Bracket.from_files(paths, check=False)
+    balance = white_balance_factors(tmp_path / "middle.dng")
+    assert balance == pytest.approx((2.0, 1.0, 1.25), rel=1e-3)
+    for picture, path in zip(bracket.ldr, bracket.paths, strict=True):
+        assert torch.equal(picture, read_raw(path, balance, colours="sensor"))
