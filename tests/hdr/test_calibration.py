@@ -129,6 +129,16 @@ def test_without_evidence_the_response_is_srgb_and_a_note_says_so() -> None:
     assert math.isnan(calibration.disagreement[0])
 
 
+def test_few_cells_that_exposures_share_are_no_evidence_for_a_response() -> None:
+    ldr = torch.ones(2, 3, 192, 256)
+    ldr[:, :, :96] = 0
+    patch = torch.rand(3, 24, 24, generator=torch.Generator().manual_seed(0)) * 0.3 + 0.2
+    ldr[:, :, 96:120, 96:120] = torch.stack([patch, 1.5 * patch])
+    calibration = calibrate(ldr, torch.tensor([1.0, 2.0]))
+    assert calibration.response == Response.srgb()
+    assert any("share too little" in note for note in calibration.notes)
+
+
 def far_notes(notes: tuple[str, ...]) -> list[str]:
     return [note for note in notes if "EV apart" in note]
 
@@ -147,6 +157,13 @@ def test_a_note_says_so_where_the_step_is_too_large_to_tell_the_response(curve: 
             assert f"exposures 1 and 2, shortest first, are {step:.1f} EV apart" in note
             assert "steps of 2 or 3 EV" in note
             assert "--response FILE" in note
+
+
+def test_of_several_steps_that_are_too_large_the_largest_is_told() -> None:
+    evs = (-7.0, -1.0, 6.0)
+    ldr = exposures_of(drawn_light(stops=13.0), evs, CURVES["S"])
+    (note,) = far_notes(calibrate(ldr, ratios(evs)).notes)
+    assert "exposures 2 and 3, shortest first, are 7.0 EV apart" in note
 
 
 def test_the_response_between_exposures_far_apart_is_a_guess() -> None:
@@ -216,9 +233,10 @@ def test_neither_texture_nor_noise_moves_the_curve() -> None:
     assert error_in_ev(calibrate(ldr, ratios(EVS)).response, "S", ldr) < 0.03
 
 
-def test_a_response_that_is_given_is_kept() -> None:
+@pytest.mark.parametrize("given", [Response.gamma(2.0), Response.gamma(2.0).with_white_level(0.9)])
+def test_a_response_that_is_given_is_kept(given: Response) -> None:
     ldr = exposures_of(drawn_light(), EVS, CURVES["film"])
-    assert calibrate(ldr, ratios(EVS), response=Response.gamma(2.0)).response == Response.gamma(2.0)
+    assert calibrate(ldr, ratios(EVS), response=given).response == given
 
 
 @pytest.mark.parametrize("curve", ["srgb", "gamma 1.8", "film"])
@@ -340,9 +358,11 @@ def test_what_no_response_explains_counts_for_a_fifth_of_an_ev() -> None:
     assert typical(math.nan) == 0
 
 
-def developed(light: NDArray, colours: NDArray, noise: dict, exponent: float = 2.2) -> Tensor:
+def developed(
+    light: NDArray, colours: NDArray, noise: dict, exponent: float = 2.2, evs: tuple[float, ...] = EVS
+) -> Tensor:
     """Exposures of a sensor whose channels clip one by one, in other colours than its own, and gamma."""
-    sensor = exposures_of(light, EVS, gamma(1.0), levels=65535, **noise).double()
+    sensor = exposures_of(light, evs, gamma(1.0), levels=65535, **noise).double()
     linear = torch.einsum("ij,njhw->nihw", torch.from_numpy(colours), sensor).clamp(0, 1)
     return ((linear ** (1 / exponent)) * 255).round().float() / 255
 
@@ -360,6 +380,13 @@ def test_whether_a_clipped_channel_spoils_the_others_is_seen(seed: int, noise: d
         ldr = developed(light, colours, noise)
         assert calibrate(ldr, ratios(EVS)).channels_mix == mixing
         assert calibrate(ldr, ratios(EVS), response=Response.gamma(2.2)).channels_mix == mixing
+
+
+def test_a_shutter_that_is_not_exact_does_not_pass_for_a_clipped_channel_that_spoils_others() -> None:
+    own = np.stack([drawn_light(seed=channel)[..., channel] for channel in range(3)], -1)
+    light = own**0.4 * drawn_light(seed=50)[..., :1] ** 0.7
+    ldr = developed(light, np.eye(3), {}, evs=(-2.0, 0.15, 2.3))
+    assert not calibrate(ldr, ratios(EVS), response=Response.gamma(2.2)).channels_mix
 
 
 @pytest.mark.parametrize("rest", [0.1, 0.2])
@@ -430,6 +457,14 @@ def test_of_several_responses_none_is_taken_if_exposures_are_off_by_each() -> No
 def test_exposures_stated_at_half_their_distance_do_not_make_files_linear(response: Response, step: float) -> None:
     ldr = exposures_of(drawn_light(), (-step, 0.0, step), lambda ldr: response.to_linear(torch.from_numpy(ldr)).numpy())
     assert agreeing_response(ldr, ratios((-step / 2, 0.0, step / 2)), CANDIDATES) is None
+
+
+@pytest.mark.parametrize("step", [1.0, 4.0])
+def test_a_response_agrees_that_is_off_by_less_than_a_twentieth_of_a_step(step: float) -> None:
+    ldr = exposures_of(drawn_light(), (-0.6 * step, 0.4 * step), gamma(2.2), shot=0, read=0)
+    stated = ratios((0.0, step))
+    assert agreeing_response(ldr, stated, [Response.gamma(2.2 * 1.03)]) is not None
+    assert agreeing_response(ldr, stated, [Response.gamma(2.2 * 1.1)]) is None
 
 
 def test_of_several_responses_the_first_is_taken_where_nothing_tells() -> None:
@@ -540,8 +575,15 @@ def test_files_that_keep_colour_at_half_the_resolution_are_known(
             levels = decoded[..., ::-1]
         files.append(torch.from_numpy(levels.copy()).permute(2, 0, 1) / 255)
     assert calibrate(torch.stack(files), exposures).chroma_halved == (expected, expected)
+    deeper = 0.997 * torch.stack(files)  # no JPEG has levels between those of 8 bits
+    assert calibrate(deeper, exposures).chroma_halved == (False, False)
     told = calibrate(torch.stack(files), exposures, chroma_halved=(False, True))  # what files say is not doubted
     assert told.chroma_halved == (False, True)
+
+
+def test_grey_pictures_have_no_colours_to_lose() -> None:
+    grey = np.repeat(drawn_light().mean(-1, keepdims=True), 3, -1)
+    assert calibrate(exposures_of(grey, EVS, shot=0, read=0), ratios(EVS)).chroma_halved == (False, False)
 
 
 def test_noise_that_is_cut_off_at_black_is_no_other_exposure() -> None:
