@@ -515,6 +515,48 @@ def test_only_the_colours_of_the_primary_image_count(primary, said, wide):
         assert hdr_transfer(data[:end]) in ("", "PQ")
 
 
+def nclx(transfer: int) -> bytes:
+    return box(b"colr", b"nclx" + struct.pack(">HHHB", 9, transfer, 9, 128))
+
+
+def heif(properties: bytes, *, meta_last: bool = False, wide_size: bool = False, to_the_end: bool = False) -> bytes:
+    """A file whose one image has the last of the properties given, marked as essential."""
+    associations = b"\0\0\0\0" + struct.pack(">IHBB", 1, 1, 1, 0x80 | properties.count(b"colr"))
+    content = box(b"pitm", b"\0\0\0\0" + struct.pack(">H", 1))
+    content += box(b"iprp", box(b"ipco", properties) + box(b"ipma", associations))
+    content = b"\0\0\0\0" + content
+    if wide_size:  # a size of 1 says that it follows in 64 bits (ISO/IEC 14496-12, 4.2)
+        meta = struct.pack(">I4sQ", 1, b"meta", 16 + len(content)) + content
+    else:  # and one of 0 that the box is the last and ends with the file
+        meta = struct.pack(">I4s", 0 if to_the_end else 8 + len(content), b"meta") + content
+    rest = box(b"mdat", b"\0" * 20)
+    return box(b"ftyp", b"heic") + (rest + meta if meta_last else meta + rest)
+
+
+@pytest.mark.parametrize(
+    "written", [{}, {"wide_size": True}, {"meta_last": True}, {"meta_last": True, "to_the_end": True}]
+)
+def test_boxes_of_every_kind_of_size_are_read(written):
+    # The first property, a PQ that belongs to no image, is not the second's.
+    assert hdr_transfer(heif(nclx(16) + nclx(18), **written)) == "HLG"
+    assert hdr_transfer(heif(nclx(16) + nclx(13), **written)) == ""
+
+
+def test_a_profile_is_not_taken_for_the_number_of_a_transfer():
+    # What follows the type is the profile itself, in which anything may stand, 0 and 16 among it.
+    profile = box(b"colr", b"prof" + struct.pack(">HHHB", 0, 16, 0, 0))
+    assert hdr_transfer(heif(profile)) == ""
+
+
+@pytest.mark.parametrize("end", range(33, 46))
+def test_a_png_that_is_cut_off_says_nothing(tmp_path, end):
+    Image.fromarray(smooth_pixels()).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    chunk = b"cICP" + bytes([9, 16, 0, 1])
+    data = data[:33] + struct.pack(">I", 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:]
+    assert hdr_transfer(data[:end]) == ("PQ" if end >= 33 + 10 else "")
+
+
 @pytest.mark.parametrize("suffix", [".tif", ".exr", ".hdr"])
 def test_linear_light_is_read_as_it_is_and_known_as_linear(tmp_path, suffix):
     light = torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0))
