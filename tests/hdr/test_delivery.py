@@ -349,3 +349,56 @@ def test_tonemap_writes_hdr_files_from_the_command_line(tmp_path: Path, capsys: 
     assert main(["tonemap", str(tmp_path / "a.exr"), "--out", str(tmp_path / "a.png"), "--gain-map"]) == 1
     assert "only a .jpg file can have a gain map" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.avif", "a.exr", "a.jpg"]
+
+
+def bt2020(radiance: np.ndarray) -> np.ndarray:
+    """Linear Rec. 709, (3, H, W), in the primaries of Rec. 2020, by the published matrix (ITU-R BT.2087)."""
+    published = [[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]]
+    converted: np.ndarray = np.einsum("ij,jhw->ihw", np.array(published), radiance)
+    return converted
+
+
+def test_saturated_light_has_the_signal_of_the_standard() -> None:
+    # Red of a tenth of the display beside grey, by PQ in Rec. 2020; nothing is cut off.
+    light = torch.full((3, 8, 16), 1.0)
+    light[:, :, :8] = torch.tensor([1.0, 0.02, 0.1]).view(3, 1, 1)
+    shown = display_light(light, peak=10_000).numpy() * 203
+    y = (bt2020(shown) / 10_000) ** 0.1593017578125
+    expected = ((0.8359375 + 18.8515625 * y) / (1 + 18.6875 * y)) ** 78.84375
+    found = encoded_signal(light, DisplaySettings(transfer="pq", primaries="rec2020", peak=10_000))
+    np.testing.assert_allclose(found.numpy(), expected, atol=2e-3)
+
+
+def test_hlg_is_for_a_display_of_1000_candela_whatever_peak_is_set() -> None:
+    # BT.2100: the display raises the luminance of the scene by 1.2, which here is told by the inverse of its formulas.
+    light = torch.full((3, 8, 16), 1.0)
+    light[:, :, :8] = torch.tensor([1.0, 0.02, 0.1]).view(3, 1, 1)
+    light[:, 0, 0] = 1e3  # cut off at the display's peak
+    signal = encoded_signal(light, DisplaySettings(transfer="hlg", primaries="rec2020", peak=400)).double().numpy()
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+    scene_light = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
+    luminance = np.einsum("c,chw->hw", [0.2627, 0.6780, 0.0593], scene_light)
+    displayed = 1000 * luminance**0.2 * scene_light
+    expected = bt2020(display_light(light, peak=1000).numpy() * 203)
+    np.testing.assert_allclose(displayed, expected, rtol=0.01, atol=0.5)
+    assert displayed.max() == pytest.approx(1000, rel=0.01)
+
+
+def test_a_gain_map_gives_light_back_up_to_the_peak_that_was_set(tmp_path: Path) -> None:
+    radiance = scene()
+    radiance[:, :16, :16] = 1e4
+    for peak in (406.0, 1624.0):
+        write_gain_map(tmp_path / f"{peak:g}.jpg", radiance, DisplaySettings(peak=peak, quality=100))
+        back = imagecodecs.ultrahdr_decode(
+            (tmp_path / f"{peak:g}.jpg").read_bytes(),
+            dtype="float16",
+            transfer=imagecodecs.ULTRAHDR.CT.LINEAR,
+            boost=50.0,
+        )
+        assert float(back[4:12, 4:12, :3].astype(np.float32).mean()) == pytest.approx(peak / 203, rel=0.1)
+
+
+def test_a_gain_map_needs_eight_pixels_each_way(tmp_path: Path) -> None:
+    for size in ((7, 40), (40, 7)):
+        with pytest.raises(ValueError, match=r"at least 8 x 8 pixels, got \(\d+, \d+\)"):
+            write_gain_map(tmp_path / "a.jpg", torch.rand(3, *size))
