@@ -287,6 +287,14 @@ def test_noise_is_measured_within_a_factor_of_two(shot: float, read: float) -> N
         assert 0.5 < variance / (shot * light + read) < 2
 
 
+def test_what_rounding_adds_is_no_noise() -> None:
+    ldr = exposures_of(drawn_light(384, 384), EVS, CURVES["srgb"], shot=0, read=0)
+    calibration = calibrate(ldr, ratios(EVS), response=Response.srgb())
+    for value in (0.35, 0.7):
+        light, slope = (float(of(torch.tensor(value))) for of in (Response.srgb().to_linear, Response.srgb().slope))
+        assert calibration.shot * light + calibration.read < 0.5 * (slope / 255) ** 2 / 12
+
+
 def test_noise_that_cannot_be_measured_is_assumed_and_noted() -> None:
     ldr = torch.stack([torch.full((3, 64, 64), 0.02), torch.ones(3, 64, 64)])
     calibration = calibrate(ldr, torch.tensor([1.0, 64.0]), response=Response.srgb())
@@ -579,6 +587,23 @@ def test_files_that_keep_colour_at_half_the_resolution_are_known(
     assert calibrate(deeper, exposures).chroma_halved == (False, False)
     told = calibrate(torch.stack(files), exposures, chroma_halved=(False, True))  # what files say is not doubted
     assert told.chroma_halved == (False, True)
+
+
+@pytest.mark.parametrize("halved", [False, True])
+def test_noise_of_each_channel_is_colour_in_full_resolution(halved: bool) -> None:
+    # Two flat colours, complementary ones of one brightness, so that all that noise has in common with them cancels.
+    source = np.random.default_rng(0)
+    tint = np.array([0.3, -0.3 * 0.2126 / 0.7152, 0.0])
+    colours = np.repeat(np.array([1 + tint, 1 - tint]), 96, axis=0)[None]
+    files = []
+    for grey in (0.25, 0.25 * 4 ** (1 / 2.2)):
+        levels = (255 * (grey * colours + 0.02 * source.normal(size=(192, 192, 3)))).round().astype(np.uint8)
+        if halved:
+            options = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x221111]
+            levels = np.asarray(cv2.imdecode(cv2.imencode(".jpg", levels, options)[1], cv2.IMREAD_COLOR))
+        files.append(torch.from_numpy(levels.copy()).permute(2, 0, 1) / 255)
+    found = calibrate(torch.stack(files), torch.tensor([1.0, 4.0]), response=Response.gamma(2.2))
+    assert found.chroma_halved == (halved, halved)
 
 
 def test_grey_pictures_have_no_colours_to_lose() -> None:
