@@ -216,3 +216,13 @@ def test_the_slider_exposes_the_light_in_a_browser(tmp_path, bracket):
         found = np.array(pixels).reshape(96, 128, 4)
         assert (found[..., 3] == 255).all()
         assert np.abs(found[..., :3] / 255 - signal).max() < 0.02
+
+
+@pytest.mark.parametrize("level", [1e-3, 1.0, 300.0])
+def test_the_slider_begins_between_all_black_and_all_white(tmp_path, bracket, level):
+    radiance = level * textured(96, 128)
+    slider = page_of(tmp_path / "a.html", bracket, merged_of(bracket, radiance)).by_id("exposure")
+    least, begins, most = (float(slider[name] or "nan") for name in ("min", "value", "max"))
+    assert least < begins < most
+    assert float(radiance.max()) * 2**least < 1 / 4  # 2 EV below white and more
+    assert float(radiance.min()) * 2**most > 0.99
