@@ -172,9 +172,9 @@ def test_of_several_sensitivities_the_first_is_taken() -> None:
 
 @pytest.mark.parametrize("missing", ["iso", "f_number"])
 def test_a_camera_that_wrote_not_all_down_is_not_asked(tmp_path: Path, missing: str) -> None:
-    settings = {"time": [0.1, 0.1, 0.1], "iso": [100] * 3, "f_number": [8.0] * 3}
+    settings: dict[str, list] = {"time": [0.1, 0.1, 0.1], "iso": [100] * 3, "f_number": [8.0] * 3}
     settings[missing] = [None, None, None]
-    paths = three(tmp_path, **settings)
+    paths = three(tmp_path, ".jpg", **settings)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_if_camera_disagrees(paths, [0.1, 0.2, 0.4])

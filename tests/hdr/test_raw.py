@@ -240,6 +240,7 @@ def test_raw_files_are_merged_from_the_command_line(tmp_path: Path) -> None:
     )  # only the short saw it
 
 
+@pytest.mark.filterwarnings("ignore:.*disagree by", "ignore:too little")
 def test_all_of_a_bracket_have_the_white_balance_that_its_middle_exposure_was_taken_with(tmp_path: Path) -> None:
     neutrals = {"short": (1.0, 1.0, 1.0), "middle": (0.5, 1.0, 0.8), "long": (0.8, 1.0, 0.4)}
     for name, time in (("short", 0.01), ("middle", 0.04), ("long", 0.16)):
