@@ -1,5 +1,6 @@
-"""Every test starts from the same seed."""
+"""Every test starts from the same seed, and may take its time."""
 
+import hypothesis
 import matplotlib
 import pytest
 import torch
@@ -7,6 +8,10 @@ import torch
 from tests.one_process import pytest_xdist_make_scheduler  # noqa: F401  a hook
 
 matplotlib.use("Agg")
+
+# By itself Hypothesis fails what takes 0.2 s, which a busy machine makes of anything.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 LONGEST = ("test_tutorials.py", "test_documentation.py", "test_package.py")
 

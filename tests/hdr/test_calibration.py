@@ -56,7 +56,7 @@ def test_motion_noise_and_compression_hardly_bend_it(curve: str, trouble: dict, 
     assert error_in_ev(calibrate(ldr, ratios(EVS)).response, curve, ldr) < bound
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**31), st.integers(2, 4), st.floats(0.5, 4.0))
 def test_the_curve_increases_whatever_the_pictures(seed: int, count: int, step: float) -> None:
     ldr = torch.rand(count, 3, 40, 48, generator=torch.Generator().manual_seed(seed))

@@ -271,7 +271,7 @@ def test_tiles_fade_into_each_other():
     assert float(steps) < 0.1 / 32 + 1e-4
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(16, 3000), st.integers(1, 700), st.integers(0, 700))
 def test_tiles_cover_every_pixel_with_weights_that_sum_to_one(length, tile, overlap):
     merger = Merger(SMALLEST, device="cpu", tile=tile, overlap=overlap)

@@ -20,7 +20,7 @@ from tests.captum_ext.randomised_models import randomise
 sizes = st.integers(1, 12)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(sizes, sizes, sizes, sizes)
 def test_interpolation_keeps_sums_for_all_sizes(h, w, height, width):
     maps = torch.randn(2, 3, h, w, dtype=torch.float64)
@@ -29,7 +29,7 @@ def test_interpolation_keeps_sums_for_all_sizes(h, w, height, width):
     torch.testing.assert_close(resized.sum((2, 3)), maps.sum((2, 3)), rtol=0, atol=1e-11)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(sizes, sizes, st.integers(0, 12), st.integers(0, 12))
 def test_interpolation_divides_by_the_adjoint_applied_to_ones_and_is_bilinear(h, w, more_rows, more_columns):
     size = (h + more_rows, w + more_columns)

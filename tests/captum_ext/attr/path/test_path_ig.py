@@ -131,7 +131,7 @@ def test_guided_ig_equals_the_naive_version_on_a_batch(fraction, max_dist):
         np.testing.assert_allclose(found[i].numpy(), expected, rtol=0, atol=1e-6 * np.abs(expected).max())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     values=st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.5, 1.0]), min_size=2, max_size=12),
     slopes=st.lists(st.sampled_from([-1.0, 0.0, 1.0, 2.0]), min_size=12, max_size=12),

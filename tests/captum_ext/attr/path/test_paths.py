@@ -27,7 +27,7 @@ def test_guided_path_counts_all_inputs_of_an_example_together():
     torch.testing.assert_close(torch.cat([found[0], found[1].flatten(1)], 1), expected, rtol=0, atol=1e-12)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     fraction=st.floats(0.01, 1.0),
     max_dist=st.floats(0.0, 1.0),
