@@ -125,6 +125,11 @@ def open_cases(
     return Cases(open_scenes(data, "validation", skip_broken=skip_broken, cameras=cameras), limit)
 
 
+def name_of(merger: Merger) -> str:
+    """What tables call a merger: :data:`OURS`, or :data:`UNTRAINED` where its weights are ``"none"``."""
+    return UNTRAINED if merger.untrained else OURS
+
+
 def score(case: Case, methods: dict[str, Method]) -> list[Score]:
     """Merge one scene by several methods, functions from a bracket to radiance, and measure each result."""
     return [Score(case.name, name, case.measure(method(case.bracket))) for name, method in methods.items()]
@@ -139,10 +144,12 @@ def measure_against(truth: Tensor) -> Callable[[Tensor], dict[str, float]]:
 
 
 def score_cases(merger: Merger, cases: Iterable[Case], baselines: bool = True) -> Iterator[list[Score]]:
-    """Scores of :data:`OURS` and, if asked for, of what is reached without a network, scene after scene."""
-    methods: dict[str, Method] = {OURS: merger}
+    """Scores of the merger and, if asked for, of what is reached without a network, scene after scene."""
+    methods: dict[str, Method] = {name_of(merger): merger}
     if baselines:
-        methods |= {UNTRAINED: Merger("none", merger.device, merger.tile, merger.overlap), **BASELINES}
+        if not merger.untrained:
+            methods[UNTRAINED] = Merger("none", merger.device, merger.tile, merger.overlap)
+        methods |= BASELINES
     for case in cases:
         yield score(case, methods)
 

@@ -22,7 +22,7 @@ from hdr.nn.generator import SMALLEST_SIDE, Generator
 from hdr.observation import observe, part_around
 from hdr.radiometry import inverse_mu_law
 from hdr.settings import Mode, Precision
-from hdr.weights import load_generator
+from hdr.weights import UNTRAINED, load_generator
 
 BLEND = 32
 """Pixels over which one tile fades into the next."""
@@ -80,6 +80,8 @@ class Merger:
     ----------
     generator, device, tile, overlap, precision, judge
         As they are used: tile and overlap rounded up so that all corners lie on the generator's stride.
+    untrained
+        Whether ``"none"`` was asked for.
 
     Raises
     ------
@@ -115,8 +117,9 @@ class Merger:
         self.generator = generator.to(self.device, torch.float32).requires_grad_(False).eval()
         if not denoise:
             self.generator.denoiser = None
+        self.untrained = not isinstance(weights, Generator) and os.fspath(weights) == UNTRAINED
         # An untrained network has nothing to say, and need not be asked.
-        self.precision, self.judge = precision, judge and weights != "none"
+        self.precision, self.judge = precision, judge and not self.untrained
         self.tile = _round_up(tile, generator.stride)
         # The last square is wider than the overlap, and the generator takes none that are smaller.
         self.overlap = _round_up(

@@ -109,7 +109,7 @@ def _alike(bracket: Bracket, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
     # Both at the longer of the two exposures: shadows become visible in both, and what saturates does so in both.
     shown_at = float(bracket.exposures[max(index, bracket.reference_index)])
     scale = min(1.0, _LONGEST_SIDE / max(bracket.size))
-    small_size = [round(side * scale) for side in bracket.size]
+    small_size = [max(round(side * scale), 1) for side in bracket.size]
     pictures = []
     for which in (bracket.reference_index, index):
         small = F.interpolate(bracket.ldr[which].unsqueeze(0).float(), size=small_size, mode="area")[0]

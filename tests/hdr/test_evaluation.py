@@ -28,6 +28,7 @@ from hdr.evaluation import (
 )
 from hdr.merge import Merger
 from hdr.metrics import METRICS
+from hdr.nn import Generator
 from hdr.response import Response
 from hdr.scene import dynamic_scene
 from tests.hdr.brackets import ldr_of, textured
@@ -43,7 +44,7 @@ def scenes(count: int) -> list:
 
 @pytest.fixture(scope="module")
 def merger() -> Merger:
-    return Merger("none", "cpu")
+    return Merger(Generator.from_preset("tiny"), "cpu")  # the user's own, which has not learned anything either
 
 
 def test_every_scene_is_measured_by_every_method(merger):
@@ -53,6 +54,11 @@ def test_every_scene_is_measured_by_every_method(merger):
     assert all(list(one.metrics) == list(METRICS) for scene in scores for one in scene)
     for scene in scores:
         assert scene[0].metrics == scene[1].metrics  # the untrained generator under both names
+
+
+def test_the_physical_merge_is_called_by_its_name_and_measured_once():
+    (scene,) = score_cases(Merger("none", "cpu"), Cases(scenes(1)))
+    assert [one.method for one in scene] == [UNTRAINED, *BASELINES]
 
 
 def test_baselines_can_be_left_out(merger):

@@ -205,8 +205,7 @@ def write_bracket(folder: Path, neutrals: list[tuple[float, float, float]]) -> N
     return light
 
 
-def test_a_bracket_has_the_white_balance_of_its_reference(tmp_path: Path) -> None:
-    # Automatic white balance changed between the exposures; the sensor has not.
+def test_a_bracket_of_raw_files_is_linear_and_has_the_white_balance_that_is_asked_for(tmp_path: Path) -> None:
     light = write_bracket(tmp_path, [(1.0, 1.0, 1.0)] * 3)
     paths = [tmp_path / f"{name}.dng" for name in ("long", "short", "middle")]
     bracket = Bracket.from_files(paths)

@@ -90,7 +90,8 @@ def test_the_corners_of_a_wide_picture_move_as_they_lie() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "small"), [((40, 60), (40, 60)), ((100, 2000), (80, 1600)), ((3200, 400), (1600, 200))]
+    ("size", "small"),
+    [((40, 60), (40, 60)), ((100, 2000), (80, 1600)), ((3200, 400), (1600, 200)), ((16, 60000), (1, 1600))],
 )
 def test_features_are_found_in_pictures_of_1600_pixels_at_most(size: tuple[int, int], small: tuple[int, int]) -> None:
     bracket = Bracket(torch.rand(2, 3, *size), torch.tensor([1.0, 4.0]))

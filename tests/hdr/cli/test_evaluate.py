@@ -30,7 +30,7 @@ def test_evaluate_prints_every_scene_and_the_mean_beside_the_baselines(command, 
     for name in ("Test/first", "Test/second"):
         write_kalantari_scene(tmp_path / "data" / name)
     table = tmp_path / "table.csv"
-    options = ("--data", f"kalantari:{tmp_path / 'data'}", "--weights", "none", "--out", table)
+    options = ("--data", f"kalantari:{tmp_path / 'data'}", "--out", table)
     finished = command("evaluate", *options)
     assert finished.exit_code == 0, finished.output
     methods = (OURS, UNTRAINED, *BASELINES)
@@ -79,7 +79,7 @@ def test_evaluate_shakes_still_brackets_when_asked(command, tmp_path):
         tables[shake, scenes] = list(csv.DictReader(table.open()))
     both, one, still = tables.values()
     assert {row["scene"] for row in both} == {"first", "second", "mean"}
-    assert [row["method"] for row in one] == [OURS, UNTRAINED, *BASELINES] * 2
+    assert [row["method"] for row in one] == [UNTRAINED, *BASELINES] * 2
     assert {row["shake"] for row in both} == {"8"}
     # The first scene alone, and the first of two: shaken alike.
     assert both[: len(one) // 2] == one[: len(one) // 2]
