@@ -268,6 +268,13 @@ def test_grey_exr_is_refused_with_the_channels_it_has(tmp_path):
         read_radiance(tmp_path / "a.exr")
 
 
+def test_a_radiance_file_says_how_bright_its_values_are(tmp_path):
+    write_radiance(tmp_path / "a.hdr", radiance(), attributes={"whiteLuminance": 358.0})
+    header = (tmp_path / "a.hdr").read_bytes().partition(b"\n\n")[0]
+    # A value over EXPOSURE is in W/(sr m^2), of which each has 179 lm: 1 / 0.5 * 179 is 358 cd/m^2.
+    assert b"\nEXPOSURE=0.5\n" in header
+
+
 @pytest.mark.parametrize("suffix", [".hdr", ".exr"])
 @pytest.mark.parametrize("kept", [0.0, 0.02, 0.3, 0.6, 0.9])
 def test_truncated_radiance_is_refused(tmp_path, suffix, kept):
@@ -590,25 +597,31 @@ def test_linear_light_that_is_no_exposure_is_refused(tmp_path, value, said):
         read_ldr(tmp_path / "a.tif")
 
 
-def profile_with_swapped_red_and_blue() -> bytes:
-    """sRGB's profile with the tags of red and blue exchanged: what it calls red is blue."""
+TAGS_OF_COLOURS = (b"rXYZ", b"gXYZ", b"bXYZ")
+
+
+def profile_that_calls(red: str, green: str, blue: str) -> bytes:
+    """sRGB's profile with its colours exchanged: what it calls red is the first of these, and so on."""
     data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     count = int.from_bytes(data[128:132], "big")
     entries = [132 + 12 * index for index in range(count)]
     places = {bytes(data[entry : entry + 4]): entry for entry in entries}
-    red, blue = (slice(places[name] + 4, places[name] + 12) for name in (b"rXYZ", b"bXYZ"))
-    data[red], data[blue] = data[blue], data[red]
+    where = {name: slice(places[tag] + 4, places[tag] + 12) for name, tag in zip("rgb", TAGS_OF_COLOURS, strict=True)}
+    found = {name: bytes(data[part]) for name, part in where.items()}
+    for name, colour in zip("rgb", (red, green, blue), strict=True):
+        data[where[name]] = found[colour[0]]
     return bytes(
         data.replace("sRGB".encode("utf-16-be"), "Swap".encode("utf-16-be")).replace(b"sRGB built", b"Swap built")
     )
 
 
-def test_colours_of_another_profile_have_a_matrix_to_rec_709(tmp_path):
-    profile = profile_with_swapped_red_and_blue()
-    Image.fromarray(smooth_pixels()).save(tmp_path / "a.png", icc_profile=profile)
+@pytest.mark.parametrize("names", ["bgr", "gbr", "brg"])
+def test_colours_of_another_profile_have_a_matrix_to_rec_709(tmp_path, names):
+    Image.fromarray(smooth_pixels()).save(tmp_path / "a.png", icc_profile=profile_that_calls(*names))
     found = read_photograph(tmp_path / "a.png")
     assert found.profile.startswith("Swap")
-    torch.testing.assert_close(found.to_rec709, torch.eye(3).flip(0), atol=1e-3, rtol=0)
+    in_rec709 = torch.stack([torch.eye(3)["rgb".index(name)] for name in names], dim=1)
+    torch.testing.assert_close(found.to_rec709, in_rec709, atol=1e-3, rtol=0)
     torch.testing.assert_close(found.image, torch.from_numpy(smooth_pixels()).permute(2, 0, 1) / 255)
 
 
@@ -616,7 +629,7 @@ def test_the_matrix_is_applied_to_the_merged_radiance(tmp_path):
     scene = textured(32, 48, darkest=0.002, brightest=0.06)
     for t in (1.0, 4.0, 16.0):
         pixels = ((t * scene).clamp(0, 1) ** (1 / 2.2) * 255).round().byte().permute(1, 2, 0).numpy()
-        Image.fromarray(pixels).save(tmp_path / f"{t:g}.png", icc_profile=profile_with_swapped_red_and_blue())
+        Image.fromarray(pixels).save(tmp_path / f"{t:g}.png", icc_profile=profile_that_calls("b", "g", "r"))
     paths = [tmp_path / f"{t:g}.png" for t in (1.0, 4.0, 16.0)]
     bracket = Bracket.from_files(paths, [1.0, 4.0, 16.0], response=Response.gamma(2.2))
     radiance = bracket.radiance(2)

@@ -1,6 +1,8 @@
 """Camera raw: light that is known, through a mosaic with black level, white balance and noise, comes back."""
 
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from hdr.cli import main
 from hdr.exposure import CameraSettings, read_camera_settings
 from hdr.io import read_radiance
 from hdr.merge import Merger
-from hdr.raw import RawSettings, read_raw, read_raw_settings, sensor_to_rec709, white_balance_factors
+from hdr.raw import RawSettings, _inverse_of, read_raw, read_raw_settings, sensor_to_rec709, white_balance_factors
 from tests.hdr.raw_files import write_dng
 
 pytest.importorskip("rawpy")
@@ -75,6 +77,25 @@ def test_the_sensors_own_colours_and_the_matrix_to_rec709_are_known(
     found = read_raw(tmp_path / "a.dng", colours="sensor")
     torch.testing.assert_close(found[INNER], seen[INNER], atol=1e-3, rtol=0)
     torch.testing.assert_close(read_raw(tmp_path / "a.dng")[INNER], as_tensor(light)[INNER], atol=2e-3, rtol=0)
+
+
+def test_the_matrix_of_a_table_keeps_white_white_whatever_the_channels_gain() -> None:
+    to_sensor = np.array([[0.8, -0.2, 0.1], [-0.3, 1.2, 0.1], [0.0, 0.2, 0.7]])
+    found = _inverse_of(to_sensor)
+    np.testing.assert_allclose(found.sum(axis=1), 1.0)
+    np.testing.assert_allclose(_inverse_of(np.diag([2.0, 1.0, 0.5]) @ to_sensor), found)
+
+
+def test_a_camera_that_wrote_no_white_balance_has_that_of_daylight(tmp_path: Path, monkeypatch) -> None:
+    raw = SimpleNamespace(camera_whitebalance=[0.0] * 4, daylight_whitebalance=[2.2, 1.1, 1.65, 0.0])
+    monkeypatch.setattr("hdr.raw._opened", lambda path: nullcontext(raw))
+    assert white_balance_factors(tmp_path / "a.dng") == pytest.approx((2.0, 1.0, 1.5))
+
+
+def test_only_the_ratios_of_a_white_balance_count(tmp_path: Path) -> None:
+    write_dng(tmp_path / "a.dng", smooth_light())
+    once, twice = (read_raw(tmp_path / "a.dng", (2.0 * factor, factor, 1.5 * factor)) for factor in (1.0, 2.0))
+    torch.testing.assert_close(twice, once, atol=1e-4, rtol=0)
 
 
 def test_without_a_matrix_in_file_or_table_colours_stay_what_they_are(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import colorsys
+import dataclasses
 import re
 from html.parser import HTMLParser
 from io import BytesIO
@@ -57,6 +59,13 @@ class Page(HTMLParser):
 def picture(source: str | None) -> Image.Image:
     assert source is not None
     return Image.open(BytesIO(base64.b64decode(source.partition("base64,")[2])))
+
+
+def pixels_of(path: Path, name: str) -> np.ndarray:
+    """A picture of the page, by what stands in its place: (H, W, 3), in [0, 1]."""
+    page = Page(path.read_text(encoding="utf-8"))
+    source = next(attributes["src"] for _, attributes in page.elements if attributes.get("alt") == name)
+    return np.asarray(picture(source)) / 255
 
 
 def merged_of(bracket: Bracket, radiance: torch.Tensor, displacement: torch.Tensor | None = None) -> MergedBracket:
@@ -153,6 +162,37 @@ def test_what_was_estimated_is_told(tmp_path, bracket):
     ]
 
 
+def test_a_displacement_is_drawn_by_direction_and_length(tmp_path, bracket):
+    displacement = torch.zeros(3, 2, 96, 128)
+    displacement[0, 0, :, :64] = 5.0  # to the right, which is red
+    displacement[0, 1, :, 64:] = -2.5  # upwards, half as far
+    page_of(tmp_path / "a.html", bracket, merged_of(bracket, textured(96, 128), displacement))
+    drawn = pixels_of(tmp_path / "a.html", "Displacement of exposure 1")
+    np.testing.assert_allclose(drawn[48, 32], colorsys.hsv_to_rgb(0.0, 1, 1), atol=0.06)
+    np.testing.assert_allclose(drawn[48, 96], colorsys.hsv_to_rgb(0.75, 1, 0.5), atol=0.06)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_linear_files_are_shown_as_eyes_see_them(tmp_path, swapped):
+    colour = torch.tensor([0.2, 0.4, 0.1])
+    ldr = torch.stack([colour / 2, colour]).view(2, 3, 1, 1).expand(2, 3, 40, 56)
+    to_rec709 = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]) if swapped else None
+    linear = Bracket(ldr, EXPOSURES[:2], (), Calibration(Response.linear()), to_rec709=to_rec709)
+    page_of(tmp_path / "a.html", linear, merged_of(linear, textured(40, 56)))
+    shown = pixels_of(tmp_path / "a.html", "exposure 2").mean((0, 1))
+    np.testing.assert_allclose(shown, colour[[1, 0, 2] if swapped else [0, 1, 2]] ** (1 / 2.2), atol=0.02)
+
+
+def test_notes_of_the_calibration_and_what_stands_still_are_told(tmp_path, bracket):
+    noted = Bracket(bracket.ldr, EXPOSURES, (), Calibration(Response.gamma(2.2), notes=("the white level is a guess",)))
+    merged = merged_of(noted, textured(96, 128))
+    merged = merged._replace(alignment=dataclasses.replace(merged.alignment, still=(False, False, True)))
+    page = page_of(tmp_path / "a.html", noted, merged)
+    assert "the white level is a guess" in page.text
+    rows = re.findall(r"<tr>(<td>.*?)</tr>", (tmp_path / "a.html").read_text(encoding="utf-8"))
+    assert [re.findall(r"<td>(.*?)</td>", row)[-1] for row in rows] == ["no", "reference", "yes"]
+
+
 def test_a_large_bracket_makes_a_small_page(tmp_path):
     # Noise, which nothing compresses: the worst that a photograph can be.
     noise = torch.rand(3, 1800, 2400, generator=torch.Generator().manual_seed(0))
@@ -173,9 +213,11 @@ def test_an_existing_file_is_refused_and_kept(tmp_path, bracket):
     assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
-def test_a_page_that_cannot_be_made_leaves_nothing(tmp_path, bracket):
+@pytest.mark.parametrize("row", [0, -1])
+def test_a_page_that_cannot_be_made_leaves_nothing(tmp_path, monkeypatch, bracket, row):
+    monkeypatch.setattr("hdr.report._ROWS_AT_ONCE", 16)
     radiance = textured(96, 128)
-    radiance[0, 0, 0] = float("nan")
+    radiance[0, row, 0] = float("nan")
     with pytest.raises(ValueError, match="NaN or infinite"):
         write_report(tmp_path / "a.html", bracket, merged_of(bracket, radiance))
     with pytest.raises(ValueError, match=r"\.html"):
