@@ -357,7 +357,9 @@ def damage_reported(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
     except Exception as error:  # OSError, SyntaxError, ValueError, TypeError, struct.error and more, by the damage
         reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
-        raise ValueError(f"{path}: damaged, or not a picture of 8 or 16 bits as TIFF, PNG, JPEG, HEIC or AVIF{reason}") from error
+        raise ValueError(
+            f"{path}: damaged, or not a picture of 8 or 16 bits as TIFF, PNG, JPEG, HEIC or AVIF{reason}"
+        ) from error
 
 
 def is_raw(path: str | os.PathLike[str]) -> bool:

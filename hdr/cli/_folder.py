@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Thread
 
 from tqdm import tqdm
 
@@ -174,12 +177,15 @@ def _merged(jobs: list[_Job], merging: MergerSettings, processes: int) -> Iterat
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(processes, len(jobs)), context, _begin_work, (merging, processes)) as pool:
         waiting = {pool.submit(_work, job): job.group.name for job in jobs}
-        for future in as_completed(waiting):
-            error = future.exception()
-            if error is not None and not isinstance(error, BrokenProcessPool):
-                raise error
-            lost = "its process ended, perhaps for lack of memory; run again with fewer --jobs"
-            yield waiting[future], lost if error is not None else future.result()
+        try:
+            for future in as_completed(waiting):
+                error = future.exception()
+                if error is not None and not isinstance(error, BrokenProcessPool):
+                    raise error
+                lost = "its process ended, perhaps for lack of memory; run again with fewer --jobs"
+                yield waiting[future], lost if error is not None else future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)  # what is interrupted begins no further bracket
 
 
 _merger: Merger | None = None
@@ -189,9 +195,18 @@ def _begin_work(merging: MergerSettings, processes: int) -> None:
     global _merger
     import torch
 
+    command = multiprocessing.parent_process()
+    assert command is not None
+    Thread(target=_end_with, args=(command,), daemon=True).start()
     keep_memory()
     torch.set_num_threads(max(1, torch.get_num_threads() // processes))
     _merger = merging.merger()
+
+
+def _end_with(command: BaseProcess) -> None:
+    """End this process with the command, which may be killed: nobody else would tell it that there is no more work."""
+    command.join()
+    os._exit(1)
 
 
 def _work(job: _Job) -> str:

@@ -218,7 +218,9 @@ def test_random_damage_is_refused_or_read_and_never_anything_else(tmp_path, suff
 @pytest.mark.parametrize("text", ["", "no picture"])
 def test_text_is_not_a_picture(tmp_path, text):
     (tmp_path / "a.jpg").write_text(text)
-    with pytest.raises(ValueError, match=r"a.jpg: damaged, or not a picture of 8 or 16 bits as TIFF, PNG, JPEG, HEIC or AVIF$"):
+    with pytest.raises(
+        ValueError, match=r"a.jpg: damaged, or not a picture of 8 or 16 bits as TIFF, PNG, JPEG, HEIC or AVIF$"
+    ):
         read_ldr(tmp_path / "a.jpg")
 
 

@@ -210,6 +210,42 @@ def test_notes_say_which_bracket_they_are_about(command, tmp_path):
     assert all(line.startswith("Note: IMG_0003-IMG_0005: ") for line in about)
 
 
+def state_of(process: int) -> tuple[str, int]:
+    """State of a process by one letter, and its parent's number; what has ended is a zombie at most."""
+    try:
+        words = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return "Z", 0
+    return words[0], int(words[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_the_processes_of_a_command_end_with_it_and_begin_no_further_bracket(tmp_path, how):
+    card, out = tmp_path / "card", tmp_path / "out"
+    card.mkdir()
+    write_card(card, 40)
+    running = subprocess.Popen(
+        [sys.executable, "-m", "hdr.cli", "merge", str(card), "--out", str(out), "--jobs", "2", *OPTIONS],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (out.is_dir() and any(out.glob("*.exr"))):
+        time.sleep(0.02)
+    numbers = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+    children = [number for number in numbers if state_of(number)[1] == running.pid]
+    running.send_signal(how)
+    assert running.wait(60) != 0
+    assert len(children) >= 2
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not all(state_of(child)[0] == "Z" for child in children):
+        time.sleep(0.1)
+    assert [state_of(child)[0] for child in children] == ["Z"] * len(children)
+    assert 1 <= len(list(out.glob("*.exr"))) < 40
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 def test_a_card_of_raw_and_jpeg_brackets_goes_on_after_it_was_killed(command, tmp_path):
     pytest.importorskip("rawpy")
