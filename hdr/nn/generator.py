@@ -225,10 +225,12 @@ class Generator(nn.Module):
         logits = F.pixel_shuffle(self.judges[0](decoded[0], every[0]), 2)
         logits = _by_example(logits, exposures.shape[1])[..., :height, :width].to(belief_moved)
         logits = logits * _trust(aligned, light, reference)
+        sure = None
         if still is not None:
             lost = moved.saturation[:, reference : reference + 1].amax(dim=2, keepdim=True) > 0
-            logits = torch.where(still[..., None, None, None] & lost, logits[:, reference : reference + 1], logits)
-        weights = torch.softmax(belief_moved + _none_above_a_shorter(logits, moved), dim=1)
+            sure = still[..., None, None, None] & lost
+            logits = torch.where(sure, logits[:, reference : reference + 1], logits)
+        weights = torch.softmax(belief_moved + _none_above_a_shorter(logits, moved, sure), dim=1)
         radiance = self._blended(moved, weights, exposures, reference)
         if not self.training:
             return Merged(radiance, weights, moved, ())
@@ -373,17 +375,20 @@ def _trust(aligned: Aligned, light: ReferenceLight, reference: int) -> Tensor:
     return ((much - noise) / (much - some)).clamp(0, 1)
 
 
-def _none_above_a_shorter(logits: Tensor, aligned: Aligned) -> Tensor:
-    """Logits (B, N, 1, H, W) by which no clipped exposure is preferred to a shorter one that is clipped, too.
+def _none_above_a_shorter(logits: Tensor, aligned: Aligned, sure: Tensor | None = None) -> Tensor:
+    """Logits (B, N, 1, H, W) by which no clipped exposure is preferred to a shorter one that tells as much or more.
 
-    Light that clips both is at least as bright as what clips the shorter: no motion makes the longer one right.
+    Light that clips both is at least as bright as what clips the shorter: no motion makes the longer one right. Nor is
+    it where the shorter is ``sure``, (B, N, 1, H, W), to show what is there: of that one the network was not asked.
     """
     # Outside of a frame its edge goes on, which clips nothing.
-    clipped = (aligned.saturation.amin(dim=2, keepdim=True) >= 1) & (aligned.seen > 0)
-    lowest, bounded = torch.where(clipped[:, 0], logits[:, 0], math.inf), [logits[:, 0]]
+    seen = aligned.seen > 0
+    clipped = (aligned.saturation.amin(dim=2, keepdim=True) >= 1) & seen
+    bounds = clipped if sure is None else clipped | (sure & seen)
+    lowest, bounded = torch.where(bounds[:, 0], logits[:, 0], math.inf), [logits[:, 0]]
     for index in range(1, logits.shape[1]):
         bounded.append(torch.where(clipped[:, index], torch.minimum(logits[:, index], lowest), logits[:, index]))
-        lowest = torch.where(clipped[:, index], bounded[-1], lowest)
+        lowest = torch.where(bounds[:, index], torch.minimum(bounded[-1], lowest), lowest)
     return torch.stack(bounded, dim=1)
 
 

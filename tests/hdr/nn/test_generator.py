@@ -273,6 +273,21 @@ def test_where_nothing_moves_exposures_are_not_moved_nor_preferred_in_what_the_r
     assert int((lost & ~both_clipped).sum()) > 20
 
 
+def test_no_clipped_exposure_is_preferred_to_a_shorter_one_in_which_nothing_moves() -> None:
+    # Of several exposures some may be found still and others not; what the former show of lost light is right.
+    inputs = inputs_of(32, 40, (1.0, 2.0, 4.0, 8.0, 16.0), brightest=2.0)
+    found, judged = judged_relative_to_physics(
+        random_generator(), inputs, still=torch.tensor([[True, False, False, False, False]])
+    )
+    reference_lost = (found.aligned.saturation[0, 2] > 0).any(dim=0)
+    shown = (found.aligned.seen[0, 0, 0] > 0) & (found.aligned.saturation[0, 0] == 0).all(dim=0)
+    for longer in (1, 2):
+        clipped = (found.aligned.saturation[0, longer] == 1).all(dim=0) & (found.aligned.seen[0, longer, 0] > 0)
+        places = reference_lost & shown & clipped
+        assert int(places.sum()) > 20
+        assert float((judged[0, longer, 0] - judged[0, 0, 0])[places].max()) < 1e-3
+
+
 def test_flags_for_each_example_are_its_own() -> None:
     inputs = inputs_of(24, 32, batch=2)
     still = torch.tensor([[True, False, True], [False, False, False]])
