@@ -108,23 +108,27 @@ def exposure_findings(
     white = 1.0 if response is None else response.white_level
     neighbours = [(a, a + 1) for a in range(len(ev) - 1)]
     stated = [float(ev[b] - ev[a]) for a, b in neighbours]
-    measured = [
-        _measured_ev(cells, a, b, curve, white) if s <= _JUDGED_EV else math.nan
-        for (a, b), s in zip(neighbours, stated, strict=True)
-    ]
-    known = [m / s for m, s in zip(measured, stated, strict=True) if m > _SAME_SHARE * s]
-    contrast = float(np.clip(np.median(known), 1 / _CONTRAST, _CONTRAST)) if known else 1.0
+    measured, contrast = _measured(cells, stated, curve, white)
     called = list(names) if names is not None else [f"picture {number}" for number in range(1, len(ev) + 1)]
+    same_scene = [_same_scene(cells, a, b, curve, white, s) for (a, b), s in zip(neighbours, stated, strict=True)]
+    identical = [_show_the_same(ldr[a], ldr[b], white) for a, b in neighbours]
     findings = []
-    for (a, b), s, m in zip(neighbours, stated, measured, strict=True):
-        same_scene = _same_scene(cells, a, b, curve, white, s)
-        words = _problem(s, m, contrast, same_scene, bool(torch.equal(ldr[a], ldr[b])))
+    for (a, b), s, m, *told in zip(neighbours, stated, measured, same_scene, identical, strict=True):
+        words = _problem(s, m, contrast, *told)
         findings.append(ExposureFinding((a, b), s, m, f"{called[a]} and {called[b]} {words}" if words else ""))
     closely, on_the_whole = (_CLOSELY_AGREEING_EV, _CLOSELY_AGREEING_SHARE), (_AGREEING_EV, _AGREEING_SHARE)
     findings = [_unless_agreeing(finding, cells, curve, white, *closely) for finding in findings]
     if located is not None and any(finding.problem for finding in findings):
         moved = Cells.of(ldr, located(response or Response.srgb()))
         findings = [_unless_agreeing(finding, moved, curve, white, *on_the_whole) for finding in findings]
+        # What is left may be a camera of much contrast and a hand that moved far, of which the one hides the other.
+        measured, contrast = _measured(moved, stated, curve, white)
+        findings = [
+            finding
+            if _problem(finding.stated, m, contrast, *told)
+            else _unless_agreeing(finding, moved, curve, white, *on_the_whole, contrast)
+            for finding, m, *told in zip(findings, measured, same_scene, identical, strict=True)
+        ]
     return tuple(findings)
 
 
@@ -234,15 +238,36 @@ def _enough(usable: NDArray[np.bool_]) -> bool:
     return bool(usable.sum() >= max(FEWEST_CELLS, _LEAST_SHARED * usable.size))
 
 
+def _measured(cells: Cells, stated: Sequence[float], curve: Array, white: float) -> tuple[list[float], float]:
+    """What neighbours differ by in EV; and how many times as much as stated it is, in the median."""
+    measured = [
+        _measured_ev(cells, a, a + 1, curve, white) if s <= _JUDGED_EV else math.nan for a, s in enumerate(stated)
+    ]
+    known = [m / s for m, s in zip(measured, stated, strict=True) if m > _SAME_SHARE * s]
+    return measured, float(np.clip(np.median(known), 1 / _CONTRAST, _CONTRAST)) if known else 1.0
+
+
+def _show_the_same(picture: Tensor, other: Tensor, white: float) -> bool:
+    """Whether two pictures are one, and show anything; of what is white or black all over there may be several."""
+    return bool(torch.equal(picture, other) and picture.amin() < white and picture.amax() > 0)
+
+
 def _unless_agreeing(
-    finding: ExposureFinding, cells: Cells, curve: Array, white: float, within: float, share: float
+    finding: ExposureFinding,
+    cells: Cells,
+    curve: Array,
+    white: float,
+    within: float,
+    share: float,
+    contrast: float = 1.0,
 ) -> ExposureFinding:
     """A finding without its problem if of what two exposures show well so large a share is as far apart as stated."""
     a, b = finding.pictures
     if not finding.problem:
         return finding
     usable = comparable(cells, a, b, curve, white)
-    near = np.abs(ev_apart(cells, a, b, curve, usable) - finding.stated) < min(within, OFF_SHARE * finding.stated)
+    apart = ev_apart(cells, a, b, curve, usable)
+    near = np.abs(apart - contrast * finding.stated) < min(within, OFF_SHARE * finding.stated)
     return replace(finding, problem="") if _enough(usable) and float(near.mean()) > share else finding
 
 

@@ -30,6 +30,36 @@ def test_pictures_that_agree_where_they_show_the_same_are_not_refused() -> None:
         check_exposures(torch.stack([still[0], other[1]]), ratios((0.0, 2.0)), located=lambda _: 0 * displacement)
 
 
+def test_a_contrast_is_forgiven_where_a_hand_moved_far_too() -> None:
+    # Pillars, which a hand has moved by their width: in place a lit one is compared with a dark one. Where they are
+    # found a power of 1.35 makes 2.7 EV of 2, of which 1 would be too few.
+    light, evs, shift = drawn_light(), (0.0, 2.0), 32
+    width = light.shape[1]
+    pillars = np.where(np.arange(width) // shift % 2 == 1, 0.2, 1.0)
+    short, long = exposures_of(light * pillars[None, :, None], evs, gamma(2.2 / 1.35))
+    far = torch.stack([short[..., : width - shift], long[..., shift:]])
+    displacement = torch.tensor([[0.0, 0.0], [-shift, 0.0]])[:, :, None, None].expand(-1, -1, 24, 32)
+    with pytest.raises(ExposureMismatchError, match="twice"):
+        check_exposures(far, ratios(evs), Response.gamma(2.2))
+    check_exposures(far, ratios(evs), Response.gamma(2.2), located=lambda _: displacement)
+    with pytest.raises(ExposureMismatchError, match="differ by"):
+        check_exposures(far, ratios((0.0, 1.0)), Response.gamma(2.2), located=lambda _: displacement)
+    with pytest.raises(ExposureMismatchError, match="twice"):
+        check_exposures(far.flip(0), ratios(evs), Response.gamma(2.2), located=lambda _: -displacement)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_several_pictures_may_be_black_or_white_all_over(value: float) -> None:
+    evs = (0.0, 2.0, 4.0, 6.0)
+    pictures = exposures_of(drawn_light(), evs)
+    covered = [0, 1] if value == 0 else [2, 3]
+    pictures[covered] = value
+    check_exposures(pictures, ratios(evs))
+    pictures[covered] = 0.5
+    with pytest.raises(ExposureMismatchError, match="the same picture"):
+        check_exposures(pictures, ratios(evs))
+
+
 @pytest.mark.parametrize("darkness", [0.15, 0.6])
 @pytest.mark.parametrize(("curve", "share"), [("srgb", 0.35), ("gamma 1.8", 0.35), ("S", 0.2)])
 def test_something_large_that_crosses_a_still_picture_does_not_make_it_another_scene(
