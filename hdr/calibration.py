@@ -236,6 +236,7 @@ def calibrate(
         for number, ev_apart in enumerate(disagreement, start=1)
         # By a response that is a guess nobody tells whether the light was another.
         if ev_apart > _LARGE_DISAGREEMENT
+        and found.told
         and not (found.too_far and ev[number] - ev[number - 1] > _LARGEST_TELLING_STEP)
     ]
     corrections = tuple((errors - errors[0]).tolist())
@@ -265,6 +266,8 @@ class _Found(NamedTuple):
     """By how many EV each exposure got more light than stated."""
     too_far: bool = False
     """Whether steps are too large to tell a response."""
+    told: bool = True
+    """Whether the pixels tell the response; otherwise it is a guess, unless it was given."""
 
 
 def _estimated(cells: Cells, ev: Array, ldr: Tensor, located: Located | None, notes: list[str]) -> _Found:
@@ -291,7 +294,7 @@ def _estimated(cells: Cells, ev: Array, ldr: Tensor, located: Located | None, no
         notes.append("the exposures do not lie on each other: their response is less exact than that of aligned ones")
     if len(equations.ev) < _FEWEST_EQUATIONS:
         notes.append("the exposures share too little to tell the camera's response: it is taken as sRGB")
-        return _Found(cells, Response.srgb(), white, np.zeros(len(ev)), too_far)
+        return _Found(cells, Response.srgb(), white, np.zeros(len(ev)), too_far, told=False)
     if too_far:
         notes.append(_far_apart(ev))
     elif equations.high.max() < _WELL_KNOWN * white:

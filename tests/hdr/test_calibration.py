@@ -139,6 +139,19 @@ def test_few_cells_that_exposures_share_are_no_evidence_for_a_response() -> None
     assert any("share too little" in note for note in calibration.notes)
 
 
+def test_by_a_response_that_nothing_tells_the_light_is_not_called_another() -> None:
+    # A white-out: two exposures show it by one brightness each, which the camera's contrast puts 1.3 EV too far apart.
+    white_out = 1 + 0.05 * drawn_light() / drawn_light().max()
+    evs = (0.0, 2.0, 4.0)
+    ldr = exposures_of(white_out, evs, CURVES["S"], middle=0.08)
+    calibration = calibrate(ldr, ratios(evs))
+    assert calibration.disagreement[0] > 1
+    assert any("share too little" in note for note in calibration.notes)
+    assert not any("was the light the same" in note for note in calibration.notes)
+    given = calibrate(ldr, ratios(evs), response=Response.srgb())
+    assert any("was the light the same" in note for note in given.notes)
+
+
 def far_notes(notes: tuple[str, ...]) -> list[str]:
     return [note for note in notes if "EV apart" in note]
 
