@@ -87,7 +87,7 @@ def wiener_merge(bracket: Bracket) -> Tensor:
     aligned = bring_to_reference(observations[None], displacement[None], reference)
     weights = torch.softmax(prior(aligned, exposures, reference), dim=1)
     merge = merged(aligned, weights, exposures, reference)
-    noise = (_NOISE_FACTOR * torch.minimum(*noise_of_blend(aligned, weights, merge))).square()
+    noise = (_NOISE_FACTOR * torch.minimum(*noise_of_blend(aligned, weights, merge)[:2])).square()
     mean = blurred(merge, _WINDOW)
     variance = (blurred(merge.square(), _WINDOW) - mean.square()).clamp_min(0)
     variance = blurred(variance, _WINDOW).clamp_min(torch.finfo(merge.dtype).tiny)

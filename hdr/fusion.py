@@ -177,7 +177,18 @@ def without_tolerance(aligned: Aligned, reference: int) -> Aligned:
     return aligned._replace(deviation=aligned.deviation / _for_each(aligned.deviation, reference, 1.0, STILL_TOLERANCE))
 
 
-def noise_of_blend(aligned: Aligned, weights: Tensor, radiance: Tensor) -> tuple[Tensor, Tensor]:
+class BlendNoise(NamedTuple):
+    """What is left in a weighted mean of the noise of the exposures; standard deviations of shape (B, 3, H, W)."""
+
+    tone_mapped: Tensor
+    """In the mu-law domain, smoothed over 1 pixel (a Gaussian's standard deviation)."""
+    deviation: Tensor
+    """In the mu-law domain, of all that makes equal radiance differ."""
+    light: Tensor
+    """In linear light, smoothed as the first."""
+
+
+def noise_of_blend(aligned: Aligned, weights: Tensor, radiance: Tensor) -> BlendNoise:
     """What is left in a weighted mean of the noise of the exposures, and of their deviation.
 
     Parameters
@@ -186,12 +197,6 @@ def noise_of_blend(aligned: Aligned, weights: Tensor, radiance: Tensor) -> tuple
         Of the exposures.
     radiance
         Shape (B, 3, H, W), mu-law domain: their mean.
-
-    Returns
-    -------
-    noise, deviation : Tensor
-        Shape (B, 3, H, W), standard deviations in the mu-law domain. The noise is smoothed over 1 pixel (a Gaussian's
-        standard deviation), the deviation is not.
     """
     noise, deviation = ((weights * sigma).square().sum(dim=1) for sigma in (aligned.noise, aligned.deviation))
     # The least keeps the slopes of the roots finite.
@@ -199,7 +204,8 @@ def noise_of_blend(aligned: Aligned, weights: Tensor, radiance: Tensor) -> tuple
     # Half of what light within a standard deviation spans: in black the slope would tell several times as much. Of
     # neighbours, because a pixel that noise has darkened would tell more than others.
     light = light_of(blurred(radiance, _NOISE_SMOOTHNESS).clamp(0, 1))
-    return (mu_law(light + sigma) - mu_law(light - sigma)) / 2, (deviation + _LEAST_VARIANCE).sqrt()
+    tone_mapped = (mu_law(light + sigma) - mu_law(light - sigma)) / 2
+    return BlendNoise(tone_mapped, (deviation + _LEAST_VARIANCE).sqrt(), sigma)
 
 
 def not_below_saturation(radiance: Tensor, aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:

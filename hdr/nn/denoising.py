@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hdr.nn.blocks import NEGATIVE_SLOPE, ConvBlock, unshuffled, zero_initialise
-from hdr.radiometry import odd_sign
+from hdr.radiometry import light_of, mu_law, odd_sign
 from hdr.smoothing import blurred
 
 KERNEL_SIZE = 5
@@ -31,10 +31,13 @@ class Denoiser(nn.Module):
     y + d tanh(m / d) with m = sum_k w_k (y_k - y) over the neighbours y_k of y within 5 x 5 pixels, w = z / (exp(-s) +
     sum_k abs(z_k)) of the network's outputs: z for all three channels, and a strength s for each, because in saturated
     colours one channel may be all noise and another have none. d is twice the noise or the deviation that physics
-    expects there, the smaller of the two. So no pixel moves farther than its neighbours lie, nor farther than noise may
-    have moved it, and where all are alike it stays. What the network sees is in units of the noise, too, for what
-    matters is whether detail exceeds it. Outputs begin as 0, which changes nothing. Looks at half resolution, and with
-    three layers reaches 16 pixels.
+    expects there, the smaller of the two; upwards, where that is more, as far as light that is brighter by twice the
+    noise lies above y, if no more than twice the pixel's own deviation: what noise has darkened it has moved much
+    farther in the mu-law domain. So no pixel moves farther than its neighbours lie, nor farther than noise may have
+    moved it, and where all are alike it stays.
+
+    What the network sees is in units of the noise, too, for what matters is whether detail exceeds it. Outputs begin as
+    0, which changes nothing. Looks at half resolution, and with three layers reaches 16 pixels.
 
     Parameters
     ----------
@@ -47,7 +50,7 @@ class Denoiser(nn.Module):
     --------
     >>> denoiser = Denoiser()
     >>> radiance, noise = torch.rand(1, 3, 33, 20), torch.full((1, 3, 33, 20), 0.01)
-    >>> denoised = denoiser(radiance, noise, noise, torch.ones_like(noise), torch.zeros_like(noise))
+    >>> denoised = denoiser(radiance, noise, noise, noise / 10, torch.ones_like(noise), torch.zeros_like(noise))
     >>> torch.equal(denoised, radiance)
     True
     """
@@ -67,7 +70,13 @@ class Denoiser(nn.Module):
         self.strengths = zero_initialise(nn.Conv2d(channels, 4 * 3, 1))
 
     def forward(
-        self, radiance: Tensor, noise: Tensor, deviation: Tensor, reference_share: Tensor, saturation: Tensor
+        self,
+        radiance: Tensor,
+        noise: Tensor,
+        deviation: Tensor,
+        light_noise: Tensor,
+        reference_share: Tensor,
+        saturation: Tensor,
     ) -> Tensor:
         """Denoise a merge.
 
@@ -78,6 +87,8 @@ class Denoiser(nn.Module):
         noise, deviation
             The same shape: what is expected to be left in it of noise, and of all that makes equal radiance differ;
             standard deviations in the mu-law domain.
+        light_noise
+            The same shape: the noise as a standard deviation of linear light.
         reference_share
             The same shape: the weight of the reference in it.
         saturation
@@ -90,7 +101,7 @@ class Denoiser(nn.Module):
         """
         height, width = radiance.shape[-2:]
         even = (0, width % 2, 0, height % 2)
-        deviation = blurred(deviation, _SURROUNDINGS)
+        of_pixel, deviation = deviation, blurred(deviation, _SURROUNDINGS)
         inputs = _network_input(radiance, noise + _LEAST_NOISE, deviation + _LEAST_NOISE, reference_share, saturation)
         inputs = unshuffled(F.pad(inputs, even, mode="replicate"))
         # In planes, because each tap of the kernels is read as an image of its own.
@@ -98,6 +109,10 @@ class Denoiser(nn.Module):
         kernels, strengths = self.kernels(features).to(radiance), self.strengths(features).to(radiance)
         moved = _towards_neighbours(F.pad(radiance, even, mode="replicate"), kernels, strengths)[..., :height, :width]
         largest = _LARGEST_MOVE * torch.minimum(noise, deviation) + _TINY
+        of_noise = (deviation / (noise + _TINY)).clamp_max(1)  # where less than the noise is expected, so in light
+        darkened = mu_law(light_of(radiance) + _LARGEST_MOVE * of_noise * light_noise) - radiance
+        darkened = torch.minimum(darkened, _LARGEST_MOVE * of_pixel)
+        largest = torch.where(moved > 0, torch.maximum(largest, darkened), largest)
         return radiance + largest * torch.tanh(moved / largest)
 
 

@@ -304,7 +304,7 @@ def test_noise_left_in_a_blend_is_what_many_brackets_of_the_same_scene_differ_by
     one, zero = torch.ones_like(deviation), torch.zeros_like(deviation)
     aligned = Aligned(mu_law(read), torch.zeros_like(read), deviation, noise, one, zero)
     merge = blended(aligned, weights)
-    noise, deviation = noise_of_blend(aligned, weights, merge)
+    noise, deviation, _ = noise_of_blend(aligned, weights, merge)
     assert noise.shape == deviation.shape == (400, 3, 6, 6)
     torch.testing.assert_close(noise.mean(dim=(0, 2, 3)), merge.std(dim=0).mean(dim=(1, 2)), rtol=0.03, atol=0)
     expected = math.hypot(0.3 * 0.01, 0.7 * 0.003)
@@ -345,12 +345,13 @@ def test_noise_left_in_a_blend_is_that_of_the_light_around() -> None:
     known = 1e-3 * torch.rand(1, 2, 3, 12, 14, generator=source).double()
     aligned = Aligned(radiance.expand(1, 2, 3, 12, 14), known, known[:, :, :1], known, known[:, :, :1], known[:, :, :1])
     weights = torch.rand(1, 2, 3, 12, 14, generator=source).double()
-    found = noise_of_blend(aligned, weights, radiance)[0]
+    found, _, of_light = noise_of_blend(aligned, weights, radiance)
     for channel in range(3):
         sigma = naive_blur((weights * known).square().sum(dim=1).sqrt()[0, channel].numpy(), 1.0)
         light = (5001 ** naive_blur(radiance[0, channel].numpy(), 1.0) - 1) / 5000
         ends = [np.sign(x) * np.log1p(5000 * abs(x)) / math.log(5001) for x in (light + sigma, light - sigma)]
         np.testing.assert_allclose(found[0, channel].numpy(), (ends[0] - ends[1]) / 2, rtol=2e-3)
+        np.testing.assert_allclose(of_light[0, channel].numpy(), sigma, rtol=2e-3)
 
 
 def clipped_reference(reference: list[float], alone: bool) -> Aligned:

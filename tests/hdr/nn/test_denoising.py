@@ -21,10 +21,10 @@ def random_denoiser(seed: int = 0) -> Denoiser:
 
 
 def inputs_of(height: int = 24, width: int = 30, seed: int = 0) -> list[Tensor]:
-    """Radiance, noise, deviation, share and saturation."""
+    """Radiance, noise, deviation, noise of linear light, share and saturation."""
     source = torch.Generator().manual_seed(seed)
     drawn = [torch.rand(2, 3, height, width, generator=source) for _ in range(5)]
-    return [drawn[0], 0.02 * drawn[1], 0.05 * drawn[2], drawn[3], drawn[4]]
+    return [drawn[0], 0.02 * drawn[1], 0.05 * drawn[2], 1e-4 * drawn[1], drawn[3], drawn[4]]
 
 
 def test_untrained_it_changes_nothing() -> None:
@@ -66,13 +66,18 @@ def test_what_is_done_is_what_was_computed_but_for_a_bound(height: int, width: i
     denoiser, inputs = random_denoiser().double(), [part.double() for part in inputs_of(height, width)]
     noise, deviation = inputs[1], _blurred(inputs[2])
     bound = 2 * np.minimum(noise.numpy(), deviation.numpy()) + 1e-6
-    seen = _network_input(inputs[0], noise + 5e-4, deviation + 5e-4, *inputs[3:])
+    seen = _network_input(inputs[0], noise + 5e-4, deviation + 5e-4, *inputs[4:])
     even = np.pad(seen.numpy(), ((0, 0), (0, 0), (0, height % 2), (0, width % 2)), mode="edge")
     features = denoiser.features(torch.nn.functional.pixel_unshuffle(torch.from_numpy(even), 2))
     whole = torch.from_numpy(np.pad(inputs[0].numpy(), ((0, 0), (0, 0), (0, height % 2), (0, width % 2)), mode="edge"))
     moved = _towards_neighbours(whole, denoiser.kernels(features), denoiser.strengths(features)).numpy()[
         ..., :height, :width
     ]
+    light = (5001 ** inputs[0].numpy() - 1) / 5000
+    brighter = light + 2 * inputs[3].numpy() * np.minimum(deviation.numpy() / noise.numpy(), 1)
+    darkened = np.minimum(np.log1p(5000 * brighter) / math.log(5001) - inputs[0].numpy(), 2 * inputs[2].numpy())
+    upwards = np.maximum(bound, darkened)
+    bound = np.where(moved > 0, upwards, bound)
     expected = bound * np.tanh(moved / bound)
     np.testing.assert_allclose((denoiser(*inputs) - inputs[0]).numpy(), expected, atol=1e-6)
     assert np.abs(expected).max() > 0.02
@@ -84,6 +89,7 @@ def _blurred(maps: Tensor) -> Tensor:
 
 def test_the_network_sees_detail_in_units_of_the_noise() -> None:
     inputs = [part.double() for part in inputs_of()]
+    del inputs[3]  # the noise of light bounds what is done, and is not looked at
     radiance, noise, deviation, share, saturation = (part[1].numpy() for part in inputs)
     seen = _network_input(*inputs)[1].numpy()
     detail = radiance - np.stack([naive_blur(channel, 2.0) for channel in radiance])
@@ -115,12 +121,39 @@ def test_what_is_flat_stays_and_no_pixel_moves_farther_than_its_neighbours_or_tw
     highest, lowest = (torch.nn.functional.max_pool2d(sign * padded, 5, 1) for sign in (1, -1))
     farthest = torch.maximum(highest - inputs[0], lowest + inputs[0])
     for times in (1.0, 100.0):
-        noise, deviation = (times * part for part in inputs[1:3])
-        moved = (denoiser(inputs[0], noise, deviation, *inputs[3:]) - inputs[0]).abs()
-        assert float(moved.max()) > 0.02
-        assert bool((moved <= farthest + 1e-6).all())
-        for sigma in (noise, _blurred(deviation)):
-            assert bool((moved <= 2 * sigma + 2e-6).all())
+        noise, deviation, light_noise = (times * part for part in inputs[1:4])
+        moved = denoiser(inputs[0], noise, deviation, light_noise, *inputs[4:]) - inputs[0]
+        assert float(moved.abs().max()) > 0.02
+        assert bool((moved.abs() <= farthest + 1e-6).all())
+        light = (5001 ** inputs[0].double() - 1) / 5000
+        for sigma, share in ((noise, 1.0), (_blurred(deviation), (_blurred(deviation) / noise).clamp_max(1))):
+            # What noise has darkened was brighter by that in light, which is more where it is dark.
+            darkened = torch.log1p(5000 * (light + 2 * share * light_noise)) / math.log(5001) - inputs[0]
+            assert bool((moved >= -2 * sigma - 2e-6).all())
+            assert bool((moved <= torch.maximum(2 * sigma, darkened) + 3e-6).all())
+
+
+def test_what_noise_has_blackened_comes_back_as_far_as_the_noise_reaches() -> None:
+    denoiser = Denoiser(channels=8)
+    with torch.no_grad():  # every pixel is to be as its eight neighbours are
+        for layer, value in ((denoiser.kernels, 1.0), (denoiser.strengths, 6.0)):
+            torch.nn.init.zeros_(layer.weight)
+            assert layer.bias is not None
+            torch.nn.init.constant_(layer.bias, value)
+    around, sigma = 0.01, 0.006
+    radiance = torch.full((1, 3, 24, 24), math.log1p(5000 * around) / math.log(5001))
+    noise = torch.full_like(radiance, sigma * 5000 / (1 + 5000 * around) / math.log(5001))
+    radiance[..., 12, 12] = 0.0
+    deviation = noise.clone()
+    deviation[..., 12, 12] = 1.0  # in black the mu-law is steep
+    known = noise, deviation, torch.full_like(radiance, sigma), torch.ones_like(radiance), torch.zeros_like(radiance)
+    with torch.no_grad():
+        found = denoiser(radiance, *known)[..., 12, 12]
+    # By twice the noise black is brightened to 0.012, which is more than what is around it; tanh(1) and a little.
+    bound = math.log1p(5000 * 2 * sigma) / math.log(5001)
+    lies = math.log1p(5000 * around) / math.log(5001)
+    torch.testing.assert_close(found, torch.full_like(found, bound * math.tanh(lies / bound)), rtol=1e-2, atol=0)
+    assert float(found.min()) > 4 * float(noise.max())
 
 
 @pytest.mark.parametrize(("height", "width"), [(33, 20), (20, 35), (35, 35)])
@@ -173,7 +206,7 @@ def test_it_learns_to_remove_noise_of_which_it_is_told() -> None:
         denoiser = Denoiser(channels=8, layers=1)
     clean = torch.nn.functional.interpolate(torch.rand(4, 3, 6, 6, generator=source), size=(40, 40), mode="bilinear")
     sigma = torch.full_like(clean, 0.02)
-    known = (sigma, sigma, torch.ones_like(clean), torch.zeros_like(clean))
+    known = (sigma, sigma, torch.zeros_like(clean), torch.ones_like(clean), torch.zeros_like(clean))
     optimizer = torch.optim.Adam(denoiser.parameters(), 5e-3)
     for _ in range(60):
         noisy = clean + sigma * torch.randn(clean.shape, generator=source)
@@ -212,5 +245,5 @@ def test_where_no_noise_is_expected_nothing_is_changed() -> None:
     radiance = torch.full((1, 3, 16, 16), 0.5)
     radiance[..., 8:] = 0.7
     none = torch.zeros_like(radiance)
-    denoised = denoiser(radiance, none, none, torch.ones_like(radiance), none)
+    denoised = denoiser(radiance, none, none, none, torch.ones_like(radiance), none)
     torch.testing.assert_close(denoised, radiance, atol=2e-6, rtol=0)

@@ -23,7 +23,7 @@ class Told(nn.Module):
     """A denoiser that does nothing but keep what it is told."""
 
     def forward(self, radiance: Tensor, *known: Tensor) -> Tensor:
-        self.noise, self.deviation, self.share, self.saturation = known
+        self.noise, self.deviation, _, self.share, self.saturation = known
         return radiance
 
 
