@@ -68,14 +68,14 @@ def run_demo(merger: Merger, folder: Path, *, overwrite: bool = False, seed: int
     told = merger.with_weights(scene.bracket)
     merged = told.radiance
     case = Case("demo", scene.bracket, measure_against(scene.radiance))
-    name = name_of(merger)
-    methods: dict[str, Method] = {name: lambda _: merged}  # the first, also where it is the physical merge
+    merged_by = name_of(merger)
+    methods: dict[str, Method] = {merged_by: lambda _: merged}  # the first, also where it is the physical merge
     scores = score(case, methods | {UNTRAINED: Merger("none", merger.device), **BASELINES} | methods)
     write_radiance(folder / MERGED, merged, overwrite=overwrite)
     for name in (PREVIEW, *displayed):
         write_picture(folder / name, merged, gain_map=_has_gain_map(folder / name), overwrite=overwrite)
     write_report(folder / REPORT, scene.bracket, told, overwrite=overwrite)
-    figure = draw_comparison(scene, merged, scores, name)
+    figure = draw_comparison(scene, merged, scores, merged_by)
     with written_whole(folder / FIGURE, overwrite=overwrite) as temporary:
         figure.savefig(temporary, dpi=_DPI)
     return scores
@@ -93,7 +93,7 @@ def _can_be_encoded(path: Path) -> bool:
     return True
 
 
-def draw_comparison(scene: DynamicScene, merged: Tensor, scores: list[Score], name: str = OURS) -> Figure:
+def draw_comparison(scene: DynamicScene, merged: Tensor, scores: list[Score], merged_by: str = OURS) -> Figure:
     """Figure of the inputs, a merge with ghosts, the merged radiance, the truth, error maps and the metrics.
 
     Parameters
@@ -104,8 +104,8 @@ def draw_comparison(scene: DynamicScene, merged: Tensor, scores: list[Score], na
         Radiance of shape (3, H, W).
     scores
         Rows of the table.
-    name
-        Of what merged it.
+    merged_by
+        What to call that.
     """
     ghosts, truth = weighted_merge(scene.bracket), scene.radiance
     reference = reference_only(scene.bracket)
@@ -116,10 +116,10 @@ def draw_comparison(scene: DynamicScene, merged: Tensor, scores: list[Score], na
     names = ("Short exposure", "Reference", "Long exposure")
     for panel, picture, name, t in zip(panels[0], scene.bracket.ldr, names, scene.bracket.exposures, strict=True):
         _show(panel, picture, f"{name}, {float(t):.3g} t")
-    shown = {"Weighted merge, with ghosts": ghosts, f"Merged by {name}": merged, "Ground truth": truth}
+    shown = {"Weighted merge, with ghosts": ghosts, f"Merged by {merged_by}": merged, "Ground truth": truth}
     for panel, (title, radiance) in zip(panels[1], shown.items(), strict=True):
         _show(panel, tonemap(radiance.clamp(0.0, 1.0)), title)
-    errors = {"weighted merge": ghosts, name: merged, "reference only": reference}
+    errors = {"weighted merge": ghosts, merged_by: merged, "reference only": reference}
     for panel, (title, radiance) in zip(panels[2], errors.items(), strict=True):
         error = (mu_law(radiance.clamp(0.0, 1.0)) - mu_law(truth)).abs().mean(dim=0).numpy()
         image = panel.imshow(error, cmap="inferno", vmin=0.0, vmax=_LARGEST_ERROR, interpolation="none")

@@ -8,9 +8,10 @@ import cv2
 import pytest
 from matplotlib.figure import Figure
 
-from hdr.demo import DISPLAYED, run_demo
-from hdr.evaluation import OURS, UNTRAINED
+from hdr.demo import DISPLAYED, draw_comparison, run_demo
+from hdr.evaluation import OURS, UNTRAINED, Score
 from hdr.io import read_radiance
+from hdr.metrics import METRICS
 from hdr.photograph_scene import photograph_scene
 
 
@@ -35,14 +36,25 @@ def test_demo_writes_figure_radiance_and_preview(command, tmp_path):
         run_demo(lambda _: pytest.fail("merged in vain"), folder)
 
 
+def test_the_figure_names_what_merged():
+    scene = photograph_scene()
+    figure = draw_comparison(scene, scene.radiance, [Score("demo", "physics", dict.fromkeys(METRICS, 1.0))], "physics")
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[:3] == ["Short exposure, 1 t", "Reference, 4 t", "Long exposure, 16 t"]
+    assert titles[3:6] == ["Weighted merge, with ghosts", "Merged by physics", "Ground truth"]
+    assert titles[7] == "Error of physics, mu-law domain"
+
+
 def test_demo_leaves_out_what_an_older_encoder_cannot_write(command, tmp_path, monkeypatch):
     imagecodecs = pytest.importorskip("imagecodecs")
     monkeypatch.delattr(imagecodecs.AVIF, "COLOR_PRIMARIES", raising=False)  # as on Python 3.10
     # What takes longest, and is tested above.
-    monkeypatch.setattr("hdr.demo.draw_comparison", lambda *_: Figure())
+    drawn: list[str] = []
+    monkeypatch.setattr("hdr.demo.draw_comparison", lambda *given: drawn.append(given[-1]) or Figure())
     monkeypatch.setattr("hdr.demo.score", lambda *_: [])
     finished = command("demo", "--out", tmp_path, "--weights", "none")
     assert finished.exit_code == 0, finished.output
+    assert drawn == [UNTRAINED]
     assert (tmp_path / "hdr-demo-gain-map.jpg").exists()
     assert not (tmp_path / "hdr-demo.avif").exists()
 
