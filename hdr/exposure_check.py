@@ -164,7 +164,8 @@ def check_exposures(
     if problems:
         raise ExposureMismatchError(
             f"the exposures contradict the pixels: {'; '.join(problems)}. Correct --times or --ev, leave out "
-            "pictures, or let --ev auto estimate the exposures; --align off --response srgb merges as stated"
+            "pictures (of other light, too: a flash), or let --ev auto estimate the exposures; --align off --response "
+            "srgb merges as stated"
         )
 
 

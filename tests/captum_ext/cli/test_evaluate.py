@@ -97,7 +97,7 @@ WALK = {
     "evaluation/report.py",
 }
 ASIDE = {
-    *("cli/__init__.py", "cli/_console.py", "evaluation/settings.py", "evaluation/ranks.py"),
+    *("cli/__init__.py", "cli/_console.py", "cli/_numbers.py", "evaluation/settings.py", "evaluation/ranks.py"),
     *("classifiers/models.py", "methods/names.py", "methods/captum_methods.py", "methods/spatial_layers.py"),
 }
 
