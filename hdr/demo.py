@@ -9,9 +9,9 @@ from torch import Tensor
 
 from hdr._extras import extras_named
 from hdr._files import check_folder, check_writable, written_whole
-from hdr.baselines import BASELINES, reference_only, weighted_merge
+from hdr.baselines import reference_only, weighted_merge
 from hdr.delivery import check_encoder, write_picture
-from hdr.evaluation import OURS, UNTRAINED, Case, Method, Score, measure_against, name_of, score
+from hdr.evaluation import OURS, Case, Score, measure_against, name_of, score, without_network
 from hdr.io import write_radiance
 from hdr.merge import Merger
 from hdr.metrics import METRICS, format_metric
@@ -69,8 +69,7 @@ def run_demo(merger: Merger, folder: Path, *, overwrite: bool = False, seed: int
     merged = told.radiance
     case = Case("demo", scene.bracket, measure_against(scene.radiance))
     merged_by = name_of(merger)
-    methods: dict[str, Method] = {merged_by: lambda _: merged}  # the first, also where it is the physical merge
-    scores = score(case, methods | {UNTRAINED: Merger("none", merger.device), **BASELINES} | methods)
+    scores = score(case, {merged_by: lambda _: merged, **without_network(merger)})
     write_radiance(folder / MERGED, merged, overwrite=overwrite)
     for name in (PREVIEW, *displayed):
         write_picture(folder / name, merged, gain_map=_has_gain_map(folder / name), overwrite=overwrite)

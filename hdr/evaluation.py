@@ -130,6 +130,12 @@ def name_of(merger: Merger) -> str:
     return UNTRAINED if merger.untrained else OURS
 
 
+def without_network(merger: Merger) -> dict[str, Method]:
+    """What is reached without a network, by name; not once more what the merger itself is."""
+    physical = {} if merger.untrained else {UNTRAINED: Merger("none", merger.device, merger.tile, merger.overlap)}
+    return {**physical, **BASELINES}
+
+
 def score(case: Case, methods: dict[str, Method]) -> list[Score]:
     """Merge one scene by several methods, functions from a bracket to radiance, and measure each result."""
     return [Score(case.name, name, case.measure(method(case.bracket))) for name, method in methods.items()]
@@ -147,9 +153,7 @@ def score_cases(merger: Merger, cases: Iterable[Case], baselines: bool = True) -
     """Scores of the merger and, if asked for, of what is reached without a network, scene after scene."""
     methods: dict[str, Method] = {name_of(merger): merger}
     if baselines:
-        if not merger.untrained:
-            methods[UNTRAINED] = Merger("none", merger.device, merger.tile, merger.overlap)
-        methods |= BASELINES
+        methods |= without_network(merger)
     for case in cases:
         yield score(case, methods)
 
