@@ -118,7 +118,7 @@ class LossSettings:
         Weight of the loss that tells the alignment what to find.
     adversarial_weight
         Weight of the sphere loss for the generator; 0 trains without a discriminator, which measured no worse. At 1 its
-        gradient over the pixels is a twentieth to a half of that of all other losses together.
+        gradient over the pixels is a twentieth to six tenths of that of all other losses together.
     adversarial_start
         Share of the run after which the sphere loss begins.
     adversarial_ramp
