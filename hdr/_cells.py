@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hdr._images import check_images
+from hdr.radiometry import SAME_LIGHT
 from hdr.response import Response
 
 Array = NDArray[np.floating]
@@ -101,7 +102,7 @@ def checked_ev(ldr: Tensor, exposures: Tensor) -> Array:
     values = exposures.detach().double().cpu().numpy()
     if values.shape != (len(ldr),) or not np.isfinite(values).all() or not (values > 0).all():
         raise ValueError(f"expected {len(ldr)} positive exposures, got {values.tolist()}")
-    if not (np.diff(values) > 0).all():
+    if not (np.diff(values) >= 0).all():
         raise ValueError(f"exposures must ascend, got {values.tolist()}; sort pictures and exposures, shortest first")
     ev: Array = np.log2(values)
     return ev
@@ -162,6 +163,8 @@ def black_level(cells: Cells, ev: Array) -> float:
     for channel in range(3):
         levels, growths = [], []
         for a in range(len(ev) - 1):
+            if ev[a + 1] - ev[a] < math.log2(SAME_LIGHT):
+                continue
             low, high = cells.mean[a, channel] / STEP, cells.mean[a + 1, channel] / STEP
             growth = (high / np.maximum(low, 1) - 1) / (ev[a + 1] - ev[a])
             bright = (low > 48) & (high < 220)

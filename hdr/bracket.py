@@ -22,12 +22,11 @@ from hdr.calibration import Calibration, agreeing_response, calibrate
 from hdr.exposure import exposures_from_ev, exposures_from_exif, read_exposure_file, warn_if_camera_disagrees
 from hdr.exposure_check import ExposureMismatchError, check_exposures, estimate_exposures
 from hdr.geometry import transformed
-from hdr.radiometry import GAMMA, middle, relative_exposures
+from hdr.radiometry import GAMMA, groups_of_light, middle_exposure, relative_exposures
 from hdr.raw import RawSettings
 from hdr.response import Response
 
 SMALLEST_SIDE = 16
-SMALLEST_RATIO = 1.1
 LARGEST_TRAINED_RATIO = 16.0
 _COMPARED_PIXELS = 1_500_000  # of an exposure, where a calibration asks what moved
 _COARSE_SIDE = 128  # of images at whose half resolution it asks
@@ -52,13 +51,14 @@ class Bracket:
     ldr
         Shape (N, 3, H, W): exposure, channel, height, width; floating point in [0, 1], as the files hold them.
     exposures
-        Shape (N,): relative to the shortest, which is 1, in ascending order.
+        Shape (N,): relative to the shortest, which is 1, in ascending order; several may have got the same light.
     names
         What the images are called, in the same order.
     calibration
         Response, white level and noise of the camera; by default gamma 2.2 and the noise of a good one.
     reference_index
-        The exposure whose instant the merged image shows; by default the middle one, of two the shorter.
+        The exposure whose instant the merged image shows; by default the middle one, of two the shorter, where those
+        that got the same light count as one.
     paths
         The files that the exposures were read from, if they were.
     to_rec709
@@ -68,7 +68,7 @@ class Bracket:
     Raises
     ------
     ValueError
-        If shapes, values, sizes or exposures are not as above, or two exposures are nearly equal.
+        If shapes, values, sizes or exposures are not as above.
 
     Examples
     --------
@@ -90,10 +90,10 @@ class Bracket:
         if not self.names:
             object.__setattr__(self, "names", tuple(f"exposure {index + 1}" for index in range(self.count)))
         _check_one_for_each(self.ldr, names=self.names, paths=self.paths or self.names)
-        if self.reference_index == -1:
-            object.__setattr__(self, "reference_index", middle(self.count))
         check_tensor(self.exposures, "exposures")
         _check_exposures(self.exposures, self.names)
+        if self.reference_index == -1:
+            object.__setattr__(self, "reference_index", middle_exposure(self.exposures.tolist()))
         if self.to_rec709 is not None and self.to_rec709.shape != (3, 3):
             raise ValueError(f"to_rec709 must be of shape (3, 3), got {tuple(self.to_rec709.shape)}")
         _warn_of_large_ratios(self.exposures, self.names)
@@ -174,7 +174,7 @@ class Bracket:
         relative = relative_exposures(light[order]).to(torch.promote_types(ldr.dtype, torch.float32))
         names = [names[index] for index in order.tolist()]
         _check_exposures(relative, names)
-        reference_index = middle(len(images)) if reference is None else order.tolist().index(reference)
+        reference_index = middle_exposure(relative.tolist()) if reference is None else order.tolist().index(reference)
 
         def located(first: Response) -> Tensor:
             small, factor = _reduced(ldr)
@@ -330,7 +330,7 @@ class _Provisional(Bracket):
 def _reference(exposures: Sequence[float], stated: int | None) -> int:
     """Index of the reference among exposures in any order."""
     order = sorted(range(len(exposures)), key=lambda index: exposures[index])
-    return order[middle(len(exposures))] if stated is None else stated
+    return order[middle_exposure([exposures[index] for index in order])] if stated is None else stated
 
 
 def _light(exposures: Exposures, images: Tensor, response: Response | None) -> Tensor:
@@ -451,25 +451,20 @@ def _check_exposures(exposures: Tensor, names: Sequence[str]) -> None:
         raise ValueError(f"exposures must be finite, got {values}")
     if values[0] != 1.0 or values != sorted(values):
         raise ValueError(f"exposures must ascend from 1, relative to the shortest, got {values}; use from_images")
-    for index in range(1, len(values)):
-        ratio = values[index] / values[index - 1]
-        if not ratio >= SMALLEST_RATIO:
-            raise ValueError(
-                f"{names[index - 1]} and {names[index]} have nearly equal exposures (ratio {ratio:.3g}, at least "
-                f"{SMALLEST_RATIO} is needed); are these different exposures of a bracket? Leave one of them out"
-            )
 
 
 def _check_reference(calibration: Calibration, exposures: Tensor, reference: int, names: Sequence[str]) -> None:
     """Refuse a reference so dark that it shares no light with its neighbours: nothing of them would be believed."""
     steps, disagreement = exposures.log2().diff().tolist(), calibration.disagreement
+    alike = next(group for group in groups_of_light(exposures.tolist()) if reference in group)
+    before, after = alike[0] - 1, alike[-1]  # of less and of more light
     apart = [
         (index, disagreement[index], steps[index])
-        for index in (reference - 1, reference)  # with the exposure before it, and with the one after
+        for index in (before, after)
         if 0 <= index < len(steps) and math.isfinite(disagreement[index])
     ]
     not_shared = [ev > max(_NOT_SHARED_EV, _NOT_SHARED_SHARE * step) for _, ev, step in apart]
-    if not apart or not all(not_shared) or apart[-1][0] != reference:  # a longer exposure shows what it does not
+    if not apart or not all(not_shared) or apart[-1][0] != after:  # a longer exposure shows what it does not
         return
     told = "; ".join(
         f"{names[index]} and {names[index + 1]} are stated {step:.2f} EV apart, but disagree about that by {ev:.2f} EV"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +33,7 @@ from hdr._cells import (
 from hdr._extras import extras_named
 from hdr._images import hold_eight_bits
 from hdr._response_fit import equations_of_cells, equations_of_ranks, response_of, solve
-from hdr.radiometry import LUMA
+from hdr.radiometry import LUMA, groups_of_light
 from hdr.response import Response
 
 with extras_named():
@@ -99,7 +99,7 @@ class Calibration:
         shutters and of clouds that no response explains.
     disagreement
         For each exposure but the shortest, the median of |EV| by which it and the one before disagree, corrected; NaN
-        where nothing is well exposed in both.
+        where nothing is well exposed in both, and where both got the same light.
     notes
         What could not be known, in words for the user.
     """
@@ -180,7 +180,8 @@ def calibrate(
     exposures
         Shape (N,): positive multiples of the light that each exposure got, ascending. They are taken as true but for
         small errors: response and exposure ratios cannot both be free. Gross errors are told by
-        :func:`hdr.exposure_check.check_exposures`.
+        :func:`hdr.exposure_check.check_exposures`. Of those that got the same light the first tells for all; where all
+        did, nothing tells a response, and sRGB is taken if none is given.
     response
         Of the camera, where it is known; then only the rest is estimated, and errors of the exposures of up to a
         quarter of an EV each, and up to half of what was stated.
@@ -211,12 +212,55 @@ def calibrate(
     (1.0, 255, 2)
     """
     ev = checked_ev(ldr, exposures)
+    groups = groups_of_light(np.exp2(ev).tolist())
+    if len(groups) == 1:
+        return _calibrated(ldr, ev, response or Response.srgb(), located, chroma_halved, [_same_light(response)])
+    if len(groups) == len(ev):
+        return _calibrated(ldr, ev, response, located, chroma_halved, [])
+    firsts = [group[0] for group in groups]
+
+    def first_located(camera: Response) -> Tensor:
+        assert located is not None
+        return located(camera)[firsts]
+
+    one_each = _calibrated(
+        ldr[firsts], ev[firsts], response, None if located is None else first_located, chroma_halved, [], firsts
+    )
+    return _for_all(one_each, groups)
+
+
+def _same_light(response: Response | None) -> str:
+    """What to say of exposures that all got the same light."""
+    guessed = "" if response is not None else ", and nothing tells the camera's response: it is taken as sRGB"
+    return f"all pictures got the same light: their merge has less noise than one of them, but no more range{guessed}"
+
+
+def _for_all(of_groups: Calibration, groups: Sequence[Sequence[int]]) -> Calibration:
+    """The calibration of all exposures from that of one for each light."""
+    corrections = [correction for correction, group in zip(of_groups.corrections, groups, strict=True) for _ in group]
+    disagreement = []
+    for number, group in enumerate(groups):
+        disagreement += [] if number == 0 else [of_groups.disagreement[number - 1]]
+        disagreement += [math.nan] * (len(group) - 1)
+    return replace(of_groups, corrections=tuple(corrections), disagreement=tuple(disagreement))
+
+
+def _calibrated(
+    ldr: Tensor,
+    ev: Array,
+    response: Response | None,
+    located: Located | None,
+    chroma_halved: tuple[bool, bool] | None,
+    notes: list[str],
+    places: Sequence[int] | None = None,
+) -> Calibration:
+    """:func:`calibrate` by exposures that are at certain places of the bracket."""
+    numbers = [place + 1 for place in (places or range(len(ev)))]
     cells = Cells.of(ldr)
-    notes: list[str] = []
     if (brightest := float(cells.brightest.max())) < _ALL_BLACK:
         notes.append(f"the pictures are black: nothing in them is brighter than {brightest / STEP:.0f} of 255")
     if response is None:
-        found = _estimated(cells, ev, ldr, located, notes)
+        found = _estimated(cells, ev, ldr, located, notes, numbers)
     else:
         cells = _where_shown(cells, ldr, located, response)
         curve = log_curve(response)
@@ -232,12 +276,13 @@ def calibrate(
         chroma_halved = lacking, lacking
     disagreement = _disagreement(cells, ev + errors, response)
     notes += [
-        f"exposures {number} and {number + 1}, shortest first, disagree by {ev_apart:.2f} EV: was the light the same?"
-        for number, ev_apart in enumerate(disagreement, start=1)
+        f"exposures {numbers[index]} and {numbers[index + 1]}, shortest first, disagree by {ev_apart:.2f} EV: was the "
+        "light the same?"
+        for index, ev_apart in enumerate(disagreement)
         # By a response that is a guess nobody tells whether the light was another.
         if ev_apart > _LARGE_DISAGREEMENT
         and found.told
-        and not (found.too_far and ev[number] - ev[number - 1] > _LARGEST_TELLING_STEP)
+        and not (found.too_far and ev[index + 1] - ev[index] > _LARGEST_TELLING_STEP)
     ]
     corrections = tuple((errors - errors[0]).tolist())
     return Calibration(
@@ -270,7 +315,9 @@ class _Found(NamedTuple):
     """Whether the pixels tell the response; otherwise it is a guess, unless it was given."""
 
 
-def _estimated(cells: Cells, ev: Array, ldr: Tensor, located: Located | None, notes: list[str]) -> _Found:
+def _estimated(
+    cells: Cells, ev: Array, ldr: Tensor, located: Located | None, notes: list[str], numbers: Sequence[int]
+) -> _Found:
     """The response that the pixels tell, or sRGB where they tell none; and what could not be known."""
     guessed = black_level(cells, ev)
     base, rough = _first_curve(cells, ev, guessed)
@@ -296,7 +343,7 @@ def _estimated(cells: Cells, ev: Array, ldr: Tensor, located: Located | None, no
         notes.append("the exposures share too little to tell the camera's response: it is taken as sRGB")
         return _Found(cells, Response.srgb(), white, np.zeros(len(ev)), too_far, told=False)
     if too_far:
-        notes.append(_far_apart(ev))
+        notes.append(_far_apart(ev, numbers))
     elif equations.high.max() < _WELL_KNOWN * white:
         notes.append(
             f"no two exposures share values above {equations.high.max() / STEP:.0f} of 255: there the response goes on "
@@ -360,7 +407,7 @@ def _agreeing_share(cells: Cells, ev: Array, response: Response) -> float:
     """The same by one response: not by how much they differ, for what has moved differs by any."""
     curve = log_curve(response)
     shares = []
-    for a, b in itertools.pairwise(range(len(ev))):
+    for a, b in itertools.pairwise(group[0] for group in groups_of_light(np.exp2(ev).tolist())):
         usable = comparable(cells, a, b, curve, response.white_level)
         off = np.abs(ev_apart(cells, a, b, curve, usable) - (ev[b] - ev[a]))
         if off.size >= FEWEST_CELLS:
@@ -368,15 +415,15 @@ def _agreeing_share(cells: Cells, ev: Array, response: Response) -> float:
     return sum(shares) / len(shares) if shares else math.nan
 
 
-def _far_apart(ev: Array) -> str:
+def _far_apart(ev: Array, numbers: Sequence[int]) -> str:
     """What to say of a response that only neighbours tell that are far apart."""
     steps = np.diff(ev)
-    number = int(steps.argmax()) + 1
+    index = int(steps.argmax())
     return (
-        f"exposures {number} and {number + 1}, shortest first, are {steps.max():.1f} EV apart: what both show is "
-        "nearly black in one and nearly white in the other, so that the camera's response between is a guess, usually "
-        "off by 0.2 EV or more. Take steps of 2 or 3 EV, or give the response of another bracket of this camera "
-        "(--response FILE, as --save-response writes it)"
+        f"exposures {numbers[index]} and {numbers[index + 1]}, shortest first, are {steps.max():.1f} EV apart: what "
+        "both show is nearly black in one and nearly white in the other, so that the camera's response between is a "
+        "guess, usually off by 0.2 EV or more. Take steps of 2 or 3 EV, or give the response of another bracket of "
+        "this camera (--response FILE, as --save-response writes it)"
     )
 
 

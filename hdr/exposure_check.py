@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Sequence
@@ -26,12 +27,15 @@ from hdr._cells import (
     srgb_above_black,
 )
 from hdr._extras import extras_named
+from hdr.radiometry import SAME_LIGHT
 from hdr.response import Response
 
 with extras_named():
     import cv2
 
 _SAME_SHARE = 0.25  # of the EV stated: less than this is the same light
+_SAME_EV = math.log2(SAME_LIGHT)
+_OTHER_LIGHT = 0.35  # EV: of what was stated as the same light, more than lamps that flicker and clouds make of it
 _CONTRAST = 1.75  # times as many EV as sRGB would show: what cameras' own curves may make of them
 _LEAST_SIMILARITY = 0.42  # of 1500 pairs of different pictures 3 came above it, of brackets none below
 _JUDGED_EV, _FARTHEST_EV = 5.0, 8.0  # farther apart, what both show well is a choice of what moved; or nothing
@@ -103,18 +107,26 @@ def exposure_findings(
         If shapes, values or exposures are not as above.
     """
     ev = checked_ev(ldr, exposures)
+    called = list(names) if names is not None else [f"picture {number}" for number in range(1, len(ev) + 1)]
+    findings = _findings_of_light(ldr, ev, response, called, located)
+    white = 1.0 if response is None else response.white_level
+    return tuple(_or_copy(finding, ldr, ev, called, white) for finding in findings)
+
+
+def _findings_of_light(
+    ldr: Tensor, ev: Array, response: Response | None, called: Sequence[str], located: Located | None
+) -> list[ExposureFinding]:
+    """What neighbours tell but for copies, which agree with themselves."""
     cells = Cells.of(ldr)
     curve = srgb_above_black(black_level(cells, ev)) if response is None else log_curve(response)
     white = 1.0 if response is None else response.white_level
     neighbours = [(a, a + 1) for a in range(len(ev) - 1)]
     stated = [float(ev[b] - ev[a]) for a, b in neighbours]
     measured, contrast = _measured(cells, stated, curve, white)
-    called = list(names) if names is not None else [f"picture {number}" for number in range(1, len(ev) + 1)]
     same_scene = [_same_scene(cells, a, b, curve, white, s) for (a, b), s in zip(neighbours, stated, strict=True)]
-    identical = [_show_the_same(ldr[a], ldr[b], white) for a, b in neighbours]
     findings = []
-    for (a, b), s, m, *told in zip(neighbours, stated, measured, same_scene, identical, strict=True):
-        words = _problem(s, m, contrast, *told)
+    for (a, b), s, m, same in zip(neighbours, stated, measured, same_scene, strict=True):
+        words = _problem(s, m, contrast, same)
         findings.append(ExposureFinding((a, b), s, m, f"{called[a]} and {called[b]} {words}" if words else ""))
     closely, on_the_whole = (_CLOSELY_AGREEING_EV, _CLOSELY_AGREEING_SHARE), (_AGREEING_EV, _AGREEING_SHARE)
     findings = [_unless_agreeing(finding, cells, curve, white, *closely) for finding in findings]
@@ -122,16 +134,16 @@ def exposure_findings(
         moved = Cells.of(ldr, located(response or Response.srgb()))
         findings = [_unless_agreeing(finding, moved, curve, white, *on_the_whole) for finding in findings]
         if not any(finding.problem for finding in findings):
-            return tuple(findings)
+            return findings
         # What is left may be a camera of much contrast and a hand that moved far, of which the one hides the other.
         measured, contrast = _measured(moved, stated, curve, white)
         findings = [
             finding
-            if _problem(finding.stated, m, contrast, *told)
+            if _problem(finding.stated, m, contrast, same)
             else _unless_agreeing(finding, moved, curve, white, *on_the_whole, contrast)
-            for finding, m, *told in zip(findings, measured, same_scene, identical, strict=True)
+            for finding, m, same in zip(findings, measured, same_scene, strict=True)
         ]
-    return tuple(findings)
+    return findings
 
 
 def check_exposures(
@@ -192,7 +204,7 @@ def estimate_exposures(ldr: Tensor, response: Response | None = None) -> Tensor:
     Raises
     ------
     ExposureMismatchError
-        If two pictures that follow each other in brightness have no well exposed part in common.
+        If two pictures that follow each other in brightness have no well exposed part in common, or are the same.
     ValueError
         If shapes or values are not as above.
 
@@ -208,6 +220,9 @@ def estimate_exposures(ldr: Tensor, response: Response | None = None) -> Tensor:
         response = Response.srgb()
     cells = Cells.of(ldr)
     order = np.argsort(cells.mean.mean((1, 2)), kind="stable")
+    for a, b in itertools.pairwise(order):
+        if _show_the_same(ldr[a], ldr[b], response.white_level):
+            raise ExposureMismatchError(f"pictures {a + 1} and {b + 1} are the same picture; leave one of them out")
     curve = log_curve(response)
     rows, steps = [], []
     for distance in (1, 2):
@@ -246,8 +261,19 @@ def _measured(cells: Cells, stated: Sequence[float], curve: Array, white: float)
     measured = [
         _measured_ev(cells, a, a + 1, curve, white) if s <= _JUDGED_EV else math.nan for a, s in enumerate(stated)
     ]
-    known = [m / s for m, s in zip(measured, stated, strict=True) if m > _SAME_SHARE * s]
+    known = [m / s for m, s in zip(measured, stated, strict=True) if s > _SAME_EV and m > _SAME_SHARE * s]
     return measured, float(np.clip(np.median(known), 1 / _CONTRAST, _CONTRAST)) if known else 1.0
+
+
+def _or_copy(finding: ExposureFinding, ldr: Tensor, ev: Array, called: Sequence[str], white: float) -> ExposureFinding:
+    """A finding, or that the longer exposure is a copy: of the one before, or of another that got the same light."""
+    index = finding.pictures[1]
+    before = [other for other in range(index) if other == index - 1 or ev[index] - ev[other] < _SAME_EV]
+    copied = next((other for other in before if _show_the_same(ldr[other], ldr[index], white)), None)
+    if copied is None:
+        return finding
+    stated = f", stated {finding.stated:.2f} EV apart" if finding.stated > _SAME_EV else ""
+    return replace(finding, problem=f"{called[copied]} and {called[index]} are the same picture{stated}")
 
 
 def _show_the_same(picture: Tensor, other: Tensor, white: float) -> bool:
@@ -270,19 +296,22 @@ def _unless_agreeing(
         return finding
     usable = comparable(cells, a, b, curve, white)
     apart = ev_apart(cells, a, b, curve, usable)
-    near = np.abs(apart - contrast * finding.stated) < min(within, OFF_SHARE * finding.stated)
+    if finding.stated > _SAME_EV:
+        within = min(within, OFF_SHARE * finding.stated)
+    near = np.abs(apart - contrast * finding.stated) < within
     return replace(finding, problem="") if _enough(usable) and float(near.mean()) > share else finding
 
 
-def _problem(stated: float, measured: float, contrast: float, same_scene: bool, identical: bool) -> str:
-    if identical:
-        return f"are the same picture, stated {stated:.2f} EV apart"
+def _problem(stated: float, measured: float, contrast: float, same_scene: bool) -> str:
     if stated > _FARTHEST_EV:
         return f"are stated {stated:.2f} EV apart, too far for files that hold 8: take one between"
     if not same_scene:
         return "do not show the same scene"
     if math.isnan(measured):
         return ""
+    if stated <= _SAME_EV:
+        other = abs(measured - stated) > _OTHER_LIGHT
+        return f"are stated to have the same light, but differ by {measured:.2f} EV" if other else ""
     if measured < -_SAME_SHARE * stated:
         return f"are stated {stated:.2f} EV apart, but differ by {measured:.2f} EV (are the signs reversed?)"
     if measured < _SAME_SHARE * stated:

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from hdr._extras import extras_named
-from hdr.bracket import SMALLEST_RATIO
 from hdr.exif import read_exif
 from hdr.exposure import CameraSettings, read_camera_settings, settings_of
 from hdr.io import HEIF_SUFFIXES, RAW_SUFFIXES, damage_reported, is_raw, opened_image
+from hdr.radiometry import SAME_LIGHT
 from hdr.settings import LARGEST_GAP
 
 with extras_named():
@@ -237,7 +237,7 @@ def _begins_anew(run: list[Shot], shot: Shot, gap: timedelta) -> bool:
         return False  # without exposures only time tells
     # An exposure that the run has already begins the next one; what differs by less than two exposures do is the same.
     pairs = [(shot.exposure, exposure) for exposure in exposures if exposure is not None]
-    return any(max(pair) < SMALLEST_RATIO * min(pair) for pair in pairs)
+    return any(max(pair) < SAME_LIGHT * min(pair) for pair in pairs)
 
 
 def _is_of_another_kind(one: Shot, other: Shot) -> bool:

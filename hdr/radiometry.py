@@ -8,6 +8,7 @@ network works and in which errors are measured.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -26,6 +27,9 @@ _NO_LIGHT = 1e-36  # of a picture that is black all over
 
 LUMA = (0.299, 0.587, 0.114)
 """Share of red, green and blue values in the brightness that JPEG keeps in full, ITU-R BT.601."""
+
+SAME_LIGHT = 1.1
+"""Ratio below which two exposures got the same light: shutters, apertures and what cameras write down are no better."""
 
 Exposure = float | Tensor
 
@@ -70,6 +74,36 @@ def middle(count: int) -> int:
     [0, 1, 1, 2]
     """
     return (count - 1) // 2
+
+
+def groups_of_light(exposures: Sequence[float]) -> list[list[int]]:
+    """Indices of ascending exposures, those together that got the same light, to :data:`SAME_LIGHT`.
+
+    Examples
+    --------
+    >>> groups_of_light([1.0, 4.0, 4.2, 16.0])
+    [[0], [1, 2], [3]]
+    """
+    groups: list[list[int]] = []
+    for index, exposure in enumerate(exposures):
+        if groups and exposure < SAME_LIGHT * exposures[groups[-1][0]]:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
+
+
+def middle_exposure(exposures: Sequence[float]) -> int:
+    """Index of the reference among ascending exposures, :func:`middle`; those that got the same light count as one.
+
+    Examples
+    --------
+    >>> middle_exposure([1.0, 4.0, 16.0]), middle_exposure([1.0, 4.0, 16.0, 16.0, 16.0])
+    (1, 1)
+    """
+    groups = groups_of_light(exposures)
+    alike = groups[middle(len(groups))]
+    return alike[middle(len(alike))]
 
 
 def luminance(radiance: Tensor) -> Tensor:

@@ -99,10 +99,42 @@ def test_missing_exif_names_the_files_and_the_remedy(tmp_path):
         Bracket.from_files(write_bracket(tmp_path, [None] * 3))
 
 
-@pytest.mark.parametrize("times", [(0.1, 0.1, 0.4), (0.1, 0.1, 0.1), (0.1, 0.105, 0.4)])
-def test_equal_exposures_are_refused_by_name(tmp_path, times):
-    with pytest.raises(ValueError, match=r"0.png and 1.png have nearly equal exposures"):
-        Bracket.from_files(write_bracket(tmp_path, times, iso=100, f_number=8.0))
+def test_several_pictures_of_one_exposure_make_a_bracket(tmp_path):
+    light, times = drawn_light(), (0.1, 0.4, 0.4, 0.42, 1.6)
+    evs = np.log2(np.array(times) / 0.4).tolist()
+    paths = []
+    for index, (picture, time) in enumerate(zip(exposures_of(light, evs), times, strict=True)):
+        pixels = picture.permute(1, 2, 0).mul(255).round().byte().numpy()
+        paths.append(write_photograph(tmp_path / f"{index}.png", pixels, time=time, iso=100, f_number=8.0))
+    bracket = Bracket.from_files(paths)
+    assert bracket.exposures.tolist() == pytest.approx([1, 4, 4, 4.2, 16], rel=0.02)
+    assert bracket.reference_index == 2  # the middle one of the three that are in the middle
+    alone = Bracket.from_files([paths[index] for index in (0, 1, 4)])
+    assert bracket.calibration.response == alone.calibration.response
+
+
+@pytest.mark.parametrize(
+    ("exposures", "expected"),
+    [
+        ([1, 1, 1], 1),
+        ([1, 1, 1, 16], 1),
+        ([1, 16, 16, 16], 0),
+        ([1, 4, 16, 16, 16], 1),
+        ([1, 4, 4, 4, 4, 16], 2),
+        ([1, 1.05, 1.12, 4], 2),  # less than a tenth more than the first is the same light; a twelfth more is not
+    ],
+)
+def test_exposures_of_the_same_light_count_as_one_in_the_choice_of_a_reference(exposures, expected):
+    light = torch.tensor(exposures, dtype=torch.float32)
+    assert Bracket(torch.rand(len(exposures), 3, 16, 16), light).reference_index == expected
+
+
+def test_a_copy_of_a_picture_is_refused_wherever_it_lies(tmp_path):
+    first, second, brighter = exposures_of(drawn_light(), (0.0, 0.0, 2.0))
+    with pytest.raises(ExposureMismatchError, match=r"a and c are the same picture\. "):
+        Bracket.from_images([first, second, first, brighter], [1, 1, 1, 4], names="abcd")
+    with pytest.raises(ExposureMismatchError, match="are the same picture; leave one of them out"):
+        Bracket.from_images([first, brighter, first], "auto", response=Response.srgb())
 
 
 def test_different_sizes_are_refused_by_name(tmp_path):
@@ -581,6 +613,18 @@ def test_radiance_in_rec_709_is_the_matrix_times_each_pixel_and_not_below_black(
     expected = torch.stack([(matrix[row].view(3, 1, 1) * radiance).sum(0) for row in range(3)]).clamp_min(0)
     assert float((expected == 0).float().mean()) > 0.05
     torch.testing.assert_close(bracket.in_rec709(radiance), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("reference", "refused"), [(0, True), (1, True), (2, True), (3, True), (4, False)])
+def test_pictures_of_the_same_light_are_not_what_a_dark_reference_lacks(reference, refused):
+    exposures, unknown = torch.tensor([1.0, 16.0, 16.0, 16.0, 256.0]), float("nan")
+    for disagreement in ((0.1, unknown, unknown, 3.0), (3.0, unknown, unknown, 3.0)):
+        told = Calibration(Response.srgb(), disagreement=disagreement), exposures, reference, list("abcde")
+        if refused and disagreement[0] == 3.0:
+            with pytest.raises(ExposureMismatchError, match=f"Perhaps {'abcde'[reference]} is too dark"):
+                _check_reference(*told)
+        else:
+            _check_reference(*told)
 
 
 @pytest.mark.parametrize(

@@ -300,6 +300,48 @@ def test_noise_is_measured_within_a_factor_of_two(shot: float, read: float) -> N
         assert 0.5 < variance / (shot * light + read) < 2
 
 
+def test_of_pictures_of_the_same_light_one_tells_the_response() -> None:
+    evs = (-2.0, -2.0, 0.0, 2.0, 2.0, 2.0)
+    ldr = exposures_of(drawn_light(), (-2.0, -2.0, 0.2, 2.0, 2.0, 2.0), CURVES["S"])
+    camera = calibrate(ldr, ratios(evs))
+    alone = calibrate(ldr[[0, 2, 3]], ratios((-2.0, 0.0, 2.0)))
+    assert camera.response == alone.response
+    assert (camera.shot, camera.read, camera.levels) == (alone.shot, alone.read, alone.levels)
+    first, second, third = alone.corrections
+    assert camera.corrections == (first, first, second, third, third, third)
+    assert np.isnan(camera.disagreement).tolist() == [True, False, False, True, True]
+    assert (camera.disagreement[1], camera.disagreement[2]) == alone.disagreement
+
+
+def test_pictures_of_the_same_light_are_located_one_for_each() -> None:
+    still = exposures_of(drawn_light(192, 256), (-2.0, -2.0, 0.0, 2.0), CURVES["S"])
+    ldr, displacement = rolled(still)
+    camera = calibrate(ldr, ratios((-2.0, -2.0, 0.0, 2.0)), located=lambda _: displacement)
+    chosen = [0, 2, 3]
+    alone = calibrate(ldr[chosen], ratios((-2.0, 0.0, 2.0)), located=lambda _: displacement[chosen])
+    assert camera.response == alone.response
+
+
+def test_notes_number_the_pictures_of_the_whole_bracket() -> None:
+    ldr = exposures_of(drawn_light(), (-2.0, -2.0, 0.0, 2.7))
+    camera = calibrate(ldr, ratios((-2.0, -2.0, 0.0, 2.0)), response=Response.srgb())
+    assert next(note for note in camera.notes if "disagree" in note).startswith("exposures 3 and 4, shortest first")
+    far = exposures_of(drawn_light(), (-4.0, -4.0, 4.0))
+    assert far_notes(calibrate(far, ratios((-4.0, -4.0, 4.0))).notes)[0].startswith("exposures 1 and 3, shortest")
+
+
+def test_pictures_that_all_got_the_same_light_tell_noise_and_no_response() -> None:
+    shot, read = 4e-4, 1e-5
+    ldr = exposures_of(drawn_light(384, 384), (0.0, 0.0, 0.0), shot=shot, read=read)
+    guessed, given = calibrate(ldr, torch.ones(3)), calibrate(ldr, torch.ones(3), response=Response.srgb())
+    for camera, said in ((guessed, "it is taken as sRGB"), (given, "but no more range")):
+        assert camera.response == Response.srgb()
+        assert shot / 2 < camera.shot < 2 * shot
+        assert camera.corrections == (0.0, 0.0, 0.0)
+        assert [note.endswith(said) for note in camera.notes] == [True]
+        assert camera.notes[0].startswith("all pictures got the same light")
+
+
 def test_what_rounding_adds_is_no_noise() -> None:
     ldr = exposures_of(drawn_light(384, 384), EVS, CURVES["srgb"], shot=0, read=0)
     calibration = calibrate(ldr, ratios(EVS), response=Response.srgb())
@@ -546,7 +588,6 @@ def test_cells_are_read_where_an_exposure_shows_them() -> None:
         (torch.rand(2, 3, 32, 32), torch.tensor([1.0, math.inf]), "positive"),
         (torch.rand(2, 3, 32, 32), torch.tensor([0.0, 1.0]), "positive"),
         (torch.rand(2, 3, 32, 32), torch.tensor([2.0, 1.0]), "ascend"),
-        (torch.rand(2, 3, 32, 32), torch.tensor([1.0, 1.0]), "ascend"),
     ],
 )
 def test_what_is_no_bracket_is_refused(ldr: Tensor, exposures: Tensor, message: str) -> None:

@@ -157,6 +157,24 @@ def test_a_bracket_of_one_picture_twice_is_refused() -> None:
         check_exposures(torch.stack([picture, picture]), torch.tensor([1.0, 4.0]))
 
 
+def test_pictures_of_the_same_light_pass_if_they_are_that() -> None:
+    stated = (-2.0, 0.0, 0.0, 0.0, 2.0)
+    light = ratios(stated)
+    check_exposures(exposures_of(drawn_light(), stated), light)
+    check_exposures(exposures_of(drawn_light(), (-2.0, 0.0, 0.2, 0.0, 2.0)), light)  # lamps flicker, clouds pass
+    other = exposures_of(drawn_light(), (-2.0, 0.0, 0.7, 0.0, 2.0))
+    with pytest.raises(
+        ExposureMismatchError, match=r"2 and picture 3 are stated to have the same light, but differ by 0\.7"
+    ):
+        check_exposures(other, light, Response.srgb())
+
+
+def test_the_contrast_of_a_camera_is_not_told_by_pictures_of_the_same_light() -> None:
+    # Of a steep curve every step looks 1.6 times as large; were 0.01 / 0.0001 among the factors, it would not pass.
+    ldr = exposures_of(drawn_light(), (-1.0, -1.0, -1.0, -1.0, 1.0, 3.0), gamma(1.4))
+    check_exposures(ldr, ratios((-1.0, -0.9999, -0.9998, -0.9997, 1.0, 3.0)))
+
+
 def test_pictures_of_different_scenes_are_refused() -> None:
     first, second = (exposures_of(drawn_light(seed=seed), EVS) for seed in (1, 2))
     with pytest.raises(ExposureMismatchError, match="same scene"):

@@ -184,6 +184,30 @@ def test_any_number_of_exposures_of_a_still_scene_is_better_than_the_reference_a
     assert float((mu_law(merged) - mu_law(scene)).abs().mean()) < 0.004
 
 
+def test_pictures_of_the_same_light_have_the_noise_of_their_mean():
+    scene = textured(64, 96, darkest=0.02, brightest=0.2)
+    noise = 0.004
+
+    def error(count: int) -> float:
+        merged = Merger("none", "cpu")(photographed(scene, (1.0,) * count, noise, levels=None), "off")
+        return float((merged - scene).square().mean())
+
+    for count in (2, 6):
+        assert error(count) == pytest.approx(noise**2 / count, rel=0.1)
+
+
+def test_what_moves_between_pictures_of_the_same_light_leaves_no_ghost():
+    scene = textured(96, 128, darkest=0.02, brightest=0.2)
+    instants = [scene.clone() for _ in range(4)]
+    for instant, column in zip(instants, (8, 40, 72, 100), strict=True):
+        instant[:, 30:50, column : column + 20] = 0.9
+    taken = photographed(instants, (1.0,) * 4, noise=0.002, reference=1)
+    radiance = Merger("none", "cpu")(taken)
+    for column in (8, 72, 100):
+        assert float((radiance - scene)[:, 32:48, column + 2 : column + 18].abs().mean()) < 0.01
+    assert float((radiance[:, 32:48, 42:58] - 0.9).abs().mean()) < 0.01
+
+
 def test_result_does_not_depend_on_the_order_of_the_images_nor_on_the_unit_of_the_exposures():
     scene = textured(48, 64, brightest=1.2)
     images = [ldr_of(scene, t, 1e-3, seed=int(t)) for t in EXPOSURES]
