@@ -26,6 +26,7 @@ ENTRIES = 256
 CELL = 4  # pixels on a side
 _MOST_CELLS = 1 << 13
 FEWEST_CELLS = 30
+FEWEST_EQUATIONS = 200  # values of cells that two exposures share: what fewer tell may all be wrong
 LOWEST_LIGHT = 0.002  # 9 EV below white an 8-bit file has a handful of levels left
 OFF_SHARE = 0.5  # of the EV stated: what is off by more was not exposed as stated
 STEEPEST = 0.15  # EV from one level to the next, where rounding decides what two exposures differ by

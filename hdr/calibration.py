@@ -14,9 +14,7 @@ from torch import Tensor
 
 from hdr._cells import (
     FEWEST_CELLS,
-    LOWEST_LIGHT,
-    OFF_SHARE,
-    STEEPEST,
+    FEWEST_EQUATIONS,
     STEP,
     Array,
     Cells,
@@ -26,51 +24,39 @@ from hdr._cells import (
     comparable,
     ev_apart,
     log_curve,
-    read_off,
     srgb_above_black,
-    well_exposed,
 )
-from hdr._extras import extras_named
 from hdr._images import hold_eight_bits
 from hdr._response_fit import equations_of_cells, equations_of_ranks, response_of, solve
-from hdr.radiometry import LUMA, groups_of_light
+from hdr._traits import (
+    READ,
+    SHOT,
+    disagreement_of,
+    exposure_errors,
+    lacks_fine_colours,
+    mixes_channels,
+    noise_of,
+    white_level_of,
+)
+from hdr.radiometry import groups_of_light
 from hdr.response import Response
-
-with extras_named():
-    from scipy.optimize import nnls
-
-SHOT, READ = 2.5e-5, 1e-6
 
 RESPONSE_ENTRIES = 1021
 """Of a response's table as a tensor: four for each level of an 8-bit file."""
 
-_FEWEST_EQUATIONS = 200
 _FAR_FROM_ALIGNED = 0.3  # EV, the typical residual where cells of two exposures show different things
 # Of the EV stated, what the right response is off by. Exposures stated at half their distance make of gamma 2.2 nearly
 # linear: 0.09.
 _AGREEING = 0.05
 # Shares of what two exposures show well: of 96 brackets with the right one 0.45 at least, of 64 others 0.33 at most.
 _LEAST_AGREEING, _CLEARLY_AGREEING = 0.4, 0.6
+_ALL_BLACK = 8.5 * STEP
 _WELL_KNOWN = 0.8  # of the range of values
 # EV, between neighbours that tell the response. On real and drawn brackets it was off by 0.1 EV with steps of 4, by
 # 0.15 with 5, and by 0.2 and more with 6 to 8, however many cells both show well.
 _LARGEST_TELLING_STEP = 5.5
 _LARGE_DISAGREEMENT = 0.35  # EV
 _LARGEST_RESPONSE_ERROR = 0.2  # EV, in the median of what two exposures share; real brackets had 0.16 at most
-_LEAST_ERROR, _LARGEST_ERROR = 0.02, 0.25  # EV, of a shutter
-_LOWEST_WHITE, _SURELY_WHITE = 0.85, 253  # a value, and a level of 255
-_ALL_BLACK = 8.5 * STEP
-_FAR_ABOVE_WHITE = 1.2  # EV
-_MOST_FLAT_CELLS = 100
-_FAR_BELOW_WHITE = -1.0  # EV
-# A clipped channel spoils others if they differ by so many times what they do elsewhere, or by so many EV in one sense.
-_SPOILT, _SPOILT_MARGIN, _SPOILT_EV = 2.0, 0.01, 0.04
-# An orthonormal basis of the planes over a cell, shape (16, 3).
-_PLANE = np.linalg.qr(np.stack([np.ones(16), np.repeat(np.arange(4.0), 4), np.tile(np.arange(4.0), 4)], 1))[0]
-_UNCLIPPED = (0.02, 0.97)  # values, of the white level above
-_COLOUR_KEPT, _COLOUR_NOISE = 0.25, 1.5  # ten JPEG brackets had less of both, and 3 of 38 lossless ones
-_TINY = 1e-12
-_SHOT_RANGE, _READ_RANGE = (1e-6, 1e-2), (1e-9, 1e-4)
 
 
 @dataclass(frozen=True)
@@ -264,17 +250,17 @@ def _calibrated(
     else:
         cells = _where_shown(cells, ldr, located, response)
         curve = log_curve(response)
-        white = _white_level(cells, ev, curve, notes)
-        found = _Found(cells, response, white, _exposure_errors(cells, ev, curve, white))
+        white = white_level_of(cells, ev, curve, notes)
+        found = _Found(cells, response, white, exposure_errors(cells, ev, curve, white))
     cells, errors = found.cells, found.errors
     response = found.response.with_white_level(min(found.white, found.response.white_level))
     # A quarter of the pixels tells as much as all.
     levels = 255 if hold_eight_bits(torch.from_numpy(cells.pixels[..., ::4])) else 65535
-    shot, read = _noise(cells, ev, response, levels, notes)
+    shot, read = noise_of(cells, ev, response, levels, notes)
     if chroma_halved is None:
-        lacking = levels == 255 and _lacks_fine_colours(cells, response.white_level)
+        lacking = levels == 255 and lacks_fine_colours(cells, response.white_level)
         chroma_halved = lacking, lacking
-    disagreement = _disagreement(cells, ev + errors, response)
+    disagreement = disagreement_of(cells, ev + errors, response)
     notes += [
         f"exposures {numbers[index]} and {numbers[index + 1]}, shortest first, disagree by {ev_apart:.2f} EV: was the "
         "light the same?"
@@ -291,7 +277,7 @@ def _calibrated(
         shot,
         read,
         levels,
-        channels_mix=_channels_mix(cells, ev + errors, response),
+        channels_mix=mixes_channels(cells, ev + errors, response),
         chroma_halved=chroma_halved,
         corrections=corrections,
         disagreement=disagreement,
@@ -328,7 +314,7 @@ def _estimated(
         base, rough = _first_curve(cells, ev, black)
     if black:
         notes.append(f"dark parts keep their value whatever the exposure: light begins above {black / STEP:.0f} of 255")
-    white = _white_level(cells, ev, rough, notes)
+    white = white_level_of(cells, ev, rough, notes)
     equations = equations_of_cells(cells, ev, rough, black, white)
     found = solve(equations, ev, base, rough)
     unaligned = found.residual > _FAR_FROM_ALIGNED
@@ -336,10 +322,10 @@ def _estimated(
         equations = equations_of_ranks(cells, ev, black, white)
         found = solve(equations, ev, base, base)
     telling = int((equations.ev <= _LARGEST_TELLING_STEP).sum())
-    too_far = telling < _FEWEST_EQUATIONS <= len(equations.ev)
+    too_far = telling < FEWEST_EQUATIONS <= len(equations.ev)
     if unaligned and not too_far:
         notes.append("the exposures do not lie on each other: their response is less exact than that of aligned ones")
-    if len(equations.ev) < _FEWEST_EQUATIONS:
+    if len(equations.ev) < FEWEST_EQUATIONS:
         notes.append("the exposures share too little to tell the camera's response: it is taken as sRGB")
         return _Found(cells, Response.srgb(), white, np.zeros(len(ev)), too_far, told=False)
     if too_far:
@@ -439,149 +425,3 @@ def _where_shown(cells: Cells, ldr: Tensor, located: Located | None, response: R
         return cells
     moved = Cells.of(ldr, located(response))
     return moved if moved.pixels.shape[2] >= FEWEST_CELLS else cells
-
-
-def _white_level(cells: Cells, ev: Array, curve: Array, notes: list[str]) -> float:
-    """LDR value at which the channels clip: where cells pile up that a shorter exposure shows to be far too bright."""
-    top = cells.mean.max(1)
-    piles = []
-    for channel in range(3):
-        ends = []
-        for a, b in itertools.combinations(range(len(ev)), 2):
-            if b - a > 3 and ev[b] - ev[a] > 3:
-                continue
-            expected = read_off(curve, cells.mean[a, channel]) + ev[b] - ev[a] - curve[-1]
-            end = cells.mean[b, channel]
-            over = (expected > _FAR_ABOVE_WHITE) & (top[a] < 0.9) & (cells.spread[b, channel] < 3 * STEP)
-            ends.append(end[over & (end > _LOWEST_WHITE)])
-        low, high = np.percentile(np.concatenate([*ends, [0.0, 1.0]]), [20, 80])
-        if sum(map(len, ends)) >= FEWEST_CELLS and high - low <= 3 * STEP:  # the shoulder of a curve spreads them
-            piles.append(float(low))
-    bright = top[top > _LOWEST_WHITE]
-    if not len(bright):
-        return 1.0
-    levels = np.rint(bright / STEP).astype(np.intp)
-    commonest = int(np.bincount(levels).argmax())
-    nothing_above = int((levels > commonest + 2).sum()) < 0.1 * int((levels >= commonest - 2).sum())
-    if commonest >= _SURELY_WHITE or not nothing_above:
-        return 1.0
-    white = round(min(piles, default=1.0) / STEP)
-    if abs(white - commonest) <= 3:
-        return white * STEP
-    if int((np.abs(levels - commonest) <= 1).sum()) > 0.01 * top.size:
-        notes.append(
-            f"much of the pictures has the value {commonest} of 255 and hardly anything a larger one, but no shorter "
-            "exposure tells whether it is clipped there; it is taken as not clipped"
-        )
-    return 1.0
-
-
-def _noise(cells: Cells, ev: Array, response: Response, levels: int, notes: list[str]) -> tuple[float, float]:
-    """Shot and read noise, from what neighbouring exposures differ by within cells beyond a plane."""
-    curve = log_curve(response)
-    rows, variances, totals = [], [], []
-    for a in range(len(ev) - 1):
-        channel, cell = np.nonzero(well_exposed(cells, a, a + 1, curve, response.white_level))
-        bins = np.floor(2 * read_off(curve, cells.mean[a + 1, channel, cell])).astype(np.intp)
-        # The flattest cells of every brightness, for texture that moved looks like noise. Flat in the shorter exposure:
-        # to choose by the difference itself would choose small noise.
-        order = np.lexsort((cells.spread[a, channel, cell], bins))
-        by_brightness = np.split(order, np.nonzero(np.diff(bins[order]))[0] + 1)
-        chosen = [here[: min(_MOST_FLAT_CELLS, max(FEWEST_CELLS, len(here) // 4))] for here in by_brightness]
-        chosen = [one for one in chosen if len(one) >= FEWEST_CELLS]
-        if not chosen:
-            continue
-        flat = np.concatenate(chosen)
-        pixels = torch.from_numpy(cells.pixels[a : a + 2, channel[flat], cell[flat]]).double()
-        low, high = response.to_linear(pixels).numpy()
-        factor = high.mean(-1) / low.mean(-1)
-        difference = high - factor[:, None] * low
-        difference = difference - difference @ _PLANE @ _PLANE.T
-        squares = np.square(difference).sum(-1) / 12.34  # the median of chi^2, 16 - 3 degrees
-        low_rounding, high_rounding = np.square(response.slope(pixels.mean(-1)).numpy() / levels) / 12
-        roundings = high_rounding + np.square(factor) * low_rounding
-        told = np.stack([high.mean(-1) * (1 + factor), 1 + np.square(factor), squares, roundings])
-        for of_brightness in np.split(told, np.cumsum([len(one) for one in chosen])[:-1], axis=1):
-            *row, variance, rounding = np.median(of_brightness, axis=1)
-            rows.append(row)
-            variances.append(variance - rounding)
-            totals.append(variance + rounding + 1e-12)  # about as uncertain as it is large
-    if len(rows) < 3:
-        notes.append("too little is flat and well exposed to measure the noise: that of a camera at ISO 100 is assumed")
-        return SHOT, READ
-    solution, _ = nnls(np.array(rows) / np.array(totals)[:, None], np.array(variances) / totals)
-    return float(np.clip(solution[0], *_SHOT_RANGE)), float(np.clip(solution[1], *_READ_RANGE))
-
-
-def _channels_mix(cells: Cells, ev: Array, response: Response) -> bool:
-    """Whether a channel is wrong where another one is clipped; unless it is known not to be, it is.
-
-    Where a longer exposure clips a channel, a shorter one tells what the others should be.
-    """
-    curve, clipping = log_curve(response), response.white_level - 1.5 * STEP
-    steps = np.gradient(curve)
-    highest = torch.from_numpy(cells.pixels).amax(-1).numpy()
-    beside_clipped: list[Array] = []
-    elsewhere: list[Array] = []
-    for a, b in itertools.combinations(range(len(ev)), 2):
-        fine = cells.brightest[a] < clipping
-        clipped = cells.brightest[b] >= clipping
-        expected = read_off(curve, cells.mean[a]) + ev[b] - ev[a]
-        # Itself far from white, all over the cell, and told by both exposures to a part of what is looked for.
-        usable = fine & (highest[b] < clipping) & (expected < _FAR_BELOW_WHITE)
-        usable &= expected > math.log2(LOWEST_LIGHT)
-        usable &= read_off(steps, cells.mean[a]) < STEEPEST
-        for found, here in ((beside_clipped, clipped), (elsewhere, ~clipped)):
-            found.append(ev_apart(cells, a, b, curve, usable & here) - (ev[b] - ev[a]))
-    wrong, right = (np.concatenate(parts) for parts in (beside_clipped, elsewhere))
-    if min(len(wrong), len(right)) < FEWEST_CELLS:
-        return True
-    # Grey is spoilt most and strong colours hardly: the larger differences tell, too.
-    spoilt, usual = (np.quantile(np.abs(one), [0.5, 0.8, 0.9]) for one in (wrong, right))
-    return bool((spoilt > _SPOILT * usual + _SPOILT_MARGIN).any() or abs(np.median(wrong)) > _SPOILT_EV)
-
-
-def _lacks_fine_colours(cells: Cells, white: float) -> bool:
-    """Whether the finest detail of colour is missing that the finest detail of brightness should bring with it.
-
-    Where a colour has a texture, its channels have it in proportion to themselves, and their differences to the
-    brightness, too. Of pixels 2 x 2, what changes along both diagonals is all that half the resolution cannot hold.
-    """
-    darkest = torch.from_numpy(cells.pixels).amin(1).amin(-1).numpy()
-    shown = (cells.brightest < _UNCLIPPED[1] * white) & (darkest > _UNCLIPPED[0])
-    exposure, cell = np.nonzero(shown)
-    if len(cell) < FEWEST_CELLS:
-        return False
-    pixels = cells.pixels[exposure, :, cell].reshape(-1, 3, 2, 2, 2, 2)  # cell, channel, row, in it, column, in it
-    falling, rising = (pixels[..., 0, :, left] + pixels[..., 1, :, 1 - left] for left in (0, 1))  # the two diagonals
-    of_channels, own = (falling - rising) / 2, (falling + rising) / 4
-    of_brightness, mean = (np.einsum("c,ncts->nts", LUMA, values)[:, None] for values in (of_channels, own))
-    expected, found = of_brightness * (own / mean - 1), of_channels - of_brightness
-    if np.square(expected).sum() < _TINY * np.square(of_brightness).sum():
-        return False  # a grey picture has no colours to lose
-    kept = (expected * found).sum() / np.square(expected).sum()
-    # Noise is of each channel alone, and shows in the differences; but not in files without colour of that detail.
-    noise = np.square(found[:, ::2]).sum() / max(np.square(of_brightness).sum(), _TINY)
-    return bool(abs(kept) < _COLOUR_KEPT and noise < _COLOUR_NOISE)
-
-
-def _exposure_errors(cells: Cells, ev: Array, curve: Array, white: float) -> Array:
-    """By how many EV each exposure got more light than stated, by a response that is known; 0 where nothing tells."""
-    errors = np.zeros(len(ev))
-    for a, b in itertools.pairwise(range(len(ev))):
-        apart = ev_apart(cells, a, b, curve, comparable(cells, a, b, curve, white)) - (ev[b] - ev[a])
-        error = float(np.median(apart)) if apart.size >= _FEWEST_EQUATIONS else 0.0
-        # Less is rounding; more is no shutter, but another response than was said, or another exposure.
-        largest = min(_LARGEST_ERROR, OFF_SHARE * (ev[b] - ev[a]))
-        errors[b] = errors[a] + (error if _LEAST_ERROR < abs(error) < largest else 0.0)
-    return errors
-
-
-def _disagreement(cells: Cells, ev: Array, response: Response) -> tuple[float, ...]:
-    curve = log_curve(response)
-    result = []
-    for a, b in zip(range(len(ev) - 1), range(1, len(ev)), strict=True):
-        usable = comparable(cells, a, b, curve, response.white_level)
-        error = ev_apart(cells, a, b, curve, usable) - (ev[b] - ev[a])
-        result.append(float(np.median(np.abs(error))) if error.size >= FEWEST_CELLS else math.nan)
-    return tuple(result)

@@ -1,0 +1,194 @@
+"""What cells tell about a camera besides its response: white level, noise, clipping, colours, errors of the shutter."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import torch
+
+from hdr._cells import (
+    FEWEST_CELLS,
+    FEWEST_EQUATIONS,
+    LOWEST_LIGHT,
+    OFF_SHARE,
+    STEEPEST,
+    STEP,
+    Array,
+    Cells,
+    comparable,
+    ev_apart,
+    log_curve,
+    read_off,
+    well_exposed,
+)
+from hdr._extras import extras_named
+from hdr.radiometry import LUMA
+from hdr.response import Response
+
+with extras_named():
+    from scipy.optimize import nnls
+
+SHOT, READ = 2.5e-5, 1e-6
+"""Of a camera at ISO 100: the variance of linear light L in [0, 1] is SHOT * L + READ."""
+
+_LEAST_ERROR, _LARGEST_ERROR = 0.02, 0.25  # EV, of a shutter
+_LOWEST_WHITE, _SURELY_WHITE = 0.85, 253  # a value, and a level of 255
+_FAR_ABOVE_WHITE = 1.2  # EV
+_MOST_FLAT_CELLS = 100
+_FAR_BELOW_WHITE = -1.0  # EV
+# A clipped channel spoils others if they differ by so many times what they do elsewhere, or by so many EV in one sense.
+_SPOILT, _SPOILT_MARGIN, _SPOILT_EV = 2.0, 0.01, 0.04
+# An orthonormal basis of the planes over a cell, shape (16, 3).
+_PLANE = np.linalg.qr(np.stack([np.ones(16), np.repeat(np.arange(4.0), 4), np.tile(np.arange(4.0), 4)], 1))[0]
+_UNCLIPPED = (0.02, 0.97)  # values, of the white level above
+_COLOUR_KEPT, _COLOUR_NOISE = 0.25, 1.5  # ten JPEG brackets had less of both, and 3 of 38 lossless ones
+_TINY = 1e-12
+_SHOT_RANGE, _READ_RANGE = (1e-6, 1e-2), (1e-9, 1e-4)
+
+
+def white_level_of(cells: Cells, ev: Array, curve: Array, notes: list[str]) -> float:
+    """LDR value at which the channels clip: where cells pile up that a shorter exposure shows to be far too bright."""
+    top = cells.mean.max(1)
+    piles = []
+    for channel in range(3):
+        ends = []
+        for a, b in itertools.combinations(range(len(ev)), 2):
+            if b - a > 3 and ev[b] - ev[a] > 3:
+                continue
+            expected = read_off(curve, cells.mean[a, channel]) + ev[b] - ev[a] - curve[-1]
+            end = cells.mean[b, channel]
+            over = (expected > _FAR_ABOVE_WHITE) & (top[a] < 0.9) & (cells.spread[b, channel] < 3 * STEP)
+            ends.append(end[over & (end > _LOWEST_WHITE)])
+        low, high = np.percentile(np.concatenate([*ends, [0.0, 1.0]]), [20, 80])
+        if sum(map(len, ends)) >= FEWEST_CELLS and high - low <= 3 * STEP:  # the shoulder of a curve spreads them
+            piles.append(float(low))
+    bright = top[top > _LOWEST_WHITE]
+    if not len(bright):
+        return 1.0
+    levels = np.rint(bright / STEP).astype(np.intp)
+    commonest = int(np.bincount(levels).argmax())
+    nothing_above = int((levels > commonest + 2).sum()) < 0.1 * int((levels >= commonest - 2).sum())
+    if commonest >= _SURELY_WHITE or not nothing_above:
+        return 1.0
+    white = round(min(piles, default=1.0) / STEP)
+    if abs(white - commonest) <= 3:
+        return white * STEP
+    if int((np.abs(levels - commonest) <= 1).sum()) > 0.01 * top.size:
+        notes.append(
+            f"much of the pictures has the value {commonest} of 255 and hardly anything a larger one, but no shorter "
+            "exposure tells whether it is clipped there; it is taken as not clipped"
+        )
+    return 1.0
+
+
+def noise_of(cells: Cells, ev: Array, response: Response, levels: int, notes: list[str]) -> tuple[float, float]:
+    """Shot and read noise, from what neighbouring exposures differ by within cells beyond a plane."""
+    curve = log_curve(response)
+    rows, variances, totals = [], [], []
+    for a in range(len(ev) - 1):
+        channel, cell = np.nonzero(well_exposed(cells, a, a + 1, curve, response.white_level))
+        bins = np.floor(2 * read_off(curve, cells.mean[a + 1, channel, cell])).astype(np.intp)
+        # The flattest cells of every brightness, for texture that moved looks like noise. Flat in the shorter exposure:
+        # to choose by the difference itself would choose small noise.
+        order = np.lexsort((cells.spread[a, channel, cell], bins))
+        by_brightness = np.split(order, np.nonzero(np.diff(bins[order]))[0] + 1)
+        chosen = [here[: min(_MOST_FLAT_CELLS, max(FEWEST_CELLS, len(here) // 4))] for here in by_brightness]
+        chosen = [one for one in chosen if len(one) >= FEWEST_CELLS]
+        if not chosen:
+            continue
+        flat = np.concatenate(chosen)
+        pixels = torch.from_numpy(cells.pixels[a : a + 2, channel[flat], cell[flat]]).double()
+        low, high = response.to_linear(pixels).numpy()
+        factor = high.mean(-1) / low.mean(-1)
+        difference = high - factor[:, None] * low
+        difference = difference - difference @ _PLANE @ _PLANE.T
+        squares = np.square(difference).sum(-1) / 12.34  # the median of chi^2, 16 - 3 degrees
+        low_rounding, high_rounding = np.square(response.slope(pixels.mean(-1)).numpy() / levels) / 12
+        roundings = high_rounding + np.square(factor) * low_rounding
+        told = np.stack([high.mean(-1) * (1 + factor), 1 + np.square(factor), squares, roundings])
+        for of_brightness in np.split(told, np.cumsum([len(one) for one in chosen])[:-1], axis=1):
+            *row, variance, rounding = np.median(of_brightness, axis=1)
+            rows.append(row)
+            variances.append(variance - rounding)
+            totals.append(variance + rounding + 1e-12)  # about as uncertain as it is large
+    if len(rows) < 3:
+        notes.append("too little is flat and well exposed to measure the noise: that of a camera at ISO 100 is assumed")
+        return SHOT, READ
+    solution, _ = nnls(np.array(rows) / np.array(totals)[:, None], np.array(variances) / totals)
+    return float(np.clip(solution[0], *_SHOT_RANGE)), float(np.clip(solution[1], *_READ_RANGE))
+
+
+def mixes_channels(cells: Cells, ev: Array, response: Response) -> bool:
+    """Whether a channel is wrong where another one is clipped; unless it is known not to be, it is.
+
+    Where a longer exposure clips a channel, a shorter one tells what the others should be.
+    """
+    curve, clipping = log_curve(response), response.white_level - 1.5 * STEP
+    steps = np.gradient(curve)
+    highest = torch.from_numpy(cells.pixels).amax(-1).numpy()
+    beside_clipped: list[Array] = []
+    elsewhere: list[Array] = []
+    for a, b in itertools.combinations(range(len(ev)), 2):
+        fine = cells.brightest[a] < clipping
+        clipped = cells.brightest[b] >= clipping
+        expected = read_off(curve, cells.mean[a]) + ev[b] - ev[a]
+        # Itself far from white, all over the cell, and told by both exposures to a part of what is looked for.
+        usable = fine & (highest[b] < clipping) & (expected < _FAR_BELOW_WHITE)
+        usable &= expected > math.log2(LOWEST_LIGHT)
+        usable &= read_off(steps, cells.mean[a]) < STEEPEST
+        for found, here in ((beside_clipped, clipped), (elsewhere, ~clipped)):
+            found.append(ev_apart(cells, a, b, curve, usable & here) - (ev[b] - ev[a]))
+    wrong, right = (np.concatenate(parts) for parts in (beside_clipped, elsewhere))
+    if min(len(wrong), len(right)) < FEWEST_CELLS:
+        return True
+    # Grey is spoilt most and strong colours hardly: the larger differences tell, too.
+    spoilt, usual = (np.quantile(np.abs(one), [0.5, 0.8, 0.9]) for one in (wrong, right))
+    return bool((spoilt > _SPOILT * usual + _SPOILT_MARGIN).any() or abs(np.median(wrong)) > _SPOILT_EV)
+
+
+def lacks_fine_colours(cells: Cells, white: float) -> bool:
+    """Whether the finest detail of colour is missing that the finest detail of brightness should bring with it.
+
+    Where a colour has a texture, its channels have it in proportion to themselves, and their differences to the
+    brightness, too. Of pixels 2 x 2, what changes along both diagonals is all that half the resolution cannot hold.
+    """
+    darkest = torch.from_numpy(cells.pixels).amin(1).amin(-1).numpy()
+    shown = (cells.brightest < _UNCLIPPED[1] * white) & (darkest > _UNCLIPPED[0])
+    exposure, cell = np.nonzero(shown)
+    if len(cell) < FEWEST_CELLS:
+        return False
+    pixels = cells.pixels[exposure, :, cell].reshape(-1, 3, 2, 2, 2, 2)  # cell, channel, row, in it, column, in it
+    falling, rising = (pixels[..., 0, :, left] + pixels[..., 1, :, 1 - left] for left in (0, 1))  # the two diagonals
+    of_channels, own = (falling - rising) / 2, (falling + rising) / 4
+    of_brightness, mean = (np.einsum("c,ncts->nts", LUMA, values)[:, None] for values in (of_channels, own))
+    expected, found = of_brightness * (own / mean - 1), of_channels - of_brightness
+    if np.square(expected).sum() < _TINY * np.square(of_brightness).sum():
+        return False  # a grey picture has no colours to lose
+    kept = (expected * found).sum() / np.square(expected).sum()
+    # Noise is of each channel alone, and shows in the differences; but not in files without colour of that detail.
+    noise = np.square(found[:, ::2]).sum() / max(np.square(of_brightness).sum(), _TINY)
+    return bool(abs(kept) < _COLOUR_KEPT and noise < _COLOUR_NOISE)
+
+
+def exposure_errors(cells: Cells, ev: Array, curve: Array, white: float) -> Array:
+    """By how many EV each exposure got more light than stated, by a response that is known; 0 where nothing tells."""
+    errors = np.zeros(len(ev))
+    for a, b in itertools.pairwise(range(len(ev))):
+        apart = ev_apart(cells, a, b, curve, comparable(cells, a, b, curve, white)) - (ev[b] - ev[a])
+        error = float(np.median(apart)) if apart.size >= FEWEST_EQUATIONS else 0.0
+        # Less is rounding; more is no shutter, but another response than was said, or another exposure.
+        largest = min(_LARGEST_ERROR, OFF_SHARE * (ev[b] - ev[a]))
+        errors[b] = errors[a] + (error if _LEAST_ERROR < abs(error) < largest else 0.0)
+    return errors
+
+
+def disagreement_of(cells: Cells, ev: Array, response: Response) -> tuple[float, ...]:
+    curve = log_curve(response)
+    result = []
+    for a, b in zip(range(len(ev) - 1), range(1, len(ev)), strict=True):
+        usable = comparable(cells, a, b, curve, response.white_level)
+        error = ev_apart(cells, a, b, curve, usable) - (ev[b] - ev[a])
+        result.append(float(np.median(np.abs(error))) if error.size >= FEWEST_CELLS else math.nan)
+    return tuple(result)
