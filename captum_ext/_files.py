@@ -21,7 +21,8 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     Parameters
     ----------
     path
-        The file's name when it is complete; one that is there is replaced. Its directory is made where it is missing.
+        The file's name when it is complete; one that is there is replaced, but a symbolic link stays, and what it leads
+        to is replaced. Its directory is made where it is missing.
 
     Examples
     --------
@@ -31,6 +32,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     >>> [path.name for path in directory.rglob("*.*")]
     ['numbers.txt']
     """
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = ""
     try:

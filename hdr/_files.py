@@ -16,7 +16,8 @@ from typing import NoReturn
 def written_whole(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
     """Context that gives a temporary path, and renames it to ``path`` when the block ends without an error.
 
-    After an error, at any moment, ``path`` is what it was and nothing else is left in its folder.
+    After an error, at any moment, ``path`` is what it was and nothing else is left in its folder. Where it is a
+    symbolic link, that stays, and what it leads to is written.
 
     Parameters
     ----------
@@ -46,9 +47,10 @@ def written_whole(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
     """
     path = Path(path)
     check_writable(path, overwrite=overwrite)
+    name, path = path.name, _followed(path)  # of the name's end it is told how to write
     # A folder rather than a file: what is created inside gets the permissions that the user's umask asks for.
     with _temporary_folder_beside(path) as folder:
-        temporary = Path(folder, path.name)
+        temporary = Path(folder, name)
         try:
             yield temporary
             with temporary.open("rb+") as written:
@@ -94,20 +96,28 @@ def check_writable(
         known_suffix(path, suffixes, "the result is written to")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give the name of a file")
+    if path.exists() and not path.is_file():
+        raise FileExistsError(f"{path} is a device or a pipe, which cannot be replaced; give the name of a file")
     if path.exists() and not overwrite:
         raise FileExistsError(
             f"{path} exists; choose another name, or replace it with --force (overwrite=True in Python)"
         )
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: there is no folder {path.parent}; create it first")
-    if not os.access(path.parent, os.W_OK):
-        raise PermissionError(f"{path}: no permission to write in the folder {path.parent}; choose another")
+    folder = _followed(path).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {folder}; create it first")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{path}: no permission to write in the folder {folder}; choose another")
 
 
 def check_folder(path: str | os.PathLike[str]) -> None:
     """Raise a NotADirectoryError if ``path``, where a folder is to be, is a file."""
     if Path(path).exists() and not Path(path).is_dir():
         raise NotADirectoryError(f"{path} is a file; give the name of a folder")
+
+
+def _followed(path: Path) -> Path:
+    """Where a path leads if it is a symbolic link, otherwise the path as it was given."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def _temporary_folder_beside(path: Path) -> tempfile.TemporaryDirectory[str]:

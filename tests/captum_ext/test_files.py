@@ -43,6 +43,17 @@ def write(kind: str, path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", ["captum_ext", "hdr"])
+def test_where_the_name_is_a_link_the_file_it_leads_to_is_written(tmp_path: Path, kind):
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "map.npy"
+    link.symlink_to(tmp_path / "disk" / "17")  # which does not exist yet
+    write(kind, link, b"new")
+    assert link.is_symlink()
+    assert (tmp_path / "disk" / "17").read_bytes() == b"new"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["17", "disk", "map.npy"]
+
+
+@pytest.mark.parametrize("kind", ["captum_ext", "hdr"])
 def test_a_file_for_which_there_is_no_room_is_named(tmp_path: Path, kind):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))

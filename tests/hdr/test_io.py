@@ -427,6 +427,26 @@ def test_a_folder_that_takes_no_file_is_reported_with_the_name_that_was_asked_fo
     assert told.value.filename == str(tmp_path / "a.exr")
 
 
+def test_a_link_decides_where_a_picture_lies_and_not_what_it_is(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "a.exr").symlink_to("store/17")
+    write_radiance(tmp_path / "a.exr", radiance())
+    with pytest.raises(FileExistsError, match=r"a\.exr exists"):
+        write_radiance(tmp_path / "a.exr", radiance())
+    write_radiance(tmp_path / "a.exr", 2 * radiance(), overwrite=True)
+    torch.testing.assert_close(read_radiance(tmp_path / "a.exr"), 2 * radiance(), rtol=1e-3, atol=1e-4)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["17", "a.exr", "store"]
+    (tmp_path / "b.exr").symlink_to("nowhere/17")
+    with pytest.raises(FileNotFoundError, match=r"b\.exr: there is no folder .*nowhere"):
+        check_writable(tmp_path / "b.exr")
+
+
+def test_a_pipe_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe.exr")
+    with pytest.raises(FileExistsError, match=r"pipe\.exr is a device or a pipe"):
+        write_radiance(tmp_path / "pipe.exr", radiance(), overwrite=True)
+
+
 def test_an_interrupted_write_leaves_nothing(tmp_path):
     def interrupted():
         with written_whole(tmp_path / "a.txt") as temporary:
