@@ -446,7 +446,7 @@ def _check_one_for_each(images: Sequence[Tensor] | Tensor, **given: Sequence[obj
 def _check_exposures(exposures: Tensor, names: Sequence[str]) -> None:
     if exposures.ndim != 1 or len(names) != len(exposures):
         raise ValueError(f"expected one exposure for each image, got {tuple(exposures.shape)} for {len(names)}")
-    values = [float(exposure) for exposure in exposures]
+    values = exposures.detach().tolist()
     if not all(math.isfinite(value) for value in values):
         raise ValueError(f"exposures must be finite, got {values}")
     if values[0] != 1.0 or values != sorted(values):

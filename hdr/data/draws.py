@@ -11,7 +11,7 @@ from torch import Tensor
 
 def uniform(generator: torch.Generator, low: float, high: float) -> float:
     """A number drawn evenly from [low, high)."""
-    return low + (high - low) * torch.rand((), generator=generator).item()
+    return low + (high - low) * torch.rand((), generator=generator, dtype=torch.float32).item()
 
 
 def log_uniform(generator: torch.Generator, low: float, high: float) -> float:
@@ -26,7 +26,7 @@ def integer(generator: torch.Generator, low: int, high: int) -> int:
 
 def normal(generator: torch.Generator, *shape: int) -> Tensor:
     """Standard normal numbers, float32."""
-    return torch.randn(*shape, generator=generator)
+    return torch.randn(*shape, generator=generator, dtype=torch.float32)
 
 
 def smooth_field(generator: torch.Generator, channels: int, height: int, width: int, cells: int) -> Tensor:

@@ -67,7 +67,7 @@ def moving_layer(
 def compose(background: Tensor, layers: list[Layer]) -> Tensor:
     """Background (N, 3, H, W) with layers in front of it, the last one nearest."""
     for layer in layers:
-        background = torch.lerp(background, layer.radiance, layer.opacity)
+        background = torch.lerp(background, layer.radiance.to(background), layer.opacity.to(background))
     return background
 
 

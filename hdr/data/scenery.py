@@ -99,7 +99,7 @@ class Panorama(Scenery):
             Shape (B, 3, height, width).
         """
         grid = pixel_grid(height, width, like=rotations)[0]
-        centre = torch.tensor([(width - 1) / 2, (height - 1) / 2], device=rotations.device).view(2, 1, 1)
+        centre = rotations.new_tensor([(width - 1) / 2, (height - 1) / 2]).view(2, 1, 1)
         rays = torch.cat([grid - centre, torch.full_like(grid[:1], focal_length)])
         x, y, z = transformed(rotations, rays).unbind(dim=1)
         longitude = torch.atan2(x, z)

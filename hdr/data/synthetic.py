@@ -171,7 +171,7 @@ class SyntheticBrackets(Dataset[HdrSample]):
         which = integer(generator, 0, len(self.scenery) - 1)
         instants = self._scene(generator, self.scenery[which], count, reference)
         ratios = [1.0] + [log_uniform(generator, *self.settings.ratios) for _ in range(count - 1)]
-        exposures = torch.tensor(ratios).cumprod(0)
+        exposures = torch.tensor(ratios, dtype=torch.float32).cumprod(0)
         lost = 0.0 if uniform(generator, 0, 1) < 0.2 else log_uniform(generator, *self.settings.saturation)
         instants = instants * (saturating_scale(instants[reference], lost) / exposures[reference])
         camera = draw_camera(generator, self.settings.clean)
@@ -277,15 +277,15 @@ def _background(
         # From 0.8 of the panorama's resolution on where steps are 1.4 at most; from half of that where 2.8.
         focal_length = scenery.pixels_per_radian * log_uniform(generator, 1.12 / settings.largest_step, 1.4)
         pitch, yaw = 0.25 * float(normal(generator, 1)), uniform(generator, -math.pi, math.pi)
-        level = axis_angle_to_rotation_matrix(torch.tensor([[0.0, yaw, 0.0], [pitch, 0.0, 0.0]]))
+        level = axis_angle_to_rotation_matrix(tremble.new_tensor([[0.0, yaw, 0.0], [pitch, 0.0, 0.0]]))
         rotations = level[0] @ level[1] @ axis_angle_to_rotation_matrix(shake / focal_length * tremble)
         return scenery.view(rotations.to(device), height, width, focal_length)
     # A photograph is flat: the hand moves and turns the frame.
     step = log_uniform(generator, 0.7, settings.largest_step)
     flip = 1.0 if uniform(generator, 0, 1) < 0.5 else -1.0
-    place = torch.tensor([uniform(generator, 0, scenery.width), uniform(generator, 0, scenery.height)])
-    centre = torch.tensor([(width - 1) / 2, (height - 1) / 2])
-    grid = pixel_grid(height, width, like=torch.zeros(1, device=device))[0] - centre.to(device).view(2, 1, 1)
+    place = tremble.new_tensor([uniform(generator, 0, scenery.width), uniform(generator, 0, scenery.height)])
+    centre = tremble.new_tensor([(width - 1) / 2, (height - 1) / 2])
+    grid = pixel_grid(height, width, like=tremble.to(device))[0] - centre.to(device).view(2, 1, 1)
     views = []
     for shift_x, shift_y, turn in (shake * tremble).tolist():
         angle = turn / max(height, width)

@@ -11,12 +11,15 @@ import torch
 
 from hdr.alignment import align
 from hdr.bracket import Bracket
+from hdr.data.synthetic import SceneSettings, SyntheticBrackets
 from hdr.delivery import write_picture
 from hdr.exposure_map import draw_exposure_map
 from hdr.io import read_ldr, read_radiance, write_image, write_preview, write_radiance
 from hdr.merge import Merger
 from hdr.metrics import METRICS
+from hdr.photograph_scene import photograph_scene
 from hdr.scene import dynamic_scene
+from tests.hdr.brackets import textured
 from tests.hdr.generators import random_generator
 
 EXPOSURES = torch.tensor([1.0, 4.0, 16.0])
@@ -124,3 +127,16 @@ def test_another_default_precision_changes_no_merge(weights) -> None:
     assert found.radiance.dtype == found.alignment.displacement.dtype == torch.float32
     torch.testing.assert_close(found.radiance, expected.radiance, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(draw_exposure_map(found.weights), draw_exposure_map(expected.weights), rtol=0, atol=1e-3)
+
+
+@pytest.mark.usefixtures("single_by_default_again")
+def test_another_default_precision_changes_no_scene(tmp_path) -> None:
+    write_radiance(tmp_path / "place.hdr", textured(64, 128))
+    scenes = SyntheticBrackets(tmp_path, (48, 64), settings=SceneSettings(objects=(2, 2)))
+    expected, sample = photograph_scene(), scenes[3]
+    torch.set_default_dtype(torch.float64)
+    found, again = photograph_scene(), scenes[3]
+    torch.testing.assert_close(found.bracket.ldr, expected.bracket.ldr, rtol=0, atol=8 / 255)  # JPEG makes more of it
+    torch.testing.assert_close(found.radiance, expected.radiance, rtol=1e-4, atol=1e-6)
+    for key in ("ldr", "exposures", "target"):
+        torch.testing.assert_close(again[key], sample[key], rtol=1e-3, atol=8 / 255)
