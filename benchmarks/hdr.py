@@ -130,7 +130,7 @@ def main(
     devices: Annotated[str, Parameter(help="cpu, cuda, or both; cuda is left out where there is none.")] = "cpu,cuda",
     tile: Annotated[PositiveInt, Parameter(help="As hdr merge takes it.")] = 776,
     overlap: Annotated[int | None, Parameter(help="As hdr merge takes it.")] = None,
-    precision: Annotated[str, Parameter(help="As hdr merge takes it.")] = "float32",
+    precision: Annotated[str, Parameter(help="As hdr merge takes it.")] = "auto",
     judge: Annotated[bool, Parameter(help="As hdr merge takes it.")] = True,
     threads: PositiveInt = 1,
     data: Annotated[Path | None, Parameter(help="Holds photographs, hdri and brackets, or some of them.")] = None,

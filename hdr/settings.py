@@ -12,7 +12,7 @@ from typing import Literal, get_args
 Mode = Literal["auto", "on", "off"]
 """Of the alignment."""
 
-Precision = Literal["float32", "bfloat16", "float16"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 """Of what convolutions compute in."""
 
 Operator = Literal["reinhard", "mu-law", "local"]

@@ -39,7 +39,7 @@ class MergerSettings:
     overlap
         Pixels that tiles share; by default what the network sees. Less is faster.
     precision
-        What convolutions compute in.
+        What convolutions compute in; auto is bfloat16 on a processor that has it, and float32 elsewhere.
     denoise
         Remove noise, where the weights have learned it.
     judge
@@ -51,7 +51,7 @@ class MergerSettings:
     device: str = "auto"
     tile: int = 776
     overlap: int | None = None
-    precision: Precision = "float32"
+    precision: Precision = "auto"
     denoise: bool = True
     judge: bool = True
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import hdr.alignment
+import hdr.merge
 from hdr.agreement import unexplained_variance
 from hdr.alignment import Alignment, align
 from hdr.bracket import Bracket
@@ -20,6 +21,7 @@ from hdr.inpainting import HighlightInpainting, hidden_highlights
 from hdr.merge import BLEND, CONTEXT, Merger
 from hdr.nn.generator import Generator, Merged
 from hdr.observation import bring_to_reference, observe
+from hdr.photograph_scene import photograph_scene
 from hdr.radiometry import mu_law
 from hdr.response import Response
 from hdr.weights import load_generator
@@ -374,6 +376,22 @@ def test_generator_comes_back_as_it_was():
     assert all(p.grad is None and p.requires_grad and p.dtype == torch.float64 for p in generator.parameters())
 
 
+@pytest.mark.parametrize("computes", [True, False])
+def test_the_precision_is_what_the_processor_computes_in(monkeypatch, computes):
+    monkeypatch.setattr(hdr.merge, "_computes_bfloat16", lambda: computes)
+    assert Merger("none", "cpu").precision == ("bfloat16" if computes else "float32")
+    assert Merger("none", "cpu", precision="float32").precision == "float32"
+
+
+def test_the_bundled_weights_merge_in_bfloat16_as_in_float32():
+    scene = photograph_scene().bracket
+    precise, half = (Merger("small", "cpu", precision=p) for p in ("float32", "bfloat16"))
+    difference = (mu_law(precise(scene)) - mu_law(half(scene))).abs()
+    assert 0 < float(difference.max()) < 1e-3
+    tiled = Merger("small", "cpu", tile=128, precision="bfloat16")
+    torch.testing.assert_close(mu_law(tiled(scene)), mu_law(half(scene)), rtol=0, atol=1e-3)
+
+
 def test_bfloat16_is_close_to_float32():
     generator, scene = trained(), bracket(64, 64)
     precise, half = (mu_law(Merger(generator, "cpu", precision=p)(scene, "off")) for p in ("float32", "bfloat16"))
@@ -418,7 +436,7 @@ def test_alignment_is_found_unless_it_is_given(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"precision": "float64"}, "precision must be one of float32, bfloat16, float16"),
+        ({"precision": "float64"}, "precision must be one of auto, float32, bfloat16, float16"),
         ({"tile": 0}, "tile must be at least 1"),
         ({"overlap": -1}, "overlap at least 0"),
         ({"device": "abacus"}, "device must be 'auto' or a device of PyTorch"),
