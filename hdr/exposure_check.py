@@ -266,13 +266,13 @@ def _measured(cells: Cells, stated: Sequence[float], curve: Array, white: float)
 
 
 def _or_copy(finding: ExposureFinding, ldr: Tensor, ev: Array, called: Sequence[str], white: float) -> ExposureFinding:
-    """A finding, or that the longer exposure is a copy: of the one before, or of another that got the same light."""
+    """A finding, or that the longer exposure is a copy of one before."""
     index = finding.pictures[1]
-    before = [other for other in range(index) if other == index - 1 or ev[index] - ev[other] < _SAME_EV]
-    copied = next((other for other in before if _show_the_same(ldr[other], ldr[index], white)), None)
+    copied = next((other for other in range(index) if _show_the_same(ldr[other], ldr[index], white)), None)
     if copied is None:
         return finding
-    stated = f", stated {finding.stated:.2f} EV apart" if finding.stated > _SAME_EV else ""
+    apart = float(ev[index] - ev[copied])
+    stated = f", stated {apart:.2f} EV apart" if apart > _SAME_EV else ""
     return replace(finding, problem=f"{called[copied]} and {called[index]} are the same picture{stated}")
 
 

@@ -1,7 +1,7 @@
 """Reading photographs, reading and writing radiance, writing previews.
 
 Photographs are 8- and 16-bit TIFF, PNG, JPEG, AVIF and HEIC, and linear light in floating-point TIFF; radiance is .hdr
-(Radiance RGBE) and .exr (OpenEXR). Whatever is written is written whole or not at all.
+(Radiance RGBE), .exr (OpenEXR) and floating-point TIFF. Whatever is written is written whole or not at all.
 """
 
 from __future__ import annotations
@@ -19,11 +19,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hdr._exif_text import as_stored
 from hdr._extras import extras_named
 from hdr._files import known_suffix, written_whole
+from hdr._icc import linear_rec709_profile
 from hdr._images import check_tensor
+from hdr._tiff import (
+    BITS_PER_SAMPLE,
+    IMAGE_DESCRIPTION,
+    NITS_OF_ONE,
+    SOFTWARE,
+    decode_float_tiff,
+    encode_tiff,
+    holds_signed,
+    profile_of,
+)
 from hdr._transfer import hdr_transfer
+from hdr.geometry import transformed
 from hdr.radiometry import REC709
 from hdr.settings import Operator
 from hdr.tonemap import tonemap
@@ -31,9 +42,12 @@ from hdr.tonemap import tonemap
 with extras_named():
     import cv2
     import OpenEXR
-    from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
+    from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 RADIANCE_SUFFIXES = (".hdr", ".exr")
+"""Files that hold radiance by their name."""
+TIFF_SUFFIXES = (".tif", ".tiff")
+"""Files that may hold radiance, or a photograph, or a picture for a display."""
 PREVIEW_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 RAW_SUFFIXES = (
     *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw"),
@@ -44,17 +58,13 @@ MOST_EXIF_BYTES = 65_533
 """What fits into a JPEG, whose segments count their bytes, and the two of that count, in 16 bits."""
 
 _FLOAT_LEVELS = 2**24
+_SAME_COLOURS = 1e-3  # of XYZ: profiles are rounded
 _ROUNDING = 1e-6  # of float32: less than a tenth of a level of 16 bits
 _JPEG_SAMPLINGS = {1: (False, True), 2: (True, True)}  # by Pillow's numbers: 4:2:2, 4:2:0
 _ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF's orientations in which rows become columns
 _JPEG_QUALITY = 95
 _ROWS_AT_ONCE = 256
 _PNG_BIT_DEPTH_OFFSET = 24  # the signature, the length and name of IHDR, width and height come first
-_TIFF_BITS_PER_SAMPLE, _TIFF_STRIP_OFFSETS, _TIFF_SAMPLE_FORMAT, _TIFF_PROFILE = 258, 273, 339, 34675
-_TIFF_X_RESOLUTION, _TIFF_Y_RESOLUTION, _TIFF_RESOLUTION_UNIT = 282, 283, 296
-_PIXELS_PER_INCH, _INCH = 72, 2
-_TIFF_HEADER = 8  # bytes
-_TIFF_SIGNED, _TIFF_FLOAT = 2, 3
 _RADIANCE_EFFICACY = 179.0  # lm/W of equal-energy white, by which Radiance converts; values over EXPOSURE are W/sr/m^2
 _GREY_MODES = ("L", "I", "I;16", "I;16B", "I;16L")  # "I" is what some releases of Pillow call 16 bits
 _REFUSED_MODES = {
@@ -133,9 +143,11 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
     if path.suffix.lower() in RADIANCE_SUFFIXES:
         return _linear(path, read_radiance(path))
     data = path.read_bytes()
-    light = _decode_float_tiff(data)
+    light = decode_float_tiff(data)
     if light is not None:
-        return _linear(path, torch.from_numpy(light).permute(2, 0, 1).contiguous())
+        linear = _linear(path, torch.from_numpy(light).permute(2, 0, 1).contiguous())
+        profile, to_rec709 = _profile(path, profile_of(data))
+        return linear._replace(profile=profile, to_rec709=to_rec709)
     with opened_image(path, data) as image:
         _check_photograph(path, image)
         _check_transfer(path, data)
@@ -145,12 +157,10 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
             upright = ImageOps.exif_transpose(image)
         if bits > 8 and bits != 16:
             raise ValueError(f"{path}: {bits} bits per channel; photographs must have 8 or 16: convert it first")
-        if image.format == "TIFF" and _tiff_sample_format(data) == _TIFF_SIGNED:
+        if image.format == "TIFF" and holds_signed(data):
             raise ValueError(f"{path}: numbers with a sign; photographs must have none: convert it first")
         pixels = np.array(_without_alpha(path, upright))
-        (profile, to_rec709), chroma_halved = _profile(image), _chroma_halved(image)
-    if profile and to_rec709 is None:
-        warnings.warn(f"{path}: its colour profile ({profile}) is not applied, for it has no matrix", stacklevel=3)
+        (profile, to_rec709), chroma_halved = _profile(path, image.info.get("icc_profile")), _chroma_halved(image)
     if bits == 16:
         pixels = _decode_with_opencv(path, data)
     levels = int(np.iinfo(pixels.dtype).max)
@@ -170,7 +180,8 @@ def read_radiance(path: str | os.PathLike[str]) -> Tensor:
     Parameters
     ----------
     path
-        A .hdr or .exr file. Of an .exr file the channels R, G and B are read, whatever else there is.
+        A .hdr or .exr file, or TIFF of 32-bit float. Of an .exr file the channels R, G and B are read, whatever else
+        there is; of a TIFF the colours of a profile become Rec. 709, and what lies outside is clipped at 0.
 
     Returns
     -------
@@ -185,8 +196,10 @@ def read_radiance(path: str | os.PathLike[str]) -> Tensor:
         If it is damaged, has no R, G and B, or has NaN, infinite or negative values.
     """
     path = Path(path)
-    suffix = known_suffix(path, RADIANCE_SUFFIXES, "radiance is read from")
+    suffix = known_suffix(path, (*RADIANCE_SUFFIXES, *TIFF_SUFFIXES), "radiance is read from")
     data = path.read_bytes()
+    if suffix in TIFF_SUFFIXES:
+        return _radiance_of_tiff(path, data)
     # OpenCV goes by the content: of a PNG with another name it would make radiance from 0 to 255.
     if suffix == ".hdr" and not data.startswith(b"#?"):
         raise ValueError(f"{path}: damaged, or not a Radiance .hdr file")
@@ -202,6 +215,7 @@ def write_radiance(
     *,
     half: bool = False,
     attributes: Mapping[str, str | float] | None = None,
+    exif: bytes | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write linear radiance, whole or not at all.
@@ -209,14 +223,17 @@ def write_radiance(
     Parameters
     ----------
     path
-        Ends in .hdr (8 bits of mantissa with a common exponent, 0.4 % steps) or .exr (32-bit float, exact).
+        Ends in .hdr (8 bits of mantissa with a common exponent, 0.4 % steps), or in .exr or .tif (32-bit float, exact).
     radiance
-        Shape (3, H, W), linear Rec. 709, which both formats are told; finite, >= 0.
+        Shape (3, H, W), linear Rec. 709, which all formats are told; finite, >= 0.
     half
         16-bit float in an .exr file: half the size, 11 bits of precision, at most 65504.
     attributes
         Words and numbers for the header of an .exr file, by name, such as ``expTime`` and ``comments``. Of these a .hdr
-        file is told ``whiteLuminance``, the candela per square metre of 1, as ``EXPOSURE``.
+        file is told ``whiteLuminance``, the candela per square metre of 1, as ``EXPOSURE``; and a .tif file that as
+        ``StoNits``, ``comments`` and ``software``.
+    exif
+        EXIF data for a .tif file, see :func:`hdr.exif.carried_exif`; the others have no place for them.
     overwrite
         Whether an existing file may be replaced.
 
@@ -241,7 +258,7 @@ def write_radiance(
     >>> folder.cleanup()
     """
     path = Path(path)
-    suffix = known_suffix(path, RADIANCE_SUFFIXES, "radiance is written to")
+    suffix = known_suffix(path, (*RADIANCE_SUFFIXES, *TIFF_SUFFIXES), "radiance is written to")
     check_radiance(radiance, "radiance")
     if half and suffix != ".exr":
         raise ValueError(f"{path}: only .exr files hold 16-bit float; leave half out")
@@ -251,12 +268,14 @@ def write_radiance(
         raise ValueError(
             f"{path}: radiance of {brightest:g} is too large for {precision.bits}-bit float ({largest:.6g})"
         )
-    pixels = _channels_last(radiance).astype(precision.dtype, copy=False)
+    pixels, told = _channels_last(radiance).astype(precision.dtype, copy=False), attributes or {}
     with written_whole(path, overwrite=overwrite) as temporary:
         if suffix == ".hdr":
-            _write_hdr(temporary, pixels, (attributes or {}).get("whiteLuminance"))
+            _write_hdr(temporary, pixels, told.get("whiteLuminance"))
+        elif suffix == ".exr":
+            _write_exr(temporary, pixels, told)
         else:
-            _write_exr(temporary, pixels, attributes or {})
+            temporary.write_bytes(encode_tiff(pixels, linear_rec709_profile(), exif, _tags(told)))
 
 
 def write_preview(
@@ -310,9 +329,11 @@ def write_image(
     path = Path(path)
     suffix = known_suffix(path, PREVIEW_SUFFIXES, "previews are written to")
     _check_display_values(image)
-    depth = np.uint16 if suffix in (".tif", ".tiff") else np.uint8
+    depth = np.uint16 if suffix in TIFF_SUFFIXES else np.uint8
     pixels = _as_levels(image.detach(), depth)
-    data = _encode_tiff(pixels, exif) if depth is np.uint16 else _encode_with_pillow(suffix, pixels, exif)
+    data = (
+        encode_tiff(pixels, _srgb_profile(), exif) if depth is np.uint16 else _encode_with_pillow(suffix, pixels, exif)
+    )
     with written_whole(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(data)
 
@@ -395,33 +416,6 @@ def _linear(path: Path, light: Tensor) -> Photograph:
     return Photograph(light, _FLOAT_LEVELS, linear=True)
 
 
-def _decode_float_tiff(data: bytes) -> NDArray[Any] | None:
-    """RGB (H, W, 3) of a TIFF of 32-bit float, which Pillow does not read; None if it is another file."""
-    if not data.startswith((b"II*\0", b"MM\0*")) or _tiff_sample_format(data) != _TIFF_FLOAT:
-        return None
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        return None
-    if pixels is None or pixels.dtype != np.float32 or pixels.ndim != 3 or pixels.shape[2] != 3:
-        return None
-    return np.ascontiguousarray(pixels[..., ::-1])
-
-
-def _tiff_sample_format(data: bytes) -> int:
-    try:
-        return int(max(_tiff_directory(BytesIO(data), data[:_TIFF_HEADER]).get(_TIFF_SAMPLE_FORMAT, (1,))))
-    except Exception:  # whatever Pillow makes of damage; it is told where the picture is opened
-        return 1
-
-
-def _tiff_directory(file: BytesIO, header: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
-    directory = TiffImagePlugin.ImageFileDirectory_v2(header)
-    file.seek(directory.next)
-    directory.load(file)
-    return directory
-
-
 def _check_photograph(path: Path, image: Image.Image) -> None:
     if image.format not in ("TIFF", "PNG", "JPEG", "MPO", "AVIF", "HEIF"):
         raise ValueError(f"{path}: a {image.format} file; photographs are read from TIFF, PNG, JPEG, AVIF and HEIC")
@@ -460,22 +454,43 @@ def _chroma_halved(image: Image.Image) -> tuple[bool, bool] | None:
     return halved[::-1] if halved and turned else halved
 
 
-def _profile(image: Image.Image) -> tuple[str, Tensor | None]:
-    """Name of a colour profile that is not sRGB's, and the matrix from its linear light to Rec. 709."""
-    data = image.info.get("icc_profile")
+def _profile(path: Path, data: bytes | None) -> tuple[str, Tensor | None]:
+    """Name of a colour profile of other primaries than Rec. 709, and the matrix from its linear light to that."""
     if not data:
         return "", None
     try:
         profile = ImageCms.ImageCmsProfile(BytesIO(data))
         name = ImageCms.getProfileDescription(profile).strip() or "without a name"
     except (ImageCms.PyCMSError, OSError):
-        return "damaged", None
+        profile, name = None, "damaged"
     if "srgb" in name.lower():
         return "", None
-    theirs, ours = (_colorants(one) for one in (profile, ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))))
+    ours = _colorants(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")))
+    theirs = None if profile is None else _colorants(profile)
     if theirs is None or ours is None:
+        warnings.warn(f"{path}: its colour profile ({name}) is not applied, for it has no matrix", stacklevel=4)
         return name, None
+    if np.abs(theirs - ours).max() < _SAME_COLOURS:
+        return "", None
     return name, torch.from_numpy(np.linalg.inv(ours) @ theirs).float()
+
+
+def _radiance_of_tiff(path: Path, data: bytes) -> Tensor:
+    pixels = decode_float_tiff(data)
+    if pixels is None:
+        raise ValueError(
+            f"{path}: damaged, or not a TIFF of three channels of 32-bit float, which radiance is read from"
+        )
+    radiance = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    check_radiance(radiance, str(path))
+    _, to_rec709 = _profile(path, profile_of(data))
+    return radiance if to_rec709 is None else transformed(to_rec709, radiance).clamp_min_(0)
+
+
+def _tags(attributes: Mapping[str, str | float]) -> dict[int, str | float]:
+    """What of OpenEXR's attributes TIFF has tags for."""
+    names = {"comments": IMAGE_DESCRIPTION, "software": SOFTWARE, "whiteLuminance": NITS_OF_ONE}
+    return {tag: attributes[name] for name, tag in names.items() if name in attributes}
 
 
 def _colorants(profile: ImageCms.ImageCmsProfile) -> NDArray[Any] | None:
@@ -489,7 +504,7 @@ def _bits_per_channel(image: Image.Image, data: bytes) -> int:
     if image.format == "PNG":
         return data[_PNG_BIT_DEPTH_OFFSET]
     if image.format == "TIFF":
-        return int(max(image.tag_v2[_TIFF_BITS_PER_SAMPLE]))  # type: ignore[attr-defined]
+        return int(max(image.tag_v2[BITS_PER_SAMPLE]))  # type: ignore[attr-defined]
     return 8
 
 
@@ -503,38 +518,6 @@ def _decode_with_opencv(path: Path, data: bytes) -> NDArray[Any]:
     if pixels is None:
         raise ValueError(f"{path}: damaged, or not a {path.suffix} file")
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-
-
-def _encode_tiff(pixels: NDArray[Any], exif: bytes | None) -> bytes:
-    """A 16-bit TIFF of OpenCV, which writes no profile and no EXIF data, with a directory that has both."""
-    encoded, data = cv2.imencode(".tif", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
-    if not encoded:
-        raise ValueError(f"OpenCV cannot encode a picture of shape {pixels.shape} as .tif")
-    tiff = data.data
-    header = bytes(tiff[:_TIFF_HEADER])
-    written = _tiff_directory(BytesIO(tiff), header)
-    directory = TiffImagePlugin.ImageFileDirectory_v2(header)
-    for tag, value in written.items():
-        directory.tagtype[tag] = written.tagtype[tag]
-        directory[tag] = value
-    directory[_TIFF_PROFILE] = _srgb_profile()
-    for tag in (_TIFF_X_RESOLUTION, _TIFF_Y_RESOLUTION):  # TIFF 6.0 asks RGB images for them, whatever they say
-        directory[tag] = _PIXELS_PER_INCH
-    directory[_TIFF_RESOLUTION_UNIT] = _INCH
-    if exif is not None:
-        carried = Image.Exif()
-        carried.load(exif)
-        for tag, value in carried.items():
-            directory[tag] = as_stored(value)
-        for part in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-            if carried.get_ifd(part):
-                directory[part] = {tag: as_stored(value) for tag, value in carried.get_ifd(part).items()}
-    # The new directory stands in front, and the strips behind it, the old one among them, where nobody looks for it.
-    # Pillow counts the places of strips from the end of the directory.
-    directory[_TIFF_STRIP_OFFSETS] = tuple(offset - _TIFF_HEADER for offset in written[_TIFF_STRIP_OFFSETS])
-    front = BytesIO()
-    directory.save(front)
-    return b"".join([front.getbuffer(), tiff[_TIFF_HEADER:]])
 
 
 def _encode_with_pillow(suffix: str, pixels: NDArray[Any], exif: bytes | None) -> bytes:

@@ -18,7 +18,7 @@ from hdr.delivery import check_picture, write_picture
 from hdr.exif import carried_exif
 from hdr.exposure import parse_numbers, read_camera_settings, white_luminance
 from hdr.exposure_map import draw_exposure_map
-from hdr.io import PREVIEW_SUFFIXES, RADIANCE_SUFFIXES, is_raw, write_image, write_radiance
+from hdr.io import PREVIEW_SUFFIXES, RADIANCE_SUFFIXES, TIFF_SUFFIXES, is_raw, write_image, write_radiance
 from hdr.merge import MergedBracket, Merger
 from hdr.raw import RawSettings
 from hdr.report import REPORT_SUFFIXES, write_report
@@ -35,9 +35,9 @@ def check_output(output: OutputSettings, images: list[Path], out: Path, display:
     check_display_options(
         output.preview, output.operator, display, gain_map=output.gain_map, report=output.report is not None
     )
-    if output.half and out.suffix.lower() == ".hdr":
+    if output.half and out.suffix.lower() in (".hdr", *TIFF_SUFFIXES):
         raise ValueError(f"{out}: only .exr files hold 16-bit float; leave --half out")
-    check_writable(out, overwrite=output.force, suffixes=RADIANCE_SUFFIXES)
+    check_writable(out, overwrite=output.force, suffixes=(*RADIANCE_SUFFIXES, *TIFF_SUFFIXES))
     if output.preview is not None:
         check_picture(output.preview, output.gain_map, overwrite=output.force)
     if output.exposure_map is not None:
@@ -111,9 +111,8 @@ def merge_bracket(
         radiance = merger(bracket, output.align, progress=progress)
     seconds = time.monotonic() - begun
     return_memory()  # that tiles took: pictures of the whole come on top of what is left
-    overwrite = output.force
+    overwrite, exif = output.force, carried_exif(bracket.paths[bracket.reference_index])
     if output.preview is not None:
-        exif = carried_exif(bracket.paths[bracket.reference_index])
         how = {"gain_map": output.gain_map, "settings": display, "exif": exif, "overwrite": overwrite}
         write_picture(output.preview, radiance, output.operator, **how)  # type: ignore[arg-type]
     if output.exposure_map is not None:
@@ -124,7 +123,8 @@ def merge_bracket(
     if output.save_response is not None:
         bracket.calibration.response.save(output.save_response, overwrite=overwrite)
     # Last: where it lies, all lies.
-    write_radiance(out, radiance, half=output.half, attributes=_told_in_the_file(bracket), overwrite=overwrite)
+    attributes = _told_in_the_file(bracket)
+    write_radiance(out, radiance, half=output.half, attributes=attributes, exif=exif, overwrite=overwrite)
     return _told(bracket, seconds, merger.device, [str(path) for path in output.written(out)])
 
 

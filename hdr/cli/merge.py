@@ -41,8 +41,8 @@ def merge(
         Two or more exposures, in any order: TIFF, PNG, JPEG, or camera raw. Or one folder, whose pictures are grouped
         by camera, time and exposure.
     out
-        Radiance, .exr or .hdr; the shortest exposure saturates at 1. Of a folder: the folder for the results, which
-        goes on where it stopped.
+        Radiance, .exr, .tif or .hdr; the shortest exposure saturates at 1. Of a folder: the folder for the results,
+        which goes on where it stopped.
     """
     # Here, as everywhere in the commands: help imports nothing that computes, which takes seconds.
     from hdr.cli._bracket import check_output, check_reading, keep_memory, merge_bracket, read_bracket

@@ -27,7 +27,7 @@ def tonemap(
     Parameters
     ----------
     radiance
-        A .hdr or .exr file.
+        A .hdr or .exr file, or TIFF of 32-bit float.
     out
         Picture to write: tone-mapped .jpg, .png or 16-bit .tif; or HDR as .avif or .jxl.
     operator
@@ -41,6 +41,8 @@ def tonemap(
     from hdr.io import read_radiance
 
     check_display_options(out, operator, display, gain_map=gain_map)
+    if out.resolve() == radiance.resolve():
+        raise ValueError(f"{out} is the radiance; choose another name")
     check_picture(out, gain_map, overwrite=force)
     write_picture(out, read_radiance(radiance), operator, gain_map=gain_map, settings=display, overwrite=force)
     say(f"Wrote {out}")

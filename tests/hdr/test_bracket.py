@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hdr.alignment import align
-from hdr.bracket import Bracket, _check_reference
+from hdr.bracket import Bracket, _check_reference, _reference
 from hdr.calibration import Calibration
 from hdr.exposure_check import ExposureMismatchError
 from hdr.radiometry import middle
@@ -126,7 +126,11 @@ def test_several_pictures_of_one_exposure_make_a_bracket(tmp_path):
 )
 def test_exposures_of_the_same_light_count_as_one_in_the_choice_of_a_reference(exposures, expected):
     light = torch.tensor(exposures, dtype=torch.float32)
-    assert Bracket(torch.rand(len(exposures), 3, 16, 16), light).reference_index == expected
+    pictures = torch.rand(len(exposures), 3, 16, 16)
+    assert Bracket(pictures, light).reference_index == expected
+    given = Bracket.from_images(list(pictures.flip(0)), exposures[::-1], response=Response.srgb(), check=False)
+    assert given.reference_index == expected
+    assert _reference(exposures[::-1], None) == len(exposures) - 1 - expected or len(set(exposures)) < len(exposures)
 
 
 def test_a_copy_of_a_picture_is_refused_wherever_it_lies(tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hdr._cells import Cells
+from hdr._cells import Cells, black_level
 from hdr.calibration import Calibration, agreeing_response, calibrate
 from hdr.exposure_check import check_exposures
 from hdr.response import Response
@@ -300,6 +300,27 @@ def test_noise_is_measured_within_a_factor_of_two(shot: float, read: float) -> N
         assert 0.5 < variance / (shot * light + read) < 2
 
 
+@pytest.mark.parametrize("close", [0.0, 0.06])
+@pytest.mark.filterwarnings("error")
+def test_black_that_is_not_zero_is_found_beside_pictures_of_the_same_light(close: float) -> None:
+    evs = (-2.0, -2.0 + close, 0.0, 2.0, 2.0 + close, 4.0)
+    ldr = exposures_of(drawn_light(stops=12.0), evs, CURVES["film"]) * (1 - 20 / 255) + 20 / 255
+    alone = black_level(Cells.of(ldr[[0, 2, 3, 5]]), np.array(evs)[[0, 2, 3, 5]])
+    assert black_level(Cells.of(ldr), np.array(evs)) == pytest.approx(alone, abs=1.01 / 255)
+    assert alone > 0.05
+
+
+def test_pictures_of_the_same_light_do_not_speak_against_a_response() -> None:
+    evs = (0.0, 0.0, 0.0, 0.0, 2.0)
+    ldr = exposures_of(drawn_light(), evs, gamma(1.0), levels=65535)
+    candidates = [Response.gamma(2.2), Response.srgb(), Response.linear()]
+    found = agreeing_response(ldr, ratios(evs), candidates)
+    assert found is not None
+    assert found.name == "linear"
+    assert agreeing_response(ldr[:4], torch.ones(4), candidates) is candidates[0]
+
+
+@pytest.mark.filterwarnings("error")
 def test_of_pictures_of_the_same_light_one_tells_the_response() -> None:
     evs = (-2.0, -2.0, 0.0, 2.0, 2.0, 2.0)
     ldr = exposures_of(drawn_light(), (-2.0, -2.0, 0.2, 2.0, 2.0, 2.0), CURVES["S"])

@@ -162,11 +162,27 @@ def test_pictures_of_the_same_light_pass_if_they_are_that() -> None:
     light = ratios(stated)
     check_exposures(exposures_of(drawn_light(), stated), light)
     check_exposures(exposures_of(drawn_light(), (-2.0, 0.0, 0.2, 0.0, 2.0)), light)  # lamps flicker, clouds pass
-    other = exposures_of(drawn_light(), (-2.0, 0.0, 0.7, 0.0, 2.0))
-    with pytest.raises(
-        ExposureMismatchError, match=r"2 and picture 3 are stated to have the same light, but differ by 0\.7"
-    ):
-        check_exposures(other, light, Response.srgb())
+    check_exposures(exposures_of(drawn_light(), (-2.0, 0.0, 0.3, 0.1, 2.0)), ratios((-2.0, 0.0, 0.07, 0.1, 2.0)))
+    for got in (0.5, -0.5):
+        other = exposures_of(drawn_light(), (-2.0, 0.0, got, 0.0, 2.0))
+        said = rf"2 and picture 3 are stated to have the same light, but differ by {got}"
+        with pytest.raises(ExposureMismatchError, match=said):
+            check_exposures(other, light, Response.srgb())
+
+
+def test_behind_what_moved_pictures_of_the_same_light_may_agree() -> None:
+    ldr = exposures_of(drawn_light(), (0.0, 0.0))
+    rows = 110  # of 192, and so the median, in the light of what passed
+    ldr[1, :, :rows] = exposures_of(drawn_light(), (0.8,))[0, :, :rows]
+    (finding,) = exposure_findings(ldr, torch.ones(2))
+    assert abs(finding.measured) > 0.35
+    assert not finding.problem
+
+
+def test_a_copy_is_told_by_how_far_it_is_stated_from_the_other() -> None:
+    first, second = exposures_of(drawn_light(), (0.0, 2.0))
+    with pytest.raises(ExposureMismatchError, match=r"picture 1 and picture 3 are the same picture, stated 4\.00 EV"):
+        check_exposures(torch.stack([first, second, first]), ratios((0.0, 2.0, 4.0)))
 
 
 def test_the_contrast_of_a_camera_is_not_told_by_pictures_of_the_same_light() -> None:

@@ -381,6 +381,7 @@ def test_the_precision_is_what_the_processor_computes_in(monkeypatch, computes):
     monkeypatch.setattr(hdr.merge, "_computes_bfloat16", lambda: computes)
     assert Merger("none", "cpu").precision == ("bfloat16" if computes else "float32")
     assert Merger("none", "cpu", precision="float32").precision == "float32"
+    assert hdr.merge._chosen_precision("auto", torch.device("cuda")) == "float32"
 
 
 def test_the_bundled_weights_merge_in_bfloat16_as_in_float32():

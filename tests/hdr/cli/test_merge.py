@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import OpenEXR
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -204,7 +205,7 @@ def test_notes_tell_that_the_cameras_motion_cannot_be_told(command, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--out", "a.png"], "the result is written to .hdr, .exr files; this name ends in .png"),
+        (["--out", "a.png"], "the result is written to .hdr, .exr, .tif, .tiff files; this name ends in .png"),
         (["--out", "a.exr", "--preview", "a.gif"], "this name ends in .gif"),
         (["--out", "a.exr", "--preview", "0.png", "--force"], "0.png is one of the images to merge"),
         (["--out", "a.exr", "--exposure-map", "1.png", "--force"], "1.png is one of the images to merge"),
@@ -290,7 +291,7 @@ def test_existing_results_are_replaced_only_with_force(command, tmp_path: Path, 
 
 
 def test_the_radiance_says_where_it_comes_from_and_what_its_colours_are(command, tmp_path, photographs):
-    for name in ("a.exr", "half.exr", "a.hdr"):
+    for name in ("a.exr", "half.exr", "a.hdr", "a.tif"):
         half = ("--half",) if name.startswith("half") else ()
         finished = command("merge", *photographs, "--out", tmp_path / name, *half, *AS_THEY_LIE)
         assert finished.exit_code == 0, finished.output
@@ -308,6 +309,12 @@ def test_the_radiance_says_where_it_comes_from_and_what_its_colours_are(command,
     torch.testing.assert_close(half, whole, rtol=1e-3, atol=1e-6)
     assert b"\nPRIMARIES=0.64 0.33 0.3 0.6 0.15 0.06 0.3127 0.329\n" in (tmp_path / "a.hdr").read_bytes()[:300]
     torch.testing.assert_close(read_radiance(tmp_path / "a.hdr"), whole, rtol=0.01, atol=0.005)
+    assert torch.equal(read_radiance(tmp_path / "a.tif"), whole)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        told = {tag.name: tag.value for tag in file.pages[0].tags.values()}
+    assert told["ImageDescription"] == header["comments"]
+    assert told["ExifTag"]["ExposureTime"] == (1, 15)
+    assert ("StoNits" in told) == ("whiteLuminance" in header)
 
 
 def test_white_in_the_file_is_as_bright_as_what_saturates_the_shortest_exposure(command, tmp_path, photographs):
@@ -375,7 +382,8 @@ def test_what_cannot_be_written_is_refused_before_the_merge(command, tmp_path, p
         finished = command("merge", *photographs, "--out", tmp_path / "a.exr", *options)
         assert finished.exit_code == 1
         assert said in finished.output
-    finished = command("merge", *photographs, "--out", tmp_path / "a.hdr", "--half")
-    assert finished.exit_code == 1
-    assert "only .exr files hold 16-bit float" in finished.output
+    for name in ("a.hdr", "a.tif"):
+        finished = command("merge", *photographs, "--out", tmp_path / name, "--half")
+        assert finished.exit_code == 1
+        assert "only .exr files hold 16-bit float" in finished.output
     assert not list(tmp_path.glob("a.*"))

@@ -19,6 +19,19 @@ def test_tonemap_writes_a_picture(command, tmp_path, operator):
     assert command("tonemap", tmp_path / "a.hdr", "--out", tmp_path / "a.tif").exit_code == 1
 
 
+def test_radiance_in_tiff_is_tone_mapped_and_not_replaced(command, tmp_path):
+    for name in ("a.tif", "a.exr"):
+        write_radiance(tmp_path / name, dynamic_scene(64, 96).radiance)
+        finished = command("tonemap", tmp_path / name, "--out", tmp_path / f"{name}.png")
+        assert finished.exit_code == 0, finished.output
+    assert (tmp_path / "a.tif.png").read_bytes() == (tmp_path / "a.exr.png").read_bytes()
+    before = (tmp_path / "a.tif").read_bytes()
+    finished = command("tonemap", tmp_path / "a.tif", "--out", tmp_path / "a.tif", "--force")
+    assert finished.exit_code == 1
+    assert "a.tif is the radiance; choose another name" in finished.output
+    assert (tmp_path / "a.tif").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [

@@ -1,0 +1,134 @@
+"""Radiance as TIFF of floating-point numbers."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms
+from PIL.TiffImagePlugin import IFDRational
+from torch import Tensor
+
+from hdr._exif_text import as_stored
+from hdr._icc import NAME
+from hdr._tiff import encode_tiff
+from hdr.io import read_photograph, read_radiance, write_image, write_radiance
+
+
+def radiance(height: int = 23, width: int = 31) -> Tensor:
+    return torch.rand(3, height, width, generator=torch.Generator().manual_seed(0)).pow(6).mul(1e4)
+
+
+def written(path: Path, values: Tensor, profile: bytes = b"") -> Path:
+    pixels = np.ascontiguousarray(values.permute(1, 2, 0).numpy())
+    path.write_bytes(encode_tiff(pixels, profile))
+    return path
+
+
+def with_blue_called_red() -> bytes:
+    """sRGB's profile with two of its primaries exchanged."""
+    data = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exchanged = data.replace(b"rXYZ", b"????").replace(b"bXYZ", b"rXYZ").replace(b"????", b"bXYZ")
+    return exchanged.replace("sRGB".encode("utf-16-be"), "Swap".encode("utf-16-be"))
+
+
+@settings(max_examples=20)
+@given(height=st.integers(1, 40), width=st.integers(1, 40), suffix=st.sampled_from([".tif", ".TIFF"]))
+def test_radiance_comes_back_bit_by_bit(tmp_path_factory, height: int, width: int, suffix: str) -> None:
+    path = tmp_path_factory.mktemp("tiff") / f"a{suffix}"
+    for values in (radiance(height, width), torch.zeros(3, height, width), torch.full((3, height, width), 3e38)):
+        write_radiance(path, values, overwrite=True)
+        assert torch.equal(read_radiance(path), values)
+
+
+def test_other_programs_read_numbers_colours_and_words(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[271], exif[315] = "Maker", as_stored("Zo\xc3\xab")  # as Pillow reads UTF-8
+    exif.get_ifd(0x8769)[33434] = IFDRational(1, 4)
+    words: dict[str, str | float] = {
+        "comments": "merged from Zoë.jpg",
+        "software": "captum-ext",
+        "whiteLuminance": 4321.5,
+        "expTime": 0.25,
+    }
+    write_radiance(tmp_path / "a.tif", radiance(), attributes=words, exif=exif.tobytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        page = file.pages[0]
+        assert isinstance(page, tifffile.TiffPage)
+        assert (str(page.dtype), int(page.photometric), int(page.compression)) == ("float32", 2, 8)
+        np.testing.assert_array_equal(page.asarray(), radiance().permute(1, 2, 0).numpy())
+        told = {tag.name: tag.value for tag in page.tags.values()}
+    assert {name: told[name] for name in ("ImageDescription", "Software", "StoNits", "Make", "Artist")} == {
+        "ImageDescription": "merged from Zoë.jpg",
+        "Software": "captum-ext",
+        "StoNits": 4321.5,
+        "Make": "Maker",
+        "Artist": "Zoë",
+    }
+    assert told["ExifTag"]["ExposureTime"] == (1, 4)
+    profile = ImageCms.ImageCmsProfile(BytesIO(told["InterColorProfile"]))
+    assert ImageCms.getProfileDescription(profile).strip() == NAME
+    seen = cv2.imread(str(tmp_path / "a.tif"), cv2.IMREAD_UNCHANGED)
+    assert seen is not None
+    np.testing.assert_array_equal(seen[..., ::-1], radiance().permute(1, 2, 0).numpy())
+
+
+def test_a_photographers_caption_is_kept(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[270] = "The church"
+    write_radiance(tmp_path / "a.tif", radiance(), attributes={"comments": "merged"}, exif=exif.tobytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert file.pages[0].tags["ImageDescription"].value == "The church"  # type: ignore[union-attr]
+
+
+def test_colours_of_another_profile_become_rec_709(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.tif", radiance(), with_blue_called_red())
+    torch.testing.assert_close(read_radiance(path), radiance().flip(0), rtol=1e-3, atol=1.0)
+
+
+def test_a_photograph_in_floating_point_has_the_colours_of_its_profile(tmp_path: Path) -> None:
+    light = radiance() / 1e4
+    found = read_photograph(written(tmp_path / "a.tif", light, with_blue_called_red()))
+    assert found.linear
+    assert found.profile.startswith("Swap")
+    assert found.to_rec709 is not None
+    torch.testing.assert_close(found.to_rec709, torch.eye(3).flip(0), rtol=0, atol=1e-3)
+    assert torch.equal(found.image, light)
+    write_radiance(tmp_path / "own.tif", light)
+    own = read_photograph(tmp_path / "own.tif")
+    assert (own.profile, own.to_rec709, own.linear) == ("", None, True)
+
+
+@pytest.mark.parametrize("profile", [b"", b"no profile at all" * 20])
+def test_colours_without_a_profile_that_can_be_read_stay_as_they_are(tmp_path: Path, profile: bytes) -> None:
+    path = written(tmp_path / "a.tif", radiance(), profile)
+    if profile:
+        with pytest.warns(UserWarning, match=r"its colour profile \(damaged\) is not applied"):
+            found = read_radiance(path)
+    else:
+        found = read_radiance(path)
+    assert torch.equal(found, radiance())
+
+
+def test_what_is_no_radiance_is_refused(tmp_path: Path) -> None:
+    write_image(tmp_path / "display.tif", torch.rand(3, 16, 16))
+    cv2.imwrite(str(tmp_path / "grey.tif"), np.ones((16, 16), np.float32))
+    (tmp_path / "cut.tif").write_bytes(written(tmp_path / "a.tif", radiance()).read_bytes()[:900])
+    (tmp_path / "empty.tif").write_bytes(b"")
+    for name in ("display", "grey", "cut", "empty"):
+        with pytest.raises(ValueError, match=rf"{name}\.tif: damaged, or not a TIFF of three channels of 32-bit float"):
+            read_radiance(tmp_path / f"{name}.tif")
+    negative = radiance()
+    negative[0, 0, 0] = -1.0
+    with pytest.raises(ValueError, match=r"a\.tif: 1 of 2139 values are negative"):
+        read_radiance(written(tmp_path / "a.tif", negative))
+    with pytest.raises(ValueError, match=r"only \.exr files hold 16-bit float"):
+        write_radiance(tmp_path / "b.tif", radiance(), half=True)
+    assert not (tmp_path / "b.tif").exists()
