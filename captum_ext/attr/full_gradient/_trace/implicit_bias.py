@@ -431,13 +431,12 @@ class NormalisationBias:
         From x to y - beta and to 1 / sqrt(variance + eps), in a shape that broadcasts to the output.
     """
 
-    __slots__ = ("_eps", "_normalise", "_shift", "kept")
+    __slots__ = ("_eps", "_normalise", "kept")
 
     def __init__(
         self, x: Tensor, shift: Tensor | None, eps: float, normalise: Callable[[Tensor], tuple[Tensor, Tensor]]
     ) -> None:
-        self.kept = Kept([x.detach()])
-        self._shift = None if shift is None else shift.detach()
+        self.kept = Kept([x.detach(), *(() if shift is None else (shift.detach(),))])
         self._eps = eps
         self._normalise = normalise
 
@@ -445,9 +444,10 @@ class NormalisationBias:
         """Return the bias of the only output."""
         self.kept.check()
         with torch.no_grad():
-            scaled, inverse_root = self._normalise(self.kept.tensors[0])
+            x, *shift = self.kept.tensors
+            scaled, inverse_root = self._normalise(x)
             bias = scaled * (1 - self._eps * inverse_root.square()).to(scaled.dtype)
-            return bias if self._shift is None else bias + self._shift
+            return bias + shift[0] if shift else bias
 
 
 class AttentionBias:
