@@ -17,6 +17,7 @@ from captum_ext.attr.full_gradient.decompose import decompose
 from captum_ext.attr.full_gradient.full_grad import FullGrad
 from captum_ext.attr.full_gradient.projection import interpolate
 from captum_ext.attr.full_gradient.saliency import SmoothFullGrad
+from captum_ext.attr.path.idgi import IDGI
 from tests.captum_ext.randomised_models import randomise, torchvision_images, torchvision_model
 from tests.captum_ext.small_models import CLASSES, InPlace, TwoInputs, pictures, smooth_cnn
 
@@ -381,8 +382,9 @@ def test_the_published_map_and_the_layers_refuse_them_too():
 @pytest.mark.filterwarnings("ignore:.*quant")
 def test_quantised_layers_have_no_gradient_and_say_so():
     model = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3)))
-    with pytest.raises(RuntimeError, match="does not depend on the inputs"):
-        FullGrad(model).attribute(torch.randn(2, 5), target=0)
+    for method in (FullGrad(model), IDGI(model)):
+        with pytest.raises(RuntimeError, match=r"does not depend on the inputs.*quantised"):
+            method.attribute(torch.randn(2, 5), target=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64], ids=str)
