@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from captum_ext import FullGrad
 from captum_ext.attr import decompose
+from captum_ext.attr.full_gradient._trace.batch_axis import BatchAxis, UnknownBatchAxisError
 from tests.captum_ext.exactness import assert_exact
 
 
@@ -34,6 +35,28 @@ def test_as_many_heads_as_examples_do_not_pass_for_the_batch():
     model.calls = 0
     FullGrad(model).attribute(x)
     assert model.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("n_examples", "shape", "first"),
+    [
+        (2, (2,), (2,)),
+        (2, (4,), (2, 2)),
+        (2, (6, 2), (2, 6)),
+        (2, (6, 2, 5), (2, 6, 5)),
+        (2, (6, 3, 5), (2, 3, 3, 5)),
+        (1, (), (1,)),
+        (1, (6, 1, 5), (1, 6, 5)),
+    ],
+)
+def test_the_batch_comes_first_wherever_it_was(n_examples, shape, first):
+    assert BatchAxis(n_examples).first(torch.zeros(shape)).shape == first
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (5, 3)])
+def test_where_no_axis_can_be_the_batch_it_is_said(shape):
+    with pytest.raises(UnknownBatchAxisError):
+        BatchAxis(2).first(torch.zeros(shape))
 
 
 @pytest.mark.parametrize("n_examples", [1, 2, 5])
