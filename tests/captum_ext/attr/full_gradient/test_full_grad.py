@@ -184,8 +184,12 @@ def test_an_inexact_model_warns_with_both_numbers():
             return x.to(torch.float16).double().flatten(1).sum(1)
 
     x = pictures(1)
-    with pytest.warns(UserWarning, match=r"sum to .* the model's output is .* autocast"):
+    with pytest.warns(UserWarning, match=r"sum to .* the model's output is .* apart.* autocast"):
         FullGrad(Rounded()).attribute(x)
+    # Where the six digits of both are the same: f is the input rounded to float32.
+    rounded = torch.tensor([[0.1]], dtype=torch.float64)
+    with pytest.warns(UserWarning, match=r"output is 0\.1\. They are 1e-09 apart"):
+        FullGrad(lambda x: x.float().double().sum(1)).attribute(rounded)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         FullGrad(smooth_cnn()).attribute(x, target=1)
