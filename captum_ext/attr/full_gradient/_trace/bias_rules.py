@@ -213,7 +213,7 @@ def _elementwise(slope: Callable[[Observation], Slope]) -> BiasRule:
 
     def rule(seen: Observation) -> ImplicitBias | None:
         # Of complex numbers the backward pass takes the conjugate of the slope.
-        if not seen.only_first_depends or seen.dependents[0].is_complex():
+        if seen.dependents[0].is_complex():
             return JacobianBias(seen.call())
         return ElementwiseBias(seen.dependents[0], seen.output, slope(seen))
 
