@@ -49,6 +49,8 @@ NORMALISATIONS = {
     "group": (F.group_norm, (X, 3, *OF_CHANNELS), {}),
     "group, large eps": (F.group_norm, (X[..., None], 2, *OF_CHANNELS, 0.7), {}),
     "group without weights": (F.group_norm, (X, 1), {}),
+    "softmax": (F.softmax, (X, 1), {}),
+    "softmax by name": (torch.softmax, (X,), {"dim": -1}),
     "group of rows": (F.group_norm, (X[:, :, 0], 2, *OF_CHANNELS), {}),
 }
 ATTENTION = {
@@ -108,6 +110,8 @@ def test_attention_to_nothing_is_zero():
         lambda x: torch.index_put(input=x, indices=(ROWS, TWICE), values=x.exp()[:, :2]),
         lambda x: x.index_put((ROWS, TWICE), values=x.exp()[:, :2]),
         lambda x: x.index_put((ROWS, TWICE), values=x.exp()[:, :2], accumulate=True),
+        lambda x: F.pad(x, (0, 1), "constant", 2.0)[:, 1:],
+        lambda x: F.pad(input=x, pad=(0, 1), value=2.0)[:, 1:],
         lambda x: torch.where(condition=x > 0.1, input=x, other=SHIFT),
         lambda x: torch.add(input=x, other=SHIFT, alpha=3),
         lambda x: torch.add(x, 3, SHIFT),
