@@ -114,6 +114,14 @@ def test_gradient_of_normalisations_has_a_constant_denominator():
     torch.testing.assert_close(torch.autograd.grad((by_root * out).sum(), x)[0], expected, rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("normalise", [functional.layer_norm, functional.rms_norm], ids=["layer", "rms"])
+def test_normalisations_without_weights_in_half_precision(normalise, dtype):
+    x = (1e-3 * torch.randn(3, 5)).to(dtype)  # small, so that what is added to the denominator counts
+    found = LibraGrad(lambda x: normalise(x, (5,)))(x)
+    torch.testing.assert_close(found, normalise(x, (5,)))
+
+
 @pytest.mark.parametrize("root", [torch.rsqrt, torch.Tensor.rsqrt], ids=["function", "method"])
 def test_a_normalisation_that_is_written_out_is_one_like_others(root):
     x = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
