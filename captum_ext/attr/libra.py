@@ -15,6 +15,7 @@ from captum_ext.attr._common.forward import in_accumulation_dtype
 Function = Callable[..., Any]
 
 _SOFTMAX = (torch.softmax, torch.Tensor.softmax, functional.softmax)
+_RECIPROCAL_ROOT = (torch.rsqrt, torch.Tensor.rsqrt)
 _SLOPE_AT_ZERO: dict[Function, float] = {
     functional.gelu: 0.5,
     functional.silu: 0.5,
@@ -34,8 +35,10 @@ class LibraGrad(nn.Module):
     particular the last layer normalisation, whose own bias is otherwise nearly all of a transformer's output, says
     again where it came from.
 
-    Everything else keeps its gradient. A softmax counts as attention if it is of three or more dimensions. Products of
-    two activations, as in gated perceptrons, are not scaled, and compiled or scripted models are not looked into.
+    Everything else keeps its gradient. A softmax counts as attention if it is of three or more dimensions, and what
+    ``torch.rsqrt`` gives as the denominator of a normalisation that is written out, as in most language models; one
+    that is written out by a square root and a division is not known. Products of two activations, as in gated
+    perceptrons, are not scaled, and compiled or scripted models are not looked into.
 
     Parameters
     ----------
@@ -88,6 +91,8 @@ class _BalancedGradients(TorchFunctionMode):
             return _layer_norm(*args, **kwargs)
         if func is functional.rms_norm:
             return _rms_norm(*args, **kwargs)
+        if func in _RECIPROCAL_ROOT:
+            return func(*args, **kwargs).detach()
         if func in _SLOPE_AT_ZERO:
             return _gated(func, *args, **kwargs)
         return func(*args, **kwargs)

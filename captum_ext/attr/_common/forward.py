@@ -17,6 +17,14 @@ from captum_ext._errors import InvalidArgumentError, TargetOutOfRangeError
 from captum_ext.attr._common import Tensors
 
 
+def not_dependent(on: str = "inputs") -> RuntimeError:
+    """Return the error of a function that has no gradient with respect to any of its points."""
+    return RuntimeError(
+        f"the output of forward_func does not depend on the {on} through differentiable operations: look for "
+        ".detach(), torch.no_grad(), argmax, quantised layers or a conversion to NumPy in it."
+    )
+
+
 @dataclass(frozen=True)
 class TargetFunction:
     """A model, a target and additional arguments, as one function from points to one number for each example.
@@ -137,16 +145,15 @@ class TargetFunction:
 
     def _gradient(self, values: Tensor, leaves: Tensors) -> Tensors:
         if not values.requires_grad:
-            raise RuntimeError(
-                "the output of forward_func does not depend on the inputs through differentiable operations: look "
-                "for .detach(), torch.no_grad(), argmax or a conversion to NumPy in it."
-            )
+            raise not_dependent(self.points_are)
         keywords = {"allow_unused": True, **self.grad_kwargs}
         gradients = torch.autograd.grad(values, leaves, torch.ones_like(values), **keywords)
         unused = [index for index, gradient in enumerate(gradients) if gradient is None]
         if unused and not self.grad_kwargs.get("allow_unused", False):
+            if len(unused) == len(leaves):  # by way of an operation that only looks differentiable, a quantised one
+                raise not_dependent(self.points_are)
             raise RuntimeError(
-                f"the output of forward_func does not depend on {self.points_are} {unused} of {len(leaves)}: "
+                f"the output of forward_func does not depend on the {self.points_are} {unused} of {len(leaves)}: "
                 f"{self.advice_if_unused}; look for .detach() in forward_func."
             )
         return or_zeros(gradients, leaves)

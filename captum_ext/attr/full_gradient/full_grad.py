@@ -281,7 +281,7 @@ def _warn_if_incomplete(found: _Explained, delta: Tensor | None, dtype: torch.dt
             worst = int((error.abs() - allowed).argmax())
             warnings.warn(
                 f"{what} of example {worst} sum to {(found.output + error)[worst].item():.6g}, the model's output is "
-                f"{found.output[worst].item():.6g}. {cause}",
+                f"{found.output[worst].item():.6g}. They are {error[worst].abs().item():.1g} apart. {cause}",
                 stacklevel=4,
             )
             return

@@ -122,8 +122,7 @@ def step_turn(left: EvaluatedPoint, right: EvaluatedPoint) -> Tensor:
     """Return how much more or less a step would give each feature by the gradient at its other end, in all; shape (N,).
 
     The residual is one number, in which features cancel: on SqueezeNet and EfficientNet-Lite0, 16 steps chosen by this
-    measure gave integrated gradients a map of cosine 0.99 with its limit, chosen by the residual 0.98. Where the
-    gradient at the right end is not known, as at the end of a path, it counts as zero.
+    measure gave integrated gradients a map of cosine 0.99 with its limit, chosen by the residual 0.98.
 
     Examples
     --------
@@ -134,9 +133,8 @@ def step_turn(left: EvaluatedPoint, right: EvaluatedPoint) -> Tensor:
     (tensor([4.]), tensor([0.]))
     """
     here = riemann(left, right)
-    there = here if right.gradient is None else riemann(replace(left, gradient=right.gradient), right)
-    known = 0.0 if right.gradient is None else 1.0
-    turned = tuple((a - known * b).abs() for a, b in zip(here, there, strict=True))
+    there = riemann(replace(left, gradient=right.gradient), right)
+    turned = tuple((a - b).abs() for a, b in zip(here, there, strict=True))
     return row_sum(turned, left.value.device)
 
 

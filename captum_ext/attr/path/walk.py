@@ -237,7 +237,7 @@ def _together(points: list[EvaluatedPoint]) -> EvaluatedPoint:
 
 
 _WORDS_FOR_LAYERS = (
-    "the layers' tensors",
+    "layers' tensors",
     "give layers none of which feeds another, each once, or grad_kwargs={'allow_unused': True}",
 )
 

@@ -12,6 +12,8 @@ import kornia.filters  # noqa: F401  (here: its import makes tensors of its own)
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.overrides import wrap_torch_function
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -201,6 +203,29 @@ def test_layer_methods_of_two_threads_do_not_meet():
     for name, results in found.items():
         assert len(results) == 10
         assert all(torch.equal(result, alone[name]) for result in results)
+
+
+def test_full_gradients_of_two_threads_do_not_meet():
+    # PyTorch has one level of forward mode for all threads, by which this operation's bias is computed.
+    weight = torch.arange(12.0).reshape(2, 6).cos()
+    others: list[threading.Thread] = []
+    found: list[Tensor] = []
+
+    @wrap_torch_function(lambda x: (x,))
+    def softplus(x: Tensor) -> Tensor:
+        if not others and forward_ad.unpack_dual(x).tangent is not None:
+            others.append(threading.Thread(target=explain))
+            others[0].start()
+            others[0].join(0.5)
+        return nn.functional.softplus(x @ weight.T)
+
+    def explain() -> None:
+        found.append(FullGrad(lambda x: softplus(x.sin()).sum(1)).attribute(X))
+
+    explain()
+    others[0].join()
+    assert len(found) == 2
+    assert torch.equal(*found)
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")

@@ -114,6 +114,28 @@ def test_gradient_of_normalisations_has_a_constant_denominator():
     torch.testing.assert_close(torch.autograd.grad((by_root * out).sum(), x)[0], expected, rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("normalise", [functional.layer_norm, functional.rms_norm], ids=["layer", "rms"])
+def test_normalisations_without_weights_in_half_precision(normalise, dtype):
+    x = (1e-3 * torch.randn(3, 5)).to(dtype)  # small, so that what is added to the denominator counts
+    found = LibraGrad(lambda x: normalise(x, (5,)))(x)
+    torch.testing.assert_close(found, normalise(x, (5,)))
+
+
+@pytest.mark.parametrize("root", [torch.rsqrt, torch.Tensor.rsqrt], ids=["function", "method"])
+def test_a_normalisation_that_is_written_out_is_one_like_others(root):
+    x = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(5, dtype=torch.float64)
+
+    def normalise(x):  # as the language models of the transformers library do
+        return weight * (x * root(x.pow(2).mean(-1, keepdim=True) + 0.1))
+
+    output = LibraGrad(normalise)(x)
+    torch.testing.assert_close(output, functional.rms_norm(x, (5,), weight, 0.1))
+    (found,) = torch.autograd.grad(output[:, 2].sum(), x)
+    torch.testing.assert_close((found * x).sum(1), output[:, 2])
+
+
 @pytest.mark.parametrize(
     "softmax",
     [lambda x: x.softmax(2), lambda x: torch.softmax(x, dim=2), lambda x: functional.softmax(x, 2), nn.Softmax(2)],

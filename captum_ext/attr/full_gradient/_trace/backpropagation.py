@@ -17,16 +17,19 @@ from captum_ext._captum import TargetType
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.checks import all_finite
-from captum_ext.attr._common.forward import copies_of, in_accumulation_dtype, leaves_of, or_zeros, select_output
+from captum_ext.attr._common.forward import (
+    copies_of,
+    in_accumulation_dtype,
+    leaves_of,
+    not_dependent,
+    or_zeros,
+    select_output,
+)
 from captum_ext.attr._common.model_state import RandomDraws, preserve_state
 from captum_ext.attr.full_gradient._trace.bias_term import Consumer
 from captum_ext.attr.full_gradient._trace.determinism import check_repeated
 from captum_ext.attr.full_gradient._trace.operation_trace import LostValueError, OperationTrace
 
-NOT_DEPENDENT = (
-    "the output of forward_func does not depend on the inputs through differentiable operations: look for .detach(), "
-    "torch.no_grad(), argmax, quantised layers or a conversion to NumPy in it."
-)
 AnyConsumer = TypeVar("AnyConsumer", bound=Consumer)
 
 
@@ -122,7 +125,7 @@ def _run(
             "or look for an overflow, a logarithm or a division in the model."
         )
     if not depends:
-        raise RuntimeError(NOT_DEPENDENT)
+        raise not_dependent()
     if account.may_have_happened:
         # Some models draw numbers that they do not use, and other threads draw too: what counts is the output.
         with _eager(), account.watching():
@@ -132,7 +135,7 @@ def _run(
     with trace.listening():
         gradients = torch.autograd.grad(total, leaves, allow_unused=True, retain_graph=consumer.may_flow_back)
     if all(gradient is None for gradient in gradients):
-        raise RuntimeError(NOT_DEPENDENT)  # by way of an operation that only looks differentiable, a quantised one
+        raise not_dependent()  # by way of an operation that only looks differentiable, a quantised one
     pulled_back: tuple[Tensor | None, ...] = (None,) * len(leaves)
     if flowing := consumer.flowing_back():
         edges, maps = zip(*flowing, strict=True)

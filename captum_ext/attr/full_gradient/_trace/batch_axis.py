@@ -53,7 +53,7 @@ class BatchAxis:
         shape, n = activation.shape, self._n_examples
         if shape and shape[0] == n:
             return activation
-        if n == 1:
+        if n == 1 and not shape:
             return activation.unsqueeze(0)
         is_folded = bool(shape) and shape[0] % n == 0
         if len(shape) > 1 and shape[1] == n and not (is_folded and shape[0] in self._folded):

@@ -112,20 +112,27 @@ def _concatenation(seen: Observation) -> ImplicitBias | None:
     return None if is_complete else AffineBias(seen.call())
 
 
-def _replacement(first_value: int) -> BiasRule:
-    """Operations that put values into places of others: linear in old and new together, if those are all dependent."""
+def _choice(seen: Observation) -> ImplicitBias | None:
+    """Values of one or of another, in new places: linear in all together, if those are all dependent."""
+    return _unless_all_depend(seen, (*seen.args[1:], *seen.kwargs.values()))
 
-    def rule(seen: Observation) -> ImplicitBias | None:
-        if first_value > 1 and any(seen.depend(seen.args[2:])) and _may_write_twice(seen.args[1]):
-            return BackwardBias(seen.call())
-        values = (*seen.args[first_value:], *seen.kwargs.values())
-        old = seen.args[0] if first_value > 1 else None
-        constants = [value for value in (old, *values) if not any(value is tensor for tensor in seen.dependents)]
-        if all(constant is None or (not isinstance(constant, Tensor) and constant == 0) for constant in constants):
-            return None
-        return AffineBias(seen.call())
 
-    return rule
+def _replacement(seen: Observation) -> ImplicitBias | None:
+    """Values put into places of others: linear in old and new together, if those are all dependent."""
+    given = {**dict(zip(("input", "places", "value"), seen.args, strict=False)), **seen.kwargs}
+    places = [given.pop(name) for name in ("places", "mask", "indices") if name in given]
+    if any(seen.depend((given.get("value"), given.get("values")))) and _may_write_twice(places[0]):
+        return BackwardBias(seen.call())
+    return _unless_all_depend(seen, [*given.values()])
+
+
+def _unless_all_depend(seen: Observation, values: Sequence[Any]) -> ImplicitBias | None:
+    """The bias of an operation that is linear in some values together: constants other than zero, in their places."""
+    depends = seen.depend(values)
+    constants = [value for value, is_dependent in zip(values, depends, strict=True) if not is_dependent]
+    if all(constant is None or (not isinstance(constant, Tensor) and constant == 0) for constant in constants):
+        return None
+    return AffineBias(seen.call())
 
 
 def _may_write_twice(index: Any) -> bool:
@@ -143,6 +150,8 @@ def _sum(sign_of_first: int, sign_of_second: int) -> BiasRule:
     """Sum or difference: the term that does not depend on the input is the bias."""
 
     def rule(seen: Observation) -> ImplicitBias | None:
+        if len(seen.args) > 2:  # the factor before the second term, as PyTorch took them long ago
+            return JacobianBias(seen.call())
         if len(seen.dependents) == 2:
             return None
         first, second = seen.argument(0, "input"), seen.argument(1, "other")
@@ -204,7 +213,7 @@ def _elementwise(slope: Callable[[Observation], Slope]) -> BiasRule:
 
     def rule(seen: Observation) -> ImplicitBias | None:
         # Of complex numbers the backward pass takes the conjugate of the slope.
-        if not seen.only_first_depends or seen.dependents[0].is_complex():
+        if seen.dependents[0].is_complex():
             return JacobianBias(seen.call())
         return ElementwiseBias(seen.dependents[0], seen.output, slope(seen))
 
@@ -413,8 +422,8 @@ _NAMED: list[tuple[BiasRule, str]] = [
     (_reduction, "max min"),
     (_constant_padding, "pad"),
     (_concatenation, "cat concat concatenate stack hstack vstack dstack"),
-    (_replacement(1), "where copy_"),
-    (_replacement(2), "masked_fill masked_fill_ __setitem__ index_put index_put_"),
+    (_choice, "where copy_"),
+    (_replacement, "masked_fill masked_fill_ __setitem__ index_put index_put_"),
     (_by_backward, _NOT_TRANSPOSED),
     (_product, _PRODUCT),
     (_contraction, _CONTRACTION),

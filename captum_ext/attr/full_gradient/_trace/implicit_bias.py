@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import cmath
 import functools
+import threading
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -337,9 +338,8 @@ class JacobianBias(_CallBias):
         return finite(self._value(output_index, [finite(value) for value in self.call.values]))
 
     def _value(self, output_index: int, tangents: Sequence[Tensor]) -> Tensor:
-        _load_forward_mode()
         try:
-            with forward_ad.dual_level():
+            with _forward_mode():
                 values = zip(self.call.values, tangents, strict=True)
                 duals = [forward_ad.make_dual(value, tangent) for value, tangent in values]
                 primal, linear_part = forward_ad.unpack_dual(self.call.at(duals)[output_index])
@@ -431,13 +431,12 @@ class NormalisationBias:
         From x to y - beta and to 1 / sqrt(variance + eps), in a shape that broadcasts to the output.
     """
 
-    __slots__ = ("_eps", "_normalise", "_shift", "kept")
+    __slots__ = ("_eps", "_normalise", "kept")
 
     def __init__(
         self, x: Tensor, shift: Tensor | None, eps: float, normalise: Callable[[Tensor], tuple[Tensor, Tensor]]
     ) -> None:
-        self.kept = Kept([x.detach()])
-        self._shift = None if shift is None else shift.detach()
+        self.kept = Kept([x.detach(), *(() if shift is None else (shift.detach(),))])
         self._eps = eps
         self._normalise = normalise
 
@@ -445,9 +444,10 @@ class NormalisationBias:
         """Return the bias of the only output."""
         self.kept.check()
         with torch.no_grad():
-            scaled, inverse_root = self._normalise(self.kept.tensors[0])
+            x, *shift = self.kept.tensors
+            scaled, inverse_root = self._normalise(x)
             bias = scaled * (1 - self._eps * inverse_root.square()).to(scaled.dtype)
-            return bias if self._shift is None else bias + self._shift
+            return bias + shift[0] if shift else bias
 
 
 class AttentionBias:
@@ -490,6 +490,20 @@ class AttentionBias:
             attended = shares @ value
             bias = (weighted.sum(-1, keepdim=True) * attended - weighted @ value) * sum(self._depends[:2])
             return bias if self._depends[2] else bias + attended
+
+
+# PyTorch has one level of forward mode for the whole process, and refuses a second. Reentrant, so that an operation
+# that explains something itself is refused and does not wait for itself.
+_FORWARD_MODE = threading.RLock()
+
+
+@contextmanager
+def _forward_mode() -> Iterator[None]:
+    """Context in which this thread, alone among those that explain, may take a forward-mode derivative."""
+    with _FORWARD_MODE:
+        _load_forward_mode()
+        with forward_ad.dual_level():
+            yield
 
 
 @functools.cache

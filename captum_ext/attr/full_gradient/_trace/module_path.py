@@ -38,7 +38,7 @@ class ModulePath:
 
     def __init__(self, on_enter: Callable[[nn.Module, ModulePath], None]) -> None:
         self._on_enter = on_enter
-        self._outermost: list[nn.Module] = []
+        self._called: dict[int, nn.Module] = {}
         self._names: dict[int, str] = {}
         self._stack: list[nn.Module] = []
         self._thread = threading.get_ident()
@@ -60,15 +60,17 @@ class ModulePath:
         return bool(self._stack) and is_training(self._stack[-1])
 
     def path_of(self, module: nn.Module | None) -> str | None:
-        """Return the path of a module that has run below the outermost one that it ran in; None for None.
+        """Return the path of a module that has run below the outermost one that holds it; None for None.
 
-        The models are looked through when the first path is asked for, which most explanations never do.
+        The models are looked through when the first path is asked for, which most explanations never do. A module that
+        runs inside of another, and is not held by it, is a model of its own: a wrapper may know no more of its model
+        than a function.
         """
         if module is None:
             return None
-        for root in self._outermost:
-            self._names.update({id(below): path for path, below in root.named_modules()})
-        self._outermost.clear()
+        for called in self._called.values():
+            if id(called) not in self._names:
+                self._names.update({id(below): path for path, below in called.named_modules()})
         return self._names.get(id(module), "")
 
     def __enter__(self) -> ModulePath:
@@ -88,8 +90,7 @@ class ModulePath:
     def _enter(self, module: nn.Module, args: Any) -> None:
         if threading.get_ident() != self._thread:
             return
-        if not self._stack and all(module is not root for root in self._outermost) and id(module) not in self._names:
-            self._outermost.append(module)
+        self._called[id(module)] = module
         self._stack.append(module)
         self._on_enter(module, self)
 

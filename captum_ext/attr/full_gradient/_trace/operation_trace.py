@@ -225,12 +225,19 @@ class OperationTrace(TorchFunctionMode):
         if traits.is_unseen:
             return func(*args, **kwargs)
         if traits.draws and kwargs.get("generator") is None:
+            if traits.is_in_place:
+                self._keep_what_is_overwritten(args, kwargs)
             return self._account.run(func, args, kwargs)
         # Inside of a transform of ``torch.func`` nothing is looked at: the whole transform is one hidden operation.
-        dependents = self._dependents(args, kwargs) if peek_interpreter_stack() is None else []
+        is_transformed = peek_interpreter_stack() is not None
+        dependents = [] if is_transformed else self._dependents(args, kwargs)
         if traits.is_suspect:
             check_operation(func, args, kwargs, self.modules, bool(dependents))
-        if not dependents or not torch.is_grad_enabled():
+        # Of a list, as for ``torch._foreach_add_``, each tensor comes up later as what a hidden operation gave.
+        is_list = traits.is_in_place and bool(args) and isinstance(args[0], list | tuple)
+        if not dependents or is_list or not torch.is_grad_enabled():
+            if (traits.is_in_place or "out" in kwargs) and not is_transformed:
+                self._keep_what_is_overwritten(args, kwargs)
             return func(*args, **kwargs)
         if traits.is_in_place or (kwargs and kwargs.get("inplace")):
             return self._run_in_place(func, traits, args, kwargs, dependents)
@@ -262,8 +269,7 @@ class OperationTrace(TorchFunctionMode):
         parents: list[GradientEdge] = []
         if isinstance(bias, JacobianBias):
             parents = [get_gradient_edge(dependent) for dependent in dependents]
-        if not traits.is_layer:
-            self._watch(bias.kept)
+        self._watch(bias.kept)
         # Before they are known: what lies between them is looked for among what is not.
         outputs = self._outputs(results, bias)
         for tensor, grid in zip(results, grids, strict=True):
@@ -423,6 +429,13 @@ class OperationTrace(TorchFunctionMode):
             if tensor.layout is torch.strided:  # sparse tensors have no storage
                 self._held.setdefault(tensor.untyped_storage().data_ptr(), []).append(kept)
 
+    def _keep_what_is_overwritten(self, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        """Copy what is still needed of the tensors that an operation is about to overwrite, constants or not."""
+        for tensor in tensors_in((args[:1], kwargs.get("input"), kwargs.get("out"))):
+            if tensor.layout is torch.strided:
+                for kept in self._held.pop(tensor.untyped_storage().data_ptr(), ()):
+                    kept.own()
+
     # ---- hooks ----
 
     def _hook(self, tensor: Tensor, name: str, is_layer: bool, contract: Callable[..., None], *known: Any) -> None:
@@ -538,8 +551,7 @@ class OperationTrace(TorchFunctionMode):
         target: Tensor = args[0]
         base = target._base if target._is_view() and target._base is not None else target
         base_depends = self.depends_on_input(base)  # first, since this may hold on to values of an unseen operation
-        for kept in self._held.pop(base.untyped_storage().data_ptr(), ()):
-            kept.own()  # what is still needed of the tensor that is about to be overwritten
+        self._keep_what_is_overwritten(args, kwargs)
         if traits.only_reshapes_in_place:
             # The values stay where they are, and autograd sees a view of them, or nothing that it follows any more.
             return func(*args, **kwargs)

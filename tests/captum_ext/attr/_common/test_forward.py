@@ -72,6 +72,16 @@ def test_nodes_of_a_graph_are_no_examples_and_this_is_said(method):
         method(graph_network).attribute(nodes, target=0, additional_forward_args=EDGES)
 
 
+def test_examples_that_a_shared_argument_ties_weakly_are_refused_too():
+    rows = torch.arange(12.0).reshape(4, 3)
+
+    def model(x: Tensor, weight: Tensor) -> Tensor:  # the first row is worth 3.01 among all, and 3 alone
+        return x.sum(1) + (x.mean(0) - x[0]) @ weight * 0.01 / 13.5
+
+    with pytest.raises(InvalidArgumentError, match=r"shape \(3,\) ties them together"):
+        IDGI(model).attribute(rows, additional_forward_args=torch.ones(3))
+
+
 def test_a_whole_graph_is_one_example():
     nodes = torch.randn(1, 4, 4, dtype=torch.float64)
 

@@ -17,6 +17,7 @@ from captum_ext.attr.full_gradient.decompose import decompose
 from captum_ext.attr.full_gradient.full_grad import FullGrad
 from captum_ext.attr.full_gradient.projection import interpolate
 from captum_ext.attr.full_gradient.saliency import SmoothFullGrad
+from captum_ext.attr.path.idgi import IDGI
 from tests.captum_ext.randomised_models import randomise, torchvision_images, torchvision_model
 from tests.captum_ext.small_models import CLASSES, InPlace, TwoInputs, pictures, smooth_cnn
 
@@ -183,8 +184,12 @@ def test_an_inexact_model_warns_with_both_numbers():
             return x.to(torch.float16).double().flatten(1).sum(1)
 
     x = pictures(1)
-    with pytest.warns(UserWarning, match=r"sum to .* the model's output is .* autocast"):
+    with pytest.warns(UserWarning, match=r"sum to .* the model's output is .* apart.* autocast"):
         FullGrad(Rounded()).attribute(x)
+    # Where the six digits of both are the same: f is the input rounded to float32.
+    rounded = torch.tensor([[0.1]], dtype=torch.float64)
+    with pytest.warns(UserWarning, match=r"output is 0\.1\. They are 1e-09 apart"):
+        FullGrad(lambda x: x.float().double().sum(1)).attribute(rounded)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         FullGrad(smooth_cnn()).attribute(x, target=1)
@@ -381,8 +386,9 @@ def test_the_published_map_and_the_layers_refuse_them_too():
 @pytest.mark.filterwarnings("ignore:.*quant")
 def test_quantised_layers_have_no_gradient_and_say_so():
     model = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3)))
-    with pytest.raises(RuntimeError, match="does not depend on the inputs"):
-        FullGrad(model).attribute(torch.randn(2, 5), target=0)
+    for method in (FullGrad(model), IDGI(model)):
+        with pytest.raises(RuntimeError, match=r"does not depend on the inputs.*quantised"):
+            method.attribute(torch.randn(2, 5), target=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64], ids=str)

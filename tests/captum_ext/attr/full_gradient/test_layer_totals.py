@@ -94,6 +94,12 @@ def test_a_module_has_a_map_only_if_all_of_its_biases_have_a_place():
         assert (found["(model)"].map is None) == bool(lose)
 
 
+def test_inputs_that_are_no_image_have_no_maps():
+    linear = nn.Linear(4, 4).double()
+    found = FullGrad(lambda x: linear(x).exp().sum((1, 2))).layer_attributions(torch.randn(2, 3, 4).double())
+    assert all(layer.map is None for layer in found.values())
+
+
 def test_several_inputs_are_no_image_though_the_first_looks_like_one():
     images, numbers = torch.randn(2, 3, 4, 4).double(), torch.randn(2, 3).double()
     conv = nn.Conv2d(3, 2, 3).double()

@@ -131,3 +131,14 @@ def test_path_of_ones_own_with_points_of_other_shapes(model):
 
     with pytest.raises(ValueError, match="the path gave a point of shapes"):
         IDGI(model, Short()).attribute(pictures(), target=1)
+
+
+def test_a_feature_without_a_gradient_still_takes_its_part_of_the_way():
+    # All other features are where they have to be, so that all of the way is the last one's.
+    end = torch.ones(1, 9).double()
+    begin = end.clone()
+    begin[0, -1] = 0
+    walk = GuidedPath().walk((end,), (begin,), n_steps=4)
+    next(walk)
+    (point,) = walk.send((torch.full((1, 9), torch.nan).double(),))
+    assert point[0, -1].item() == pytest.approx(0.25)

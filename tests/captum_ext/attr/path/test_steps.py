@@ -244,6 +244,7 @@ def test_output_that_is_not_finite_names_the_place():
         ({"n_steps": "many"}, "or 'auto'"),
         ({"tolerance": 0.1}, "n_steps='auto', or steps='adaptive'"),
         ({"n_steps": "auto", "tolerance": 0.0}, "above 0 and below 1"),
+        ({"n_steps": "auto", "tolerance": 1.0}, "above 0 and below 1"),
         ({"n_steps": "auto", "tolerance": float("nan")}, "above 0 and below 1"),
         ({"n_steps": "auto", "tolerance": "little"}, "above 0 and below 1"),
         ({"steps": "adaptive", "n_steps": 0}, "n_steps=0"),

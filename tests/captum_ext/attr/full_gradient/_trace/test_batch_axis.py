@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from captum_ext import FullGrad
+from captum_ext.attr import decompose
+from captum_ext.attr.full_gradient._trace.batch_axis import BatchAxis, UnknownBatchAxisError
 from tests.captum_ext.exactness import assert_exact
 
 
@@ -32,6 +35,38 @@ def test_as_many_heads_as_examples_do_not_pass_for_the_batch():
     model.calls = 0
     FullGrad(model).attribute(x)
     assert model.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("n_examples", "shape", "first"),
+    [
+        (2, (2,), (2,)),
+        (2, (4,), (2, 2)),
+        (2, (6, 2), (2, 6)),
+        (2, (6, 2, 5), (2, 6, 5)),
+        (2, (6, 3, 5), (2, 3, 3, 5)),
+        (1, (), (1,)),
+        (1, (6, 1, 5), (1, 6, 5)),
+    ],
+)
+def test_the_batch_comes_first_wherever_it_was(n_examples, shape, first):
+    assert BatchAxis(n_examples).first(torch.zeros(shape)).shape == first
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (5, 3)])
+def test_where_no_axis_can_be_the_batch_it_is_said(shape):
+    with pytest.raises(UnknownBatchAxisError):
+        BatchAxis(2).first(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("n_examples", [1, 2, 5])
+def test_maps_have_one_shape_whatever_the_batch_is(n_examples):
+    layer = nn.Linear(4, 3, dtype=torch.float64)
+    x = torch.randn(n_examples, 6, 4, dtype=torch.float64)
+    found = decompose(lambda x: layer(x.transpose(0, 1)).sum((0, 2)), x, maps="full")  # sequences before batches
+    assert [contribution.values.shape for contribution in found.contributions] == [(n_examples, 6, 3)]
+    shapes = [contribution.values.shape for contribution in decompose(Windows(), x, maps="full").contributions]
+    assert {shape[:2] for shape in shapes} == {(n_examples, 2), (n_examples, 6)}  # two windows, and all tokens
 
 
 class Experts(nn.Module):

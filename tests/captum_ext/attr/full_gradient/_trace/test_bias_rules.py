@@ -17,6 +17,7 @@ POSITIVE = X.abs() + 0.1
 WEIGHT, SHIFT = normal(4), normal(4)
 OF_CHANNELS = normal(6), normal(6)
 QUERY, KEY, VALUE = normal(2, 3, 5, 4), normal(2, 3, 7, 4), normal(2, 3, 7, 6)
+ROWS, TWICE = torch.arange(3)[:, None], torch.tensor([1, 1])
 SOME = torch.rand(5, 7, generator=GENERATOR) > 0.4
 
 ELEMENTWISE = {
@@ -48,6 +49,8 @@ NORMALISATIONS = {
     "group": (F.group_norm, (X, 3, *OF_CHANNELS), {}),
     "group, large eps": (F.group_norm, (X[..., None], 2, *OF_CHANNELS, 0.7), {}),
     "group without weights": (F.group_norm, (X, 1), {}),
+    "softmax": (F.softmax, (X, 1), {}),
+    "softmax by name": (torch.softmax, (X,), {"dim": -1}),
     "group of rows": (F.group_norm, (X[:, :, 0], 2, *OF_CHANNELS), {}),
 }
 ATTENTION = {
@@ -97,6 +100,26 @@ def test_attention_to_nothing_is_zero():
         ),
         normal(3, 2, 4),
     )
+
+
+@pytest.mark.filterwarnings("ignore:This overload of")
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: torch.masked_fill(input=x, mask=SOME[:3, :4], value=0.5),
+        lambda x: torch.index_put(input=x, indices=(ROWS, TWICE), values=x.exp()[:, :2]),
+        lambda x: x.index_put((ROWS, TWICE), values=x.exp()[:, :2]),
+        lambda x: x.index_put((ROWS, TWICE), values=x.exp()[:, :2], accumulate=True),
+        lambda x: F.pad(x, (0, 1), "constant", 2.0)[:, 1:],
+        lambda x: F.pad(input=x, pad=(0, 1), value=2.0)[:, 1:],
+        lambda x: torch.where(condition=x > 0.1, input=x, other=SHIFT),
+        lambda x: torch.add(input=x, other=SHIFT, alpha=3),
+        lambda x: torch.add(x, 3, SHIFT),
+        lambda x: torch.sub(x, 3, x.exp()),
+    ],
+)
+def test_arguments_may_be_given_by_name_and_in_the_order_of_old(function):
+    assert_exact(lambda x: (function(x) * WEIGHT).sum(1), normal(3, 4))
 
 
 @pytest.mark.parametrize("size", [1, 2**30])

@@ -197,7 +197,7 @@ def test_constants_that_take_the_shape_of_an_activation_are_constants(function):
 
 
 class DoublesInPlace(torch.autograd.Function):
-    """Overwrites its argument, which no function mode sees."""
+    """Overwrites its argument."""
 
     @staticmethod
     def forward(context, x):
@@ -210,30 +210,103 @@ class DoublesInPlace(torch.autograd.Function):
         return 2 * gradient
 
 
-def test_an_activation_that_is_overwritten_without_being_seen_is_told():
+def test_an_activation_may_be_overwritten_in_a_custom_autograd_function():
     def forward(x):
         y = x * 1.5
-        squares = y.reciprocal()  # keeps its output, and its bias needs the argument
-        return (squares + DoublesInPlace.apply(y)).sum(1)
+        inverse = y.reciprocal()  # keeps its output, and its bias needs the argument
+        return (inverse + DoublesInPlace.apply(y)).sum(1)
+
+    assert_exact(forward, torch.rand(2, 3, dtype=torch.float64) + 1)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated")
+def test_an_activation_that_is_overwritten_without_being_seen_is_told():
+    @torch.jit.script
+    def doubled(y: Tensor) -> Tensor:
+        return y.mul_(2)
+
+    def forward(x):
+        y = x * 1.5
+        inverse = y.reciprocal()
+        return (inverse + doubled(y)).sum(1)
 
     with pytest.raises(RuntimeError, match=r"overwritten by an operation that cannot be seen.*Make it out of place"):
         FullGrad(forward).attribute(torch.rand(2, 3, dtype=torch.float64) + 1)
 
 
+def written_by_number(buffer, step):
+    buffer.add_(step)
+
+
+def written_elsewhere(buffer, step):
+    torch.add(torch.ones(3, dtype=torch.float64), step, out=buffer)
+
+
+def written_by_attribute(buffer, step):
+    buffer.data[:2] = step
+
+
+def written_in_a_list(buffer, step):
+    torch._foreach_add_([buffer], step)
+
+
+@pytest.mark.parametrize("write", [written_by_number, written_elsewhere, written_by_attribute, written_in_a_list])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda x, buffer: torch.nn.functional.linear(x, torch.eye(3, dtype=x.dtype), buffer),
+        lambda x, buffer: torch.nn.functional.group_norm(x, 1, bias=buffer, eps=0.1),
+        lambda x, buffer: torch.cat([x, buffer.expand(len(x), 3)], 1)[:, 1:4],
+        lambda x, buffer: torch.nn.functional.hardtanh(x + buffer.sin() * 0.1),
+    ],
+    ids=["linear", "group_norm", "cat", "add"],
+)
+def test_constants_may_be_overwritten_after_they_were_used(use, write):
+    def forward(x):
+        buffer = torch.ones(3, dtype=x.dtype)
+        for step in range(1, 4):
+            x = use(x, buffer).sin()
+            write(buffer, step)
+        return x.sum(1)
+
+    assert_exact(forward, torch.rand(2, 3, dtype=torch.float64))
+
+
+def test_activations_may_be_overwritten_where_no_gradient_is_asked_for():
+    def forward(x):
+        y = x * 1.5
+        inverse = y.reciprocal()  # keeps its output, and its bias needs the argument
+        with torch.no_grad():
+            y.mul_(2)
+        return inverse.sum(1)
+
+    assert_exact(forward, torch.rand(2, 3, dtype=torch.float64) + 1)
+
+
+def test_lists_of_activations_may_be_overwritten():
+    def forward(x):
+        parts = [x.sin(), x * 2]
+        before = parts[0].exp()
+        torch._foreach_add_(parts, 1.5)
+        torch._foreach_mul_(parts, [x.cos(), x])
+        return (before * parts[0] + parts[1]).sum(1)
+
+    assert_exact(forward, torch.rand(2, 3, dtype=torch.float64))
+
+
 class HidesOperations(torch.Tensor):
     """A tensor subclass that keeps what is done with it to itself, as those do that hold several tensors in one."""
 
-    @classmethod
-    def __torch_function__(cls, function, types, args=(), kwargs=None):
+    def doubled(self):
         with torch._C.DisableTorchFunction():
-            return function(*args, **(kwargs or {}))
+            return self.mul_(2)
 
 
 def test_of_an_activation_that_is_overwritten_as_a_tensor_subclass_these_are_named():
     def forward(x):
         y = x * 1.5
         activated = torch.nn.functional.gelu(y)
-        y.detach().as_subclass(HidesOperations).mul_(2)
+        y.detach().as_subclass(HidesOperations).doubled()
         return activated.sum(1)
 
     with pytest.raises(RuntimeError, match=r"overwritten.*a tensor subclass\) before.*Make it out of place"):
@@ -370,6 +443,8 @@ WRITES = {
     "index_fill_ dependent": lambda y, x: y.index_fill_(1, ORDER[:2], x[0, 0, 0]),
     "index_put_": lambda y, x: y.index_put_(TWO, x[0, :2]),
     "index_put_ added": lambda y, x: y.index_put_(TWO, x[0, :2], accumulate=True),
+    "index_put_ by name": lambda y, x: y.index_put_(indices=TWO, values=x[0, :2]),
+    "index_put_ twice by name": lambda y, x: y.index_put_((torch.zeros_like(TWO[0]), *TWO[1:]), values=x[0, :2]),
     "index_put_ constant": lambda y, x: y.index_put_(TWO, CONSTANT[0, :2]),
     "index_reduce_": lambda y, x: y.index_reduce_(1, ORDER, x, "amax"),
     "index_reduce_ product": lambda y, x: y.index_reduce_(1, ORDER, x, "prod"),
@@ -377,6 +452,7 @@ WRITES = {
     "lerp_": lambda y, x: y.lerp_(x, 0.3),
     "lerp_ weight": lambda y, x: y.lerp_(CONSTANT, x),
     "masked_fill_": lambda y, x: y.masked_fill_(MASK, 0.5),
+    "masked_fill_ by name": lambda y, x: y.masked_fill_(mask=MASK, value=0.5),
     "masked_fill_ zero": lambda y, x: y.masked_fill_(MASK, 0),
     "masked_fill_ dependent": lambda y, x: y.masked_fill_(MASK, x[0, 0, 0]),
     "masked_scatter_": lambda y, x: y.masked_scatter_(MASK, x),
