@@ -11,13 +11,14 @@ import re
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import peek_interpreter_stack
 from torch.nn.modules.module import _global_forward_pre_hooks
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
@@ -33,8 +34,9 @@ def preserve_state(
     from them, see `RandomDraws`.
 
     A model in training mode draws random numbers (dropout) and changes its buffers (running statistics, the vectors
-    of spectral normalisation) in every forward pass. Buffers of modules in training mode are put back in place,
-    wherever ``forward_func`` has the modules from; other threads' modules are left alone.
+    of spectral normalisation) in every forward pass; in evaluation mode a few write to a buffer all the same (a cache,
+    a count of calls). Buffers are put back in place, wherever ``forward_func`` has the modules from; other threads'
+    modules are left alone. What a compiled or scripted module in evaluation mode writes is not seen.
 
     Parameters
     ----------
@@ -48,6 +50,7 @@ def preserve_state(
     devices = sorted({x.device.index for x in tensors if isinstance(x, Tensor) and x.is_cuda})
     account = RandomDraws(devices)
     saved = _SavedBuffers(account)
+    account.before_writing = saved.before_writing
     # A module is not watched where its forward method is called by itself, or where it was compiled in place.
     for module in _modules_behind(forward_func):
         saved.add(module)
@@ -63,8 +66,41 @@ def is_training(module: nn.Module) -> bool:
     return getattr(module, "training", False)
 
 
+def writes_in_place(name: str) -> bool:
+    """Whether an operation of this name overwrites its first argument."""
+    return name in _IN_PLACE_OPERATORS or (name.endswith("_") and not name.endswith("__"))
+
+
+CONTAINERS = (tuple, list, dict)
+_IN_PLACE_OPERATORS = frozenset(
+    {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__ifloordiv__", "__imod__", "__ipow__"}
+)
+
+
+def tensors_in(tree: Any) -> list[Tensor]:
+    """Return the tensors in nested tuples, lists and dictionaries, from left to right."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    found: list[Tensor] = []
+    if not isinstance(tree, CONTAINERS):
+        return found
+    for branch in tree.values() if isinstance(tree, dict) else tree:
+        if isinstance(branch, Tensor):
+            found.append(branch)
+        elif isinstance(branch, CONTAINERS):
+            found += tensors_in(branch)
+    return found
+
+
+def overwritten(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """Return the tensors that an operation which writes in place, or to what it is given, overwrites."""
+    if peek_interpreter_stack() is not None:
+        return []  # inside of a transform of ``torch.func`` they have no storage, and constants are not written to
+    return list(tensors_in((args[:1], kwargs.get("input"), kwargs.get("out"))))
+
+
 class _SavedBuffers:
-    """Buffers of modules in training mode: which tensors they are, and their values.
+    """Buffers of modules: which tensors they are; and values, in training mode all, otherwise those that are written.
 
     Parameters
     ----------
@@ -77,9 +113,10 @@ class _SavedBuffers:
         self._modules: dict[int, nn.Module] = {}
         self._buffers: list[tuple[nn.Module, str, Tensor | None]] = []
         self._values: dict[int, tuple[Tensor, Tensor]] = {}
+        self._unwritten: dict[int, list[Tensor]] = {}  # by their storage
 
     def add(self, root: nn.Module) -> None:
-        """Save what a module and the modules in it have, where they are in training mode and not saved yet."""
+        """Save what a module and the modules in it have, where they are not saved yet."""
         if id(root) in self._modules:
             return
         # By hand: modules() makes up the path of each, and takes three times as long in every call.
@@ -90,16 +127,30 @@ class _SavedBuffers:
                     found[id(child)] = child
                     unseen.append(child)
         for module in found.values():
-            if is_training(module) and id(module) not in self._modules:
-                self._modules[id(module)] = module
-                # What it draws is not seen in a script, nor in a compiled module, made by `torch.compile` or in place.
-                is_compiled = hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
-                if is_compiled or isinstance(module, torch.jit.ScriptModule):
-                    self._account.hidden()
-                for name, buffer in module._buffers.items():
-                    self._buffers.append((module, name, buffer))
-                    if buffer is not None and id(buffer) not in self._values:
-                        self._values[id(buffer)] = (buffer, buffer.detach().clone())
+            if id(module) in self._modules:
+                continue
+            self._modules[id(module)] = module
+            # What it draws is not seen in a script, nor in a compiled module, made by `torch.compile` or in place.
+            is_compiled = hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
+            if is_training(module) and (is_compiled or isinstance(module, torch.jit.ScriptModule)):
+                self._account.hidden()
+            for name, buffer in module._buffers.items():
+                self._buffers.append((module, name, buffer))
+                if buffer is not None and is_training(module):
+                    self._save(buffer)
+                elif buffer is not None and buffer.layout is torch.strided:
+                    self._unwritten.setdefault(buffer.untyped_storage().data_ptr(), []).append(buffer)
+
+    def before_writing(self, tensors: Iterable[Tensor]) -> None:
+        """Save the buffers that an operation is about to overwrite, or part of them."""
+        for tensor in tensors:
+            if self._unwritten and tensor.layout is torch.strided:
+                for buffer in self._unwritten.pop(tensor.untyped_storage().data_ptr(), ()):
+                    self._save(buffer)
+
+    def _save(self, buffer: Tensor) -> None:
+        if id(buffer) not in self._values:
+            self._values[id(buffer)] = (buffer, buffer.detach().clone())
 
     def put_back(self) -> None:
         """Give every module its tensors back, with their values."""
@@ -137,7 +188,7 @@ _NO_WARNING = (
 
 def _save_before_running(module: nn.Module, _: Any) -> None:
     # While a model is compiled this must leave no trace in the graph; the compiled module itself was met before.
-    if torch.compiler.is_compiling() or not is_training(module):
+    if torch.compiler.is_compiling():
         return
     for saved in _WATCHING.saved:
         saved.add(module)
@@ -145,7 +196,7 @@ def _save_before_running(module: nn.Module, _: Any) -> None:
 
 @contextmanager
 def _watched_by(saved: _SavedBuffers) -> Iterator[None]:
-    """Context in which modules in training mode that this thread is about to run are saved first."""
+    """Context in which modules that this thread is about to run are saved first."""
     global _watching_threads
     with _LOCK:
         _watching_threads += 1
@@ -273,6 +324,11 @@ class RandomDraws:
     devices
         CUDA devices whose generators count too.
 
+    Attributes
+    ----------
+    before_writing
+        Told of tensors that an operation of this thread is about to overwrite.
+
     Examples
     --------
     >>> _ = torch.manual_seed(0)
@@ -284,6 +340,7 @@ class RandomDraws:
 
     def __init__(self, devices: Sequence[int] = ()) -> None:
         self._devices = devices
+        self.before_writing: Callable[[Iterable[Tensor]], None] = lambda tensors: None
         self._were_seen = self._are_hidden = self._others_drew = False
         self._start: State = []
         self._latest: State = []
@@ -294,7 +351,7 @@ class RandomDraws:
         return self._were_seen or self._are_hidden or not _equal(self._start, self._state())
 
     def watching(self) -> TorchFunctionMode:
-        """Return the context in which every operation of this thread that draws is seen."""
+        """Return the context in which every operation of this thread that draws or writes in place is seen."""
         return _Watch(self)
 
     def run(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -338,7 +395,11 @@ class _Watch(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         # A compiler that follows the model must meet no trace of this; it has its own way of drawing.
-        if torch.compiler.is_compiling() or not draws(func, args, kwargs):
+        if torch.compiler.is_compiling():
+            return func(*args, **kwargs)
+        if writes_in_place(getattr(func, "__name__", "")) or "out" in kwargs:
+            self._account.before_writing(overwritten(args, kwargs))
+        if not draws(func, args, kwargs):
             return func(*args, **kwargs)
         return self._account.run(func, args, kwargs)
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-from captum_ext.attr._common.model_state import Function
+from captum_ext.attr._common.model_state import Function, tensors_in
 
 _HUGE = 1e38
 
@@ -72,23 +72,7 @@ class Kept:
             )
 
 
-CONTAINERS = (tuple, list, dict)
 """In a constant: a union of types is made anew wherever it is asked for, which counts where every operation passes."""
-
-
-def tensors_in(tree: Any) -> list[Tensor]:
-    """Return the tensors in nested tuples, lists and dictionaries, from left to right."""
-    if isinstance(tree, Tensor):
-        return [tree]
-    found: list[Tensor] = []
-    if not isinstance(tree, CONTAINERS):
-        return found
-    for branch in tree.values() if isinstance(tree, dict) else tree:
-        if isinstance(branch, Tensor):
-            found.append(branch)
-        elif isinstance(branch, CONTAINERS):
-            found += tensors_in(branch)
-    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,12 @@ from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from captum_ext.attr._common.forward import guard_output
-from captum_ext.attr._common.model_state import Function, RandomDraws
+from captum_ext.attr._common.model_state import CONTAINERS, Function, RandomDraws, overwritten, tensors_in
 from captum_ext.attr.full_gradient._trace.bias_rules import Observation
 from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm, Consumer, Operation
 from captum_ext.attr.full_gradient._trace.determinism import check_module, check_operation
 from captum_ext.attr.full_gradient._trace.grid import Grid, follow, image_grid
 from captum_ext.attr.full_gradient._trace.implicit_bias import (
-    CONTAINERS,
     AffineBias,
     BackwardBias,
     Call,
@@ -32,7 +31,6 @@ from captum_ext.attr.full_gradient._trace.implicit_bias import (
     JacobianBias,
     Kept,
     finite,
-    tensors_in,
 )
 from captum_ext.attr.full_gradient._trace.module_path import ModulePath
 from captum_ext.attr.full_gradient._trace.recurrent_bias import CellBias
@@ -236,7 +234,7 @@ class OperationTrace(TorchFunctionMode):
         # Of a list, as for ``torch._foreach_add_``, each tensor comes up later as what a hidden operation gave.
         is_list = traits.is_in_place and bool(args) and isinstance(args[0], list | tuple)
         if not dependents or is_list or not torch.is_grad_enabled():
-            if (traits.is_in_place or "out" in kwargs) and not is_transformed:
+            if traits.is_in_place or "out" in kwargs:
                 self._keep_what_is_overwritten(args, kwargs)
             return func(*args, **kwargs)
         if traits.is_in_place or (kwargs and kwargs.get("inplace")):
@@ -431,7 +429,9 @@ class OperationTrace(TorchFunctionMode):
 
     def _keep_what_is_overwritten(self, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         """Copy what is still needed of the tensors that an operation is about to overwrite, constants or not."""
-        for tensor in tensors_in((args[:1], kwargs.get("input"), kwargs.get("out"))):
+        tensors = overwritten(args, kwargs)
+        self._account.before_writing(tensors)
+        for tensor in tensors:
             if tensor.layout is torch.strided:
                 for kept in self._held.pop(tensor.untyped_storage().data_ptr(), ()):
                     kept.own()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from captum_ext.attr._common.forward import is_guarded
-from captum_ext.attr._common.model_state import Function, always_draws
+from captum_ext.attr._common.model_state import Function, always_draws, writes_in_place
 from captum_ext.attr.full_gradient._trace.bias_rules import (
     CONNECTED,
     LAYERS,
@@ -25,9 +25,6 @@ from captum_ext.attr.full_gradient._trace.grid import keeps_places
 # A model may differentiate itself. A gradient cannot be repeated without its graph; it comes up later as the hidden
 # operation that the graph of the gradient is.
 _DIFFERENTIATION = frozenset({torch.autograd.grad, torch.autograd.backward, torch.Tensor.backward})
-_IN_PLACE_OPERATORS = frozenset(
-    {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__ifloordiv__", "__imod__", "__ipow__"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +86,7 @@ def traits_of(function: Function) -> Traits:
         is_unseen=function in QUERIES or function in _DIFFERENTIATION or name == "__set__",
         is_suspect=function in SUSPECTS,
         draws=always_draws(function),
-        is_in_place=name in _IN_PLACE_OPERATORS or (name.endswith("_") and not name.endswith("__")),
+        is_in_place=writes_in_place(name),
         only_reshapes_in_place=function in RESHAPED_IN_PLACE,
         rule=rule,
         passes_to_first=function in RULES,

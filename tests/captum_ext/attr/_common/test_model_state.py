@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captum_ext import IDGI, BlurIG, GuidedIG, LayerIDGI
+from captum_ext import IDGI, BlurIG, FullGrad, GuidedIG, LayerIDGI
+from captum_ext.attr._common import model_state
 from captum_ext.attr._common.model_state import is_training, preserve_state
 from tests.captum_ext.small_models import CLASSES, pictures
 
@@ -172,6 +173,52 @@ def test_model_is_untouched_wherever_the_function_has_it_from(way, make):
     IDGI(way(model)).attribute(x, target=1, n_steps=4)
     assert_same(before, snapshot(model))
     assert all(buffer is buffers[name] for name, buffer in model.named_buffers())
+
+
+class Counting(nn.Module):
+    """A model that writes to its buffers in evaluation mode, too, in every way there is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Tensor
+        self.cache: Tensor
+        self.sums: Tensor
+        self.latest: Tensor
+        self.listed: Tensor
+        self.scattered: Tensor
+        for name in ("calls", "cache", "sums", "latest", "listed", "scattered"):
+            self.register_buffer(name, torch.zeros(2, 3))
+        self.head = nn.Linear(3, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        means = x.mean((2, 3))
+        fixed = means.detach()[:1]
+        self.calls += 1
+        self.cache[1] = fixed[0]
+        torch.add(self.sums, 1.0, out=self.sums)
+        self.latest = fixed.expand(2, 3).clone()
+        torch._foreach_add_([self.listed], 1.0)
+        self.scattered.view(-1)[2:4].uniform_()
+        return self.head(means.tanh())
+
+
+@pytest.mark.parametrize("way", [lambda model: model, *WAYS.values()], ids=["module", *WAYS])
+@pytest.mark.parametrize("method", [IDGI, GuidedIG, FullGrad], ids=lambda method: method.__name__)
+def test_buffers_that_are_written_in_evaluation_mode_come_back(way, method):
+    model, x = Counting().eval(), pictures(2, torch.float32)
+    buffers, before = dict(model.named_buffers()), snapshot(model)
+    method(way(model)).attribute(x, target=1)
+    assert_same(before, snapshot(model))
+    assert all(buffer is buffers[name] for name, buffer in model.named_buffers())
+
+
+def test_buffers_that_nobody_writes_are_not_copied(monkeypatch):
+    copied: list[Tensor] = []
+    monkeypatch.setattr(model_state._SavedBuffers, "_save", lambda _, buffer: copied.append(buffer))
+    norm, head = nn.BatchNorm2d(3).eval(), nn.Linear(3, CLASSES)
+    for method in (IDGI, FullGrad):
+        method(lambda x: head(norm(x).relu_().mul(2).mean((2, 3)))).attribute(pictures(2, torch.float32), target=1)
+        assert not copied
 
 
 def test_buffers_that_two_modules_share_come_back():
