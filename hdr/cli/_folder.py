@@ -26,7 +26,6 @@ from hdr.folder import Contents, ShotGroup, find_brackets
 from hdr.merge import Merger
 from hdr.settings import DisplaySettings
 
-_RADIANCE = ".exr"
 _PREVIEWS = ("jpg", "png", "tif", "avif", "jxl")
 
 
@@ -58,7 +57,7 @@ def merge_folder(
         contents = find_brackets(folder, group=grouping.group, gap=grouping.gap, exclude=out, progress=bar.update)
     stated = reading.times is not None or reading.ev is not None
     jobs = [
-        _Job(group, out / f"{group.name}{_RADIANCE}", reading, _outputs(output, out / group.name), display)
+        _Job(group, out / f"{group.name}.{grouping.radiance}", reading, _outputs(output, out / group.name), display)
         for group in contents.groups
         if len(group.shots) > 1 and (stated or not group.problem)
     ]
@@ -107,6 +106,10 @@ def _check(
         check_encoder(f"preview.{output.preview}", output.gain_map)
     elif output.gain_map:
         raise ValueError("--gain-map is of the preview; state --preview jpg")
+    if output.half and grouping.radiance != "exr":
+        raise ValueError("only .exr files hold 16-bit float; leave --half out, or state --radiance exr")
+    if output.preview is not None and output.preview.name == grouping.radiance:
+        raise ValueError(f"radiance and preview would have one name, as .{grouping.radiance}; choose another --preview")
     preview = None if output.preview is None else Path(f"preview.{output.preview}")
     check_display_options(preview, output.operator, display, gain_map=output.gain_map)
     parsed(reading)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
@@ -158,6 +158,8 @@ class FolderSettings:
         Pictures in a bracket, where time and exposures do not tell: they are counted off.
     gap
         Seconds between two pictures with which a new bracket begins, at most a day.
+    radiance
+        What the radiance of each bracket is written as: exr, tif or hdr.
     dry_run
         Only show the brackets.
     jobs
@@ -167,6 +169,7 @@ class FolderSettings:
 
     group: int | None = None
     gap: float = LARGEST_GAP
+    radiance: Literal["exr", "tif", "hdr"] = "exr"
     dry_run: Annotated[Flag, Parameter(alias="-n")] = False
     jobs: int = 1
 

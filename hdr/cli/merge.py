@@ -54,7 +54,7 @@ def merge(
     if len(images) == 1 and images[0].is_dir():
         return merge_folder(images[0], out, grouping, reading, merging, writing, display)
     if grouping != FolderSettings():
-        raise ValueError("--group, --gap, --dry-run and --jobs are for a folder; give one instead of files")
+        raise ValueError("--group, --gap, --radiance, --dry-run and --jobs are for a folder; give one instead of files")
     if Ranks.of_environment().count > 1:
         raise ValueError("several processes share the brackets of a folder; give one, or start one process")
     check_output(writing, images, out, display)

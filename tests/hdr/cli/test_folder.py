@@ -287,6 +287,19 @@ def test_results_inside_of_the_card_are_no_photographs(command, tmp_path):
     assert names(tmp_path / "merged") == ["IMG_0000-IMG_0002.exr", "IMG_0000-IMG_0002.jpg"]
 
 
+@pytest.mark.parametrize("kind", ["tif", "hdr"])
+def test_radiance_is_written_as_what_is_asked_for(command, tmp_path, kind):
+    card, out = tmp_path / "card", tmp_path / "out"
+    card.mkdir()
+    write_card(card, 1)
+    for told in ("Merged 1 brackets", "1 of 1 are in"):
+        finished = command("merge", card, "--out", out, "--radiance", kind, "--preview", "jpg", *OPTIONS)
+        assert finished.exit_code == 0, finished.output
+        assert told in finished.output
+    assert names(out) == [f"IMG_0000-IMG_0002.{name}" for name in sorted((kind, "jpg"))]
+    assert read_radiance(out / f"IMG_0000-IMG_0002.{kind}").amax() > 0
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -300,6 +313,8 @@ def test_results_inside_of_the_card_are_no_photographs(command, tmp_path):
         (("--times", "1,x"), "Error: "),
         (("--response", "film"), "Error: "),
         (("--gain-map",), "Error: --gain-map is of the preview"),
+        (("--radiance", "tif", "--preview", "tif"), "Error: radiance and preview would have one name, as .tif"),
+        (("--radiance", "hdr", "--half"), "Error: only .exr files hold 16-bit float"),
         (("--operator", "local"), "Error: without a preview there is no use for --operator"),
         (("--preview", "jpg", "--brightness", "1"), "Error: preview.jpg has no use for --brightness"),
     ],
