@@ -53,16 +53,17 @@ def hidden_highlights(aligned: Aligned, weights: Tensor, exposures: Tensor, refe
     exposures
         Shape (B, N), relative to the shortest, ascending.
     reference
-        Its index. Of the shortest exposure nothing is hidden.
+        Its index. Of the shortest exposure, or one of its light, nothing is hidden.
     """
-    clipped = aligned.saturation[:, reference] >= 1
-    ours = aligned.tone_mapped[:, reference]
     # Of the same light as the reference, another exposure clips where it does, and shows no more.
     alike = of_same_light(exposures, reference)
+    any_shorter = (~alike)[:, :reference].any(dim=1).view(-1, 1, 1, 1)
+    clipped = (aligned.saturation[:, reference] >= 1) & any_shorter
+    ours = aligned.tone_mapped[:, reference]
     less = (~alike)[:, :reference].to(ours).view(len(ours), reference, 1, 1, 1)
     limit = mu_law(1.0 / exposures[:, reference]).to(ours).view(-1, 1, 1, 1)
     nearly = ((ours - limit) / _NEARLY_CLIPPED + 1).clamp(0, 1)
-    if reference == 0 or not bool(clipped.any()):
+    if not bool(clipped.any()):
         return Hidden(None, nearly)
     shorter = aligned.tone_mapped[:, :reference] * less
     seen = torch.where(aligned.seen[:, :reference] > 0.5, shorter, 0.0)

@@ -1,5 +1,6 @@
 """What no exposure shows goes on as what is around it, and nothing else changes."""
 
+import dataclasses
 import itertools
 
 import pytest
@@ -123,6 +124,13 @@ def test_bracket_of_a_still_sky_hides_nothing(reference):
     weights = torch.full((1, 3, 3, *bracket.size), 1 / 3)
     hidden = hidden_highlights(aligned, weights, TIMES[None], reference)
     assert hidden.share is None
+
+
+def test_burst_hides_nothing():
+    bracket = photographed([with_bird(sky_and_ground(), left) for left in (20, 50, 80)])
+    weights = torch.full((1, 3, 3, *bracket.size), 1 / 3)
+    aligned = aligned_of(dataclasses.replace(bracket, ldr=bracket.ldr[1:2].expand(3, -1, -1, -1)))
+    assert hidden_highlights(aligned, weights, torch.ones(1, 3), 1).share is None
 
 
 def aligned_of(bracket: Bracket) -> Aligned:
