@@ -85,7 +85,7 @@ class Calibration:
         shutters and of clouds that no response explains.
     disagreement
         For each exposure but the shortest, the median of |EV| by which it and the one before disagree, corrected; NaN
-        where nothing is well exposed in both, and where both got the same light.
+        where nothing is well exposed in both, and, unless all got the same light, where both did.
     notes
         What could not be known, in words for the user.
     """

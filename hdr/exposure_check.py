@@ -310,8 +310,9 @@ def _problem(stated: float, measured: float, contrast: float, same_scene: bool) 
     if math.isnan(measured):
         return ""
     if stated <= _SAME_EV:
-        other = abs(measured - stated) > _OTHER_LIGHT
-        return f"are stated to have the same light, but differ by {measured:.2f} EV" if other else ""
+        apart = measured / contrast
+        other = abs(apart - stated) > _OTHER_LIGHT
+        return f"are stated to have the same light, but differ by {apart:.2f} EV" if other else ""
     if measured < -_SAME_SHARE * stated:
         return f"are stated {stated:.2f} EV apart, but differ by {measured:.2f} EV (are the signs reversed?)"
     if measured < _SAME_SHARE * stated:

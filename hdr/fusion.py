@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hdr.difference import ALL_BUT_CLIPPED, DEVIATION_FLOOR, clipped_itself, squared_difference
 from hdr.observation import STILL_TOLERANCE, Aligned, bring_to_reference
-from hdr.radiometry import light_of, mu_law, mu_law_slope
+from hdr.radiometry import light_of, mu_law, mu_law_slope, of_same_light
 from hdr.smoothing import blurred
 
 LOST_DEVIATION_FLOOR = 0.006
@@ -103,7 +103,9 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int, light: ReferenceL
     usable = unsaturated.clamp_min(_CLIPPED_TRUST)
     usable = torch.cat([torch.ones_like(usable[:, :1]), usable[:, 1:]], dim=1)[:, shorter]
     trust = _UNSEEN_TRUST + (1 - _UNSEEN_TRUST) * aligned.seen[:, shorter]
-    added = lost * usable * (_LOST_TRUST * bright_enough * trust * t[:, shorter])
+    # Not one of the reference's own light, which clips where the reference does.
+    less = (~of_same_light(exposures, reference)).to(t).view_as(t)[:, shorter]
+    added = lost * usable * (_LOST_TRUST * bright_enough * trust * t[:, shorter] * less)
     weights = torch.cat([weights[:, shorter] + added, weights[:, reference:]], dim=1)
     log = torch.log(weights + _for_each(weights, reference, _REFERENCE_TRUST, 1e-12))
     return (log - log.amax(dim=1, keepdim=True)).clamp_min(-_WIDEST)

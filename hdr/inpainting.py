@@ -16,7 +16,7 @@ from torch import Tensor
 from hdr.difference import clipped_itself
 from hdr.geometry import upsampled_window
 from hdr.observation import Aligned
-from hdr.radiometry import mu_law
+from hdr.radiometry import mu_law, of_same_light
 from hdr.smoothing import blurred
 
 CELL = 4
@@ -53,15 +53,19 @@ def hidden_highlights(aligned: Aligned, weights: Tensor, exposures: Tensor, refe
     exposures
         Shape (B, N), relative to the shortest, ascending.
     reference
-        Its index. Of the shortest exposure nothing is hidden.
+        Its index. Of the shortest exposure, or one of its light, nothing is hidden.
     """
-    clipped = aligned.saturation[:, reference] >= 1
+    # Of the same light as the reference, another exposure clips where it does, and shows no more.
+    alike = of_same_light(exposures, reference)
+    any_shorter = (~alike)[:, :reference].any(dim=1).view(-1, 1, 1, 1)
+    clipped = (aligned.saturation[:, reference] >= 1) & any_shorter
     ours = aligned.tone_mapped[:, reference]
+    less = (~alike)[:, :reference].to(ours).view(len(ours), reference, 1, 1, 1)
     limit = mu_law(1.0 / exposures[:, reference]).to(ours).view(-1, 1, 1, 1)
     nearly = ((ours - limit) / _NEARLY_CLIPPED + 1).clamp(0, 1)
-    if reference == 0 or not bool(clipped.any()):
+    if not bool(clipped.any()):
         return Hidden(None, nearly)
-    shorter = aligned.tone_mapped[:, :reference]
+    shorter = aligned.tone_mapped[:, :reference] * less
     seen = torch.where(aligned.seen[:, :reference] > 0.5, shorter, 0.0)
     # How far the brightest of them lies below what clips the reference, in the channel in which it comes nearest.
     below = torch.stack([torch.where(clipped, limit - shown.amax(1), 1.0).amin(1) for shown in (seen, shorter)], dim=1)
@@ -74,10 +78,11 @@ def hidden_highlights(aligned: Aligned, weights: Tensor, exposures: Tensor, refe
             for one, (perhaps, surely) in zip(below.split(1, dim=1), (_DARK, _BLACK), strict=True)
         )
         # Of black so little is certain that it may agree with anything, and be in the merge; but light it is not.
-        hidden = clipped * dark * torch.maximum(weights[:, reference], black)
+        unshown = (weights * alike.to(ours).view(*alike.shape, 1, 1, 1)).sum(dim=1)
+        hidden = clipped * dark * torch.maximum(unshown, black)
         own = clipped & clipped_itself(ours, exposures[:, reference])
         hidden = (_EDGE_GAIN * blurred(hidden, _EDGE)).clamp_max(1) * own
-    shown = weights[:, :reference].sum(dim=1)
+    shown = (weights[:, :reference] * less).sum(dim=1)
     shown = shown if hidden is None else shown * (1 - hidden)
     # What is believed in part is believed less.
     return Hidden(hidden, torch.where(clipped, shown.square().square(), nearly))

@@ -93,6 +93,18 @@ def groups_of_light(exposures: Sequence[float]) -> list[list[int]]:
     return groups
 
 
+def of_same_light(exposures: Tensor, reference: int) -> Tensor:
+    """Which exposures (B, N) got the light of the reference, to :data:`SAME_LIGHT`; (B, N), True for itself.
+
+    Examples
+    --------
+    >>> of_same_light(torch.tensor([[1.0, 4.0, 4.2, 16.0]]), reference=1)
+    tensor([[False,  True,  True, False]])
+    """
+    ratio = exposures / exposures[:, reference : reference + 1]
+    return (ratio < SAME_LIGHT) & (ratio > 1 / SAME_LIGHT)
+
+
 def middle_exposure(exposures: Sequence[float]) -> int:
     """Index of the reference among ascending exposures, :func:`middle`; those that got the same light count as one.
 

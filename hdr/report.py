@@ -111,7 +111,7 @@ def write_report(
         ),
         **_merged_picture(merged.radiance, operator),
         exposures="\n".join(_exposure_figures(bracket)),
-        map=_jpeg(draw_exposure_map(_reduced(merged.weights, _MAP_SIDE))),
+        map=_jpeg(draw_exposure_map(_reduced(merged.weights, _MAP_SIDE), bracket.exposures)),
         displacements="\n".join(_displacement_figures(bracket, merged.alignment)),
         estimates="\n".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in _estimates(bracket)),
         rows="\n".join(_rows(bracket, merged.alignment)),

@@ -116,7 +116,8 @@ def merge_bracket(
         how = {"gain_map": output.gain_map, "settings": display, "exif": exif, "overwrite": overwrite}
         write_picture(output.preview, radiance, output.operator, **how)  # type: ignore[arg-type]
     if output.exposure_map is not None:
-        write_image(output.exposure_map, draw_exposure_map(weights), overwrite=overwrite)
+        drawn = draw_exposure_map(weights, bracket.exposures)
+        write_image(output.exposure_map, drawn, overwrite=overwrite)
     if output.report is not None:
         merged = MergedBracket(radiance, weights, alignment)
         write_report(output.report, bracket, merged, notes=notes, operator=output.operator, overwrite=overwrite)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from tqdm import tqdm
 
 Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
 
@@ -22,8 +24,9 @@ def say(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Print a remark on the standard error."""
-    Console(highlight=False, emoji=False, soft_wrap=True, stderr=True).print(escape(text))
+    """Print a remark on the standard error, on a line of its own also where a progress bar stands there."""
+    with tqdm.external_write_mode(file=sys.stderr):
+        Console(highlight=False, emoji=False, soft_wrap=True, stderr=True).print(escape(text))
 
 
 _subject: ContextVar[str] = ContextVar("subject", default="")

@@ -25,6 +25,21 @@ def test_colours_go_from_red_over_yellow_to_blue_and_mix_by_weight(weights: list
     torch.testing.assert_close(drawn[:, 2, 3], torch.tensor(colour), atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("exposures", "colours"),
+    [
+        ([1.0, 1.0, 4.0, 4.0, 16.0, 16.0], [RED, RED, YELLOW, YELLOW, BLUE, BLUE]),
+        ([1.0, 1.0, 1.05, 4.0, 16.0], [RED, RED, RED, YELLOW, BLUE]),
+        ([1.0, 4.0, 4.0], [RED, BLUE, BLUE]),
+        ([1.0, 1.0, 1.0], [RED, YELLOW, BLUE]),  # a burst: which picture, not how much light
+    ],
+)
+def test_what_got_the_same_light_has_the_same_colour(exposures: list[float], colours: list[tuple]) -> None:
+    alone = torch.eye(len(exposures)).unsqueeze(-1)  # column i is of exposure i alone
+    drawn = draw_exposure_map(alone, torch.tensor(exposures))
+    torch.testing.assert_close(drawn[..., 0].T, torch.tensor(colours), atol=1e-6, rtol=0)
+
+
 def test_colours_are_those_of_an_image() -> None:
     drawn = draw_exposure_map(torch.rand(7, 16, 16).softmax(dim=0) * 1.002)
     assert 0 <= float(drawn.min()) < float(drawn.max()) <= 1

@@ -1,5 +1,6 @@
 """What no exposure shows goes on as what is around it, and nothing else changes."""
 
+import dataclasses
 import itertools
 
 import pytest
@@ -59,6 +60,20 @@ def test_sky_goes_on_behind_what_has_moved(weights):
     torch.testing.assert_close(merged[:, 16:28, 54:66].mean(), torch.tensor(BIRD), atol=0.003, rtol=0)
 
 
+@pytest.mark.parametrize("weights", ["none", "small"])
+def test_sky_goes_on_in_every_round_of_a_bracket(weights):
+    # Of each light there are three: one of the reference's stands before it, and is as white as it is.
+    times = TIMES.repeat_interleave(3)
+    instants = [with_bird(sky_and_ground(), left) for left in (20, 20, 20, 50, 50, 50, 80, 80, 80)]
+    light = (torch.stack(instants) * times.view(-1, 1, 1, 1)).clamp(0, 1)
+    bracket = Bracket(light ** (1 / 2.2), times, calibration=Calibration(Response.gamma(2.2)))
+    assert bracket.reference_index == 4
+    with pytest.warns(UserWarning, match=r"[2-6]\.\d% of the image: white in exposure 5 and hidden"):
+        merged = Merger(weights, "cpu")(bracket, Alignment(torch.zeros(9, 2, *bracket.size), bracket.size))
+    assert merged[:, 16:28, 24:36].min() > 0.75 * SKY
+    assert merged[:, 16:28, 24:36].max() < 1.1 * SKY
+
+
 def test_sky_goes_on_behind_what_is_black():
     # Of black nothing is certain, so that by its noise it agrees with anything.
     scenes = []
@@ -109,6 +124,13 @@ def test_bracket_of_a_still_sky_hides_nothing(reference):
     weights = torch.full((1, 3, 3, *bracket.size), 1 / 3)
     hidden = hidden_highlights(aligned, weights, TIMES[None], reference)
     assert hidden.share is None
+
+
+def test_burst_hides_nothing():
+    bracket = photographed([with_bird(sky_and_ground(), left) for left in (20, 50, 80)])
+    weights = torch.full((1, 3, 3, *bracket.size), 1 / 3)
+    aligned = aligned_of(dataclasses.replace(bracket, ldr=bracket.ldr[1:2].expand(3, -1, -1, -1)))
+    assert hidden_highlights(aligned, weights, torch.ones(1, 3), 1).share is None
 
 
 def aligned_of(bracket: Bracket) -> Aligned:
