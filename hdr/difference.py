@@ -50,6 +50,23 @@ def told(difference: Tensor, aligned: Aligned, t: Tensor, reference: int) -> Ten
     return torch.addcmul(difference.clamp_min(0), difference.clamp_max(0), factor)
 
 
+def expected_variance(aligned: Aligned, noise: Tensor, reference: int) -> Tensor:
+    """What is expected of :func:`squared_difference` where nothing moves, (B, N, 1, H, W), pixel by pixel."""
+    growth = growth_of(aligned.tone_mapped).clamp_min(1).mean(dim=2, keepdim=True)
+    more = _light_of_noise(noise.mean(dim=2, keepdim=True), reference)
+    ours = growth[:, reference : reference + 1]
+    # The slopes of the logarithm that begins above the noise, over those of the mu-law. Where one channel is black, and
+    # most of the deviation is its, they tell too much, by what is also not known of it.
+    theirs, ours = growth / (growth + more), ours / (ours + more)
+    deviation = aligned.deviation
+    return (deviation * theirs).square() + (deviation[:, reference : reference + 1] * ours).square()
+
+
+def _light_of_noise(noise: Tensor, reference: int) -> Tensor:
+    """Noise of the light of two exposures, the reference and each other one, in units of the mu-law's growth."""
+    return MU * (noise.square() + noise[:, reference : reference + 1].square()).sqrt()
+
+
 def _difference_beyond_noise(aligned: Aligned, noise: Tensor, t: Tensor, reference: int) -> Tensor:
     """:func:`difference_to_reference` if both had as much more light as the noise of the two is.
 
@@ -59,7 +76,7 @@ def _difference_beyond_noise(aligned: Aligned, noise: Tensor, t: Tensor, referen
     exposures = t.flatten(1)
     limit = growth_of(clipping_value(exposures, reference).to(aligned.tone_mapped)).view_as(t)
     growth, only_reference = growth_of(aligned.tone_mapped).clamp_min(1), slice(reference, reference + 1)
-    more = MU * (noise.square() + noise[:, only_reference].square()).sqrt()
+    more = _light_of_noise(noise, reference)
     theirs, ours = (torch.minimum(shown, limit) + more for shown in (growth, growth[:, only_reference]))
     return tone_mapped_of(theirs) - tone_mapped_of(ours)
 

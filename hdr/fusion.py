@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hdr.difference import ALL_BUT_CLIPPED, DEVIATION_FLOOR, clipped_itself, squared_difference
+from hdr.difference import ALL_BUT_CLIPPED, DEVIATION_FLOOR, clipped_itself, expected_variance, squared_difference
 from hdr.observation import STILL_TOLERANCE, Aligned, bring_to_reference
 from hdr.radiometry import light_of, mu_law, mu_law_slope, of_same_light
 from hdr.smoothing import blurred
@@ -82,9 +82,9 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int, light: ReferenceL
     """
     light = ReferenceLight.of(aligned, reference) if light is None else light
     t = exposures.to(aligned.tone_mapped).view(*exposures.shape, 1, 1, 1)
-    variance = aligned.deviation.square()
-    variance = blurred((variance + variance[:, reference : reference + 1]).flatten(0, 1), 2.0).view_as(variance)
     noise = blurred(aligned.noise.flatten(0, 1), _NOISE_SMOOTHNESS).view_as(aligned.noise)
+    variance = expected_variance(aligned, noise.detach(), reference)
+    variance = blurred(variance.flatten(0, 1), 2.0).view_as(variance)
     squared = squared_difference(aligned, noise.detach(), t, reference)
     smoothed = _smoothed(squared)
     excess = (smoothed - variance).clamp_min(0)  # 0 for the reference itself

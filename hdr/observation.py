@@ -37,6 +37,7 @@ STILL_TOLERANCE = 2.5
 BINS = 14
 """Steps of brightness in the mu-law domain for which :func:`hdr.agreement.unexplained_variance` is found."""
 _RESPONSE_ERROR = 1.0  # levels of the file, standard deviation: its toe, black level and compression
+_MOST_OF_BLACK = 1.5  # times what light of one standard deviation is in the mu-law domain
 _SHARED_NOISE = 0.3  # of the variance, by all channels where the camera mixes them: what its colours have of others
 _PIXELS_AT_ONCE = 1 << 15
 _RIPPLES = 1.5  # pixels, standard deviation: around a pixel that JPEG's ripples may have darkened
@@ -174,7 +175,9 @@ def _observed(
     misjudged = radiance * (2.0**calibration.typical_disagreement - 1)
     growth = MU * radiance + 1
     slope = MU / math.log1p(MU) / growth
-    deviation = ((variance + misjudged.square()).sqrt() * slope).mean(1, keepdim=True)
+    sigma = (variance + misjudged.square()).sqrt()
+    # In black the slope would tell many times what noise can make of it.
+    deviation = torch.minimum(sigma * slope, _MOST_OF_BLACK * tone_mapped_of(MU * sigma + 1)).mean(1, keepdim=True)
     tone_mapped = tone_mapped_of(growth)
     if unexplained is not None:
         deviation = (deviation.square() + at_brightness(unexplained, tone_mapped)).sqrt()

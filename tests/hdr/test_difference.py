@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from hdr.difference import clipping_value
+from hdr.calibration import Calibration
+from hdr.difference import clipping_value, expected_variance, squared_difference
 from hdr.fusion import prior
 from hdr.observation import Aligned, bring_to_reference, observe
 from hdr.radiometry import mu_law
@@ -18,6 +19,22 @@ T = torch.tensor(EXPOSURES)
 def test_clipping_value_is_the_lower_saturation_of_two_exposures() -> None:
     expected = torch.log1p(5000 / torch.tensor([[4.0, 4.0, 16.0]])) / math.log(5001)
     torch.testing.assert_close(clipping_value(T[None], 1), expected)
+
+
+@pytest.mark.parametrize("sigma", [1e-4, 1e-3, 4e-3, 0.013])
+@pytest.mark.parametrize("light", [0.001, 0.004, 0.016, 0.06])
+def test_what_is_expected_of_noise_is_what_it_makes(sigma: float, light: float) -> None:
+    camera = Calibration(Response.linear(), shot=1e-12, read=sigma**2, levels=65535)
+    source = torch.Generator().manual_seed(0)
+    ldr = (light + sigma * torch.randn(2, 3, 96, 96, generator=source)).clamp(0, 1)
+    exposures = torch.ones(2)
+    aligned = bring_to_reference(observe(ldr, exposures, camera)[None], torch.zeros(1, 2, 2, 96, 96), 0)
+    found = float(squared_difference(aligned, aligned.noise, exposures.view(1, 2, 1, 1, 1), 0)[:, 1].mean())
+    expected = float(expected_variance(aligned, aligned.noise, 0)[:, 1].mean())
+    if light > 3 * sigma:
+        assert expected == pytest.approx(found, rel=0.15)
+    else:  # what noise would have made darker than black is black, and tells less of it
+        assert found < expected < 10 * found
 
 
 @pytest.mark.parametrize(("subsampled", "believed"), [(True, True), (False, False)])

@@ -61,7 +61,11 @@ def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.
         among_lost = naive_blur(alone * lost_share, 1.0) / np.maximum(lost_around, 0.3)
         by_themselves = lost_share * np.clip((lost_around - 0.3) / 0.2, 0, 1)
         squared_of_lost = (1 - by_themselves) * squared + by_themselves * among_lost
-        expected = naive_blur(deviation[i] ** 2 + deviation[reference] ** 2, 2.0)
+        # Slopes of that logarithm over those of the mu-law, by the means of the channels.
+        grey_noise = np.sqrt(smooth[i].mean(axis=0) ** 2 + smooth[reference].mean(axis=0) ** 2)
+        grey = [1 / 5000 + light[k].mean(axis=0) for k in (i, reference)]
+        slopes = [one / (one + grey_noise) for one in grey]
+        expected = naive_blur((slopes[0] * deviation[i]) ** 2 + (slopes[1] * deviation[reference]) ** 2, 2.0)
         for row, column, channel in itertools.product(range(height), range(width), range(3)):
             here, place = (row, column), (channel, row, column)
             excess = max(squared[here] - expected[here], 0.0)

@@ -198,6 +198,21 @@ def test_pictures_of_the_same_light_have_the_noise_of_their_mean():
         assert error(count) == pytest.approx(noise**2 / count, rel=0.1)
 
 
+@pytest.mark.parametrize("count", [3, 5])
+def test_somebody_bright_who_passes_in_the_dark_stays_in_the_picture(count):
+    # Noise is half as large as the light of the ground, and blackens some of its pixels.
+    ground = textured(96, 96, darkest=0.01, brightest=0.025)
+    instants = [ground.clone() for _ in range(count)]
+    for number, instant in enumerate(instants):
+        instant[:, 30:60, 15 * number : 15 * number + 12] = 0.2
+    here = 15 * (count // 2)
+    taken = photographed(instants, (1.0,) * count, noise=0.008, reference=count // 2)
+    radiance = Merger("none", "cpu")(taken, "off")
+    assert float(radiance[:, 33:57, here + 3 : here + 9].mean()) == pytest.approx(0.2, rel=0.1)
+    beside = radiance[:, 33:57, here + 18 : here + 24].mean() / ground[:, 33:57, here + 18 : here + 24].mean()
+    assert 0.7 < float(beside) < 1.6  # where others have somebody of ten times the light
+
+
 def test_what_moves_between_pictures_of_the_same_light_leaves_no_ghost():
     scene = textured(96, 128, darkest=0.02, brightest=0.2)
     instants = [scene.clone() for _ in range(4)]
