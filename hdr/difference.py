@@ -17,6 +17,7 @@ ALL_BUT_CLIPPED = 1e-3
 """Of saturation: what lies so little below 1 is clipped."""
 _OWN_CLIPPED = 0.97  # of the light that clips a channel
 _LOST_DETAIL = 2.0  # times its amplitude, of a channel that has none of the brightness
+_LITTLE_NOISE = 5.0  # light, times MU: beside less, it is a camera's sharpening that blackens pixels
 _DARKEST_VALUE = 1e-3  # of a file; of less, no root has a slope that tells anything
 
 
@@ -53,7 +54,7 @@ def told(difference: Tensor, aligned: Aligned, t: Tensor, reference: int) -> Ten
 def expected_variance(aligned: Aligned, noise: Tensor, reference: int) -> Tensor:
     """What is expected of :func:`squared_difference` where nothing moves, (B, N, 1, H, W), pixel by pixel."""
     growth = growth_of(aligned.tone_mapped).clamp_min(1).mean(dim=2, keepdim=True)
-    more = _light_of_noise(noise.mean(dim=2, keepdim=True), reference)
+    more = (_light_of_noise(noise.mean(dim=2, keepdim=True), reference) - _LITTLE_NOISE).clamp_min(0)
     ours = growth[:, reference : reference + 1]
     # The slopes of the logarithm that begins above the noise, over those of the mu-law. Where one channel is black, and
     # most of the deviation is its, they tell too much, by what is also not known of it.
