@@ -76,7 +76,7 @@ def merge_folder(
     merged = _merged(waiting, merging, grouping.jobs)
     results = tqdm(merged, total=len(waiting), desc="Merging", unit=" brackets", disable=ranks.rank > 0)
     failed = {name: reason for name, reason in results if reason}
-    say(f"{ranks.name}Merged {len(waiting) - len(failed)} brackets into {out}")
+    say(f"{ranks.name}Merged {_counted(len(waiting) - len(failed), 'bracket')} into {out}")
     for name, reason in failed.items():
         note(f"{ranks.name}Failed: {name}: {reason}")
     if ranks.rank == 0:
@@ -130,6 +130,10 @@ def _name(path: Path, folder: Path) -> str:
     return str(path.relative_to(folder))  # on a card one name comes again in every folder
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def _show(folder: Path, contents: Contents, merged: set[str]) -> None:
     rows = []
     for group in contents.groups:
@@ -146,10 +150,10 @@ def _show(folder: Path, contents: Contents, merged: set[str]) -> None:
         print_table("Brackets", ["Name", "Taken", "Pictures", "Exposures", "Not merged because"], [], rows)
     single = [group.shots[0].path.name for group in contents.groups if len(group.shots) == 1]
     if single:
-        say(f"{len(single)} single pictures are left out: {_some(single)}")
+        say(f"Left out: {_counted(len(single), 'single picture')}, {_some(single)}")
     if contents.left_out:
         beside = [path.name for path in contents.left_out]
-        say(f"{len(beside)} developed pictures are left out for the raw files beside them: {_some(beside)}")
+        say(f"Left out for the raw files beside: {_counted(len(beside), 'developed picture')}, {_some(beside)}")
     for path, reason in contents.unreadable.items():
         note(f"Not read: {_name(path, folder)}: {reason}")
 

@@ -292,7 +292,7 @@ def test_radiance_is_written_as_what_is_asked_for(command, tmp_path, kind):
     card, out = tmp_path / "card", tmp_path / "out"
     card.mkdir()
     write_card(card, 1)
-    for told in ("Merged 1 brackets", "1 of 1 are in"):
+    for told in ("Merged 1 bracket into", "1 of 1 are in"):
         finished = command("merge", card, "--out", out, "--radiance", kind, "--preview", "jpg", *OPTIONS)
         assert finished.exit_code == 0, finished.output
         assert told in finished.output
