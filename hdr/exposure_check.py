@@ -107,7 +107,7 @@ def exposure_findings(
         If shapes, values or exposures are not as above.
     """
     ev = checked_ev(ldr, exposures)
-    called = list(names) if names is not None else [f"picture {number}" for number in range(1, len(ev) + 1)]
+    called = _called(names, len(ev))
     findings = _findings_of_light(ldr, ev, response, called, located)
     white = 1.0 if response is None else response.white_level
     return tuple(_or_copy(finding, ldr, ev, called, white) for finding in findings)
@@ -176,11 +176,27 @@ def check_exposures(
     findings = exposure_findings(ldr, exposures, response, names, located=located)
     problems = [finding.problem for finding in findings if finding.problem]
     if problems:
-        raise ExposureMismatchError(
-            f"the exposures contradict the pixels: {'; '.join(problems)}. Correct --times or --ev, leave out "
-            "pictures (of other light, too: a flash), or let --ev auto estimate the exposures; --align off --response "
-            "srgb merges as stated"
+        odd = _odd_one(findings)
+        which = (
+            "pictures" if odd is None else f"{_called(names, len(ldr))[odd]}, with which its neighbours do not agree"
         )
+        raise ExposureMismatchError(
+            f"the exposures contradict the pixels: {'; '.join(problems)}. Correct --times or --ev, leave out {which} "
+            "(of other light, too: a flash), or let --ev auto estimate the exposures; --align off --response srgb "
+            "merges as stated"
+        )
+
+
+def _called(names: Sequence[str] | None, count: int) -> list[str]:
+    return list(names) if names is not None else [f"picture {number}" for number in range(1, count + 1)]
+
+
+def _odd_one(findings: Sequence[ExposureFinding]) -> int | None:
+    """The picture that all contradictions are about, if it is one alone, and it agrees with none."""
+    wrong = [set(finding.pictures) for finding in findings if finding.problem]
+    right = {picture for finding in findings if not finding.problem for picture in finding.pictures}
+    suspects = set.intersection(*wrong) - right
+    return suspects.pop() if len(suspects) == 1 else None
 
 
 def estimate_exposures(ldr: Tensor, response: Response | None = None) -> Tensor:

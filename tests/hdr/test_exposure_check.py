@@ -151,6 +151,30 @@ def test_exposures_that_contradict_the_pixels_are_refused_in_ev(
     assert "--align off --response srgb" in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ([0], "leave out a, with which its neighbours do not agree"),
+        ([2], "leave out c, with which its neighbours do not agree"),
+        ([4], "leave out e, with which its neighbours do not agree"),
+        ([1, 3], "leave out pictures"),
+        ([1, 2], "leave out pictures"),
+    ],
+)
+def test_one_picture_that_does_not_belong_is_named(wrong: list[int], told: str) -> None:
+    evs = (-2.0, -1.0, 0.0, 1.0, 2.0)
+    ldr, other = exposures_of(drawn_light(), evs), exposures_of(drawn_light(seed=1), evs)
+    ldr[wrong] = other[wrong].flip(-1)
+    with pytest.raises(ExposureMismatchError, match=told):
+        check_exposures(ldr, ratios(evs), Response.srgb(), names="abcde")
+
+
+def test_of_two_pictures_neither_is_the_odd_one() -> None:
+    first, second = (exposures_of(drawn_light(seed=seed), (0.0, 2.0)) for seed in (1, 2))
+    with pytest.raises(ExposureMismatchError, match="leave out pictures"):
+        check_exposures(torch.stack([first[0], second[1]]), ratios((0.0, 2.0)))
+
+
 def test_a_bracket_of_one_picture_twice_is_refused() -> None:
     picture = exposures_of(drawn_light(), (0.0,))[0]
     with pytest.raises(ExposureMismatchError, match="same picture"):
