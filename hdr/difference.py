@@ -17,7 +17,7 @@ ALL_BUT_CLIPPED = 1e-3
 """Of saturation: what lies so little below 1 is clipped."""
 _OWN_CLIPPED = 0.97  # of the light that clips a channel
 _LOST_DETAIL = 2.0  # times its amplitude, of a channel that has none of the brightness
-_LITTLE_NOISE = 5.0  # light, times MU: beside less, it is a camera's sharpening that blackens pixels
+_LITTLE_NOISE = 10.0  # light, times MU: beside less, it is a camera's sharpening that blackens pixels
 _DARKEST_VALUE = 1e-3  # of a file; of less, no root has a slope that tells anything
 
 

@@ -63,7 +63,7 @@ def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.
         squared_of_lost = (1 - by_themselves) * squared + by_themselves * among_lost
         # Slopes of that logarithm over those of the mu-law, by the means of the channels.
         grey_noise = np.sqrt(smooth[i].mean(axis=0) ** 2 + smooth[reference].mean(axis=0) ** 2)
-        grey_noise = np.maximum(grey_noise - 0.001, 0)
+        grey_noise = np.maximum(grey_noise - 0.002, 0)
         grey = [1 / 5000 + light[k].mean(axis=0) for k in (i, reference)]
         slopes = [one / (one + grey_noise) for one in grey]
         expected = naive_blur((slopes[0] * deviation[i]) ** 2 + (slopes[1] * deviation[reference]) ** 2, 2.0)

@@ -210,7 +210,7 @@ def test_somebody_bright_who_passes_in_the_dark_stays_in_the_picture(count):
     radiance = Merger("none", "cpu")(taken, "off")
     assert float(radiance[:, 33:57, here + 3 : here + 9].mean()) == pytest.approx(0.2, rel=0.1)
     beside = radiance[:, 33:57, here + 18 : here + 24].mean() / ground[:, 33:57, here + 18 : here + 24].mean()
-    assert 0.7 < float(beside) < 1.6  # where others have somebody of ten times the light
+    assert 0.7 < float(beside) < 1.8  # where others have somebody of ten times the light
 
 
 def test_what_moves_between_pictures_of_the_same_light_leaves_no_ghost():
