@@ -35,7 +35,7 @@ with extras_named():
 
 _SAME_SHARE = 0.25  # of the EV stated: less than this is the same light
 _SAME_EV = math.log2(SAME_LIGHT)
-_OTHER_LIGHT = 0.35  # EV: of what was stated as the same light, more than lamps that flicker and clouds make of it
+_OTHER_LIGHT = 0.5  # EV: of what was stated as the same light, more than lamps that flicker and clouds make of it
 _CONTRAST = 1.75  # times as many EV as sRGB would show: what cameras' own curves may make of them
 _LEAST_SIMILARITY = 0.42  # of 1500 pairs of different pictures 3 came above it, of brackets none below
 _JUDGED_EV, _FARTHEST_EV = 5.0, 8.0  # farther apart, what both show well is a choice of what moved; or nothing

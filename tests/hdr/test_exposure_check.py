@@ -187,7 +187,7 @@ def test_pictures_of_the_same_light_pass_if_they_are_that() -> None:
     check_exposures(exposures_of(drawn_light(), stated), light)
     check_exposures(exposures_of(drawn_light(), (-2.0, 0.0, 0.2, 0.0, 2.0)), light)  # lamps flicker, clouds pass
     check_exposures(exposures_of(drawn_light(), (-2.0, 0.0, 0.3, 0.1, 2.0)), ratios((-2.0, 0.0, 0.07, 0.1, 2.0)))
-    for got in (0.5, -0.5):
+    for got in (0.7, -0.7):
         other = exposures_of(drawn_light(), (-2.0, 0.0, got, 0.0, 2.0))
         said = rf"2 and picture 3 are stated to have the same light, but differ by {got}"
         with pytest.raises(ExposureMismatchError, match=said):
@@ -199,7 +199,7 @@ def test_behind_what_moved_pictures_of_the_same_light_may_agree() -> None:
     rows = 110  # of 192, and so the median, in the light of what passed
     ldr[1, :, :rows] = exposures_of(drawn_light(), (0.8,))[0, :, :rows]
     (finding,) = exposure_findings(ldr, torch.ones(2))
-    assert abs(finding.measured) > 0.35
+    assert abs(finding.measured) > 0.5
     assert not finding.problem
 
 
