@@ -13,7 +13,6 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from tqdm import tqdm
 
 Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
 
@@ -25,6 +24,8 @@ def say(text: str) -> None:
 
 def note(text: str) -> None:
     """Print a remark on the standard error, on a line of its own also where a progress bar stands there."""
+    from tqdm import tqdm  # here, as all that help has no need of
+
     with tqdm.external_write_mode(file=sys.stderr):
         Console(highlight=False, emoji=False, soft_wrap=True, stderr=True).print(escape(text))
 
