@@ -29,6 +29,7 @@ FEWEST_CELLS = 30
 FEWEST_EQUATIONS = 200  # values of cells that two exposures share: what fewer tell may all be wrong
 LOWEST_LIGHT = 0.002  # 9 EV below white an 8-bit file has a handful of levels left
 OFF_SHARE = 0.5  # of the EV stated: what is off by more was not exposed as stated
+SAME_EV = math.log2(SAME_LIGHT)
 STEEPEST = 0.15  # EV from one level to the next, where rounding decides what two exposures differ by
 
 
@@ -164,7 +165,7 @@ def black_level(cells: Cells, ev: Array) -> float:
     for channel in range(3):
         levels, growths = [], []
         for a in range(len(ev) - 1):
-            if ev[a + 1] - ev[a] < math.log2(SAME_LIGHT):
+            if ev[a + 1] - ev[a] < SAME_EV:
                 continue
             low, high = cells.mean[a, channel] / STEP, cells.mean[a + 1, channel] / STEP
             growth = (high / np.maximum(low, 1) - 1) / (ev[a + 1] - ev[a])

@@ -198,7 +198,7 @@ def calibrate(
     (1.0, 255, 2)
     """
     ev = checked_ev(ldr, exposures)
-    groups = groups_of_light(np.exp2(ev).tolist())
+    groups = groups_of_light(exposures.tolist())
     if len(groups) == 1:
         return _calibrated(ldr, ev, response or Response.srgb(), located, chroma_halved, [_same_light(response)])
     if len(groups) == len(ev):

@@ -16,6 +16,7 @@ from torch import Tensor
 from hdr._cells import (
     FEWEST_CELLS,
     OFF_SHARE,
+    SAME_EV,
     Array,
     Cells,
     Located,
@@ -27,14 +28,12 @@ from hdr._cells import (
     srgb_above_black,
 )
 from hdr._extras import extras_named
-from hdr.radiometry import SAME_LIGHT
 from hdr.response import Response
 
 with extras_named():
     import cv2
 
 _SAME_SHARE = 0.25  # of the EV stated: less than this is the same light
-_SAME_EV = math.log2(SAME_LIGHT)
 _OTHER_LIGHT = 0.5  # EV: of what was stated as the same light, more than lamps that flicker and clouds make of it
 _CONTRAST = 1.75  # times as many EV as sRGB would show: what cameras' own curves may make of them
 _LEAST_SIMILARITY = 0.42  # of 1500 pairs of different pictures 3 came above it, of brackets none below
@@ -277,7 +276,7 @@ def _measured(cells: Cells, stated: Sequence[float], curve: Array, white: float)
     measured = [
         _measured_ev(cells, a, a + 1, curve, white) if s <= _JUDGED_EV else math.nan for a, s in enumerate(stated)
     ]
-    known = [m / s for m, s in zip(measured, stated, strict=True) if s > _SAME_EV and m > _SAME_SHARE * s]
+    known = [m / s for m, s in zip(measured, stated, strict=True) if s > SAME_EV and m > _SAME_SHARE * s]
     return measured, float(np.clip(np.median(known), 1 / _CONTRAST, _CONTRAST)) if known else 1.0
 
 
@@ -288,7 +287,7 @@ def _or_copy(finding: ExposureFinding, ldr: Tensor, ev: Array, called: Sequence[
     if copied is None:
         return finding
     apart = float(ev[index] - ev[copied])
-    stated = f", stated {apart:.2f} EV apart" if apart > _SAME_EV else ""
+    stated = f", stated {apart:.2f} EV apart" if apart > SAME_EV else ""
     return replace(finding, problem=f"{called[copied]} and {called[index]} are the same picture{stated}")
 
 
@@ -312,7 +311,7 @@ def _unless_agreeing(
         return finding
     usable = comparable(cells, a, b, curve, white)
     apart = ev_apart(cells, a, b, curve, usable)
-    if finding.stated > _SAME_EV:
+    if finding.stated > SAME_EV:
         within = min(within, OFF_SHARE * finding.stated)
     near = np.abs(apart - contrast * finding.stated) < within
     return replace(finding, problem="") if _enough(usable) and float(near.mean()) > share else finding
@@ -325,7 +324,7 @@ def _problem(stated: float, measured: float, contrast: float, same_scene: bool) 
         return "do not show the same scene"
     if math.isnan(measured):
         return ""
-    if stated <= _SAME_EV:
+    if stated <= SAME_EV:
         apart = measured / contrast
         other = abs(apart - stated) > _OTHER_LIGHT
         return f"are stated to have the same light, but differ by {apart:.2f} EV" if other else ""

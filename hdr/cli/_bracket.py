@@ -111,7 +111,9 @@ def merge_bracket(
         radiance = merger(bracket, output.align, progress=progress)
     seconds = time.monotonic() - begun
     return_memory()  # that tiles took: pictures of the whole come on top of what is left
-    overwrite, exif = output.force, carried_exif(bracket.paths[bracket.reference_index])
+    overwrite, exif = output.force, None
+    if output.preview is not None or out.suffix.lower() in TIFF_SUFFIXES:  # the others have no place for it
+        exif = carried_exif(bracket.paths[bracket.reference_index])
     if output.preview is not None:
         how = {"gain_map": output.gain_map, "settings": display, "exif": exif, "overwrite": overwrite}
         write_picture(output.preview, radiance, output.operator, **how)  # type: ignore[arg-type]
