@@ -34,6 +34,7 @@ def test_it_is_what_the_standard_asks_for() -> None:
     data = linear_rec709_profile()
     size, signature = struct.unpack(">I", data[:4])[0], data[36:40]
     assert (size, signature, data[12:16], data[64:68]) == (len(data), b"acsp", b"mntr", bytes(4))
+    assert data[8:10] == b"\x04\x30"  # version 4.3
     count = struct.unpack(">I", data[128:132])[0]
     entries = [struct.unpack(">4sII", data[132 + 12 * index : 144 + 12 * index]) for index in range(count)]
     assert {name.decode() for name, *_ in entries} == {

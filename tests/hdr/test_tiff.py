@@ -53,9 +53,9 @@ def test_other_programs_read_numbers_colours_and_words(tmp_path: Path) -> None:
     exif[271], exif[315] = "Maker", as_stored("Zo\xc3\xab")  # as Pillow reads UTF-8
     exif.get_ifd(0x8769)[33434] = IFDRational(1, 4)
     words: dict[str, str | float] = {
-        "comments": "merged from Zoë.jpg",
+        "comments": "merged from Čapek.jpg",
         "software": "captum-ext",
-        "whiteLuminance": 4321.5,
+        "whiteLuminance": 4321.123456789,
         "expTime": 0.25,
     }
     write_radiance(tmp_path / "a.tif", radiance(), attributes=words, exif=exif.tobytes())
@@ -66,9 +66,9 @@ def test_other_programs_read_numbers_colours_and_words(tmp_path: Path) -> None:
         np.testing.assert_array_equal(page.asarray(), radiance().permute(1, 2, 0).numpy())
         told = {tag.name: tag.value for tag in page.tags.values()}
     assert {name: told[name] for name in ("ImageDescription", "Software", "StoNits", "Make", "Artist")} == {
-        "ImageDescription": "merged from Zoë.jpg",
+        "ImageDescription": "merged from Čapek.jpg",
         "Software": "captum-ext",
-        "StoNits": 4321.5,
+        "StoNits": 4321.123456789,
         "Make": "Maker",
         "Artist": "Zoë",
     }
@@ -91,6 +91,22 @@ def test_a_photographers_caption_is_kept(tmp_path: Path) -> None:
 def test_colours_of_another_profile_become_rec_709(tmp_path: Path) -> None:
     path = written(tmp_path / "a.tif", radiance(), with_blue_called_red())
     torch.testing.assert_close(read_radiance(path), radiance().flip(0), rtol=1e-3, atol=1.0)
+
+
+def test_colours_outside_of_rec_709_are_clipped_at_black(tmp_path: Path) -> None:
+    # A profile whose red has no light at all of Rec. 709's green and blue taken from it: XYZ of red, doubled in X.
+    data = (
+        ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+        .tobytes()
+        .replace("sRGB".encode("utf-16-be"), "Wide".encode("utf-16-be"))
+    )
+    place = int.from_bytes(data[data.index(b"rXYZ") + 4 :][:4], "big") + 8
+    wide = data[:place] + (2 * int.from_bytes(data[place : place + 4], "big")).to_bytes(4, "big") + data[place + 4 :]
+    found = read_radiance(
+        written(tmp_path / "a.tif", torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1).repeat(1, 8, 8), wide)
+    )
+    assert float(found[0].min()) > 1.5
+    assert float(found.min()) == 0.0
 
 
 def test_a_photograph_in_floating_point_has_the_colours_of_its_profile(tmp_path: Path) -> None:
@@ -122,7 +138,8 @@ def test_what_is_no_radiance_is_refused(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "grey.tif"), np.ones((16, 16), np.float32))
     (tmp_path / "cut.tif").write_bytes(written(tmp_path / "a.tif", radiance()).read_bytes()[:900])
     (tmp_path / "empty.tif").write_bytes(b"")
-    for name in ("display", "grey", "cut", "empty"):
+    cv2.imwrite(str(tmp_path / "alpha.tif"), np.ones((16, 16, 4), np.float32))
+    for name in ("display", "grey", "cut", "empty", "alpha"):
         with pytest.raises(ValueError, match=rf"{name}\.tif: damaged, or not a TIFF of three channels of 32-bit float"):
             read_radiance(tmp_path / f"{name}.tif")
     negative = radiance()

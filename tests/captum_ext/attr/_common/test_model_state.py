@@ -186,7 +186,8 @@ class Counting(nn.Module):
         self.latest: Tensor
         self.listed: Tensor
         self.scattered: Tensor
-        for name in ("calls", "cache", "sums", "latest", "listed", "scattered"):
+        self.named: Tensor
+        for name in ("calls", "cache", "sums", "latest", "listed", "scattered", "named"):
             self.register_buffer(name, torch.zeros(2, 3))
         self.head = nn.Linear(3, CLASSES)
 
@@ -199,7 +200,9 @@ class Counting(nn.Module):
         self.latest = fixed.expand(2, 3).clone()
         torch._foreach_add_([self.listed], 1.0)
         self.scattered.view(-1)[2:4].uniform_()
-        return self.head(means.tanh())
+        torch.exp_(input=self.named)
+        doubled = torch.func.vmap(lambda row: row.clone().mul_(2))(means)  # what has no storage is left alone
+        return self.head(doubled.tanh())
 
 
 @pytest.mark.parametrize("way", [lambda model: model, *WAYS.values()], ids=["module", *WAYS])
