@@ -86,6 +86,8 @@ class Calibration:
     disagreement
         For each exposure but the shortest, the median of |EV| by which it and the one before disagree, corrected; NaN
         where nothing is well exposed in both, and, unless all got the same light, where both did.
+    response_known
+        Whether the response was given, or the pixels tell it; otherwise it is a guess.
     notes
         What could not be known, in words for the user.
     """
@@ -99,6 +101,7 @@ class Calibration:
     chroma_halved: tuple[bool, bool] = (False, False)
     corrections: tuple[float, ...] = ()
     disagreement: tuple[float, ...] = ()
+    response_known: bool = True
     notes: tuple[str, ...] = ()
 
     def as_tensors(self) -> tuple[Tensor, Tensor]:
@@ -200,7 +203,9 @@ def calibrate(
     ev = checked_ev(ldr, exposures)
     groups = groups_of_light(exposures.tolist())
     if len(groups) == 1:
-        return _calibrated(ldr, ev, response or Response.srgb(), located, chroma_halved, [_same_light(response)])
+        guess = response or Response.srgb()
+        found = _calibrated(ldr, ev, guess, located, chroma_halved, [_same_light(response)])
+        return replace(found, response_known=response is not None)
     if len(groups) == len(ev):
         return _calibrated(ldr, ev, response, located, chroma_halved, [])
     firsts = [group[0] for group in groups]
@@ -281,6 +286,7 @@ def _calibrated(
         chroma_halved=chroma_halved,
         corrections=corrections,
         disagreement=disagreement,
+        response_known=found.told,
         notes=tuple(notes),
     )
 

@@ -361,6 +361,7 @@ def test_pictures_that_all_got_the_same_light_tell_noise_and_no_response() -> No
         assert camera.corrections == (0.0, 0.0, 0.0)
         assert [note.endswith(said) for note in camera.notes] == [True]
         assert camera.notes[0].startswith("all pictures got the same light")
+        assert camera.response_known is (camera is given)
 
 
 def test_what_rounding_adds_is_no_noise() -> None:

@@ -103,6 +103,24 @@ def test_a_response_is_saved_and_used_again(command, tmp_path, photographs):
     )
 
 
+def test_a_response_that_is_a_guess_is_not_saved(command, tmp_path):
+    pictures = [
+        write_photograph(tmp_path / f"{name}.png", np.full((64, 96, 3), grey, np.uint8))
+        for name, grey in (("dark", 3), ("light", 254))
+    ]
+    out, saved = tmp_path / "a.exr", tmp_path / "camera.json"
+    options = ("--ev", "0,6", "--weights", "none", "--out", out)
+    refused = command("merge", *pictures, *options, "--save-response", saved)
+    assert refused.exit_code == 1
+    assert f"{saved}: these pictures do not tell the camera's response; srgb is a guess" in " ".join(
+        refused.output.split()
+    )
+    assert not out.exists()
+    assert not saved.exists()
+    assert command("merge", *pictures, *options, "--response", "srgb", "--save-response", saved).exit_code == 0
+    assert "srgb" in saved.read_text()
+
+
 def test_crop_cuts_to_what_all_exposures_saw(command, tmp_path):
     wide = textured(160, 240 + 20, brightest=0.5)
     paths = []
