@@ -11,7 +11,7 @@ _EXTRAS = {
     "onnx": "export",
     "onnxruntime": "export",
     "onnxscript": "export",
-    "pillow_heif": "raw",
+    "pi_heif": "raw",
     "rawpy": "raw",
     "tensorboard": "train",
 }

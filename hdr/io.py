@@ -396,8 +396,8 @@ def opened_image(path: Path, data: bytes | None = None) -> Iterator[Image.Image]
     """
     if path.suffix.lower() in HEIF_SUFFIXES:
         with extras_named():
-            import pillow_heif
-        pillow_heif.register_heif_opener()
+            import pi_heif  # which only reads: pillow_heif brings an encoder under the GPL
+        pi_heif.register_heif_opener()
     with path.open("rb") if data is None else BytesIO(data) as file:
         with damage_reported(path):
             image = Image.open(file)

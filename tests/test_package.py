@@ -39,6 +39,8 @@ def test_wheel_holds_both_packages_and_their_data(wheel):
     data = {str(path.relative_to(ROOT)) for folder in ("_weights", "_data") for path in ROOT.glob(f"hdr/{folder}/*")}
     assert {"hdr/_weights/MODEL_CARD.md", "hdr/_data/LICENSE.md"} <= data
     assert data <= names
+    licences = {name.split("/licenses/")[1] for name in names if "/licenses/" in name}
+    assert licences == {"LICENSE", "captum_ext/classifiers/DIGITS_LICENSE.md", "hdr/_data/LICENSE.md"}
     assert not any(name.startswith(("tests", "benchmarks", "tutorials")) for name in names)
 
 

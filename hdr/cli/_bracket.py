@@ -103,9 +103,10 @@ def merge_bracket(
     """
     if output.save_response is not None and not bracket.calibration.response_known:
         raise ValueError(
-            f"{output.save_response}: these pictures do not tell the camera's response; {bracket.calibration.response.name} "
-            "is a guess, which is not saved for others. Leave --save-response out, or give it with a bracket whose "
-            "neighbours, 2 or 3 EV apart, show the same things neither black nor white"
+            f"{output.save_response}: these pictures do not tell the camera's response; "
+            f"{bracket.calibration.response.name} is a guess, which is not saved for others. Leave --save-response "
+            "out, or give it with a bracket whose neighbours, 2 or 3 EV apart, show the same things neither black nor "
+            "white"
         )
     begun = time.monotonic()
     return_memory()  # that reading took

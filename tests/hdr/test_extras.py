@@ -87,7 +87,7 @@ def test_what_is_imported_for_an_extra_is_found() -> None:
     ("package", "extra", "use"),
     [
         ("rawpy", "raw", lambda folder: read_raw(folder / "a.dng")),
-        ("pillow_heif", "raw", lambda folder: read_ldr(folder / "a.heic")),
+        ("pi_heif", "raw", lambda folder: read_ldr(folder / "a.heic")),
         ("imagecodecs", "delivery", lambda folder: check_encoder(folder / "a.avif")),
         ("imagecodecs", "delivery", lambda folder: check_encoder(folder / "a.jxl")),
         ("imagecodecs", "delivery", lambda folder: check_encoder(folder / "a.jpg", gain_map=True)),
