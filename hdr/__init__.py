@@ -1,4 +1,4 @@
-"""Multi-exposure HDR reconstruction without ghosts, with HDR-GAN.
+"""One HDR image without ghosts from photographs of different exposure: by physics, and by networks after HDR-GAN.
 
 :class:`Bracket` holds the exposures, :func:`align` finds what moved between them, :class:`Merger` turns them into
 radiance, and :mod:`hdr.io` reads and writes the files. The networks are in :mod:`hdr.nn`, the data sets in

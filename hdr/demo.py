@@ -36,7 +36,7 @@ _DPI = 150
 
 
 def run_demo(merger: Merger, folder: Path, *, overwrite: bool = False, seed: int = 0) -> list[Score]:
-    """Merge the photographed scene; write radiance, previews, a report, and a figure that compares it with the truth.
+    """Merge the simulated bracket; write radiance, previews, a report, and a figure that compares it with the truth.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""A real place with motion: a photographed HDR panorama's view, in which people walk and a gull flies past.
+"""A simulated bracket of a real place: the view of a photographed HDR panorama, with people and a gull drawn into it.
 
-The view is of "venice_sunrise" (Poly Haven, CC0), a morning at the lagoon; motion, exposures and the tone curve
-are added. No network was trained on it.
+The view is of "venice_sunrise" (Poly Haven, CC0), a morning at the lagoon; motion, exposures, noise and the tone curve
+are simulated, so that the truth is known. No network was trained on it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _GULL = (0.85, 0.85, 0.90)
 
 
 def photograph_scene(seed: int = 0) -> DynamicScene:
-    """Photograph the place at three instants with three exposures, hand-held, as 8-bit JPEG with a tone curve.
+    """Photograph the place at three instants with a simulated hand-held camera: three JPEG files with a tone curve.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ for name, about in {
     "evaluate": "Measure weights on scenes with ground truth, beside what is reached without a network.",
     "train": "Train a generator, or go on training one.",
     "export": "Write the merge as one graph of tensors, for programs without this package.",
-    "demo": "Merge a bracket of a photograph with motion, and show the result beside the truth.",
+    "demo": "Merge a simulated bracket of a photographed place, and show the result beside the truth.",
 }.items():
     app.command(f"hdr.cli.{name}:{name}", name=name, help=about)
 app.register_install_completion_command(help="Let the shell complete commands and options.")

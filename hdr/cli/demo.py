@@ -1,4 +1,4 @@
-"""``hdr demo``: a bracket of a photograph with motion, merged, measured and shown."""
+"""``hdr demo``: a simulated bracket of a photographed place, merged, measured and shown."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def demo(
     seed: int = 0,
     force: Flag = False,
 ) -> int:
-    """Merge a bracket of a photograph with motion, and show the result beside the truth.
+    """Merge a simulated bracket of a photographed place, and show the result beside the truth.
 
     Parameters
     ----------
