@@ -13,15 +13,15 @@ from captum_ext.attr.llm import LLMGradientAttribution
 from captum_ext.attr.path.idgi import IDGI
 from captum_ext.attr.path.layer_idgi import LayerIDGI
 from captum_ext.attr.path.path_ig import BlurIG, GuidedIG, PathIG
-from captum_ext.attr.path.paths import AdaptivePath, BlurPath, GuidedPath, Path, StraightPath
+from captum_ext.attr.path.paths import BlurPath, GradientDrivenPath, GuidedPath, Path, StraightPath
 from captum_ext.attr.path.steps import StepsReport
 
 __all__ = [
     "IDGI",
-    "AdaptivePath",
     "BlurIG",
     "BlurPath",
     "FullGrad",
+    "GradientDrivenPath",
     "GuidedIG",
     "GuidedPath",
     "InvalidArgumentError",

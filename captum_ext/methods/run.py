@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from captum_ext.attr import AdaptivePath
+from captum_ext.attr import GradientDrivenPath
 from captum_ext.attr._common.forward import batch_norm_guard
 from captum_ext.methods.names import Method
 from captum_ext.metrics.completeness import completeness
@@ -92,7 +92,7 @@ def run_method(
     accepted = inspect.signature(attribution.attribute).parameters
     offered: dict[str, Any] = {
         "n_steps": n_steps,
-        "steps": "equal" if isinstance(getattr(attribution, "path", None), AdaptivePath) else steps,
+        "steps": "equal" if isinstance(getattr(attribution, "path", None), GradientDrivenPath) else steps,
         "internal_batch_size": internal_batch_size,
         "seed": seed,
         "return_convergence_delta": True,

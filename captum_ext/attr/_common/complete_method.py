@@ -1,15 +1,17 @@
 """What methods have in common whose attributions sum to a change of the output."""
 
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 from captum_ext._errors import InvalidArgumentError
+
+Method = TypeVar("Method", bound="CompleteMethod")
 
 
 class CompleteMethod:
     """Mixin for subclasses of ``captum.attr.GradientAttribution``; stands before it among the bases."""
 
-    def __new__(cls, *args: Any, **keywords: Any) -> Any:
+    def __new__(cls: type[Method], *args: Any, **keywords: Any) -> Method:
         """Make the method; raise `InvalidArgumentError` for what Captum's methods take and these have no use for."""
         if "multiply_by_inputs" in keywords:
             raise InvalidArgumentError(

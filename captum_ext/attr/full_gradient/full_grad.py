@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import torch
 from captum.attr import GradientAttribution
@@ -93,6 +93,51 @@ class FullGrad(CompleteMethod, GradientAttribution):
     [('(input)', torch.Size([2])), ('0', torch.Size([2])), ('1', torch.Size([2])), ('3', torch.Size([2]))]
     """
 
+    @overload
+    def attribute(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        baselines: BaselineType = None,
+        target: TargetType = None,
+        additional_forward_args: object | None = None,
+        *,
+        projection: Projection = "auto",
+        conserve: bool = True,
+        postprocess: Literal["paper"] | None = None,
+        internal_batch_size: int | None = None,
+        return_convergence_delta: Literal[False] = False,
+    ) -> TensorOrTupleOfTensorsGeneric: ...
+
+    @overload
+    def attribute(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        baselines: BaselineType = None,
+        target: TargetType = None,
+        additional_forward_args: object | None = None,
+        *,
+        projection: Projection = "auto",
+        conserve: bool = True,
+        postprocess: Literal["paper"] | None = None,
+        internal_batch_size: int | None = None,
+        return_convergence_delta: Literal[True],
+    ) -> tuple[TensorOrTupleOfTensorsGeneric, Tensor]: ...
+
+    @overload
+    def attribute(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        baselines: BaselineType = None,
+        target: TargetType = None,
+        additional_forward_args: object | None = None,
+        *,
+        projection: Projection = "auto",
+        conserve: bool = True,
+        postprocess: Literal["paper"] | None = None,
+        internal_batch_size: int | None = None,
+        return_convergence_delta: bool,
+    ) -> TensorOrTupleOfTensorsGeneric | tuple[TensorOrTupleOfTensorsGeneric, Tensor]: ...
+
     @log_usage()
     def attribute(
         self,
@@ -100,12 +145,13 @@ class FullGrad(CompleteMethod, GradientAttribution):
         baselines: BaselineType = None,
         target: TargetType = None,
         additional_forward_args: object | None = None,
+        *,
         projection: Projection = "auto",
         conserve: bool = True,
         postprocess: Literal["paper"] | None = None,
         internal_batch_size: int | None = None,
         return_convergence_delta: bool = False,
-    ) -> TensorOrTupleOfTensorsGeneric | tuple[TensorOrTupleOfTensorsGeneric, Tensor]:
+    ) -> Any:
         """Attribute the output to the inputs, through the input gradient and through every bias.
 
         Parameters

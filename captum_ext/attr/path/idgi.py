@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, overload
 
 from captum_ext._captum import (
     BaselineType,
@@ -11,7 +11,7 @@ from captum_ext._captum import (
 )
 from captum_ext.attr._common.checks import Steps
 from captum_ext.attr.path.rules import important_direction
-from captum_ext.attr.path.walk import PathMethod, Returned, logged
+from captum_ext.attr.path.walk import PathMethod, logged
 
 
 class IDGI(PathMethod):
@@ -46,7 +46,7 @@ class IDGI(PathMethod):
         The model, or any function of it that returns one row for each example.
     path
         ``"straight"`` from the baseline, ``"blur"`` from the blurred image, ``"guided"`` along small gradients first,
-        or an object with the methods of `captum_ext.attr.Path` or `captum_ext.attr.AdaptivePath`, for instance
+        or an object with the methods of `captum_ext.attr.Path` or `captum_ext.attr.GradientDrivenPath`, for instance
         ``BlurPath(max_sigma=20)``.
 
     Raises
@@ -65,6 +65,42 @@ class IDGI(PathMethod):
     (torch.Size([4, 3]), True)
     """
 
+    @overload
+    def attribute(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        baselines: BaselineType = None,
+        target: TargetType = None,
+        additional_forward_args: object | None = None,
+        n_steps: int | Literal["auto"] = 50,
+        internal_batch_size: int | None = None,
+        return_convergence_delta: Literal[False] = False,
+        *,
+        return_path_residual: Literal[False] = False,
+        show_progress: bool = False,
+        steps: Steps = "equal",
+        tolerance: float | None = None,
+        return_steps_report: Literal[False] = False,
+    ) -> TensorOrTupleOfTensorsGeneric: ...
+
+    @overload
+    def attribute(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        baselines: BaselineType = None,
+        target: TargetType = None,
+        additional_forward_args: object | None = None,
+        n_steps: int | Literal["auto"] = 50,
+        internal_batch_size: int | None = None,
+        return_convergence_delta: bool = False,
+        *,
+        return_path_residual: bool = False,
+        show_progress: bool = False,
+        steps: Steps = "equal",
+        tolerance: float | None = None,
+        return_steps_report: bool = False,
+    ) -> Any: ...
+
     @logged
     def attribute(
         self,
@@ -75,12 +111,13 @@ class IDGI(PathMethod):
         n_steps: int | Literal["auto"] = 50,
         internal_batch_size: int | None = None,
         return_convergence_delta: bool = False,
+        *,
         return_path_residual: bool = False,
         show_progress: bool = False,
         steps: Steps = "equal",
         tolerance: float | None = None,
         return_steps_report: bool = False,
-    ) -> Returned:
+    ) -> Any:
         """Attribute the change of the output along the path to the inputs.
 
         A call costs ``n_steps + 1`` forward and ``n_steps`` backward evaluations of each example.

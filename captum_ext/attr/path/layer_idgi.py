@@ -20,7 +20,7 @@ from captum_ext.attr._common.checks import Steps, check_inputs, expand_baselines
 from captum_ext.attr._common.complete_method import CompleteMethod
 from captum_ext.attr._common.model_state import preserve_state
 from captum_ext.attr.path.layer_substitution import LayerSubstitution
-from captum_ext.attr.path.paths import AdaptivePath, Path, resolve_path
+from captum_ext.attr.path.paths import GradientDrivenPath, Path, resolve_path
 from captum_ext.attr.path.rules import important_direction
 from captum_ext.attr.path.walk import attribute_along, logged, prepare_walk
 
@@ -71,7 +71,7 @@ class LayerIDGI(CompleteMethod, LayerAttribution, GradientAttribution):
         forward_func: Callable[..., Tensor],
         layer: nn.Module | list[nn.Module],
         device_ids: list[int] | None = None,
-        path: str | Path | AdaptivePath = "straight",
+        path: str | Path | GradientDrivenPath = "straight",
     ) -> None:
         modules = layer if isinstance(layer, list) else [layer]
         if not modules or not all(isinstance(module, nn.Module) for module in modules):
@@ -94,6 +94,7 @@ class LayerIDGI(CompleteMethod, LayerAttribution, GradientAttribution):
         return_convergence_delta: bool = False,
         attribute_to_layer_input: bool = False,
         grad_kwargs: Mapping[str, Any] | None = None,
+        *,
         return_path_residual: bool = False,
         show_progress: bool = False,
         steps: Steps = "equal",

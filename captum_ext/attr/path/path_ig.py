@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal, overload
 
 from torch import Tensor
 
@@ -15,7 +15,7 @@ from captum_ext._captum import (
 from captum_ext.attr._common.checks import Steps
 from captum_ext.attr.path.paths import BlurPath, GuidedPath
 from captum_ext.attr.path.rules import riemann
-from captum_ext.attr.path.walk import PathMethod, Returned, logged
+from captum_ext.attr.path.walk import PathMethod, logged
 
 
 class PathIG(PathMethod):
@@ -31,7 +31,7 @@ class PathIG(PathMethod):
         The model, or any function of it that returns one row for each example.
     path
         ``"straight"``, ``"blur"``, ``"guided"``, or an object with the methods of `captum_ext.attr.Path` or
-        `captum_ext.attr.AdaptivePath`.
+        `captum_ext.attr.GradientDrivenPath`.
 
     Raises
     ------
@@ -47,6 +47,40 @@ class PathIG(PathMethod):
     (tensor([[0.9900, 3.9600]]), tensor([-0.0500]))
     """
 
+    @overload
+    def attribute(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        baselines: BaselineType = None,
+        target: TargetType = None,
+        additional_forward_args: object | None = None,
+        n_steps: int | Literal["auto"] = 50,
+        internal_batch_size: int | None = None,
+        return_convergence_delta: Literal[False] = False,
+        *,
+        show_progress: bool = False,
+        steps: Steps = "equal",
+        tolerance: float | None = None,
+        return_steps_report: Literal[False] = False,
+    ) -> TensorOrTupleOfTensorsGeneric: ...
+
+    @overload
+    def attribute(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        baselines: BaselineType = None,
+        target: TargetType = None,
+        additional_forward_args: object | None = None,
+        n_steps: int | Literal["auto"] = 50,
+        internal_batch_size: int | None = None,
+        return_convergence_delta: bool = False,
+        *,
+        show_progress: bool = False,
+        steps: Steps = "equal",
+        tolerance: float | None = None,
+        return_steps_report: bool = False,
+    ) -> Any: ...
+
     @logged
     def attribute(
         self,
@@ -57,11 +91,12 @@ class PathIG(PathMethod):
         n_steps: int | Literal["auto"] = 50,
         internal_batch_size: int | None = None,
         return_convergence_delta: bool = False,
+        *,
         show_progress: bool = False,
         steps: Steps = "equal",
         tolerance: float | None = None,
         return_steps_report: bool = False,
-    ) -> Returned:
+    ) -> Any:
         """Attribute the change of the output along the path to the inputs.
 
         Arguments, errors and costs are those of `captum_ext.IDGI.attribute`. The convergence delta shrinks as 1 / n,

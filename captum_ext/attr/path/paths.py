@@ -1,9 +1,9 @@
 """Where to walk: paths from a baseline to the input.
 
-A path is one of two kinds, and any object with the right methods is one (`Path`, `AdaptivePath`):
+A path is one of two kinds, and any object with the right methods is one (`Path`, `GradientDrivenPath`):
 
 * a `Path` knows each of its points beforehand, so that many go through the model at once;
-* an `AdaptivePath` chooses the next point when it has seen the gradient at the present one.
+* a `GradientDrivenPath` chooses the next point when it has seen the gradient at the present one.
 
 Both give tuples of tensors of the inputs' shapes. The last point of every walk is the input itself; it is not asked of
 the path.
@@ -56,7 +56,7 @@ class Path(Protocol):
 
 
 @runtime_checkable
-class AdaptivePath(Protocol):
+class GradientDrivenPath(Protocol):
     """A path on which each point depends on the gradients met before."""
 
     def start(self, inputs: Tensors, baselines: BaselineType) -> Tensors:
@@ -279,7 +279,7 @@ PATHS: dict[str, type[StraightPath] | type[BlurPath] | type[GuidedPath]] = {
 }
 
 
-def resolve_path(path: str | Path | AdaptivePath) -> Path | AdaptivePath:
+def resolve_path(path: str | Path | GradientDrivenPath) -> Path | GradientDrivenPath:
     """Return the path that a name stands for, or a path object as it is.
 
     Raises
@@ -294,9 +294,9 @@ def resolve_path(path: str | Path | AdaptivePath) -> Path | AdaptivePath:
     """
     if isinstance(path, str) and path in PATHS:
         return PATHS[path]()
-    if isinstance(path, Path | AdaptivePath) and not isinstance(path, type):
+    if isinstance(path, Path | GradientDrivenPath) and not isinstance(path, type):
         return path
     raise InvalidArgumentError(
         f"path={path!r} was given: known are {', '.join(map(repr, PATHS))}, or an object with the methods `start` and "
-        "`point` (or `walk`) of captum_ext.attr.Path (or AdaptivePath)."
+        "`point` (or `walk`) of captum_ext.attr.Path (or GradientDrivenPath)."
     )

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, TypeVar, Union, cast
+from typing import Any, Literal, TypeVar
 
 import torch
 from captum.attr import GradientAttribution
@@ -21,7 +21,6 @@ from tqdm import tqdm
 from captum_ext._captum import (
     BaselineType,
     TargetType,
-    TensorOrTupleOfTensorsGeneric,
     format_additional_forward_args,
     format_output,
     format_tensor_into_tuples,
@@ -34,19 +33,9 @@ from captum_ext.attr._common.checks import NO_QUADRATURE, StepPlan, Steps, check
 from captum_ext.attr._common.complete_method import CompleteMethod
 from captum_ext.attr._common.forward import TargetFunction, in_accumulation_dtype, row_sum
 from captum_ext.attr._common.model_state import preserve_state
-from captum_ext.attr.path.paths import AdaptivePath, Path, resolve_path
+from captum_ext.attr.path.paths import GradientDrivenPath, Path, resolve_path
 from captum_ext.attr.path.rules import EvaluatedPoint, Rule, important_direction, missed, remaining, riemann
 from captum_ext.attr.path.steps import Refinement, StepsReport
-
-Returned = Union[  # noqa: UP007
-    TensorOrTupleOfTensorsGeneric,
-    tuple[TensorOrTupleOfTensorsGeneric, Tensor],
-    tuple[TensorOrTupleOfTensorsGeneric, Tensor, Tensor],
-    tuple[TensorOrTupleOfTensorsGeneric, StepsReport],
-    tuple[TensorOrTupleOfTensorsGeneric, Tensor, StepsReport],
-    tuple[TensorOrTupleOfTensorsGeneric, Tensor, Tensor, StepsReport],
-]
-"""Attributions in the form of the inputs, and after them what was asked for of the delta, the residual, the report."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +59,10 @@ class PathAttributions:
     residual: Tensor | None
     report: StepsReport | None
 
-    def returned(self, attributions: TensorOrTupleOfTensorsGeneric, with_delta: bool) -> Returned:
-        """Return the attributions as a user gets them, followed by what was asked for."""
+    def returned(self, attributions: object, with_delta: bool) -> Any:
+        """Return the attributions as a user gets them, followed by what was asked for of delta, residual and report."""
         further = [x for x in (self.delta if with_delta else None, self.residual, self.report) if x is not None]
-        return cast(Returned, (attributions, *further)) if further else attributions
+        return (attributions, *further) if further else attributions
 
 
 @dataclass(frozen=True)
@@ -98,7 +87,7 @@ class Walk:
         Shown with a progress bar; None shows none.
     """
 
-    path: Path | AdaptivePath
+    path: Path | GradientDrivenPath
     function: TargetFunction
     inputs: Tensors
     start: Tensors
@@ -112,7 +101,7 @@ class Walk:
         with tqdm(
             total=self.plan.n_steps + 1, desc=self.progress_name, unit="point", disable=self.progress_name is None
         ) as bar:
-            if isinstance(self.path, AdaptivePath):
+            if isinstance(self.path, GradientDrivenPath):
                 walked = self._guided(self.path, bar)
             elif self.plan.adaptive:
                 walked = self._refined(self.path, bar)
@@ -132,7 +121,7 @@ class Walk:
         yield self._end()
         bar.update()
 
-    def _guided(self, path: AdaptivePath, bar: tqdm[Any]) -> Iterator[EvaluatedPoint]:
+    def _guided(self, path: GradientDrivenPath, bar: tqdm[Any]) -> Iterator[EvaluatedPoint]:
         n_steps = self.plan.n_steps
         walk = path.walk(self.inputs, self.start, n_steps)
         position = next(walk)
@@ -243,7 +232,7 @@ _WORDS_FOR_LAYERS = (
 
 
 def prepare_walk(
-    path: Path | AdaptivePath,
+    path: Path | GradientDrivenPath,
     forward_func: Callable[..., Any],
     inputs: Tensors,
     baselines: BaselineType,
@@ -260,7 +249,7 @@ def prepare_walk(
 ) -> Walk:
     """Check what a user gave to ``attribute`` and lay out the walk that it asks for."""
     n_examples = check_inputs(inputs)
-    plan = plan_steps(n_steps, steps, tolerance, path_is_known=not isinstance(path, AdaptivePath))
+    plan = plan_steps(n_steps, steps, tolerance, path_is_known=not isinstance(path, GradientDrivenPath))
     at_once = points_per_pass(internal_batch_size, n_examples, plan.n_steps)
     with torch.inference_mode(False), torch.no_grad():
         ends = tuple(tensor.detach() for tensor in inputs)
@@ -378,14 +367,14 @@ class PathMethod(CompleteMethod, GradientAttribution):
         The path is not known.
     """
 
-    def __init__(self, forward_func: Callable[..., Tensor], path: str | Path | AdaptivePath = "straight") -> None:
+    def __init__(self, forward_func: Callable[..., Tensor], path: str | Path | GradientDrivenPath = "straight") -> None:
         super().__init__(forward_func)
         self.path = resolve_path(path)
 
     def _follow(
         self,
         rule: Rule,
-        inputs: TensorOrTupleOfTensorsGeneric,
+        inputs: Tensor | Tensors,
         *arguments: Any,
         show_progress: bool,
         steps: Steps,
@@ -393,7 +382,7 @@ class PathMethod(CompleteMethod, GradientAttribution):
         with_delta: bool,
         with_residual: bool = False,
         with_report: bool = False,
-    ) -> Returned:
+    ) -> Any:
         """Credit the steps of the path to the inputs; ``arguments`` as `prepare_walk` takes them after the inputs."""
         tensors = format_tensor_into_tuples(inputs)
         name = type(self).__name__ if show_progress else None
@@ -409,5 +398,4 @@ class PathMethod(CompleteMethod, GradientAttribution):
                 tolerance=tolerance,
             )
             found = attribute_along(walk, with_residual=with_residual, with_report=with_report)
-        formatted: TensorOrTupleOfTensorsGeneric = format_output(is_tuple(inputs), found.attributions)
-        return found.returned(formatted, with_delta)
+        return found.returned(format_output(is_tuple(inputs), found.attributions), with_delta)

@@ -1,7 +1,8 @@
-"""What holds for every method: other threads notice nothing, and float32 stays float32, as some devices need."""
+"""What holds for every method: its signature, other threads, and float32 that stays float32, as some devices need."""
 
 from __future__ import annotations
 
+import inspect
 import threading
 import warnings
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import kornia.filters  # noqa: F401  (here: its import makes tensors of its own)
 import pytest
 import torch
+from captum.attr import IntegratedGradients, LayerIntegratedGradients
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.overrides import wrap_torch_function
@@ -377,3 +379,26 @@ def test_the_guided_path_keeps_account_in_float64_where_there_is_one():
     """It is the one place that does, to make no step for nothing, and it asks the device (see `GuidedPath`)."""
     with RefusesDouble(), pytest.raises(AssertionError, match="float64"):
         GuidedIG(network()).attribute(IMAGES, target=1, n_steps=3)
+
+
+@pytest.mark.parametrize(
+    ("method", "captums"),
+    [(IDGI, IntegratedGradients), (PathIG, IntegratedGradients), (LayerIDGI, LayerIntegratedGradients)],
+)
+def test_what_can_be_given_by_position_is_what_captum_takes_there(method, captums):
+    """Captum's quadrature, which none of these has, is left out; what Captum does not know is given by name."""
+    ours, theirs = ([*inspect.signature(kind.attribute).parameters.values()] for kind in (method, captums))
+    positional = [one.name for one in ours if one.kind is not one.KEYWORD_ONLY]
+    assert positional == [one.name for one in theirs if one.name != "method"]
+
+
+def test_types_are_those_of_what_is_asked_for() -> None:
+    """That these lines have the types that they state is seen by mypy, which reads the tests."""
+    f = model()
+    alone: Tensor = IDGI(f).attribute(X, target=1)
+    along: Tensor = BlurIG(lambda x: x.square().sum((1, 2, 3)), max_sigma=2.0).attribute(X.view(2, 1, 2, 3))
+    both: tuple[Tensor, ...] = FullGrad(lambda x, y: f(x + y)).attribute((X, X), target=1)
+    full, delta = FullGrad(f).attribute(X, target=1, return_convergence_delta=True)
+    found, report = IDGI(f).attribute(X, target=1, return_steps_report=True)
+    assert (alone.shape, along.ndim, len(both)) == (X.shape, 4, 2)
+    assert (full.shape, delta.shape, found.shape, report.evaluations.shape) == (X.shape, (2,), X.shape, (2,))
