@@ -70,7 +70,7 @@ def naive_local(radiance: np.ndarray, base_range: float, contrast: float, radius
 
 
 @pytest.mark.parametrize(("base_range", "contrast"), [(5.0, 1.0), (1.5, 0.4), (30.0, 1.0)])
-def test_local_is_the_published_operator(base_range, contrast):
+def test_local_is_the_operator_worked_pixel_by_pixel(base_range, contrast):
     radiance = torch.rand(3, 24, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.05
     radiance[..., 14:] *= 300
     expected = naive_local(radiance.numpy(), base_range, contrast, radius=8)
