@@ -38,10 +38,10 @@ def extras_named() -> Iterator[None]:
     except ModuleNotFoundError as error:
         if is_ours(error):
             raise
-        raise ModuleNotFoundError(told(error), name=error.name) from error
+        raise ModuleNotFoundError(missing_package_message(error), name=error.name) from error
 
 
-def told(error: ModuleNotFoundError) -> str:
+def missing_package_message(error: ModuleNotFoundError) -> str:
     """In one line, which package is missing, and how to install it."""
     package = (error.name or "").partition(".")[0]
     return f"{package} is missing; install the extra: pip install 'captum-ext[{_EXTRAS.get(package, 'hdr')}]'"

@@ -35,13 +35,14 @@ def clipping_value(exposures: Tensor, reference: int) -> Tensor:
 
 def squared_difference(aligned: Aligned, noise: Tensor, t: Tensor, reference: int) -> Tensor:
     """Squared difference (B, N, 1, H, W) beyond the noise of the light, (B, N, 3, H, W), as far as it is told."""
-    squared = told(_difference_beyond_noise(aligned, noise, t, reference), aligned, t, reference).square()
+    difference = _difference_beyond_noise(aligned, noise, t, reference)
+    squared = reliable_difference(difference, aligned, t, reference).square()
     if _loses_detail(aligned):
         squared = squared * _told_by_channels(aligned, t, reference)
     return squared.mean(dim=2, keepdim=True)
 
 
-def told(difference: Tensor, aligned: Aligned, t: Tensor, reference: int) -> Tensor:
+def reliable_difference(difference: Tensor, aligned: Aligned, t: Tensor, reference: int) -> Tensor:
     """A difference to the reference, (B, N, 3, H, W), as far as the reference tells it."""
     wrong = spoilt(aligned, t.flatten(1), reference)
     # A spoilt channel tells no more than that there was not more light; whether there was less, the others tell alone.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from hdr._extras import is_ours, told
+from hdr._extras import is_ours, missing_package_message
 from hdr._files import unwound_when_terminated
 
 _LACK_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from hdr.cli._console import noted_warnings
         from hdr.cli.app import app
     except ModuleNotFoundError as error:
-        return _refuse(told(error))
+        return _refuse(missing_package_message(error))
     try:
         with noted_warnings(), unwound_when_terminated():
             return app(arguments) or 0
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         missing = error if isinstance(error, ModuleNotFoundError) else error.__cause__
         if not isinstance(missing, ModuleNotFoundError) or is_ours(missing):
             raise
-        return _refuse(told(missing))
+        return _refuse(missing_package_message(missing))
     except OSError as error:
         return _refuse(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
     except (ValueError, FloatingPointError) as error:
