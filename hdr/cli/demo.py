@@ -14,7 +14,7 @@ from hdr.cli._settings import MERGING, MergerSettings
 def demo(
     *,
     out: Path = Path("demo-output"),
-    merger: Annotated[MergerSettings | None, Parameter(name="*", group=MERGING)] = None,
+    merging: Annotated[MergerSettings | None, Parameter(name="*", group=MERGING)] = None,
     seed: int = 0,
     force: Flag = False,
 ) -> int:
@@ -32,7 +32,7 @@ def demo(
     from hdr.demo import FIGURE, run_demo
     from hdr.metrics import METRICS, format_metric
 
-    scores = run_demo((merger or MergerSettings()).merger(), out, overwrite=force, seed=seed)
+    scores = run_demo((merging or MergerSettings()).merger(), out, overwrite=force, seed=seed)
     cells = [[one.method, *(format_metric(name, one.metrics[name]) for name in METRICS)] for one in scores]
     print_table("Demo scene", ["Method"], list(METRICS), cells)
     say(f"Wrote {out / FIGURE}")

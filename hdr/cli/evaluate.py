@@ -27,7 +27,7 @@ def _whole_pixels(_: type, tokens: Sequence[Token]) -> int:
 def evaluate(
     *,
     data: str,
-    merger: Annotated[MergerSettings | None, Parameter(name="*", group=MERGING)] = None,
+    merging: Annotated[MergerSettings | None, Parameter(name="*", group=MERGING)] = None,
     cameras: Cameras | None = None,
     shake: Annotated[int, Parameter(converter=_whole_pixels)] = 0,
     baselines: bool = True,
@@ -66,9 +66,9 @@ def evaluate(
     if out is not None:
         check_writable(out, overwrite=force, suffixes=(".csv",))
     cases = open_cases(data, skip_broken=skip_broken, limit=scenes, cameras=cameras, shake=shake)
-    merge = (merger or MergerSettings()).merger()
+    merger = (merging or MergerSettings()).merger()
     scores = []
-    for number, of_scene in enumerate(score_cases(merge, cases, baselines), start=1):
+    for number, of_scene in enumerate(score_cases(merger, cases, baselines), start=1):
         scores += of_scene
         note(f"{number} of {len(cases)}: {of_scene[0].scene}")
     means = mean_scores(scores)

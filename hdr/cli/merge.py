@@ -27,11 +27,11 @@ def merge(
     /,
     *,
     out: Path,
-    bracket: Annotated[BracketSettings | None, Parameter(name="*", group=EXPOSURES)] = None,
-    merger: Annotated[MergerSettings | None, Parameter(name="*", group=MERGING)] = None,
+    reading: Annotated[BracketSettings | None, Parameter(name="*", group=EXPOSURES)] = None,
+    merging: Annotated[MergerSettings | None, Parameter(name="*", group=MERGING)] = None,
     output: Annotated[OutputSettings | None, Parameter(name="*", group=OUTPUT)] = None,
     display: Annotated[DisplaySettings | None, Parameter(name="*", group=DISPLAY)] = None,
-    folder: Annotated[FolderSettings | None, Parameter(name="*", group=FOLDERS)] = None,
+    grouping: Annotated[FolderSettings | None, Parameter(name="*", group=FOLDERS)] = None,
 ) -> int:
     """Merge a bracket into one HDR image at the instant of its middle exposure; or all brackets of a folder.
 
@@ -49,20 +49,20 @@ def merge(
     from hdr.cli._folder import merge_folder
     from hdr.cli._ranks import Ranks
 
-    reading, merging = bracket or BracketSettings(), merger or MergerSettings()
-    writing, grouping = output or OutputSettings(), folder or FolderSettings()
+    reading, merging = reading or BracketSettings(), merging or MergerSettings()
+    output, grouping = output or OutputSettings(), grouping or FolderSettings()
     if len(images) == 1 and images[0].is_dir():
-        return merge_folder(images[0], out, grouping, reading, merging, writing, display)
+        return merge_folder(images[0], out, grouping, reading, merging, output, display)
     if grouping != FolderSettings():
         raise ValueError("--group, --gap, --radiance, --dry-run and --jobs are for a folder; give one instead of files")
     if Ranks.of_environment().count > 1:
         raise ValueError("several processes share the brackets of a folder; give one, or start one process")
-    check_output(writing, images, out, display)
+    check_output(output, images, out, display)
     check_reading(reading, images)
     keep_memory()
-    merger_made = merging.merger()  # before the pictures: a name that is wrong is told at once
+    merger = merging.merger()  # before the pictures: a name that is wrong is told at once
     with remembered_warnings() as notes:
-        bracket_read = read_bracket(images, reading, writing)
-        told = merge_bracket(bracket_read, out, merger_made, writing, display, notes=notes)
+        bracket = read_bracket(images, reading, output)
+        told = merge_bracket(bracket, out, merger, output, display, notes=notes)
     say(told)
     return 0
