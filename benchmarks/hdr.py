@@ -36,7 +36,7 @@ sys.path = [entry for entry in sys.path if Path(entry).resolve() != Path(__file_
 from hdr.alignment import align  # noqa: E402
 from hdr.baselines import BASELINES  # noqa: E402
 from hdr.bracket import Bracket  # noqa: E402
-from hdr.cli._bracket import keep_memory  # noqa: E402
+from hdr.cli._memory import keep_memory  # noqa: E402
 from hdr.data.sample import calibration_of  # noqa: E402
 from hdr.data.source import open_scenes  # noqa: E402
 from hdr.evaluation import OURS, UNTRAINED, Method, Score, mean_scores, open_cases, score  # noqa: E402

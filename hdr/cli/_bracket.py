@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +11,7 @@ import torch
 
 from hdr._files import check_writable
 from hdr.bracket import Bracket
+from hdr.cli._memory import return_memory
 from hdr.cli._settings import BracketSettings, OutputSettings, check_display_options
 from hdr.delivery import check_picture, write_picture
 from hdr.exif import carried_exif
@@ -24,8 +23,6 @@ from hdr.raw import RawSettings
 from hdr.report import REPORT_SUFFIXES, write_report
 from hdr.response import Response
 from hdr.settings import DisplaySettings
-
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def check_output(output: OutputSettings, images: list[Path], out: Path, display: DisplaySettings | None = None) -> None:
@@ -136,30 +133,6 @@ def merge_bracket(
     attributes = _told_in_the_file(bracket)
     write_radiance(out, radiance, half=output.half, attributes=attributes, exif=exif, overwrite=overwrite)
     return _told(bracket, seconds, merger.device, [str(path) for path in output.written(out)])
-
-
-def keep_memory() -> None:
-    """Let the C library keep what a tile has used for the next tile.
-
-    It gives every block of more than 32 MiB back to the system, which then has to clear it again, page by page: a third
-    of the processor time of a large merge. The memory is this process's own, and so is the setting.
-    """
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            mallopt(_M_MMAP_MAX, 0)
-            mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def return_memory() -> None:
-    """Give back to the system what the C library has kept and nobody uses.
-
-    What one part of the work has left lies in pieces, in which the larger blocks of the next find no room.
-    """
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
 
 
 def _told_in_the_file(bracket: Bracket) -> dict[str, str | float]:

@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from hdr._files import check_folder
 from hdr.bracket import Bracket
-from hdr.cli._bracket import check_output, keep_memory, merge_bracket, parsed, read_bracket
+from hdr.cli._bracket import check_output, merge_bracket, parsed, read_bracket
 from hdr.cli._console import about, note, noted_warnings, print_table, say
+from hdr.cli._memory import keep_memory
 from hdr.cli._ranks import Ranks
 from hdr.cli._settings import BracketSettings, FolderSettings, MergerSettings, OutputSettings, check_display_options
 from hdr.delivery import check_encoder

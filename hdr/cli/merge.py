@@ -45,8 +45,9 @@ def merge(
         which goes on where it stopped.
     """
     # Here, as everywhere in the commands: help imports nothing that computes, which takes seconds.
-    from hdr.cli._bracket import check_output, check_reading, keep_memory, merge_bracket, read_bracket
+    from hdr.cli._bracket import check_output, check_reading, merge_bracket, read_bracket
     from hdr.cli._folder import merge_folder
+    from hdr.cli._memory import keep_memory
     from hdr.cli._ranks import Ranks
 
     reading, merging = reading or BracketSettings(), merging or MergerSettings()

@@ -9,7 +9,7 @@ import pytest
 
 _OF_THIS_PROCESS = """
 import torch
-from hdr.cli._bracket import keep_memory, return_memory
+from hdr.cli._memory import keep_memory, return_memory
 
 def resident():  # MiB
     with open("/proc/self/statm") as file:
