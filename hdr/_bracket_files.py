@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from hdr._errors import RefusedError
 from hdr._images import hold_eight_bits
 from hdr.io import Photograph, is_raw, read_photograph, shared_chroma
 from hdr.raw import LEVELS, Colours, RawSettings, read_raw, sensor_to_rec709, white_balance_factors
@@ -40,7 +41,7 @@ def check_one_kind(paths: Sequence[PathLike], names: Sequence[str]) -> None:
     """Raise ValueError if camera raw lies beside developed images, before anything is read."""
     raw_files = [name for path, name in zip(paths, names, strict=True) if is_raw(path)]
     if 0 < len(raw_files) < len(paths):
-        raise ValueError(
+        raise RefusedError(
             f"{', '.join(raw_files)}: camera raw beside developed images, which have another response; merge one kind"
         )
 
@@ -60,7 +61,7 @@ def read_files(
     if not is_raw(paths[0]):
         return _photographs(paths, names, white_level)
     if white_level is not None:
-        raise ValueError(f"{names[0]}: camera raw says itself what white is; leave --white-level out")
+        raise RefusedError(f"{names[0]}: camera raw says itself what white is; leave --white-level out")
     return _developed(paths, reference, raw or RawSettings())
 
 
@@ -70,7 +71,7 @@ def _developed(paths: Sequence[PathLike], reference: int | None, raw: RawSetting
     In the sensor's colours, where that is known: what clips in one channel is still seen in the others.
     """
     if reference is None:
-        raise ValueError("of raw files whose exposures are to be estimated, say which is the reference")
+        raise RefusedError("of raw files whose exposures are to be estimated, say which is the reference")
     balance = white_balance_factors(paths[reference], raw.white_balance)
     to_rec709 = sensor_to_rec709(paths[reference], balance)
     colours: Colours = "rec709" if to_rec709 is None else "sensor"
@@ -82,10 +83,10 @@ def _photographs(paths: Sequence[PathLike], names: Sequence[str], white_level: i
     photographs = [read_photograph(path) for path in paths]
     images, linear = [one.image for one in photographs], photographs[0].linear
     if any(one.linear != linear for one in photographs):
-        raise ValueError(f"{', '.join(names)}: linear files beside encoded ones; merge one kind")
+        raise RefusedError(f"{', '.join(names)}: linear files beside encoded ones; merge one kind")
     if len({one.profile for one in photographs}) > 1:
         told = ", ".join(f"{name} {one.profile or 'sRGB'}" for name, one in zip(names, photographs, strict=True))
-        raise ValueError(f"the images of a bracket must have one colour profile, got {told}")
+        raise RefusedError(f"the images of a bracket must have one colour profile, got {told}")
     white = _white(photographs, names, white_level)
     if white is not None:
         for image in images:  # in place: they are this bracket's own, and large
@@ -99,12 +100,12 @@ def _white(photographs: Sequence[Photograph], names: Sequence[str], stated: int 
     """White level of 16-bit files that hold fewer bits, as stated or as their values tell; None for all others."""
     if any(one.levels != LEVELS for one in photographs):
         if stated is not None:
-            raise ValueError(f"{', '.join(names)}: --white-level is for files of 16 bits; leave it out")
+            raise RefusedError(f"{', '.join(names)}: --white-level is for files of 16 bits; leave it out")
         return None
     largest = round(max(float(one.image.max()) for one in photographs) * LEVELS)
     if stated is not None:
         if not max(largest, 1) <= stated <= LEVELS:
-            raise ValueError(
+            raise RefusedError(
                 f"the files have values up to {largest}; --white-level is from there to {LEVELS}, got {stated}"
             )
         return None if stated == LEVELS else stated

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hdr._errors import RefusedError
 from hdr._images import check_images
 from hdr.radiometry import SAME_LIGHT
 from hdr.response import Response
@@ -82,7 +83,7 @@ class Cells(NamedTuple):
 def _moved_cells(ldr: Tensor, displacement: Tensor, stride: int) -> Tensor:
     """Pixels (N, 3, cells, 16) of the cells that all exposures show, read where each shows them."""
     if displacement.ndim != 4 or displacement.shape[:2] != (len(ldr), 2) or 0 in displacement.shape:
-        raise ValueError(f"a displacement must have the shape ({len(ldr)}, 2, h, w), got {tuple(displacement.shape)}")
+        raise RefusedError(f"a displacement must have the shape ({len(ldr)}, 2, h, w), got {tuple(displacement.shape)}")
     height, width = ldr.shape[-2:]
     top, left = torch.meshgrid(*(torch.arange(0, side - CELL + 1, stride) for side in (height, width)), indexing="ij")
     rows, columns = displacement.shape[-2:]
@@ -103,9 +104,9 @@ def checked_ev(ldr: Tensor, exposures: Tensor) -> Array:
     check_images(ldr, smallest_side=CELL)
     values = exposures.detach().double().cpu().numpy()
     if values.shape != (len(ldr),) or not np.isfinite(values).all() or not (values > 0).all():
-        raise ValueError(f"expected {len(ldr)} positive exposures, got {values.tolist()}")
+        raise RefusedError(f"expected {len(ldr)} positive exposures, got {values.tolist()}")
     if not (np.diff(values) >= 0).all():
-        raise ValueError(f"exposures must ascend, got {values.tolist()}; sort pictures and exposures, shortest first")
+        raise RefusedError(f"exposures must ascend, got {values.tolist()}; sort pictures and exposures, shortest first")
     ev: Array = np.log2(values)
     return ev
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 
+from hdr._errors import RefusedError
+
 _WORD = b"Exif\0\0"
 _JXL_CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
 
@@ -27,15 +29,15 @@ def with_exif_item(avif: bytes, exif: bytes) -> bytes:
     exif = struct.pack(">I", len(_WORD)) + _WORD + exif.removeprefix(_WORD)
     top = _boxes(avif, 0, len(avif))
     if b"meta" not in top:
-        raise ValueError("an AVIF without a meta box")
+        raise RefusedError("an AVIF without a meta box")
     start, end = top[b"meta"]
     inner = _boxes(avif, start + 12, end)  # a full box: version and flags come first
     if not {b"iloc", b"iinf", b"pitm"} <= inner.keys() or b"iref" in inner:
-        raise ValueError(f"an AVIF with {', '.join(name.decode('latin1') for name in inner)}")
+        raise RefusedError(f"an AVIF with {', '.join(name.decode('latin1') for name in inner)}")
     parts = {name: avif[slice(*place)] for name, place in inner.items()}
     version, sizes, places = parts[b"iloc"][8], parts[b"iloc"][12:14], parts[b"iloc"][14:]
     if version != 0 or sizes != b"\x44\x00" or parts[b"iinf"][8] != 0 or parts[b"pitm"][8] != 0:
-        raise ValueError("an AVIF whose items are numbered or placed in another way")
+        raise RefusedError("an AVIF whose items are numbered or placed in another way")
     (primary,), (count,) = struct.unpack(">H", parts[b"pitm"][12:14]), struct.unpack_from(">H", parts[b"iinf"], 12)
     item = max(number for number, _ in _items(places)) + 1
     entry = struct.pack(">I4sB3xHH4sx", 21, b"infe", 2, item, 0, b"Exif")
@@ -66,7 +68,7 @@ def with_exif_box(jxl: bytes, exif: bytes) -> bytes:
         If it is no container.
     """
     if not jxl.startswith(_JXL_CONTAINER):
-        raise ValueError("a JPEG XL file without a container")
+        raise RefusedError("a JPEG XL file without a container")
     # Four bytes say how far from them the TIFF's header is. Readers look through all boxes.
     return jxl + _box(b"Exif", b"\0\0\0\0" + exif.removeprefix(_WORD))
 
@@ -77,7 +79,7 @@ def _boxes(data: bytes, start: int, end: int) -> dict[bytes, tuple[int, int]]:
     while start + 8 <= end:
         size, name = struct.unpack_from(">I4s", data, start)
         if size < 8 or start + size > end or name in found:  # 0 and 1 stand for sizes that are said elsewhere
-            raise ValueError(f"a box {name!r} of {size} bytes")
+            raise RefusedError(f"a box {name!r} of {size} bytes")
         found[name] = (start, start + size)
         start += size
     return found

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+from hdr._errors import RefusedError
+
 
 @contextmanager
 def written_whole(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
@@ -130,5 +132,5 @@ def _temporary_folder_beside(path: Path) -> tempfile.TemporaryDirectory[str]:
 def known_suffix(path: Path, allowed: tuple[str, ...], verb: str) -> str:
     suffix = path.suffix.lower()
     if suffix not in allowed:
-        raise ValueError(f"{path}: {verb} {', '.join(allowed)} files; this name ends in {suffix or 'no suffix'}")
+        raise RefusedError(f"{path}: {verb} {', '.join(allowed)} files; this name ends in {suffix or 'no suffix'}")
     return suffix

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from hdr._errors import RefusedError
+
 
 def check_tensor(value: object, name: str) -> None:
     """Raise TypeError where something else than a tensor is given, such as an array of NumPy or a list."""
@@ -18,16 +20,16 @@ def check_images(ldr: Tensor, smallest_side: int) -> None:
     """
     check_tensor(ldr, "ldr")
     if ldr.ndim != 4 or ldr.shape[0] < 2 or ldr.shape[1] != 3:
-        raise ValueError(f"expected two or more RGB exposures of shape (N, 3, H, W), got {tuple(ldr.shape)}")
+        raise RefusedError(f"expected two or more RGB exposures of shape (N, 3, H, W), got {tuple(ldr.shape)}")
     if not ldr.is_floating_point():
-        raise ValueError(f"expected floating point values in [0, 1], got {ldr.dtype}; divide by the largest level")
+        raise RefusedError(f"expected floating point values in [0, 1], got {ldr.dtype}; divide by the largest level")
     if min(ldr.shape[-2:]) < smallest_side:
-        raise ValueError(
+        raise RefusedError(
             f"images must be at least {smallest_side} pixels wide and high, got {tuple(ldr.shape[-2:])} (H, W)"
         )
     low, high = float(ldr.detach().min()), float(ldr.detach().max())
     if not (low >= 0.0 and high <= 1.0):  # also refuses NaN
-        raise ValueError(f"image values must lie in [0, 1], got values from {low:g} to {high:g}")
+        raise RefusedError(f"image values must lie in [0, 1], got values from {low:g} to {high:g}")
 
 
 def hold_eight_bits(values: Tensor) -> bool:

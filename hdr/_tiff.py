@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hdr._errors import RefusedError
 from hdr._exif_text import as_stored
 from hdr._extras import extras_named
 
@@ -36,7 +37,7 @@ def encode_tiff(
     how = [cv2.IMWRITE_TIFF_COMPRESSION, _DEFLATE, cv2.IMWRITE_TIFF_PREDICTOR, _PREDICTED_FLOATS] if floats else []
     encoded, data = cv2.imencode(".tif", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), how)
     if not encoded:
-        raise ValueError(f"OpenCV cannot encode a picture of shape {pixels.shape} as .tif")
+        raise RefusedError(f"OpenCV cannot encode a picture of shape {pixels.shape} as .tif")
     tiff = data.data
     header = bytes(tiff[:_HEADER_BYTES])
     written = _directory(BytesIO(tiff), header)

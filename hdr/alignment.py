@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hdr._errors import RefusedError
 from hdr._extras import extras_named
 from hdr.agreement import moving_share
 from hdr.geometry import inside, pixels_of_cells, side_of_cells, upsampled_window
@@ -158,7 +159,7 @@ def align(
     0.0
     """
     if mode not in get_args(Mode):
-        raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, got {mode!r}")
+        raise RefusedError(f"mode must be one of {', '.join(get_args(Mode))}, got {mode!r}")
     height, width = bracket.size
     scale = max(2 if height * width > _LARGEST_AT_FULL_RESOLUTION else 1, math.ceil(max(height, width) / LONGEST_SIDE))
     rows, columns = -(-height // scale), -(-width // scale)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hdr._bracket_files import PathLike, check_one_kind, read_files
 from hdr._cells import Located
+from hdr._errors import RefusedError
 from hdr._images import check_images, check_tensor
 from hdr.alignment import LONGEST_SIDE, align
 from hdr.calibration import Calibration, agreeing_response, calibrate
@@ -95,10 +96,10 @@ class Bracket:
         if self.reference_index == -1:
             object.__setattr__(self, "reference_index", middle_exposure(self.exposures.tolist()))
         if self.to_rec709 is not None and self.to_rec709.shape != (3, 3):
-            raise ValueError(f"to_rec709 must be of shape (3, 3), got {tuple(self.to_rec709.shape)}")
+            raise RefusedError(f"to_rec709 must be of shape (3, 3), got {tuple(self.to_rec709.shape)}")
         _warn_of_large_ratios(self.exposures, self.names)
         if not 0 <= self.reference_index < self.count:
-            raise ValueError(
+            raise RefusedError(
                 f"the reference must be one of the {self.count} exposures, 0 to {self.count - 1} from the shortest, "
                 f"got {self.reference_index}"
             )
@@ -337,10 +338,10 @@ def _light(exposures: Exposures, images: Tensor, response: Response | None) -> T
     """Light that each image got, on any scale, float64."""
     if isinstance(exposures, str):
         if exposures != "auto":
-            raise ValueError(f'exposures must be numbers or "auto", got {exposures!r}')
+            raise RefusedError(f'exposures must be numbers or "auto", got {exposures!r}')
         return estimate_exposures(images, response).double()
     if len(images) != len(exposures):
-        raise ValueError(f"there are {len(images)} images but {len(exposures)} exposures; give one for each")
+        raise RefusedError(f"there are {len(images)} images but {len(exposures)} exposures; give one for each")
     return torch.tensor([float(exposure) for exposure in exposures], dtype=torch.float64)
 
 
@@ -411,7 +412,7 @@ def _stated_exposures(
 ) -> list[float]:
     stated = [source for source in (exposure_times, exposure_values, exposure_file) if source is not None]
     if len(stated) > 1:
-        raise ValueError("exposure times, exposure values and an exposure file exclude each other; give one of them")
+        raise RefusedError("exposure times, exposure values and an exposure file exclude each other; give one of them")
     if not stated:
         return exposures_from_exif(paths)
     if exposure_file is not None:
@@ -421,7 +422,7 @@ def _stated_exposures(
     else:
         exposures = [float(time) for time in exposure_times or ()]
     if len(paths) != len(exposures):
-        raise ValueError(f"there are {len(paths)} images but {len(exposures)} exposures; give one for each")
+        raise RefusedError(f"there are {len(paths)} images but {len(exposures)} exposures; give one for each")
     relative_exposures(torch.tensor(exposures))  # refuses what is not positive before ratios are taken
     warn_if_camera_disagrees(paths, exposures)
     return exposures
@@ -430,9 +431,9 @@ def _stated_exposures(
 def _check_count(images: Sequence[object], names: Sequence[str], reference: int | None) -> None:
     if len(images) < 2:
         told = f" ({names[0]})" if names else ""
-        raise ValueError(f"a bracket needs two or more exposures, got {len(images)}{told}")
+        raise RefusedError(f"a bracket needs two or more exposures, got {len(images)}{told}")
     if reference is not None and not 0 <= reference < len(images):
-        raise ValueError(
+        raise RefusedError(
             f"the reference must be one of the {len(images)} images, 0 to {len(images) - 1}, got {reference}"
         )
 
@@ -440,17 +441,17 @@ def _check_count(images: Sequence[object], names: Sequence[str], reference: int 
 def _check_one_for_each(images: Sequence[Tensor] | Tensor, **given: Sequence[object]) -> None:
     for what, every in given.items():
         if len(every) != len(images):
-            raise ValueError(f"there are {len(images)} images but {len(every)} {what}; give one for each")
+            raise RefusedError(f"there are {len(images)} images but {len(every)} {what}; give one for each")
 
 
 def _check_exposures(exposures: Tensor, names: Sequence[str]) -> None:
     if exposures.ndim != 1 or len(names) != len(exposures):
-        raise ValueError(f"expected one exposure for each image, got {tuple(exposures.shape)} for {len(names)}")
+        raise RefusedError(f"expected one exposure for each image, got {tuple(exposures.shape)} for {len(names)}")
     values = exposures.detach().tolist()
     if not all(math.isfinite(value) for value in values):
-        raise ValueError(f"exposures must be finite, got {values}")
+        raise RefusedError(f"exposures must be finite, got {values}")
     if values[0] != 1.0 or values != sorted(values):
-        raise ValueError(f"exposures must ascend from 1, relative to the shortest, got {values}; use from_images")
+        raise RefusedError(f"exposures must ascend from 1, relative to the shortest, got {values}; use from_images")
 
 
 def _check_reference(calibration: Calibration, exposures: Tensor, reference: int, names: Sequence[str]) -> None:
@@ -494,4 +495,4 @@ def _check_equal_sizes(images: Sequence[Tensor], names: Sequence[str]) -> None:
         told = ", ".join(
             f"{name} {'x'.join(map(str, reversed(shape[-2:])))}" for name, shape in zip(names, sizes, strict=True)
         )
-        raise ValueError(f"the images of a bracket must have one size (width x height), got {told}")
+        raise RefusedError(f"the images of a bracket must have one size (width x height), got {told}")

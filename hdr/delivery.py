@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hdr._errors import RefusedError
 from hdr._exif_boxes import with_exif_box, with_exif_item
 from hdr._extras import extras_named
 from hdr._files import check_writable, known_suffix, written_whole
@@ -60,7 +61,7 @@ def check_encoder(path: str | os.PathLike[str], gain_map: bool = False) -> None:
     """
     path = Path(path)
     if gain_map and path.suffix.lower() not in (".jpg", ".jpeg"):
-        raise ValueError(f"{path}: only a .jpg file can have a gain map; .avif and .jxl files are HDR by themselves")
+        raise RefusedError(f"{path}: only a .jpg file can have a gain map; .avif and .jxl files are HDR by themselves")
     if gain_map:
         _imagecodecs()
     if path.suffix.lower() == ".avif":
@@ -207,7 +208,7 @@ def write_gain_map(
     known_suffix(path, (".jpg", ".jpeg"), "a gain map is written into")
     check_radiance(radiance, "radiance")
     if min(radiance.shape[-2:]) < _SMALLEST_SIDE:
-        raise ValueError(f"a gain map needs at least 8 x 8 pixels, got {tuple(radiance.shape[-2:])} (H, W)")
+        raise RefusedError(f"a gain map needs at least 8 x 8 pixels, got {tuple(radiance.shape[-2:])} (H, W)")
     codecs = _imagecodecs()
     light = display_light(radiance, settings.brightness, settings.peak)
     # libultrahdr takes even sizes; one row or column is repeated, which no one will miss at the edge.
@@ -302,7 +303,7 @@ def _write(
     if exif is not None:
         try:
             data = carried(data, exif)
-        except ValueError as error:  # too long for a JPEG, or of an encoder to come: the picture is worth more
+        except RefusedError as error:  # too long for a JPEG, or of an encoder to come: the picture is worth more
             warnings.warn(f"{path}: written without EXIF data ({error})", stacklevel=3)
     with written_whole(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(data)
@@ -325,7 +326,7 @@ def _levels(signal: Tensor, bits: int) -> NDArray[np.uint16]:
 def with_exif(jpeg: bytes, exif: bytes) -> bytes:
     """A JPEG with EXIF data put in front; the index of a multi-picture file is put right."""
     if len(exif) > MOST_EXIF_BYTES:
-        raise ValueError(f"EXIF data has {len(exif)} bytes, at most {MOST_EXIF_BYTES} fit into a JPEG")
+        raise RefusedError(f"EXIF data has {len(exif)} bytes, at most {MOST_EXIF_BYTES} fit into a JPEG")
     segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
     data = bytearray(jpeg)
     place = data.find(b"MPF\0", 0, 65536 * 4)
@@ -356,7 +357,7 @@ def _to_xyz(chromaticities: tuple[float, ...]) -> NDArray[Any]:
 def _avif_codecs() -> Any:
     codecs = _imagecodecs()
     if not hasattr(codecs.AVIF, "COLOR_PRIMARIES"):
-        raise ValueError(
+        raise RefusedError(
             f"imagecodecs {codecs.__version__} cannot write what the colours of an .avif file are; 2025.11.11 can, on "
             "Python 3.11 and newer. Write a .jpg with a gain map instead"
         )
@@ -366,7 +367,7 @@ def _avif_codecs() -> Any:
 def _jxl_codecs() -> Any:
     codecs = _imagecodecs()
     if not hasattr(codecs.JPEGXL, "PRIMARIES"):
-        raise ValueError(
+        raise RefusedError(
             f"imagecodecs {codecs.__version__} cannot write what the colours of a .jxl file are; 2026.5.10 can, on "
             "Python 3.12 and newer. Write an .avif or a .jpg with a gain map instead"
         )

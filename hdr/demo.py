@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from hdr._errors import RefusedError
 from hdr._extras import extras_named
 from hdr._files import check_folder, check_writable, written_whole
 from hdr.baselines import reference_only, weighted_merge
@@ -87,7 +88,7 @@ def _has_gain_map(path: Path) -> bool:
 def _can_be_encoded(path: Path) -> bool:
     try:
         check_encoder(path, _has_gain_map(path))
-    except (ModuleNotFoundError, ValueError):  # not installed, or too old to state colours, as on Python 3.10
+    except (ModuleNotFoundError, RefusedError):  # not installed, or too old to state colours, as on Python 3.10
         return False
     return True
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from hdr._errors import RefusedError
 from hdr.baselines import BASELINES
 from hdr.bracket import Bracket
 from hdr.data.sample import calibration_of
@@ -59,7 +60,7 @@ class Cases(Sequence[Case]):
 
     def __init__(self, scenes: Any, limit: int | None = None) -> None:
         if limit is not None and limit < 1:
-            raise ValueError(f"the limit is 1 scene or more, got {limit}; leave it out for all")
+            raise RefusedError(f"the limit is 1 scene or more, got {limit}; leave it out for all")
         self.scenes = scenes
         self._length = len(scenes) if limit is None else min(limit, len(scenes))
 
@@ -120,7 +121,7 @@ def open_cases(
         brackets = StillBrackets(folder)
         return Cases(ShakenBrackets(brackets, pixels) if pixels else brackets, limit)
     if kind not in ("synthetic", "kalantari") or not folder:
-        raise ValueError(f"data must be synthetic:DIR, kalantari:DIR or still:DIR, got {data!r}")
+        raise RefusedError(f"data must be synthetic:DIR, kalantari:DIR or still:DIR, got {data!r}")
     refuse_options_of_others(kind, cameras, skip_broken, pixels)
     return Cases(open_scenes(data, "validation", skip_broken=skip_broken, cameras=cameras), limit)
 

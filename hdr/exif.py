@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hdr import _raw_exif
+from hdr._errors import RefusedError
 from hdr._exif_text import as_stored
 from hdr._extras import extras_named
 from hdr._raw_exif import Tags
@@ -129,7 +130,7 @@ def _of_raw(path: str | os.PathLike[str]) -> dict[int, Any]:
     """What LibRaw tells of a raw file that Pillow cannot open."""
     try:
         settings = read_camera_settings(path)
-    except (ModuleNotFoundError, OSError, ValueError):
+    except (ModuleNotFoundError, OSError, RefusedError):
         return {}
     values = {_BASE.ExposureTime: settings.time, _BASE.FNumber: settings.f_number}
     exif: dict[int, Any] = {tag: value for tag, value in values.items() if value is not None}

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hdr._errors import RefusedError
 from hdr._files import check_writable, written_whole
 from hdr.calibration import RESPONSE_ENTRIES, Calibration
 from hdr.nn.generator import SMALLEST_SIDE, Generator
@@ -185,7 +186,7 @@ def export_merge(
     path = Path(path)
     check_writable(path, overwrite=overwrite, suffixes=SUFFIXES)
     if count < 2:
-        raise ValueError(f"a merge takes 2 exposures or more, got {count}")
+        raise RefusedError(f"a merge takes 2 exposures or more, got {count}")
     if path.suffix.lower() == ".onnx":  # said before the work
         for module in _ONNX_MODULES:
             importlib.import_module(module)
@@ -244,5 +245,7 @@ def _difference(graph: MergeGraph, path: Path, inputs: tuple[Tensor, ...]) -> fl
         found = torch.export.load(path).module()(*inputs)[0]
     difference = float((found - expected).abs().max())
     if not difference < 1e-4:
-        raise ValueError(f"the exported graph differs from the generator by {difference:.2g} in radiance; not written")
+        raise RefusedError(
+            f"the exported graph differs from the generator by {difference:.2g} in radiance; not written"
+        )
     return difference

@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from hdr._errors import RefusedError
 from hdr._extras import extras_named
 from hdr.io import RADIANCE_SUFFIXES, damage_reported, is_raw, opened_image
 
@@ -126,7 +127,7 @@ def exposures_from_exif(paths: Sequence[str | os.PathLike[str]]) -> list[float]:
     settings = [read_camera_settings(path) for path in paths]
     without_time = [os.fspath(path) for path, one in zip(paths, settings, strict=True) if one.time is None]
     if without_time:
-        raise ValueError(f"no exposure time in the EXIF data of {', '.join(map(str, without_time))}; {_REMEDY}")
+        raise RefusedError(f"no exposure time in the EXIF data of {', '.join(map(str, without_time))}; {_REMEDY}")
     isos = _constant_if_unstated("ISO", paths, [one.iso for one in settings])
     f_numbers = _constant_if_unstated("f-number", paths, [one.f_number for one in settings])
     times = [one.time for one in settings if one.time is not None]
@@ -143,8 +144,8 @@ def parse_numbers(text: str) -> list[float]:
     """
     try:
         return [float(Fraction(word.strip())) for word in _SEPARATOR.split(text.strip())]
-    except (ValueError, ZeroDivisionError) as error:
-        raise ValueError(
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
+        raise RefusedError(
             f"expected numbers or fractions with commas or blanks between, such as 1/60,1/15, got {text!r}"
         ) from error
 
@@ -159,7 +160,7 @@ def exposures_from_ev(exposure_values: Sequence[float]) -> list[float]:
     """
     for value in exposure_values:
         if not abs(value) <= 64:  # also refuses NaN
-            raise ValueError(f"exposure values are in EV, within -64 and 64; got {value}")
+            raise RefusedError(f"exposure values are in EV, within -64 and 64; got {value}")
     return [2.0**value for value in exposure_values]
 
 
@@ -189,9 +190,11 @@ def read_exposure_file(path: str | os.PathLike[str]) -> list[float]:
         text = Path(path).read_text(encoding="utf-8-sig").strip().strip(",;")
         values = [float(word) for word in _SEPARATOR.split(text)] if text else []
     except ValueError as error:  # a UnicodeDecodeError is one too
-        raise ValueError(f"{path}: expected one exposure value in EV a line, such as -2, 0 and 2 ({error})") from error
+        raise RefusedError(
+            f"{path}: expected one exposure value in EV a line, such as -2, 0 and 2 ({error})"
+        ) from error
     if not values:
-        raise ValueError(f"{path}: the file is empty; expected one exposure value in EV a line")
+        raise RefusedError(f"{path}: the file is empty; expected one exposure value in EV a line")
     return exposures_from_ev(values)
 
 
@@ -227,7 +230,7 @@ def _constant_if_unstated(
         warnings.warn(f"the pictures do not state their {name}; it is taken as the same for all", stacklevel=4)
         return [1.0] * len(values)
     missing = ", ".join(str(path) for path, value in zip(paths, values, strict=True) if value is None)
-    raise ValueError(f"no {name} in the EXIF data of {missing}, but in that of the others; {_REMEDY}")
+    raise RefusedError(f"no {name} in the EXIF data of {missing}, but in that of the others; {_REMEDY}")
 
 
 def _of_apex(value: Any, formula: Callable[[float], float]) -> float | None:

@@ -27,6 +27,7 @@ from hdr._cells import (
     log_curve,
     srgb_above_black,
 )
+from hdr._errors import RefusedError
 from hdr._extras import extras_named
 from hdr.response import Response
 
@@ -48,7 +49,7 @@ _CLOSELY_AGREEING_EV, _CLOSELY_AGREEING_SHARE = 0.15, 0.25
 _LEAST_SHARED = 0.02  # of all cells; what is less may all have moved
 
 
-class ExposureMismatchError(ValueError):
+class ExposureMismatchError(RefusedError):
     """The exposures that were stated contradict the pixels."""
 
 

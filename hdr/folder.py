@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from hdr._errors import RefusedError
 from hdr._extras import extras_named
 from hdr.exif import read_exif
 from hdr.exposure import CameraSettings, read_camera_settings, settings_of
@@ -137,21 +138,21 @@ def find_brackets(
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder}: no such folder")
     if group is not None and group < 2:
-        raise ValueError(f"a bracket has two or more pictures, got --group {group}")
+        raise RefusedError(f"a bracket has two or more pictures, got --group {group}")
     if not 0 <= gap <= _DAY:
-        raise ValueError(f"the gap between brackets is in seconds, 0 or more, and at most a day ({_DAY}); got {gap}")
+        raise RefusedError(f"the gap between brackets is in seconds, 0 or more, and at most a day ({_DAY}); got {gap}")
     passed_over = None if exclude is None else Path(exclude).resolve()
     if passed_over is not None and folder.resolve() not in passed_over.parents:
         passed_over = None  # results beside or above the photographs: nothing of theirs is in the way
     paths, left_out = _photographs(folder, passed_over)
     if not paths:
-        raise ValueError(f"{folder}: no photographs ({', '.join(PHOTOGRAPH_SUFFIXES)})")
+        raise RefusedError(f"{folder}: no photographs ({', '.join(PHOTOGRAPH_SUFFIXES)})")
     shots: list[Shot] = []
     unreadable: dict[Path, str] = {}
     for path in paths:
         try:
             shots.append(read_shot(path))
-        except (OSError, ValueError) as error:
+        except (OSError, RefusedError) as error:
             unreadable[path] = str(error)
         if progress is not None:
             progress()
@@ -177,7 +178,7 @@ def read_shot(path: str | os.PathLike[str]) -> Shot:
         settings = read_camera_settings(path)
         try:
             tags, details, _ = read_exif(path)
-        except ValueError:
+        except RefusedError:
             from hdr.raw import read_moment  # needs rawpy
 
             # Raw formats of which nobody here knows anything tell LibRaw when they were taken, and no camera.

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hdr._errors import RefusedError
 from hdr._extras import extras_named
 from hdr._files import known_suffix, written_whole
 from hdr._icc import linear_rec709_profile
@@ -139,14 +140,14 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
     """Read a photograph upright; files and errors are those of :func:`read_ldr`."""
     path = Path(path)
     if is_raw(path):
-        raise ValueError(f"{path}: camera raw, which hdr.raw.read_raw reads")
+        raise RefusedError(f"{path}: camera raw, which hdr.raw.read_raw reads")
     if path.suffix.lower() in RADIANCE_SUFFIXES:
         return _linear(path, read_radiance(path))
     data = path.read_bytes()
     light = decode_float_tiff(data)
     if light is not None:
         linear = _linear(path, torch.from_numpy(light).permute(2, 0, 1).contiguous())
-        profile, to_rec709 = _profile(path, profile_of(data))
+        profile, to_rec709 = _profile(path, _profile_of_tiff(path, data))
         return linear._replace(profile=profile, to_rec709=to_rec709)
     with opened_image(path, data) as image:
         _check_photograph(path, image)
@@ -156,9 +157,9 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
             # Loading it all finds truncation, which OpenCV passes over, also in 16-bit files that OpenCV decodes.
             upright = ImageOps.exif_transpose(image)
         if bits > 8 and bits != 16:
-            raise ValueError(f"{path}: {bits} bits per channel; photographs must have 8 or 16: convert it first")
+            raise RefusedError(f"{path}: {bits} bits per channel; photographs must have 8 or 16: convert it first")
         if image.format == "TIFF" and holds_signed(data):
-            raise ValueError(f"{path}: numbers with a sign; photographs must have none: convert it first")
+            raise RefusedError(f"{path}: numbers with a sign; photographs must have none: convert it first")
         pixels = np.array(_without_alpha(path, upright))
         (profile, to_rec709), chroma_halved = _profile(path, image.info.get("icc_profile")), _chroma_halved(image)
     if bits == 16:
@@ -202,7 +203,7 @@ def read_radiance(path: str | os.PathLike[str]) -> Tensor:
         return _radiance_of_tiff(path, data)
     # OpenCV goes by the content: of a PNG with another name it would make radiance from 0 to 255.
     if suffix == ".hdr" and not data.startswith(b"#?"):
-        raise ValueError(f"{path}: damaged, or not a Radiance .hdr file")
+        raise RefusedError(f"{path}: damaged, or not a Radiance .hdr file")
     pixels = _decode_with_opencv(path, data) if suffix == ".hdr" else _read_exr(path)
     radiance = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).contiguous()
     check_radiance(radiance, str(path))
@@ -261,11 +262,11 @@ def write_radiance(
     suffix = known_suffix(path, (*RADIANCE_SUFFIXES, *TIFF_SUFFIXES), "radiance is written to")
     check_radiance(radiance, "radiance")
     if half and suffix != ".exr":
-        raise ValueError(f"{path}: only .exr files hold 16-bit float; leave half out")
+        raise RefusedError(f"{path}: only .exr files hold 16-bit float; leave half out")
     precision = np.finfo(np.float16 if half else np.float32)
     brightest, largest = float(radiance.max()), float(precision.max)
     if brightest > largest:
-        raise ValueError(
+        raise RefusedError(
             f"{path}: radiance of {brightest:g} is too large for {precision.bits}-bit float ({largest:.6g})"
         )
     pixels, told = _channels_last(radiance).astype(precision.dtype, copy=False), attributes or {}
@@ -342,16 +343,16 @@ def check_radiance(radiance: Tensor, name: str) -> None:
     """Raise an error that begins with ``name`` unless ``radiance`` is a tensor (3, H, W), finite and not negative."""
     check_tensor(radiance, name)
     if radiance.ndim != 3 or radiance.shape[0] != 3 or radiance.numel() == 0:
-        raise ValueError(f"{name}: expected radiance of shape (3, H, W), got {tuple(radiance.shape)}")
+        raise RefusedError(f"{name}: expected radiance of shape (3, H, W), got {tuple(radiance.shape)}")
     undefined = int((~torch.isfinite(radiance)).sum())
     if undefined:
-        raise ValueError(
+        raise RefusedError(
             f"{name}: {undefined} of {radiance.numel()} values are NaN or infinite; radiance must be finite, repair "
             "them first"
         )
     negative = int((radiance < 0).sum())
     if negative:
-        raise ValueError(
+        raise RefusedError(
             f"{name}: {negative} of {radiance.numel()} values are negative; radiance must be >= 0, clip or repair "
             "them first"
         )
@@ -360,10 +361,10 @@ def check_radiance(radiance: Tensor, name: str) -> None:
 def _check_display_values(image: Tensor) -> None:
     check_tensor(image, "a picture")
     if image.ndim != 3 or image.shape[0] != 3 or image.numel() == 0:
-        raise ValueError(f"expected a picture of shape (3, H, W), got {tuple(image.shape)}")
+        raise RefusedError(f"expected a picture of shape (3, H, W), got {tuple(image.shape)}")
     outside = int((~((image >= -_ROUNDING) & (image <= 1 + _ROUNDING))).sum())  # NaN is not inside
     if outside:
-        raise ValueError(
+        raise RefusedError(
             f"{outside} of {image.numel()} values of the picture are NaN or outside of [0, 1]; tone-map radiance "
             "first, or clip"
         )
@@ -378,7 +379,7 @@ def damage_reported(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
     except Exception as error:  # OSError, SyntaxError, ValueError, TypeError, struct.error and more, by the damage
         reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
-        raise ValueError(
+        raise RefusedError(
             f"{path}: damaged, or not a picture of 8 or 16 bits as TIFF, PNG, JPEG, HEIC or AVIF{reason}"
         ) from error
 
@@ -409,7 +410,7 @@ def _linear(path: Path, light: Tensor) -> Photograph:
     check_radiance(light, str(path))
     brightest = float(light.max())
     if brightest > 1:
-        raise ValueError(
+        raise RefusedError(
             f"{path}: linear light up to {brightest:g}; as an exposure of a bracket it has to lie in [0, 1], where 1 "
             "is the camera's white: divide all exposures by that"
         )
@@ -418,18 +419,18 @@ def _linear(path: Path, light: Tensor) -> Photograph:
 
 def _check_photograph(path: Path, image: Image.Image) -> None:
     if image.format not in ("TIFF", "PNG", "JPEG", "MPO", "AVIF", "HEIF"):
-        raise ValueError(f"{path}: a {image.format} file; photographs are read from TIFF, PNG, JPEG, AVIF and HEIC")
+        raise RefusedError(f"{path}: a {image.format} file; photographs are read from TIFF, PNG, JPEG, AVIF and HEIC")
     if image.mode not in ("RGB", "RGBA", *_GREY_MODES):
         kind = _REFUSED_MODES.get(image.mode, f"an image of mode {image.mode}")
-        raise ValueError(f"{path}: {kind}; photographs must be RGB or grey, and opaque: convert it first")
+        raise RefusedError(f"{path}: {kind}; photographs must be RGB or grey, and opaque: convert it first")
     if "transparency" in image.info:
-        raise ValueError(f"{path}: an image with a transparent colour; photographs must be opaque")
+        raise RefusedError(f"{path}: an image with a transparent colour; photographs must be opaque")
 
 
 def _check_transfer(path: Path, data: bytes) -> None:
     transfer = hdr_transfer(data)
     if transfer:
-        raise ValueError(
+        raise RefusedError(
             f"{path}: its values are {transfer}, for a display that shows HDR; photographs must have the camera's own "
             "curve: give its raw files, or convert it first"
         )
@@ -440,7 +441,7 @@ def _without_alpha(path: Path, image: Image.Image) -> Image.Image:
         return image.convert("RGB") if image.mode in _GREY_MODES else image
     least, _ = image.getchannel("A").getextrema()
     if least != 255:
-        raise ValueError(f"{path}: an image with an alpha channel, transparent in parts; photographs must be opaque")
+        raise RefusedError(f"{path}: an image with an alpha channel, transparent in parts; photographs must be opaque")
     warnings.warn(f"{path}: its alpha channel, opaque all over, is dropped", stacklevel=4)
     return image.convert("RGB")
 
@@ -478,13 +479,18 @@ def _profile(path: Path, data: bytes | None) -> tuple[str, Tensor | None]:
 def _radiance_of_tiff(path: Path, data: bytes) -> Tensor:
     pixels = decode_float_tiff(data)
     if pixels is None:
-        raise ValueError(
+        raise RefusedError(
             f"{path}: damaged, or not a TIFF of three channels of 32-bit float, which radiance is read from"
         )
     radiance = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
     check_radiance(radiance, str(path))
-    _, to_rec709 = _profile(path, profile_of(data))
+    _, to_rec709 = _profile(path, _profile_of_tiff(path, data))
     return radiance if to_rec709 is None else transformed(to_rec709, radiance).clamp_min_(0)
+
+
+def _profile_of_tiff(path: Path, data: bytes) -> bytes | None:
+    with damage_reported(path):
+        return profile_of(data)
 
 
 def _tags(attributes: Mapping[str, str | float]) -> dict[int, str | float]:
@@ -514,9 +520,9 @@ def _decode_with_opencv(path: Path, data: bytes) -> NDArray[Any]:
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error as error:
-        raise ValueError(f"{path}: damaged ({error.err})") from error
+        raise RefusedError(f"{path}: damaged ({error.err})") from error
     if pixels is None:
-        raise ValueError(f"{path}: damaged, or not a {path.suffix} file")
+        raise RefusedError(f"{path}: damaged, or not a {path.suffix} file")
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
@@ -544,11 +550,11 @@ def _read_exr(path: Path) -> NDArray[Any]:
         with OpenEXR.File(os.fspath(path), separate_channels=True) as file:
             channels = {name: channel.pixels for name, channel in file.channels().items()}
     except (RuntimeError, ValueError) as error:  # ValueError: a file whose only part could not be read
-        raise ValueError(f"{path}: damaged, or not an OpenEXR file ({error})") from error
+        raise RefusedError(f"{path}: damaged, or not an OpenEXR file ({error})") from error
     missing = [name for name in "RGB" if channels.get(name) is None]
     if missing:
         found = ", ".join(channels) or "none"
-        raise ValueError(f"{path}: channels R, G and B are needed; {', '.join(missing)} missing, there are: {found}")
+        raise RefusedError(f"{path}: channels R, G and B are needed; {', '.join(missing)} missing, there are: {found}")
     return np.stack([channels[name] for name in "RGB"], axis=-1)
 
 
@@ -563,7 +569,7 @@ def _write_hdr(path: Path, pixels: NDArray[Any], white: str | float | None) -> N
     path.write_bytes(data.replace(b"\n", told.encode(), 1))
     try:
         _decode_with_opencv(path, path.read_bytes())
-    except ValueError as error:
+    except RefusedError as error:
         raise OSError("the .hdr file could not be written to its end; is the disk full?") from error
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from hdr._errors import RefusedError
 from hdr.agreement import unexplained_variance
 from hdr.alignment import Alignment, align
 from hdr.bracket import Bracket
@@ -110,9 +111,9 @@ class Merger:
         judge: bool = True,
     ) -> None:
         if precision not in get_args(Precision):
-            raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}")
+            raise RefusedError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}")
         if tile < 1 or (overlap is not None and overlap < 0):
-            raise ValueError(f"tile must be at least 1 and overlap at least 0, got {tile} and {overlap}")
+            raise RefusedError(f"tile must be at least 1 and overlap at least 0, got {tile} and {overlap}")
         self.device = _choose_device(device)
         # A copy: the user's own generator stays in its mode, in its dtype and on its device.
         generator = copy.deepcopy(weights) if isinstance(weights, Generator) else load_generator(weights)
@@ -271,7 +272,7 @@ class Merger:
 def _check_alignment(alignment: Alignment, bracket: Bracket) -> None:
     count = len(alignment.displacement)
     if (count, alignment.size) != (bracket.count, bracket.size):
-        raise ValueError(
+        raise RefusedError(
             f"the alignment is of {count} exposures of {alignment.size} (height, width), and the bracket has "
             f"{bracket.count} of {bracket.size}; align this bracket"
         )
@@ -300,12 +301,12 @@ def _choose_device(device: str | torch.device) -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise ValueError(
+        raise RefusedError(
             f"device must be 'auto' or a device of PyTorch such as 'cpu' or 'cuda', got {device!r}"
         ) from error
     try:
         torch.zeros((), device=chosen).item()
     except (AssertionError, ImportError, RuntimeError) as error:  # the type depends on what is missing
         reason = str(error).splitlines()[0]
-        raise ValueError(f"device {device!r} cannot be used here ({reason}); use 'auto' or 'cpu'") from error
+        raise RefusedError(f"device {device!r} cannot be used here ({reason}); use 'auto' or 'cpu'") from error
     return chosen

@@ -8,6 +8,7 @@ import torch
 from kornia.metrics import psnr, ssim
 from torch import Tensor
 
+from hdr._errors import RefusedError
 from hdr._images import check_tensor
 from hdr.radiometry import MU, mu_law
 
@@ -123,15 +124,15 @@ def _check_pair(prediction: Tensor, target: Tensor, smallest_side: int = 1) -> N
     check_tensor(prediction, "prediction")
     check_tensor(target, "target")
     if not (prediction.is_floating_point() and target.is_floating_point()):
-        raise ValueError(f"expected floating point, got {prediction.dtype} and {target.dtype}")
+        raise RefusedError(f"expected floating point, got {prediction.dtype} and {target.dtype}")
     if prediction.shape != target.shape:
-        raise ValueError(
+        raise RefusedError(
             f"prediction and target must have one shape, got {tuple(prediction.shape)} and {tuple(target.shape)}"
         )
     if prediction.ndim not in (3, 4) or prediction.shape[-3] != 3 or prediction.numel() == 0:
-        raise ValueError(f"expected shape (B, 3, H, W) or (3, H, W), got {tuple(prediction.shape)}")
+        raise RefusedError(f"expected shape (B, 3, H, W) or (3, H, W), got {tuple(prediction.shape)}")
     height, width = prediction.shape[-2:]
     if min(height, width) < smallest_side:
-        raise ValueError(
+        raise RefusedError(
             f"images must be at least {smallest_side} pixels wide and high, got {height} x {width} (H x W)"
         )

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from hdr._errors import RefusedError
+
 MU = 5000.0
 GAMMA = 2.2
 MIDDLE_GREY = 0.18
@@ -59,9 +61,9 @@ def relative_exposures(exposure_times: Tensor) -> Tensor:
     tensor([ 4.,  1., 16.])
     """
     if exposure_times.ndim == 0 or exposure_times.shape[-1] == 0:
-        raise ValueError(f"expected the exposures of a bracket along the last dimension, got {exposure_times!r}")
+        raise RefusedError(f"expected the exposures of a bracket along the last dimension, got {exposure_times!r}")
     if not bool(torch.isfinite(exposure_times).all()) or bool((exposure_times <= 0).any()):
-        raise ValueError(f"exposures must be positive and finite, got {exposure_times.tolist()}; give seconds")
+        raise RefusedError(f"exposures must be positive and finite, got {exposure_times.tolist()}; give seconds")
     return exposure_times / exposure_times.amin(dim=-1, keepdim=True)
 
 
@@ -344,11 +346,11 @@ def _check_response(exposure: Exposure, gamma: float) -> None:
     _check_positive("gamma", gamma)
     if isinstance(exposure, Tensor):
         if bool((exposure <= 0).any()):
-            raise ValueError(f"exposure must be positive, got {exposure.tolist()}; give it relative to the shortest")
+            raise RefusedError(f"exposure must be positive, got {exposure.tolist()}; give it relative to the shortest")
     else:
         _check_positive("exposure", exposure)
 
 
 def _check_positive(name: str, value: float) -> None:
     if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"{name} must be positive and finite, got {value}")
+        raise RefusedError(f"{name} must be positive and finite, got {value}")

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hdr._errors import RefusedError
 from hdr._extras import extras_named
 from hdr.exposure import CameraSettings
 
@@ -58,7 +59,7 @@ class RawSettings:
         balance = self.white_balance
         known = isinstance(balance, str) and balance in get_args(WhiteBalanceSource)
         if not known and (isinstance(balance, str) or len(balance) != 3 or not all(0 < f < 1e3 for f in balance)):
-            raise ValueError(
+            raise RefusedError(
                 f"white balance must be {', '.join(get_args(WhiteBalanceSource))} or three positive factors for red, "
                 f"green and blue, got {balance!r}"
             )
@@ -198,7 +199,7 @@ def sensor_to_rec709(path: str | os.PathLike[str], white_balance: WhiteBalance =
 def read_raw_settings(path: str | os.PathLike[str]) -> CameraSettings:
     """Exposure time, ISO and f-number of a raw file; raises what :func:`read_raw` raises."""
     with _opened(path) as raw:
-        other = raw.other
+        other = _other(path, raw)
     stated = [
         value if value and value > 0 else None for value in (other.shutter_speed, other.iso_speed, other.aperture)
     ]
@@ -208,7 +209,7 @@ def read_raw_settings(path: str | os.PathLike[str]) -> CameraSettings:
 def read_moment(path: str | os.PathLike[str]) -> datetime | None:
     """When a raw file was taken, by the camera's clock; raises what :func:`read_raw` raises."""
     with _opened(path) as raw:
-        taken = raw.other.timestamp
+        taken = _other(path, raw).timestamp
     # 1970 is what LibRaw makes of no time at all.
     return None if taken is None or taken.year <= 1970 else taken.replace(tzinfo=None)
 
@@ -247,8 +248,18 @@ def _inverse_of(xyz_to_sensor: NDArray[np.floating]) -> NDArray[np.float64]:
     if not xyz_to_sensor.any():
         return np.zeros((3, 3))
     from_rec709 = xyz_to_sensor @ _REC709_TO_XYZ
-    inverse: NDArray[np.float64] = np.linalg.pinv(from_rec709 / from_rec709.sum(axis=1, keepdims=True))
+    to_white = from_rec709 / from_rec709.sum(axis=1, keepdims=True)
+    if not np.isfinite(to_white).all():
+        return np.zeros((3, 3))
+    inverse: NDArray[np.float64] = np.linalg.pinv(to_white)
     return inverse
+
+
+def _other(path: str | os.PathLike[str], raw: rawpy.RawPy) -> Any:
+    try:
+        return raw.other
+    except (ValueError, OverflowError, OSError) as error:  # a moment that the calendar does not have
+        raise RefusedError(f"{path}: damaged, or without the moment at which it was taken ({error})") from error
 
 
 def _check_filled(path: str | os.PathLike[str], raw: rawpy.RawPy) -> None:
@@ -261,7 +272,7 @@ def _check_filled(path: str | os.PathLike[str], raw: rawpy.RawPy) -> None:
         return
     empty = int((~levels.reshape(len(levels), -1).any(axis=1)).sum())
     if empty:
-        raise ValueError(f"{path}: damaged, {empty} of {len(levels)} rows are empty; copy it again")
+        raise RefusedError(f"{path}: damaged, {empty} of {len(levels)} rows are empty; copy it again")
 
 
 @contextmanager
@@ -274,12 +285,14 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[rawpy.RawPy]:
         with rawpy.imread(os.fspath(path)) as raw:
             yield raw
     except rawpy.LibRawFileUnsupportedError as error:
-        raise ValueError(f"{path}: not a raw file of a camera that LibRaw {_version(rawpy)} knows") from error
+        raise RefusedError(f"{path}: not a raw file of a camera that LibRaw {_version(rawpy)} knows") from error
     except rawpy.NotSupportedError as error:
-        raise ValueError(f"{path}: LibRaw {_version(rawpy)} cannot develop this kind of raw file ({error})") from error
+        raise RefusedError(
+            f"{path}: LibRaw {_version(rawpy)} cannot develop this kind of raw file ({error})"
+        ) from error
     except rawpy.LibRawError as error:
         reason = error.args[0].decode(errors="replace") if error.args and isinstance(error.args[0], bytes) else error
-        raise ValueError(f"{path}: damaged, or not a camera's raw file ({reason})") from error
+        raise RefusedError(f"{path}: damaged, or not a camera's raw file ({reason})") from error
 
 
 def _version(rawpy: Any) -> str:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from hdr._errors import RefusedError
 from hdr._extras import extras_named
 from hdr.radiometry import linear_to_ldr
 
@@ -31,7 +32,7 @@ _STILL_SHARE = 0.9  # of the matches: if so many agree that nothing moved, the r
 _LARGEST_SHIFT = 0.25  # of the longest side; beyond it the images are not a bracket
 
 
-class RegistrationError(ValueError):
+class RegistrationError(RefusedError):
     """No motion of the camera explains the difference of two exposures."""
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from hdr._errors import RefusedError
 from hdr._files import written_whole
 
 # Sixteen steps for each of the 255 of an 8-bit file: its values lie on entries, those of deeper files close to one.
@@ -61,14 +62,14 @@ class Response:
     def __post_init__(self) -> None:
         light = self._table
         if len(light) < 2 or not bool(light.isfinite().all()):
-            raise ValueError(f"a response needs two or more finite values of light, got {_shortened(self.light)}")
+            raise RefusedError(f"a response needs two or more finite values of light, got {_shortened(self.light)}")
         # Before white every value of the file stands for light of its own, from there on all for the same.
         white = int((light < 1).sum())
         increases = bool((light[:white].diff() > 0).all())
         stays = white < len(light) and bool((light[white:] == 1).all())
         if not (white > 0 and light[0] >= 0 and increases and stays):
             told = _shortened(self.light)
-            raise ValueError(f"the light of a response must increase from 0 or above to 1 and stay there, got {told}")
+            raise RefusedError(f"the light of a response must increase from 0 or above to 1 and stay there, got {told}")
 
     @classmethod
     def gamma(cls, gamma: float) -> Response:
@@ -80,7 +81,7 @@ class Response:
             If ``gamma`` is outside [0.3, 5].
         """
         if not _GAMMAS[0] <= gamma <= _GAMMAS[1]:
-            raise ValueError(f"gamma must lie between {_GAMMAS[0]} and {_GAMMAS[1]}, got {gamma:g}")
+            raise RefusedError(f"gamma must lie between {_GAMMAS[0]} and {_GAMMAS[1]}, got {gamma:g}")
         return cls._from_formula(lambda ldr: ldr**gamma, f"gamma:{gamma:g}")
 
     @classmethod
@@ -135,7 +136,7 @@ class Response:
             try:
                 return cls.gamma(float(text.removeprefix("gamma:")))
             except ValueError as error:
-                raise ValueError(f"{text!r} is no response: give gamma:2.2 or another number in {_GAMMAS}") from error
+                raise RefusedError(f"{text!r} is no response: give gamma:2.2 or another number in {_GAMMAS}") from error
         if not Path(text).exists():
             raise FileNotFoundError(f"{text}: no such file, and no response is called so; srgb, linear, gamma:2.2 are")
         return cls.load(text)
@@ -154,18 +155,22 @@ class Response:
         try:
             content = json.loads(Path(path).read_text("utf-8"))
         except ValueError as error:  # no JSON, or no text
-            raise ValueError(f"{path}: no camera response, which is a JSON file; write one by Response.save") from error
+            raise RefusedError(
+                f"{path}: no camera response, which is a JSON file; write one by Response.save"
+            ) from error
         if not isinstance(content, dict) or content.get("format") != _FILE_FORMAT:
-            raise ValueError(f'{path}: no camera response: a JSON file, but without "format": "{_FILE_FORMAT}"')
+            raise RefusedError(f'{path}: no camera response: a JSON file, but without "format": "{_FILE_FORMAT}"')
         if content.get("version") != _FILE_VERSION:
-            raise ValueError(f"{path}: a response of version {content.get('version')}; version {_FILE_VERSION} is read")
+            raise RefusedError(
+                f"{path}: a response of version {content.get('version')}; version {_FILE_VERSION} is read"
+            )
         light, name = content.get("light"), content.get("name")
         if not isinstance(light, list) or not all(type(value) in (int, float) for value in light):
-            raise ValueError(f'{path}: a camera response whose "light" is no list of numbers; write it anew')
+            raise RefusedError(f'{path}: a camera response whose "light" is no list of numbers; write it anew')
         try:
             return cls(tuple(float(value) for value in light), str(name))
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+        except (RefusedError, OverflowError) as error:  # a whole number may be larger than any float
+            raise RefusedError(f"{path}: {error}") from error
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write the response as a JSON text that says what it is, whole or not at all.
@@ -211,7 +216,7 @@ class Response:
         tensor([0.5000, 1.0000, 1.0000])
         """
         if not 0.5 < white_level <= self.white_level:
-            raise ValueError(f"the white level must lie in (0.5, {self.white_level:g}], got {white_level:g}")
+            raise RefusedError(f"the white level must lie in (0.5, {self.white_level:g}], got {white_level:g}")
         if white_level == self.white_level:
             return self
         levels = torch.linspace(0, 1, _FORMULA_ENTRIES, dtype=torch.float64)
@@ -301,7 +306,7 @@ def interpolated(values: Tensor, table: Tensor, abscissa: Callable[[Tensor], Ten
         As ``values``. Not differentiable.
     """
     if not values.is_floating_point():
-        raise ValueError(f"expected floating point values in [0, 1], got {values.dtype}; divide by the largest level")
+        raise RefusedError(f"expected floating point values in [0, 1], got {values.dtype}; divide by the largest level")
     dtype = values.dtype if values.dtype in (torch.float32, torch.float64) else torch.float32
     last = len(table) - 1
     low = table.to(values.device, dtype)

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hdr._errors import RefusedError
 from hdr.bracket import Bracket
 from hdr.data.camera import Camera
 from hdr.radiometry import GAMMA
@@ -65,7 +66,7 @@ def dynamic_scene(height: int = 384, width: int = 576, seed: int = 0) -> Dynamic
     (torch.Size([3, 3, 64, 96]), torch.Size([3, 64, 96]))
     """
     if min(height, width) < 64:
-        raise ValueError(f"the scene needs at least 64 x 64 pixels, got {height} x {width}")
+        raise RefusedError(f"the scene needs at least 64 x 64 pixels, got {height} x {width}")
     source = torch.Generator().manual_seed(seed)
     room = _Room(height * _OVERSAMPLING, width * _OVERSAMPLING, source)
     instants = [F.avg_pool2d(room.at(instant), _OVERSAMPLING).clamp(0.0, 1.0) for instant in (-1.0, 0.0, 1.0)]

@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from hdr._errors import RefusedError
+
 Mode = Literal["auto", "on", "off"]
 """Of the alignment."""
 
@@ -78,9 +80,9 @@ class DisplaySettings:
 
     def __post_init__(self) -> None:
         if not abs(self.brightness) <= 20:  # also refuses NaN
-            raise ValueError(f"brightness is in EV, within -20 and 20; got {self.brightness}")
+            raise RefusedError(f"brightness is in EV, within -20 and 20; got {self.brightness}")
         if not SDR_WHITE <= self.peak <= PQ_PEAK:
-            raise ValueError(
+            raise RefusedError(
                 f"peak is a luminance from {SDR_WHITE:g} (diffuse white) to {PQ_PEAK:g} cd/m^2, got {self.peak}"
             )
         if (
@@ -88,12 +90,12 @@ class DisplaySettings:
             or self.primaries not in get_args(Primaries)
             or self.bits not in (10, 12)
         ):
-            raise ValueError(
+            raise RefusedError(
                 "transfer must be pq or hlg, primaries rec2020, p3 or rec709, bits 10 or 12; got "
                 f"{self.transfer!r}, {self.primaries!r}, {self.bits!r}"
             )
         if not 1 <= self.quality <= 100:
-            raise ValueError(f"quality is from 1 to 100, got {self.quality}")
+            raise RefusedError(f"quality is from 1 to 100, got {self.quality}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,17 +209,17 @@ class TrainingSettings(LossSettings):
         for name, allowed in {"preset": Preset, "alignment": AlignmentKind, "parts": Parts}.items():
             if getattr(self, name) not in get_args(allowed):
                 words = " or ".join(", ".join(get_args(allowed)).rsplit(", ", 1))
-                raise ValueError(f"{name} must be {words}, got {getattr(self, name)!r}")
+                raise RefusedError(f"{name} must be {words}, got {getattr(self, name)!r}")
         _check_range(self, "steps", "batch_size", "crops_per_scene", "discriminator_channels", least=1)
         _check_range(self, "learning_rate", "warm_up")
         _check_range(self, "average_decay", most=1)
         _check_range(self, "seed", most=2**32 - 1)
         if self.crop < SMALLEST_CROP or self.crop % CROP_MULTIPLE:
-            raise ValueError(
+            raise RefusedError(
                 f"crop must be a multiple of {CROP_MULTIPLE} and at least {SMALLEST_CROP}, got {self.crop}"
             )
         if self.parts == "denoiser" and not self.denoising:
-            raise ValueError("parts is denoiser, and denoising is off: nothing would learn")
+            raise RefusedError("parts is denoiser, and denoising is off: nothing would learn")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,7 +268,7 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         if isinstance(self.devices, int) and self.devices < 1 and self.devices != -1:
-            raise ValueError(f"devices is 1 or more, -1 for all, or auto; got {self.devices}")
+            raise RefusedError(f"devices is 1 or more, -1 for all, or auto; got {self.devices}")
         _check_range(self, "num_nodes", "kept_scenes", "validate_every", least=1)
         _check_range(self, "workers", "checkpoint_minutes")
         if self.validation_scenes is not None:
@@ -279,4 +281,4 @@ def _check_range(settings: object, *names: str, least: float = 0, most: float = 
         value = getattr(settings, name)
         if not (least <= value <= most and math.isfinite(value)):
             allowed = f"{least} or more" if most == math.inf else f"from {least} to {most}"
-            raise ValueError(f"{name.replace('_', ' ')} is {allowed}, got {value}")
+            raise RefusedError(f"{name.replace('_', ' ')} is {allowed}, got {value}")

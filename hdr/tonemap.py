@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from kornia.filters import guided_blur
 from torch import Tensor
 
+from hdr._errors import RefusedError
 from hdr.radiometry import GAMMA, MIDDLE_GREY, MU, log2_luminance, log_average, luminance, mu_law
 from hdr.settings import Operator
 
@@ -45,7 +46,7 @@ def tonemap(radiance: Tensor, operator: Operator = "reinhard") -> Tensor:
         return tonemap_mu_law(radiance)
     if operator == "local":
         return tonemap_local(radiance)
-    raise ValueError(f"operator must be one of {', '.join(get_args(Operator))}, got {operator!r}")
+    raise RefusedError(f"operator must be one of {', '.join(get_args(Operator))}, got {operator!r}")
 
 
 def tonemap_mu_law(radiance: Tensor, mu: float = MU) -> Tensor:
@@ -107,9 +108,9 @@ def tonemap_reinhard(radiance: Tensor, key: float = MIDDLE_GREY, white: float | 
     tensor([0.1036, 0.2746, 0.9692])
     """
     if radiance.ndim < 3 or radiance.shape[-3] != 3:
-        raise ValueError(f"expected radiance of shape (..., 3, H, W), got {tuple(radiance.shape)}")
+        raise RefusedError(f"expected radiance of shape (..., 3, H, W), got {tuple(radiance.shape)}")
     if key <= 0 or (white is not None and white <= 0):
-        raise ValueError(f"key and white must be positive, got key={key}, white={white}")
+        raise RefusedError(f"key and white must be positive, got key={key}, white={white}")
     light = luminance(radiance)
     to_key = key / log_average(radiance)
     scaled = light * to_key
@@ -156,9 +157,9 @@ def tonemap_local(radiance: Tensor, base_range: float = 5.0, contrast: float = 1
     tensor([0.2..., 1.0000])
     """
     if radiance.ndim < 3 or radiance.shape[-3] != 3:
-        raise ValueError(f"expected radiance of shape (..., 3, H, W), got {tuple(radiance.shape)}")
+        raise RefusedError(f"expected radiance of shape (..., 3, H, W), got {tuple(radiance.shape)}")
     if not (base_range > 0 and contrast > 0):
-        raise ValueError(f"base_range and contrast must be positive, got {base_range} and {contrast}")
+        raise RefusedError(f"base_range and contrast must be positive, got {base_range} and {contrast}")
     height, width = radiance.shape[-2:]
     light = log2_luminance(radiance).reshape(-1, 1, height, width)
     step = min(max(1, max(height, width) // _REDUCED_SIDE), height, width)

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Sampler
 
+from hdr._errors import RefusedError
 from hdr._extras import extras_named
 
 with extras_named():
@@ -395,7 +396,7 @@ def train(
     """
     out, settings, run = Path(out), settings or TrainingSettings(), run or RunSettings()
     if resume and weights is not None:
-        raise ValueError("a run that is resumed has its own weights; leave out either resume or weights")
+        raise RefusedError("a run that is resumed has its own weights; leave out either resume or weights")
     checkpoint = _checkpoint_to_resume(out, resume)
     made = 0
     if checkpoint is not None:
@@ -411,7 +412,7 @@ def train(
     if weights is not None:
         _start_from(weights, module)
     per_round = min(run.validate_every, settings.steps)
-    trainer = L.Trainer(
+    trainer = _trainer(
         default_root_dir=out,
         accelerator=run.accelerator,
         devices=run.devices,
@@ -445,6 +446,13 @@ def train(
     if trainer.is_global_zero:
         save_generator(module.averaged_generator, trained, overwrite=True)
     return trained
+
+
+def _trainer(**how: Any) -> L.Trainer:
+    try:
+        return L.Trainer(**how)
+    except (TypeError, ValueError) as error:  # a device or a precision that Lightning does not have
+        raise RefusedError(str(error)) from error
 
 
 def _records(out: Path, checkpoint_interval: timedelta) -> dict[str, Any]:
@@ -484,7 +492,7 @@ def _settings_of(checkpoint: Path, steps: int) -> tuple[TrainingSettings, int]:
         settings = TrainingSettings(**{**content["hyper_parameters"], "steps": steps})
         # Settings that were added since have defaults, but networks that were changed since do not fit.
         if others := set(content["state_dict"]) ^ set(HdrGan(settings).state_dict()):
-            raise ValueError(f"{len(others)} tensors are others, first {min(others)!r}")
+            raise RefusedError(f"{len(others)} tensors are others, first {min(others)!r}")
         return settings, int(content["updates"])
     except (
         pickle.UnpicklingError,
@@ -496,7 +504,7 @@ def _settings_of(checkpoint: Path, steps: int) -> tuple[TrainingSettings, int]:
         UnicodeDecodeError,
     ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
+        raise RefusedError(
             f"{checkpoint}: damaged, or not a checkpoint that this version of hdr train wrote ({reason}); begin a new "
             "run in another folder"
         ) from error
@@ -516,7 +524,7 @@ def _start_from(weights: str | os.PathLike[str], module: HdrGan) -> None:
         if value != module.generator.config[name]
     ]
     if differing:
-        raise ValueError(
+        raise RefusedError(
             f"{os.fspath(weights)!r}: the weights are of another architecture than the run's: {', '.join(differing)}; "
             "choose the preset and the parts of the network that they were trained with"
         )

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hdr._errors import RefusedError
 from hdr._extras import extras_named
 from hdr._files import written_whole
 from hdr.nn.generator import PRESETS, Generator
@@ -67,7 +68,7 @@ def load_generator(weights: str | os.PathLike[str], preset: str | None = None) -
         expected = generator.config if preset is None else Generator.from_preset(preset).config
     if generator.config != expected:
         made_for = metadata.get("preset", "custom")
-        raise ValueError(f"{path}: weights of preset {made_for!r}, but {preset!r} was asked for; give weights of it")
+        raise RefusedError(f"{path}: weights of preset {made_for!r}, but {preset!r} was asked for; give weights of it")
     _check_tensors(path, generator, tensors)
     generator.load_state_dict(tensors)
     return generator.requires_grad_(False).eval()
@@ -117,7 +118,7 @@ def save_generator(
     """
     path = Path(path)
     if path.suffix != _SUFFIX:
-        raise ValueError(f"{path}: weights are written to {_SUFFIX} files")
+        raise RefusedError(f"{path}: weights are written to {_SUFFIX} files")
     if preset is None:
         with torch.random.fork_rng(devices=[]):
             same = [name for name in PRESETS if Generator.from_preset(name).config == generator.config]
@@ -137,7 +138,7 @@ def _find(weights: str | os.PathLike[str]) -> Path:
     if isinstance(weights, str) and weights in bundled_presets():
         return _BUNDLE / f"{weights}{_SUFFIX}"
     if path.is_dir():
-        raise ValueError(f"{path}: a folder; give a {_SUFFIX} file or one of {', '.join(bundled_presets())}")
+        raise RefusedError(f"{path}: a folder; give a {_SUFFIX} file or one of {', '.join(bundled_presets())}")
     if path.is_file():
         return path
     if len(path.parts) > 1 or path.suffix:
@@ -154,7 +155,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(os.fspath(path), framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(
+        raise RefusedError(
             f"{path}: damaged, or not a safetensors file ({error}); a training checkpoint (.ckpt) is not one"
         ) from error
 
@@ -162,17 +163,17 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _build(path: Path, metadata: dict[str, str]) -> Generator:
     form = metadata.get("format", "")
     if form != _FORMAT and form.startswith(_FORMAT_OF_ANY_VERSION):
-        raise ValueError(
+        raise RefusedError(
             f"{path}: weights of another version of hdr: they are {form}, and this one reads {_FORMAT}; use that "
             "version, or train them anew"
         )
     if form != _FORMAT:
-        raise ValueError(f"{path}: a safetensors file, but not of an HDR generator; save_generator writes those")
+        raise RefusedError(f"{path}: a safetensors file, but not of an HDR generator; save_generator writes those")
     try:
         config: dict[str, Any] = json.loads(metadata["config"])
         return Generator(**config)
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: its architecture is not one that this version knows ({error})") from error
+        raise RefusedError(f"{path}: its architecture is not one that this version knows ({error})") from error
 
 
 def _check_tensors(path: Path, generator: Generator, tensors: dict[str, Tensor]) -> None:
@@ -180,10 +181,10 @@ def _check_tensors(path: Path, generator: Generator, tensors: dict[str, Tensor])
     given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if expected != given:
         differing = sorted(name for name in expected.keys() | given.keys() if expected.get(name) != given.get(name))
-        raise ValueError(
+        raise RefusedError(
             f"{path}: the tensors are not those of the architecture that the file states; {len(differing)} differ, "
             f"first {differing[0]!r}: expected {expected.get(differing[0])}, got {given.get(differing[0])}"
         )
     broken = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if broken:
-        raise ValueError(f"{path}: {len(broken)} tensors hold NaN or infinity, first {broken[0]!r}")
+        raise RefusedError(f"{path}: {len(broken)} tensors hold NaN or infinity, first {broken[0]!r}")

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from hdr._extras import is_ours, missing_package_message
 from hdr._files import unwound_when_terminated
-
-_LACK_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+from hdr.cli._refusals import refusal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,16 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not isinstance(missing, ModuleNotFoundError) or is_ours(missing):
             raise
         return _refuse(missing_package_message(missing))
-    except OSError as error:
-        return _refuse(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
-    except (ValueError, FloatingPointError) as error:
-        return _refuse(str(error))
-    except (MemoryError, RuntimeError) as error:
-        # On the CPU, PyTorch raises a plain RuntimeError, whose words depend on the operating system.
-        known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-        if not known and not any(words in str(error) for words in _LACK_OF_MEMORY):
+    except Exception as error:
+        told = refusal(error)
+        if told is None:
             raise
-        return _refuse(f"not enough memory; give a smaller --tile, --crop or --batch-size ({error})")
+        return _refuse(told)
 
 
 def _refuse(message: str) -> int:

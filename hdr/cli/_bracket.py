@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from hdr._errors import RefusedError
 from hdr._files import check_writable
 from hdr.bracket import Bracket
 from hdr.cli._memory import return_memory
@@ -28,12 +29,12 @@ from hdr.settings import DisplaySettings
 def check_output(output: OutputSettings, images: list[Path], out: Path, display: DisplaySettings | None = None) -> None:
     """Raise now, before the work, what writing would, and which options nothing would use."""
     if output.gain_map and output.preview is None:
-        raise ValueError("--gain-map is of the preview; name a .jpg file with --preview")
+        raise RefusedError("--gain-map is of the preview; name a .jpg file with --preview")
     check_display_options(
         output.preview, output.operator, display, gain_map=output.gain_map, report=output.report is not None
     )
     if output.half and out.suffix.lower() in (".hdr", *TIFF_SUFFIXES):
-        raise ValueError(f"{out}: only .exr files hold 16-bit float; leave --half out")
+        raise RefusedError(f"{out}: only .exr files hold 16-bit float; leave --half out")
     check_writable(out, overwrite=output.force, suffixes=(*RADIANCE_SUFFIXES, *TIFF_SUFFIXES))
     if output.preview is not None:
         check_picture(output.preview, output.gain_map, overwrite=output.force)
@@ -47,16 +48,16 @@ def check_output(output: OutputSettings, images: list[Path], out: Path, display:
     written = [path.resolve() for path in output.written(out)]
     for path in written:
         if path in read:
-            raise ValueError(f"{path} is one of the images to merge; choose another name")
+            raise RefusedError(f"{path} is one of the images to merge; choose another name")
         if written.count(path) > 1:
-            raise ValueError(f"{path} is named for two outputs; choose another name")
+            raise RefusedError(f"{path} is named for two outputs; choose another name")
 
 
 def check_reading(reading: BracketSettings, images: list[Path]) -> None:
     """Raise now, before the work, a ValueError that names an option of camera raw where no image is that."""
     useless = [name for name, used in (("--wb", reading.wb != "camera"), ("--half-size", reading.half_size)) if used]
     if useless and not any(is_raw(image) for image in images):
-        raise ValueError(f"{useless[0]} is for camera raw, and none of the images is; leave it out")
+        raise RefusedError(f"{useless[0]} is for camera raw, and none of the images is; leave it out")
 
 
 def parsed(reading: BracketSettings) -> dict[str, Any]:
@@ -74,7 +75,9 @@ def parsed(reading: BracketSettings) -> dict[str, Any]:
 def read_bracket(images: list[Path], reading: BracketSettings, output: OutputSettings) -> Bracket:
     """Read what is to be merged."""
     if reading.reference is not None and not 1 <= reading.reference <= len(images):
-        raise ValueError(f"--reference must be from 1 to {len(images)}, the number of images; got {reading.reference}")
+        raise RefusedError(
+            f"--reference must be from 1 to {len(images)}, the number of images; got {reading.reference}"
+        )
     return Bracket.from_files(
         images,
         reference=None if reading.reference is None else reading.reference - 1,
@@ -99,7 +102,7 @@ def merge_bracket(
     ``notes`` are what was warned of until the report is written, in which they stand.
     """
     if output.save_response is not None and not bracket.calibration.response_known:
-        raise ValueError(
+        raise RefusedError(
             f"{output.save_response}: these pictures do not tell the camera's response; "
             f"{bracket.calibration.response.name} is a guess, which is not saved for others. Leave --save-response "
             "out, or give it with a bracket whose neighbours, 2 or 3 EV apart, show the same things neither black nor "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import os
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -15,12 +16,14 @@ from threading import Thread
 
 from tqdm import tqdm
 
+from hdr._errors import RefusedError
 from hdr._files import check_folder
 from hdr.bracket import Bracket
 from hdr.cli._bracket import check_output, merge_bracket, parsed, read_bracket
 from hdr.cli._console import about, note, noted_warnings, print_table, say
 from hdr.cli._memory import keep_memory
 from hdr.cli._ranks import Ranks
+from hdr.cli._refusals import refusal
 from hdr.cli._settings import BracketSettings, FolderSettings, MergerSettings, OutputSettings, check_display_options
 from hdr.delivery import check_encoder
 from hdr.folder import Contents, ShotGroup, find_brackets
@@ -67,7 +70,7 @@ def merge_folder(
     if grouping.dry_run:
         return 0
     if not jobs:
-        raise ValueError(f"{folder}: no brackets; state --group if the pictures belong together nevertheless")
+        raise RefusedError(f"{folder}: no brackets; state --group if the pictures belong together nevertheless")
     out.mkdir(parents=True, exist_ok=True)
     share = ranks.share(jobs)
     waiting = [job for job in share if output.force or not job.out.exists()]
@@ -96,27 +99,29 @@ def _check(
 ) -> None:
     """Raise now, before the folder is read, what would be said of every bracket in it."""
     if grouping.jobs < 1:
-        raise ValueError(f"--jobs is at least 1, got {grouping.jobs}")
+        raise RefusedError(f"--jobs is at least 1, got {grouping.jobs}")
     if any(one is not None for one in (output.exposure_map, output.report, output.save_response, reading.exposures)):
-        raise ValueError(
+        raise RefusedError(
             "--exposure-map, --report, --save-response and --exposures are for one bracket; give its files"
         )
     if output.preview is not None and output.preview.name not in _PREVIEWS:
-        raise ValueError(f"of a folder, --preview is one of {', '.join(_PREVIEWS)}; got {output.preview}")
+        raise RefusedError(f"of a folder, --preview is one of {', '.join(_PREVIEWS)}; got {output.preview}")
     if output.preview is not None:
         check_encoder(f"preview.{output.preview}", output.gain_map)
     elif output.gain_map:
-        raise ValueError("--gain-map is of the preview; state --preview jpg")
+        raise RefusedError("--gain-map is of the preview; state --preview jpg")
     if output.half and grouping.radiance != "exr":
-        raise ValueError("only .exr files hold 16-bit float; leave --half out, or state --radiance exr")
+        raise RefusedError("only .exr files hold 16-bit float; leave --half out, or state --radiance exr")
     if output.preview is not None and output.preview.name == grouping.radiance:
-        raise ValueError(f"radiance and preview would have one name, as .{grouping.radiance}; choose another --preview")
+        raise RefusedError(
+            f"radiance and preview would have one name, as .{grouping.radiance}; choose another --preview"
+        )
     preview = None if output.preview is None else Path(f"preview.{output.preview}")
     check_display_options(preview, output.operator, display, gain_map=output.gain_map)
     parsed(reading)
     check_folder(out)
     if out.resolve() == folder.resolve():
-        raise ValueError(f"{out} holds the photographs; choose another folder for the results")
+        raise RefusedError(f"{out} holds the photographs; choose another folder for the results")
 
 
 def _outputs(output: OutputSettings, stem: Path) -> OutputSettings:
@@ -236,6 +241,10 @@ def _attempt(job: _Job, merger: Merger, reading: Future[Bracket] | None = None) 
         bracket = _read(job) if reading is None else reading.result()
         with about(job.group.name):
             merge_bracket(bracket, job.out, merger, job.output, job.display, progress=False)
-    except (OSError, ValueError, FloatingPointError, MemoryError, RuntimeError) as error:
-        return str(error) or type(error).__name__
+    except Exception as error:
+        told = refusal(error)
+        if told is None:  # one mistake of ours does not keep the other brackets from being merged
+            note(f"{job.group.name}: {traceback.format_exc()}")
+            return f"{type(error).__name__}, a mistake of this program; its traceback is told above"
+        return told
     return ""

@@ -7,6 +7,8 @@ from typing import get_args
 
 from cyclopts import App, Argument
 
+from hdr._errors import RefusedError
+
 
 def refuse_fractions(_app: App, _commands: tuple[str, ...], arguments: Iterable[Argument]) -> None:
     """Raise ValueError where a whole number is asked for and a fraction given, as a ``config`` of Cyclopts.
@@ -19,7 +21,7 @@ def refuse_fractions(_app: App, _commands: tuple[str, ...], arguments: Iterable[
             continue
         for token in argument.tokens:
             if _is_fraction(token.value):
-                raise ValueError(f"{argument.name} is a whole number, got {token.value}")
+                raise RefusedError(f"{argument.name} is a whole number, got {token.value}")
 
 
 def _is_fraction(text: str) -> bool:

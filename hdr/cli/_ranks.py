@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
+from hdr._errors import RefusedError
+
 T = TypeVar("T")
 
 _PATIENCE = timedelta(days=7)  # with a rank that has more to do
@@ -35,7 +37,7 @@ class Ranks:
         if rank is None or count is None:
             return cls()
         if not (rank.isdecimal() and count.isdecimal() and int(rank) < int(count)):
-            raise ValueError(
+            raise RefusedError(
                 f"the environment says RANK={rank} and WORLD_SIZE={count}; a rank is a number from 0 and below the size"
             )
         return cls(int(rank), int(count))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
+from hdr._errors import RefusedError
 from hdr.cli._console import Flag
 from hdr.settings import LARGEST_GAP, DisplaySettings, Mode, Operator, Precision
 
@@ -190,6 +191,6 @@ def check_display_options(
     if operator != OutputSettings().operator and not report and (picture is None or hdr or gain_map):
         useless, remedy = ["--operator", *useless], "leave it out, for nothing is tone-mapped by one"
     if useless and picture is None:
-        raise ValueError(f"without a preview there is no use for {', '.join(useless)}; name one with --preview")
+        raise RefusedError(f"without a preview there is no use for {', '.join(useless)}; name one with --preview")
     if useless:
-        raise ValueError(f"{picture} has no use for {', '.join(useless)}; {remedy}")
+        raise RefusedError(f"{picture} has no use for {', '.join(useless)}; {remedy}")

@@ -11,6 +11,7 @@ from typing import Annotated
 from cyclopts import Parameter, Token
 from cyclopts.types import PositiveInt
 
+from hdr._errors import RefusedError
 from hdr._files import check_writable, written_whole
 from hdr.cli._console import Flag, note, print_table, say
 from hdr.cli._settings import MERGING, MergerSettings
@@ -20,7 +21,7 @@ from hdr.settings import Cameras
 def _whole_pixels(_: type, tokens: Sequence[Token]) -> int:
     text = tokens[0].value  # by itself Cyclopts takes 2.5 for 2
     if not text.removeprefix("-").isdecimal():
-        raise ValueError(f"a shake is a whole number of pixels, 0 or more, got {text}")
+        raise RefusedError(f"a shake is a whole number of pixels, 0 or more, got {text}")
     return int(text)
 
 

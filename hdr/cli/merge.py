@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from hdr._errors import RefusedError
 from hdr.cli._console import remembered_warnings, say
 from hdr.cli._settings import (
     DISPLAY,
@@ -55,9 +56,11 @@ def merge(
     if len(images) == 1 and images[0].is_dir():
         return merge_folder(images[0], out, grouping, reading, merging, output, display)
     if grouping != FolderSettings():
-        raise ValueError("--group, --gap, --radiance, --dry-run and --jobs are for a folder; give one instead of files")
+        raise RefusedError(
+            "--group, --gap, --radiance, --dry-run and --jobs are for a folder; give one instead of files"
+        )
     if Ranks.of_environment().count > 1:
-        raise ValueError("several processes share the brackets of a folder; give one, or start one process")
+        raise RefusedError("several processes share the brackets of a folder; give one, or start one process")
     check_output(output, images, out, display)
     check_reading(reading, images)
     keep_memory()

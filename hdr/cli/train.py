@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from hdr._errors import RefusedError
 from hdr.cli._console import Flag, say
 from hdr.cli._settings import LEARNING, RUN
 from hdr.settings import RunSettings, TrainingSettings
@@ -41,6 +42,6 @@ def train(
     try:
         trained = run_training(data, out, settings, run, resume=resume, weights=weights)
     except MisconfigurationException as error:  # devices, precision or time that Lightning cannot give
-        raise ValueError(str(error)) from error
+        raise RefusedError(str(error)) from error
     say(f"Wrote {trained}")
     return 0

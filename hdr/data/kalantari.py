@@ -18,6 +18,7 @@ from kornia.augmentation import (
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from hdr._errors import RefusedError
 from hdr.calibration import Calibration
 from hdr.data.sample import HdrSample, make_sample
 from hdr.exposure import read_exposure_file
@@ -74,7 +75,7 @@ class KalantariDataset(Dataset[HdrSample]):
         paths: list[Path] | None = None,
     ) -> None:
         if broken not in ("refuse", "skip"):
-            raise ValueError(f"broken must be 'refuse' or 'skip', got {broken!r}")
+            raise RefusedError(f"broken must be 'refuse' or 'skip', got {broken!r}")
         found = find_scenes(Path(folder)) if paths is None else paths
         self.scenes = _usable(found, Path(folder), crop or 0, broken)
         self.crop = crop
@@ -96,7 +97,7 @@ class KalantariDataset(Dataset[HdrSample]):
             held_out = {scene for i, scene in enumerate(scenes) if i % _HELD_OUT_SHARE == 0}
             chosen = [scene for scene in scenes if (scene in held_out) == (split == "validation")]
         if not chosen:
-            raise ValueError(f"{folder}: {len(scenes)} scenes, none of them left for the split {split!r}")
+            raise RefusedError(f"{folder}: {len(scenes)} scenes, none of them left for the split {split!r}")
         return cls(folder, crop, broken=broken, paths=chosen)
 
     def __len__(self) -> int:
@@ -138,11 +139,11 @@ def find_scenes(folder: Path) -> list[Path]:
         If there is no such folder, or no scene in it.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; give one with scenes")
+        raise RefusedError(f"{folder}: no such folder; give one with scenes")
     known = [*_EXPOSURES_AND_TRUTH.keys(), *_EXPOSURES_AND_TRUTH.values()]
     scenes = sorted({path.parent for name in known for path in folder.rglob(name)})
     if not scenes:
-        raise ValueError(f"{folder}: no scenes; expected folders with three .tif files and {_LAYOUTS}")
+        raise RefusedError(f"{folder}: no scenes; expected folders with three .tif files and {_LAYOUTS}")
     return scenes
 
 
@@ -156,12 +157,12 @@ def read_scene(files: SceneFiles) -> KalantariScene:
     """
     exposures = relative_exposures(torch.tensor(read_exposure_file(files.exposures)))
     if exposures.numel() != 3 or exposures.unique().numel() != 3:
-        raise ValueError(f"{files.exposures}: expected three different exposures, got {exposures.tolist()}")
+        raise RefusedError(f"{files.exposures}: expected three different exposures, got {exposures.tolist()}")
     images = [read_ldr(path) for path in files.inputs]
     truth = read_radiance(files.truth)
     sizes = {tuple(image.shape[1:]) for image in [*images, truth]}
     if len(sizes) > 1:
-        raise ValueError(f"{files.truth.parent}: pictures of different sizes (height, width): {sorted(sizes)}")
+        raise RefusedError(f"{files.truth.parent}: pictures of different sizes (height, width): {sorted(sizes)}")
     order = exposures.argsort()
     ldr, exposures = torch.stack([images[i] for i in order.tolist()]), exposures[order]
     target = (truth * _scale_to_reference(ldr[1], truth, float(exposures[1]))).clamp(0, 1)
@@ -188,18 +189,18 @@ def _usable(folders: list[Path], root: Path, smallest_side: int, broken: Broken)
             files = _scene_files(folder, root)
             height, width = read_scene(files).target.shape[1:]
             if min(height, width) < smallest_side:
-                raise ValueError(f"{folder}: {height} x {width} pixels, smaller than the crop of {smallest_side}")
+                raise RefusedError(f"{folder}: {height} x {width} pixels, smaller than the crop of {smallest_side}")
             scenes.append(files)
-        except (OSError, ValueError) as error:  # noqa: PERF203 - every broken scene is named, not only the first
+        except (OSError, RefusedError) as error:  # noqa: PERF203 - every broken scene is named, not only the first
             faults.append(str(error))
     if faults:
         message = f"{len(faults)} broken scenes in {root}:\n" + "\n".join(faults)
         if broken == "refuse":
-            raise ValueError(
+            raise RefusedError(
                 f"{message}\nrepair or remove them, or skip them with --skip-broken (broken='skip' in Python)"
             )
         if not scenes:
-            raise ValueError(f"{message}\nno scene is left; repair them")
+            raise RefusedError(f"{message}\nno scene is left; repair them")
         warnings.warn(f"skipped {message}", stacklevel=3)
     return scenes
 
@@ -211,9 +212,9 @@ def _scene_files(folder: Path, root: Path) -> SceneFiles:
             missing = [name for name in (exposures, truth) if not (folder / name).is_file()]
             if missing or len(inputs) != 3:
                 missing_text = f"{' and '.join(missing)} missing" if missing else f"{len(inputs)} .tif files, not 3"
-                raise ValueError(f"{folder}: {missing_text}")
+                raise RefusedError(f"{folder}: {missing_text}")
             return SceneFiles(str(folder.relative_to(root)), inputs, folder / exposures, folder / truth)
-    raise ValueError(f"{folder}: neither {' nor '.join(_EXPOSURES_AND_TRUTH)} is there")
+    raise RefusedError(f"{folder}: neither {' nor '.join(_EXPOSURES_AND_TRUTH)} is there")
 
 
 def _augmentation(crop: int) -> AugmentationSequential:

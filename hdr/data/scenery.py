@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hdr._errors import RefusedError
 from hdr.geometry import pixel_grid, sample, transformed
 from hdr.io import read_radiance
 
@@ -69,7 +70,7 @@ class Panorama(Scenery):
 
     def __init__(self, radiance: Tensor) -> None:
         if radiance.ndim != 3 or radiance.shape[0] != 3 or radiance.shape[2] != 2 * radiance.shape[1]:
-            raise ValueError(
+            raise RefusedError(
                 f"expected an equirectangular panorama (3, H, 2 H), got {tuple(radiance.shape)}; "
                 "other projections must be converted first"
             )
@@ -130,8 +131,8 @@ def read_scenery(path: str | os.PathLike[str], device: torch.device | str = "cpu
         return Scenery(radiance)
     try:
         return Panorama(F.avg_pool2d(radiance, 2))
-    except ValueError as error:
-        raise ValueError(f"{Path(path)}: {error}") from error
+    except RefusedError as error:
+        raise RefusedError(f"{Path(path)}: {error}") from error
 
 
 def _mirrored(position: Tensor, length: int) -> Tensor:

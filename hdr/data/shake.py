@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from hdr._errors import RefusedError
 from hdr.bracket import SMALLEST_SIDE
 from hdr.data.still import StillBrackets, StillScene
 from hdr.io import read_ldr
@@ -51,7 +52,7 @@ class ShakenBrackets(Dataset[StillScene]):
             height, width = read_ldr(listed[0].path).shape[1:]
             largest = min(min(height, width) // _LARGEST_SHARE, (min(height, width) - SMALLEST_SIDE) // 2)
             if self.pixels > largest:
-                raise ValueError(
+                raise RefusedError(
                     f"{name}: a shake of {self.pixels} pixels is too large for pictures of {width} x {height}; "
                     f"{largest} is the most"
                 )
@@ -74,7 +75,7 @@ def checked_shake(pixels: float) -> int:
         If it is negative or no whole number.
     """
     if not (float(pixels).is_integer() and pixels >= 0):  # neither NaN nor infinity is
-        raise ValueError(f"a shake is a whole number of pixels, 0 or more, got {pixels}")
+        raise RefusedError(f"a shake is a whole number of pixels, 0 or more, got {pixels}")
     return int(pixels)
 
 
@@ -146,18 +147,18 @@ def displaced(scene: StillScene, displacement: Tensor, margin: int | None = None
     """
     count, (height, width) = len(scene.ldr), scene.truth.shape[1:]
     if displacement.shape != (count, 2) or displacement.is_floating_point():
-        raise ValueError(
+        raise RefusedError(
             f"a displacement must have the shape ({count}, 2) and whole pixels, got {tuple(displacement.shape)} of "
             f"{displacement.dtype}"
         )
     if bool(displacement[middle(count)].any()):
-        raise ValueError(
+        raise RefusedError(
             f"the reference, exposure {middle(count)}, stays where it is, got {displacement[middle(count)].tolist()}"
         )
     largest = int(displacement.abs().max())
     margin = largest if margin is None else margin
     if margin < largest or 2 * margin > min(height, width) - SMALLEST_SIDE:
-        raise ValueError(
+        raise RefusedError(
             f"a margin must be from the largest displacement, {largest}, to "
             f"{(min(height, width) - SMALLEST_SIDE) // 2} pixels of {width} x {height}, got {margin}"
         )

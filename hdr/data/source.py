@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from torch.utils.data import Dataset
 
+from hdr._errors import RefusedError
 from hdr.data.kalantari import Broken, KalantariDataset
 from hdr.data.sample import HdrSample
 from hdr.data.synthetic import SceneSettings, SyntheticBrackets
@@ -63,14 +64,14 @@ def open_scenes(
     """
     kind, _, folder = data.partition(":")
     if kind not in ("synthetic", "kalantari") or not folder:
-        raise ValueError(f"data must be synthetic:DIR or kalantari:DIR, got {data!r}")
+        raise RefusedError(f"data must be synthetic:DIR or kalantari:DIR, got {data!r}")
     if cameras is not None and cameras not in get_args(Cameras):
-        raise ValueError(f"cameras must be one of {', '.join(get_args(Cameras))}, got {cameras!r}")
+        raise RefusedError(f"cameras must be one of {', '.join(get_args(Cameras))}, got {cameras!r}")
     refuse_options_of_others(kind, cameras, skip_broken)
     training = split == "train"
     if kind == "kalantari":
         if whole:
-            raise ValueError("crops_per_scene must be 1 for kalantari:DIR, whose scenes are of many sizes")
+            raise RefusedError("crops_per_scene must be 1 for kalantari:DIR, whose scenes are of many sizes")
         broken: Broken = "skip" if skip_broken else "refuse"
         return KalantariDataset.from_split(Path(folder), split, crop if training else None, broken)
     if training:
@@ -97,8 +98,12 @@ def open_scenes(
 def refuse_options_of_others(kind: str, cameras: Cameras | None, skip_broken: bool, shake: int = 0) -> None:
     """Raise ValueError where an option is given that such data knows nothing of."""
     if cameras is not None and kind != "synthetic":
-        raise ValueError(f"the cameras (--cameras) of {kind}:DIR are what they are; they are chosen for synthetic:DIR")
+        raise RefusedError(
+            f"the cameras (--cameras) of {kind}:DIR are what they are; they are chosen for synthetic:DIR"
+        )
     if skip_broken and kind != "kalantari":
-        raise ValueError(f"no scene of {kind}:DIR is left out (--skip-broken); those of kalantari:DIR are")
+        raise RefusedError(f"no scene of {kind}:DIR is left out (--skip-broken); those of kalantari:DIR are")
     if shake and kind != "still":
-        raise ValueError(f"the exposures of {kind}:DIR moved as they did; a shake (--shake) is for those of still:DIR")
+        raise RefusedError(
+            f"the exposures of {kind}:DIR moved as they did; a shake (--shake) is for those of still:DIR"
+        )

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from hdr._errors import RefusedError
 from hdr.calibration import Calibration, calibrate
 from hdr.exposure import parse_numbers
 from hdr.exposure_check import exposure_findings
@@ -93,13 +94,15 @@ class StillBrackets(Dataset[StillScene]):
         self, folder: str | os.PathLike[str], exposures_per_bracket: int = 3, response: Response | None = None
     ) -> None:
         if exposures_per_bracket < 2:
-            raise ValueError(f"a bracket has two or more exposures, got exposures_per_bracket={exposures_per_bracket}")
+            raise RefusedError(
+                f"a bracket has two or more exposures, got exposures_per_bracket={exposures_per_bracket}"
+            )
         folder = Path(folder)
         if not folder.is_dir():
-            raise ValueError(f"{folder}: no such folder; give one with still brackets")
+            raise RefusedError(f"{folder}: no such folder; give one with still brackets")
         lists = sorted(folder.rglob(LIST_NAME))
         if not lists:
-            raise ValueError(f"{folder}: no {LIST_NAME} in it or below; expected pictures and a list: file,seconds")
+            raise RefusedError(f"{folder}: no {LIST_NAME} in it or below; expected pictures and a list: file,seconds")
         # By the folder below the one that is given, or by the name of this itself.
         names = [
             folder.resolve().name if path.parent == folder else str(path.parent.relative_to(folder)) for path in lists
@@ -136,7 +139,7 @@ def read_exposure_list(path: str | os.PathLike[str]) -> list[ListedExposure]:
     try:
         lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: no text in UTF-8; write a line for each picture: file,seconds") from error
+        raise RefusedError(f"{path}: no text in UTF-8; write a line for each picture: file,seconds") from error
     rows = [
         (number, [cell.strip() for cell in next(csv.reader([line]))] if "," in line else line.split())
         for number, line in enumerate(lines, start=1)
@@ -148,9 +151,9 @@ def read_exposure_list(path: str | os.PathLike[str]) -> list[ListedExposure]:
     listed = [_listed(path, number, dict(zip(columns, cells, strict=False))) for number, cells in rows]
     twice = {one.path.name for one in listed if [other.path for other in listed].count(one.path) > 1}
     if twice:
-        raise ValueError(f"{path}: listed twice: {', '.join(sorted(twice))}")
+        raise RefusedError(f"{path}: listed twice: {', '.join(sorted(twice))}")
     if len(listed) < 2:
-        raise ValueError(f"{path}: {len(listed)} exposures; a bracket has two or more")
+        raise RefusedError(f"{path}: {len(listed)} exposures; a bracket has two or more")
     return sorted(listed, key=lambda one: one.seconds)
 
 
@@ -181,7 +184,7 @@ def read_still_scene(
     pictures = [one.image for one in photographs]
     sizes = {tuple(picture.shape[1:]) for picture in pictures}
     if len(sizes) > 1:
-        raise ValueError(f"{listed[0].path.parent}: pictures of different sizes (height, width): {sorted(sizes)}")
+        raise RefusedError(f"{listed[0].path.parent}: pictures of different sizes (height, width): {sorted(sizes)}")
     ldr = torch.stack(pictures)
     times = torch.tensor([one.seconds for one in listed], dtype=torch.float64)
     kept = _consistent(name, ldr, times, listed, response)
@@ -191,7 +194,7 @@ def read_still_scene(
     if not any(one.use is not None for one in listed):
         chosen = choose_exposures(ldr, times, exposures_per_bracket, calibration.white_level)
     if len(chosen) < 2:
-        raise ValueError(f"{listed[0].path.parent}: {len(chosen)} exposures to merge; two or more are needed")
+        raise RefusedError(f"{listed[0].path.parent}: {len(chosen)} exposures to merge; two or more are needed")
     truth = mean_of_exposures(ldr, times, calibration, chosen[0])
     merged = ldr[chosen]
     shortest, reference = merged[0].amax(0), merged[middle(len(merged))].amax(0)
@@ -350,19 +353,19 @@ def _where(pixels: Tensor, psnr: Callable[[Tensor, Tensor], Tensor], result: Ten
 def _listed(path: Path, number: int, cells: dict[str, str]) -> ListedExposure:
     where = f"{path}, line {number}"
     if not cells.get("file") or not cells.get("seconds"):
-        raise ValueError(f"{where}: expected file,seconds, got {','.join(cells.values())!r}")
+        raise RefusedError(f"{where}: expected file,seconds, got {','.join(cells.values())!r}")
     try:
         (seconds,) = parse_numbers(cells["seconds"])
     except ValueError as error:
-        raise ValueError(f"{where}: {cells['seconds']!r} is no exposure time in seconds") from error
+        raise RefusedError(f"{where}: {cells['seconds']!r} is no exposure time in seconds") from error
     if not (seconds > 0 and math.isfinite(seconds)):
-        raise ValueError(f"{where}: an exposure time must be positive, got {cells['seconds']}")
+        raise RefusedError(f"{where}: an exposure time must be positive, got {cells['seconds']}")
     file = path.parent / cells["file"]
     if not file.is_file():
-        raise ValueError(f"{where}: there is no file {cells['file']} beside the list")
+        raise RefusedError(f"{where}: there is no file {cells['file']} beside the list")
     use = cells.get("use", "").lower()
     if use not in ("", "1", "yes", "true", "x", "0", "no", "false", "-"):
-        raise ValueError(f"{where}: use is yes or no, got {use!r}")
+        raise RefusedError(f"{where}: use is yes or no, got {use!r}")
     return ListedExposure(file, seconds, None if "use" not in cells else use in ("1", "yes", "true", "x"))
 
 
@@ -376,7 +379,7 @@ def _consistent(
     longest = max(runs, key=len)
     if len(longest) < 2:
         problems = "; ".join(finding.problem for finding in findings if finding.problem)
-        raise ValueError(f"{listed[0].path.parent}: no two exposures fit the pixels: {problems}")
+        raise RefusedError(f"{listed[0].path.parent}: no two exposures fit the pixels: {problems}")
     left_out = [one.path.name for index, one in enumerate(listed) if index not in longest]
     if left_out:
         problems = "; ".join(finding.problem for finding in findings if finding.problem)

@@ -15,6 +15,7 @@ from kornia.geometry.conversions import axis_angle_to_rotation_matrix
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from hdr._errors import RefusedError
 from hdr.bracket import Bracket
 from hdr.calibration import Calibration
 from hdr.data.camera import Camera, draw_camera, misjudged
@@ -84,9 +85,9 @@ class SceneSettings:
     def __post_init__(self) -> None:
         for name in ("estimated", "clean"):
             if not 0 <= getattr(self, name) <= 1:  # also refuses NaN
-                raise ValueError(f"{name} is a share of the scenes, from 0 to 1; got {getattr(self, name)}")
+                raise RefusedError(f"{name} is a share of the scenes, from 0 to 1; got {getattr(self, name)}")
         if not _LEAST_STEP <= self.largest_step < math.inf:
-            raise ValueError(f"largest_step is in pixels, at least {_LEAST_STEP} and finite; got {self.largest_step}")
+            raise RefusedError(f"largest_step is in pixels, at least {_LEAST_STEP} and finite; got {self.largest_step}")
 
 
 class SyntheticBrackets(Dataset[HdrSample]):
@@ -147,7 +148,7 @@ class SyntheticBrackets(Dataset[HdrSample]):
         device: torch.device | str = "cpu",
     ) -> None:
         if crop is not None and crop > min(size):
-            raise ValueError(f"a crop of {crop} pixels does not fit into scenes of {size[0]} x {size[1]}")
+            raise RefusedError(f"a crop of {crop} pixels does not fit into scenes of {size[0]} x {size[1]}")
         paths = _select(Path(folder), split, held_out)
         self.names = [path.stem for path in paths]
         self.scenery = [read_scenery(path, device) for path in paths]
@@ -253,7 +254,7 @@ def _estimated(ldr: Tensor, exposures: Tensor, levels: int) -> tuple[Tensor, Cal
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             bracket = Bracket.from_images(list(ldr), exposures.tolist(), levels=levels, check=False)
-    except ValueError:
+    except RefusedError:
         return None
     return bracket.exposures, bracket.calibration
 
@@ -297,9 +298,9 @@ def _background(
 
 def _select(folder: Path, split: Split, held_out: float) -> list[Path]:
     if split not in ("all", "train", "validation"):
-        raise ValueError(f"split must be 'all', 'train' or 'validation', got {split!r}")
+        raise RefusedError(f"split must be 'all', 'train' or 'validation', got {split!r}")
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; give one with HDR images ({', '.join(RADIANCE_SUFFIXES)})")
+        raise RefusedError(f"{folder}: no such folder; give one with HDR images ({', '.join(RADIANCE_SUFFIXES)})")
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in RADIANCE_SUFFIXES)
     chosen = []
     for parent in sorted({path.parent for path in found}):
@@ -308,7 +309,7 @@ def _select(folder: Path, split: Split, held_out: float) -> list[Path]:
         validation = {int((k + 0.5) * len(files) / count) for k in range(count)}
         chosen += [p for i, p in enumerate(files) if split == "all" or (i in validation) == (split == "validation")]
     if not chosen:
-        raise ValueError(
+        raise RefusedError(
             f"{folder}: {len(found)} HDR images ({', '.join(RADIANCE_SUFFIXES)}), and none of them for the split "
             f"{split!r} with a share of {held_out:g} of each folder held out"
         )

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from hdr._errors import RefusedError
+
 _STRIDES = (2, 2, 2, 1, 1)
 _KERNEL = 4
 
@@ -62,7 +64,7 @@ class PatchDiscriminator(nn.Module):
             If the shape is another.
         """
         if tone_mapped.ndim != 4 or tone_mapped.shape[1] != 3 or min(tone_mapped.shape[-2:]) < self.smallest_side:
-            raise ValueError(
+            raise RefusedError(
                 f"expected (B, 3, H, W) with H and W >= {self.smallest_side}, got {tuple(tone_mapped.shape)}"
             )
         flat: Tensor = torch.flatten(self.body(tone_mapped), 1)

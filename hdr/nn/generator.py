@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hdr._errors import RefusedError
 from hdr.difference import difference_to_reference, spoilt
 from hdr.fusion import ReferenceLight, blended, merged, noise_of_blend, not_below_saturation, prior, without_tolerance
 from hdr.nn.alignment import CORRECTION_BOUND, DeformableAlignment, upsample_displacement
@@ -168,7 +169,7 @@ class Generator(nn.Module):
             If there is no such preset.
         """
         if name not in PRESETS:
-            raise ValueError(f"no preset {name!r}; choose one of {', '.join(PRESETS)}")
+            raise RefusedError(f"no preset {name!r}; choose one of {', '.join(PRESETS)}")
         return cls(**{**PRESETS[name], **overrides})
 
     def forward(
@@ -419,13 +420,15 @@ def _pooled(maps: Tensor, size: torch.Size) -> Tensor:
 
 def _check_architecture(base_channels: int, scales: int, blocks: int, alignment: str) -> None:
     if base_channels < 4 or base_channels % 4:
-        raise ValueError(f"base_channels must be a positive multiple of 4, got {base_channels}")
+        raise RefusedError(f"base_channels must be a positive multiple of 4, got {base_channels}")
     if not 1 <= scales <= 4:
-        raise ValueError(f"scales must be from 1 to 4, got {scales}: inputs may be as small as {SMALLEST_SIDE} pixels")
+        raise RefusedError(
+            f"scales must be from 1 to 4, got {scales}: inputs may be as small as {SMALLEST_SIDE} pixels"
+        )
     if blocks < 1:
-        raise ValueError(f"blocks must be at least 1, got {blocks}")
+        raise RefusedError(f"blocks must be at least 1, got {blocks}")
     if alignment not in get_args(AlignmentKind):
-        raise ValueError(f"alignment must be 'deformable' or 'none', got {alignment!r}")
+        raise RefusedError(f"alignment must be 'deformable' or 'none', got {alignment!r}")
 
 
 def _checked_reference(
@@ -434,21 +437,21 @@ def _checked_reference(
     """Index of the reference, after refusing what is no bracket."""
     expected = f"(B, N, {OBSERVATION_CHANNELS}, H, W), N >= 2, as hdr.observation.observe gives them"
     if observations.ndim != 5 or observations.shape[1] < 2 or observations.shape[2] != OBSERVATION_CHANNELS:
-        raise ValueError(f"expected observations of shape {expected}, got {tuple(observations.shape)}")
+        raise RefusedError(f"expected observations of shape {expected}, got {tuple(observations.shape)}")
     if not observations.is_floating_point():
-        raise ValueError(f"expected floating-point observations, got {observations.dtype}")
+        raise RefusedError(f"expected floating-point observations, got {observations.dtype}")
     if exposures.shape != observations.shape[:2]:
-        raise ValueError(f"expected exposures of shape {tuple(observations.shape[:2])}, got {tuple(exposures.shape)}")
+        raise RefusedError(f"expected exposures of shape {tuple(observations.shape[:2])}, got {tuple(exposures.shape)}")
     if displacement.ndim != 5 or displacement.shape[:3] != (*observations.shape[:2], 2):
-        raise ValueError(
+        raise RefusedError(
             f"expected a displacement of shape {(*observations.shape[:2], 2)} + (H, W), got {tuple(displacement.shape)}"
         )
     if min(displacement.shape[-2:]) < SMALLEST_SIDE:
-        raise ValueError(f"expected H and W >= {SMALLEST_SIDE}, got {tuple(displacement.shape[-2:])}")
+        raise RefusedError(f"expected H and W >= {SMALLEST_SIDE}, got {tuple(displacement.shape[-2:])}")
     reference = middle(observations.shape[1]) if reference is None else reference
     if not 0 <= reference < observations.shape[1]:
-        raise ValueError(f"the reference must be one of {observations.shape[1]} exposures, got index {reference}")
+        raise RefusedError(f"the reference must be one of {observations.shape[1]} exposures, got index {reference}")
     if still is not None and (still.shape != exposures.shape or still.dtype != torch.bool):
         given = f"{still.dtype} of shape {tuple(still.shape)}"
-        raise ValueError(f"expected still as booleans of shape {tuple(exposures.shape)}, got {given}")
+        raise RefusedError(f"expected still as booleans of shape {tuple(exposures.shape)}, got {given}")
     return reference

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hdr._errors import RefusedError
 from hdr.observation import Aligned
 from hdr.radiometry import MU, mu_law
 
@@ -113,7 +114,7 @@ class SphereAdversarialLoss(nn.Module):
     def __init__(self, moments: int = 3) -> None:
         super().__init__()
         if moments < 1:
-            raise ValueError(f"moments must be at least 1, got {moments}")
+            raise RefusedError(f"moments must be at least 1, got {moments}")
         self.moments = moments
 
     def moment_sum(self, q: Tensor) -> Tensor:
@@ -157,7 +158,7 @@ def tone_mapped_l1(prediction: Tensor, target: Tensor, mu: float = MU) -> Tensor
     tensor(1.)
     """
     if prediction.shape != target.shape:
-        raise ValueError(f"expected equal shapes, got {tuple(prediction.shape)} and {tuple(target.shape)}")
+        raise RefusedError(f"expected equal shapes, got {tuple(prediction.shape)} and {tuple(target.shape)}")
     return F.l1_loss(mu_law(prediction, mu), mu_law(target, mu))
 
 
@@ -230,7 +231,7 @@ def relative_square(output: Tensor, physical: Tensor, target: Tensor) -> Tensor:
     """
     if not output.shape == physical.shape == target.shape:
         shapes = ", ".join(str(tuple(images.shape)) for images in (output, physical, target))
-        raise ValueError(f"expected equal shapes (B, 3, H, W), got {shapes}")
+        raise RefusedError(f"expected equal shapes (B, 3, H, W), got {shapes}")
     ours, theirs = ((merge - target).square().mean(dim=(1, 2, 3)) for merge in (output, physical))
     return (ours / (theirs + _SEEN_BY_NOBODY)).mean()
 
@@ -265,6 +266,6 @@ def regression_loss(output: Tensor, physical: Tensor, target: Tensor) -> Tensor:
     """
     if not output.shape == physical.shape == target.shape or min(output.shape[-2:]) < _PATCH:
         shapes = ", ".join(str(tuple(images.shape)) for images in (output, physical, target))
-        raise ValueError(f"expected equal shapes (B, 3, H, W), H and W at least {_PATCH}, got {shapes}")
+        raise RefusedError(f"expected equal shapes (B, 3, H, W), H and W at least {_PATCH}, got {shapes}")
     ours, theirs = (F.avg_pool2d((merge - target).abs().mean(1, keepdim=True), _PATCH) for merge in (output, physical))
     return (ours - theirs).clamp_min(0).mean()

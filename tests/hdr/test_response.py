@@ -202,6 +202,7 @@ def test_an_existing_file_is_replaced_only_when_asked(tmp_path: Path) -> None:
         (b'{"format": "hdr camera response", "version": 1, "light": ["0", "1"]}', "list of numbers"),
         (b'{"format": "hdr camera response", "version": 1, "light": [false, true]}', "list of numbers"),
         (b'{"format": "hdr camera response", "version": 1, "light": [1, 0]}', "increase"),
+        (b'{"format": "hdr camera response", "version": 1, "light": [0, 1' + 400 * b"0" + b"]}", "too large"),
     ],
 )
 def test_a_file_of_something_else_is_refused_by_name(tmp_path: Path, content: bytes, message: str) -> None:

@@ -19,6 +19,7 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 from torch.utils.data import default_collate
 
 import hdr.training
+from hdr._errors import RefusedError
 from hdr.data.pool import ScenePool
 from hdr.data.sample import make_sample
 from hdr.metrics import psnr_mu
@@ -150,6 +151,12 @@ def test_a_file_in_the_place_of_the_run_is_refused(data: str, tmp_path: Path) ->
     (tmp_path / "run").write_text("precious")
     with pytest.raises(NotADirectoryError, match="run is a file; give the name of a folder"):
         trained(data, tmp_path / "run")
+
+
+@pytest.mark.parametrize("run", [{"accelerator": "abacus"}, {"precision": "7-bit"}, {"devices": "many"}])
+def test_what_lightning_does_not_have_is_refused(data: str, tmp_path: Path, run: dict[str, Any]) -> None:
+    with pytest.raises(RefusedError, match=next(iter(run))):
+        trained(data, tmp_path / "run", run=on_cpu(**run))
 
 
 @pytest.mark.parametrize("crop", [16, 100])

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from hdr._errors import RefusedError
 from hdr.cli.app import app
 from hdr.merge import Merger
 from tests.command_line import Command
@@ -99,7 +100,9 @@ def test_what_cannot_be_done_is_one_line_on_the_standard_error(command, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), KeyError("x"), TypeError("none")])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("shapes differ"), ValueError("axes differ"), KeyError("x"), TypeError("none")]
+)
 def test_mistake_of_ours_is_a_traceback(command, monkeypatch, tmp_path, photographs, error):
     def broken(*_, **__):
         raise error
@@ -107,6 +110,17 @@ def test_mistake_of_ours_is_a_traceback(command, monkeypatch, tmp_path, photogra
     monkeypatch.setattr(Merger, "_merge_square", broken)
     with pytest.raises(type(error)):
         command("merge", *photographs, "--out", tmp_path / "a.exr", "--weights", "none", "--align", "off")
+
+
+def test_what_the_library_refuses_is_one_line(command, monkeypatch, tmp_path, photographs):
+    def refused(*_, **__):
+        raise RefusedError("a bracket of the moon; give one of the earth")
+
+    monkeypatch.setattr(Merger, "_merge_square", refused)
+    finished = command("merge", *photographs, "--out", tmp_path / "a.exr", "--weights", "none", "--align", "off")
+    assert finished.exit_code == 1
+    assert finished.stderr.splitlines()[-1] == "Error: a bracket of the moon; give one of the earth"
+    assert "Traceback" not in finished.stderr
 
 
 def lack_memory_on_the_gpu():

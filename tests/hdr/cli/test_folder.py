@@ -110,6 +110,25 @@ def test_what_failed_is_named_and_the_others_are_merged(command, tmp_path):
     assert len(names(out)) == 3
 
 
+def test_a_mistake_of_ours_is_a_traceback_and_the_others_are_merged(command, tmp_path, monkeypatch):
+    card, out = tmp_path / "card", tmp_path / "out"
+    card.mkdir()
+    write_card(card, 3)
+
+    def merge(bracket, target, *arguments, **options):
+        if target.stem == "IMG_0003-IMG_0005":
+            raise ValueError("axes differ")
+        return merge_bracket(bracket, target, *arguments, **options)
+
+    monkeypatch.setattr(_folder, "merge_bracket", merge)
+    finished = command("merge", card, "--out", out, *OPTIONS)
+    assert finished.exit_code == 1
+    assert "IMG_0003-IMG_0005: Traceback (most recent call last)" in finished.stderr
+    assert 'raise ValueError("axes differ")' in finished.stderr
+    assert "Failed: IMG_0003-IMG_0005: ValueError, a mistake of this program" in finished.stderr
+    assert names(out) == ["IMG_0000-IMG_0002.exr", "IMG_0006-IMG_0008.exr"]
+
+
 def test_damaged_files_of_one_name_are_each_named(command, tmp_path):
     card = tmp_path / "card"
     for folder in ("100", "101"):
