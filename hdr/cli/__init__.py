@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _refuse(missing_package_message(missing))
     except Exception as error:
-        told = refusal(error)
+        words = sys.argv[1:] if arguments is None else arguments
+        told = refusal(error, command=words[0] if words else "")
         if told is None:
             raise
         return _refuse(told)

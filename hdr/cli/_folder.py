@@ -242,7 +242,7 @@ def _attempt(job: _Job, merger: Merger, reading: Future[Bracket] | None = None) 
         with about(job.group.name):
             merge_bracket(bracket, job.out, merger, job.output, job.display, progress=False)
     except Exception as error:
-        told = refusal(error)
+        told = refusal(error, "merge")
         if told is None:  # one mistake of ours does not keep the other brackets from being merged
             note(f"{job.group.name}: {traceback.format_exc()}")
             return f"{type(error).__name__}, a mistake of this program; its traceback is told above"

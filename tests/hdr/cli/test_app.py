@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from hdr._errors import RefusedError
+from hdr.cli._refusals import TAKES_LESS_MEMORY, refusal
 from hdr.cli.app import app
 from hdr.merge import Merger
 from tests.command_line import Command
@@ -134,8 +135,25 @@ def test_lack_of_memory_is_reported_with_what_to_do(command, tmp_path, monkeypat
     monkeypatch.setattr(Merger, "_merge_square", lambda *_: demand())
     finished = command("merge", *photographs, "--out", tmp_path / "a.exr", "--weights", "none", "--align", "off")
     assert finished.exit_code == 1
-    assert "Error: not enough memory; give a smaller --tile" in finished.output
+    assert "Error: not enough memory; give a smaller --tile (" in finished.output
     assert not (tmp_path / "a.exr").exists()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_to_do_about_memory_is_what_the_command_has(command: Command, name: str):
+    told = refusal(MemoryError(), name)
+    assert told is not None
+    assert (" --" in told) == (name in TAKES_LESS_MEMORY)
+    shown = command(name, "--help").stdout.split()
+    assert all(option in shown for option in re.findall(r"--[a-z-]+", told))
+
+
+def test_lack_of_memory_names_no_option_that_the_command_has_not(command, tmp_path, monkeypatch):
+    monkeypatch.setattr("hdr.io.read_radiance", lambda _: np.empty(2**55, np.uint8))
+    finished = command("tonemap", tmp_path / "a.exr", "--out", tmp_path / "a.png")
+    assert finished.exit_code == 1
+    assert finished.stderr.startswith("Error: not enough memory; close other programs")
+    assert "--" not in finished.stderr
 
 
 @pytest.mark.parametrize(
