@@ -61,7 +61,7 @@ def read_files(
     if not is_raw(paths[0]):
         return _photographs(paths, names, white_level)
     if white_level is not None:
-        raise RefusedError(f"{names[0]}: camera raw says itself what white is; leave --white-level out")
+        raise RefusedError(f"{names[0]}: camera raw says itself what white is; leave white_level (--white-level) out")
     return _developed(paths, reference, raw or RawSettings())
 
 
@@ -71,7 +71,10 @@ def _developed(paths: Sequence[PathLike], reference: int | None, raw: RawSetting
     In the sensor's colours, where that is known: what clips in one channel is still seen in the others.
     """
     if reference is None:
-        raise RefusedError("of raw files whose exposures are to be estimated, say which is the reference")
+        raise RefusedError(
+            "of raw files whose exposures are to be estimated, say which is the reference (--reference, which counts "
+            "from 1)"
+        )
     balance = white_balance_factors(paths[reference], raw.white_balance)
     to_rec709 = sensor_to_rec709(paths[reference], balance)
     colours: Colours = "rec709" if to_rec709 is None else "sensor"
@@ -100,13 +103,14 @@ def _white(photographs: Sequence[Photograph], names: Sequence[str], stated: int 
     """White level of 16-bit files that hold fewer bits, as stated or as their values tell; None for all others."""
     if any(one.levels != LEVELS for one in photographs):
         if stated is not None:
-            raise RefusedError(f"{', '.join(names)}: --white-level is for files of 16 bits; leave it out")
+            raise RefusedError(f"{', '.join(names)}: white_level (--white-level) is for files of 16 bits; leave it out")
         return None
     largest = round(max(float(one.image.max()) for one in photographs) * LEVELS)
     if stated is not None:
         if not max(largest, 1) <= stated <= LEVELS:
             raise RefusedError(
-                f"the files have values up to {largest}; --white-level is from there to {LEVELS}, got {stated}"
+                f"the files have values up to {largest}; white_level (--white-level) is from there to {LEVELS}, got "
+                f"{stated}"
             )
         return None if stated == LEVELS else stated
     if largest not in _SENSOR_WHITES:
@@ -121,8 +125,8 @@ def _white(photographs: Sequence[Photograph], names: Sequence[str], stated: int 
         return None
     warnings.warn(
         f"the files hold {largest.bit_length()} bits in 16: {clipped:.1%} of {names[longest]} lie at {largest}, and "
-        "nothing above it, so that is taken as white (--white-level 65535 if it is not). If they are linear, as a "
-        "sensor's values are, give --response linear",
+        "nothing above it, so that is taken as white. If it is not, say that white is 65535 (--white-level 65535); if "
+        "they are linear, as a sensor's values are, say that the response is (--response linear)",
         stacklevel=_CALLER,
     )
     return largest

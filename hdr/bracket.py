@@ -473,8 +473,9 @@ def _check_reference(calibration: Calibration, exposures: Tensor, reference: int
     )
     raise ExposureMismatchError(
         f"the exposures contradict the pixels, whatever the response: {told}. Perhaps {names[reference]} is too dark: "
-        "choose a longer exposure as --reference, take steps of 2 or 3 EV, or correct --times or --ev; "
-        "--align off --response srgb merges as stated"
+        "choose a longer exposure as the reference (--reference, which counts from 1), take steps of 2 or 3 EV, or "
+        "correct the exposures that were stated (--times, --ev); with check=False (--align off --response srgb) they "
+        "are merged as stated"
     )
 
 

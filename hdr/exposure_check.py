@@ -181,9 +181,9 @@ def check_exposures(
             "pictures" if odd is None else f"{_called(names, len(ldr))[odd]}, with which its neighbours do not agree"
         )
         raise ExposureMismatchError(
-            f"the exposures contradict the pixels: {'; '.join(problems)}. Correct --times or --ev, leave out {which} "
-            "(of other light, too: a flash), or let --ev auto estimate the exposures; --align off --response srgb "
-            "merges as stated"
+            f"the exposures contradict the pixels: {'; '.join(problems)}. Correct the exposures that were stated "
+            f"(--times, --ev), leave out {which} (of other light, too: a flash), or have the exposures estimated, as "
+            '"auto" (--ev auto); with check=False (--align off --response srgb) they are merged as stated'
         )
 
 

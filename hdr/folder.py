@@ -138,7 +138,7 @@ def find_brackets(
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder}: no such folder")
     if group is not None and group < 2:
-        raise RefusedError(f"a bracket has two or more pictures, got --group {group}")
+        raise RefusedError(f"a bracket has two or more pictures, got a group of {group} (--group)")
     if not 0 <= gap <= _DAY:
         raise RefusedError(f"the gap between brackets is in seconds, 0 or more, and at most a day ({_DAY}); got {gap}")
     passed_over = None if exclude is None else Path(exclude).resolve()
@@ -269,7 +269,7 @@ def _problem(run: Sequence[Shot], count: int | None) -> str:
     exposures = [shot.exposure for shot in run]
     if None in exposures:
         missing = ", ".join(shot.path.name for shot in run if shot.exposure is None)
-        return f"no exposure time in {missing}; merge it by itself with --times or --ev"
+        return f"no exposure time in {missing}; merge it by itself, with its exposures stated (--times or --ev)"
     return ""
 
 

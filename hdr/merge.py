@@ -189,7 +189,7 @@ class Merger:
                 if not bool(torch.isfinite(square).all()):
                     raise FloatingPointError(
                         f"the network returned NaN or infinity for rows {top} to {bottom}, columns {left} to {right}; "
-                        "merge with precision='float32'"
+                        "merge with precision='float32' (--precision float32)"
                     )
                 fade = self._fade(top, bottom, height)[:, None] * self._fade(left, right, width)
                 merged[:, top:bottom, left:right] += square * fade

@@ -185,7 +185,8 @@ class Response:
         content = {
             "format": _FILE_FORMAT,
             "version": _FILE_VERSION,
-            "about": "linear light at equally spaced values of a picture file, 0 to the largest; for hdr --response",
+            "about": "linear light at equally spaced values of a picture file, 0 to the largest; "
+            "for hdr.Response.load (hdr merge --response)",
             "name": self.name,
             "light": self.light,
         }

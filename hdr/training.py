@@ -476,7 +476,7 @@ def _checkpoint_to_resume(out: Path, resume: bool) -> Path | None:
     check_folder(out)
     checkpoint = out / "checkpoints" / LAST_CHECKPOINT
     if resume and not checkpoint.is_file():
-        raise FileNotFoundError(f"{checkpoint}: nothing to resume; start the run without --resume")
+        raise FileNotFoundError(f"{checkpoint}: nothing to resume; start the run anew (without --resume)")
     if not resume and checkpoint.is_file():
         raise FileExistsError(f"{out} already holds a run; resume it (--resume), or give another folder")
     return checkpoint if resume else None

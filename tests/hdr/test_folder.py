@@ -191,7 +191,7 @@ def test_what_is_no_folder_of_photographs_is_refused(tmp_path: Path) -> None:
         find_brackets(tmp_path / "none")
     with pytest.raises(ValueError, match="no photographs"):
         find_brackets(tmp_path)
-    with pytest.raises(ValueError, match="two or more pictures, got --group 1"):
+    with pytest.raises(ValueError, match="two or more pictures, got a group of 1 "):
         find_brackets(tmp_path, group=1)
     for gap in (-1, float("nan"), float("inf"), 1e15):
         with pytest.raises(ValueError, match=r"in seconds, 0 or more, and at most a day \(86400\); got"):

@@ -362,7 +362,7 @@ def test_negative_output_becomes_black():
 def test_undefined_output_is_an_error_that_names_the_place():
     undefined = _Constant()
     undefined.value = float("nan")
-    with pytest.raises(FloatingPointError, match="rows 0 to 20, columns 0 to 24; merge with precision='float32'"):
+    with pytest.raises(FloatingPointError, match="rows 0 to 20, columns 0 to 24; merge with precision='float32' "):
         Merger(undefined, device="cpu")(bracket(20, 24), "off")
 
 
