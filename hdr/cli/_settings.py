@@ -60,9 +60,7 @@ class MergerSettings:
         """Make the merger."""
         from hdr.merge import Merger
 
-        return Merger(
-            self.weights, self.device, self.tile, self.overlap, self.precision, denoise=self.denoise, judge=self.judge
-        )
+        return Merger(**{field.name: getattr(self, field.name) for field in fields(self)})
 
 
 @dataclass(frozen=True, kw_only=True)
