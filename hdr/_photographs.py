@@ -1,0 +1,194 @@
+"""Photographs: 8- and 16-bit TIFF, PNG, JPEG, AVIF and HEIC, and linear light in floating-point files."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hdr._errors import RefusedError
+from hdr._extras import extras_named
+from hdr._picture_files import RADIANCE_SUFFIXES, damage_reported, decode_with_opencv, is_raw, opened_image
+from hdr._profiles import profile_matrix, profile_of_tiff
+from hdr._radiance import check_radiance, read_radiance
+from hdr._tiff import BITS_PER_SAMPLE, decode_float_tiff, holds_signed
+from hdr._transfer import hdr_transfer
+
+with extras_named():
+    from PIL import ExifTags, Image, ImageOps, JpegImagePlugin
+
+_FLOAT_LEVELS = 2**24
+_JPEG_SAMPLINGS = {1: (False, True), 2: (True, True)}  # by Pillow's numbers: 4:2:2, 4:2:0
+_ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF's orientations in which rows become columns
+_PNG_BIT_DEPTH_OFFSET = 24  # the signature, the length and name of IHDR, width and height come first
+_GREY_MODES = ("L", "I", "I;16", "I;16B", "I;16L")  # "I" is what some releases of Pillow call 16 bits
+_REFUSED_MODES = {
+    "1": "a black and white image",
+    "F": "a grey image of floating-point numbers",
+    "RGBX": "an image with a fourth channel",
+    "LA": "a grey image with an alpha channel",
+    "PA": "a palette image with an alpha channel",
+    "P": "a palette image",
+    "CMYK": "a CMYK image",
+}
+
+
+def read_ldr(path: str | os.PathLike[str]) -> Tensor:
+    """Read a photograph upright, in the full depth of TIFF, PNG and JPEG.
+
+    Parameters
+    ----------
+    path
+        An RGB or grey picture of 8 or 16 bits per channel: TIFF, PNG, JPEG; or AVIF or HEIC (``captum-ext[raw]``), of
+        which 8 bits are read, whatever they hold; or linear light in [0, 1]: TIFF of 32-bit float, .exr and .hdr. The
+        orientation that the camera wrote down is honoured; colours stay those of the file's profile, for which
+        :func:`read_photograph` has a matrix; an opaque alpha channel is dropped with a warning.
+
+    Returns
+    -------
+    Tensor
+        Shape (3, H, W), float32 in [0, 1], channels red, green, blue; three equal ones of a grey picture.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
+    ValueError
+        If it is truncated, camera raw, no picture of these kinds, transparent, has channels other than RGB or grey,
+        values that it says are PQ or HLG, or linear light outside of [0, 1].
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from hdr.io import write_preview
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = pathlib.Path(folder.name, "grey.png")
+    >>> write_preview(path, torch.full((3, 20, 30), 0.5), "mu-law")
+    >>> read_ldr(path).shape
+    torch.Size([3, 20, 30])
+    >>> folder.cleanup()
+    """
+    return read_photograph(path).image
+
+
+class Photograph(NamedTuple):
+    """A photograph, and what its file says about the values."""
+
+    image: Tensor
+    """Shape (3, H, W), float32 in [0, 1]."""
+    levels: int
+    """Largest level of the file, 255 or 65535; of floating-point files that of float32's precision."""
+    linear: bool
+    """Whether the values are linear light by the kind of the file."""
+    profile: str = ""
+    """Name of a colour profile that is not sRGB's; empty if there is none."""
+    to_rec709: Tensor | None = None
+    """Shape (3, 3): from linear light of that profile to linear Rec. 709; None if it is that, or has no such matrix."""
+    chroma_halved: tuple[bool, bool] | None = None
+    """Whether the file says that it keeps half as many rows, and half as many columns, of colour, upright; else None.
+
+    So of a JPEG of 4:4:4, whose colours may have been halved before an editor wrote it.
+    """
+
+
+def read_photograph(path: str | os.PathLike[str]) -> Photograph:
+    """Read a photograph upright; files and errors are those of :func:`read_ldr`."""
+    path = Path(path)
+    if is_raw(path):
+        raise RefusedError(f"{path}: camera raw, which hdr.raw.read_raw reads")
+    if path.suffix.lower() in RADIANCE_SUFFIXES:
+        return _linear(path, read_radiance(path))
+    data = path.read_bytes()
+    light = decode_float_tiff(data)
+    if light is not None:
+        linear = _linear(path, torch.from_numpy(light).permute(2, 0, 1).contiguous())
+        profile, to_rec709 = profile_matrix(path, profile_of_tiff(path, data))
+        return linear._replace(profile=profile, to_rec709=to_rec709)
+    with opened_image(path, data) as image:
+        _check_photograph(path, image)
+        _check_transfer(path, data)
+        with damage_reported(path):
+            bits = _bits_per_channel(image, data)
+            # Loading it all finds truncation, which OpenCV passes over, also in 16-bit files that OpenCV decodes.
+            upright = ImageOps.exif_transpose(image)
+        if bits > 8 and bits != 16:
+            raise RefusedError(f"{path}: {bits} bits per channel; photographs must have 8 or 16: convert it first")
+        if image.format == "TIFF" and holds_signed(data):
+            raise RefusedError(f"{path}: numbers with a sign; photographs must have none: convert it first")
+        pixels = np.array(_without_alpha(path, upright))
+        (profile, to_rec709), chroma_halved = profile_matrix(path, image.info.get("icc_profile")), _chroma_halved(image)
+    if bits == 16:
+        pixels = decode_with_opencv(path, data)
+    levels = int(np.iinfo(pixels.dtype).max)
+    scaled = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).div_(levels).contiguous()
+    return Photograph(scaled, levels, False, profile, to_rec709, chroma_halved)
+
+
+def shared_chroma(photographs: Sequence[Photograph]) -> tuple[bool, bool] | None:
+    """What all photographs of a bracket say of the resolution of their colours; None if one says nothing or another."""
+    said = {photograph.chroma_halved for photograph in photographs}
+    return said.pop() if len(said) == 1 else None
+
+
+def _linear(path: Path, light: Tensor) -> Photograph:
+    check_radiance(light, str(path))
+    brightest = float(light.max())
+    if brightest > 1:
+        raise RefusedError(
+            f"{path}: linear light up to {brightest:g}; as an exposure of a bracket it has to lie in [0, 1], where 1 "
+            "is the camera's white: divide all exposures by that"
+        )
+    return Photograph(light, _FLOAT_LEVELS, linear=True)
+
+
+def _check_photograph(path: Path, image: Image.Image) -> None:
+    if image.format not in ("TIFF", "PNG", "JPEG", "MPO", "AVIF", "HEIF"):
+        raise RefusedError(f"{path}: a {image.format} file; photographs are read from TIFF, PNG, JPEG, AVIF and HEIC")
+    if image.mode not in ("RGB", "RGBA", *_GREY_MODES):
+        kind = _REFUSED_MODES.get(image.mode, f"an image of mode {image.mode}")
+        raise RefusedError(f"{path}: {kind}; photographs must be RGB or grey, and opaque: convert it first")
+    if "transparency" in image.info:
+        raise RefusedError(f"{path}: an image with a transparent colour; photographs must be opaque")
+
+
+def _check_transfer(path: Path, data: bytes) -> None:
+    transfer = hdr_transfer(data)
+    if transfer:
+        raise RefusedError(
+            f"{path}: its values are {transfer}, for a display that shows HDR; photographs must have the camera's own "
+            "curve: give its raw files, or convert it first"
+        )
+
+
+def _without_alpha(path: Path, image: Image.Image) -> Image.Image:
+    if image.mode != "RGBA":
+        return image.convert("RGB") if image.mode in _GREY_MODES else image
+    least, _ = image.getchannel("A").getextrema()
+    if least != 255:
+        raise RefusedError(f"{path}: an image with an alpha channel, transparent in parts; photographs must be opaque")
+    warnings.warn(f"{path}: its alpha channel, opaque all over, is dropped", stacklevel=4)
+    return image.convert("RGB")
+
+
+def _chroma_halved(image: Image.Image) -> tuple[bool, bool] | None:
+    """Whether a JPEG says that it keeps half as many rows or columns of colour as of brightness, once upright."""
+    if not isinstance(image, JpegImagePlugin.JpegImageFile):
+        return None
+    halved = _JPEG_SAMPLINGS.get(JpegImagePlugin.get_sampling(image))
+    turned = image.getexif().get(ExifTags.Base.Orientation) in _ON_ITS_SIDE
+    return halved[::-1] if halved and turned else halved
+
+
+def _bits_per_channel(image: Image.Image, data: bytes) -> int:
+    # Pillow shows 16-bit RGB as 8-bit RGB, so its mode does not tell.
+    if image.format == "PNG":
+        return data[_PNG_BIT_DEPTH_OFFSET]
+    if image.format == "TIFF":
+        return int(max(image.tag_v2[BITS_PER_SAMPLE]))  # type: ignore[attr-defined]
+    return 8

@@ -1,0 +1,59 @@
+"""Colour profiles of picture files: what theirs says, and which ours have."""
+
+from __future__ import annotations
+
+import warnings
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hdr._extras import extras_named
+from hdr._picture_files import damage_reported
+from hdr._tiff import profile_of
+
+with extras_named():
+    from PIL import ImageCms
+
+_SAME_COLOURS = 1e-3  # of XYZ: profiles are rounded
+
+
+def profile_matrix(path: Path, data: bytes | None) -> tuple[str, Tensor | None]:
+    """Name of a colour profile of other primaries than Rec. 709, and the matrix from its linear light to that."""
+    if not data:
+        return "", None
+    try:
+        profile = ImageCms.ImageCmsProfile(BytesIO(data))
+        name = ImageCms.getProfileDescription(profile).strip() or "without a name"
+    except (ImageCms.PyCMSError, OSError):
+        profile, name = None, "damaged"
+    if "srgb" in name.lower():
+        return "", None
+    ours = _colorants(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")))
+    theirs = None if profile is None else _colorants(profile)
+    if theirs is None or ours is None:
+        warnings.warn(f"{path}: its colour profile ({name}) is not applied, for it has no matrix", stacklevel=4)
+        return name, None
+    if np.abs(theirs - ours).max() < _SAME_COLOURS:
+        return "", None
+    return name, torch.from_numpy(np.linalg.inv(ours) @ theirs).float()
+
+
+def profile_of_tiff(path: Path, data: bytes) -> bytes | None:
+    """The profile of a TIFF; what is damaged is a ValueError that names the file."""
+    with damage_reported(path):
+        return profile_of(data)
+
+
+def srgb_profile() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def _colorants(profile: ImageCms.ImageCmsProfile) -> NDArray[Any] | None:
+    """XYZ of red, green and blue as columns, in the profiles' own white (D50); None if it is built otherwise."""
+    columns = [getattr(profile.profile, f"{colour}_colorant") for colour in ("red", "green", "blue")]
+    return None if None in columns else np.array([column[0] for column in columns]).T

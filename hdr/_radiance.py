@@ -1,0 +1,213 @@
+"""Radiance: .hdr (Radiance RGBE), .exr (OpenEXR) and floating-point TIFF."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hdr._errors import RefusedError
+from hdr._extras import extras_named
+from hdr._files import known_suffix, written_whole
+from hdr._icc import linear_rec709_profile
+from hdr._images import check_tensor
+from hdr._picture_files import RADIANCE_SUFFIXES, TIFF_SUFFIXES, decode_with_opencv
+from hdr._profiles import profile_matrix, profile_of_tiff
+from hdr._tiff import IMAGE_DESCRIPTION, NITS_OF_ONE, SOFTWARE, decode_float_tiff, encode_tiff
+from hdr.geometry import transformed
+from hdr.radiometry import REC709
+
+with extras_named():
+    import cv2
+    import OpenEXR
+
+_RADIANCE_EFFICACY = 179.0  # lm/W of equal-energy white, by which Radiance converts; values over EXPOSURE are W/sr/m^2
+
+
+def read_radiance(path: str | os.PathLike[str]) -> Tensor:
+    """Read linear radiance.
+
+    Parameters
+    ----------
+    path
+        A .hdr or .exr file, or TIFF of 32-bit float. Of an .exr file the channels R, G and B are read, whatever else
+        there is; of a TIFF the colours of a profile become Rec. 709, and what lies outside is clipped at 0.
+
+    Returns
+    -------
+    Tensor
+        Shape (3, H, W), float32, finite, >= 0.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
+    ValueError
+        If it is damaged, has no R, G and B, or has NaN, infinite or negative values.
+    """
+    path = Path(path)
+    suffix = known_suffix(path, (*RADIANCE_SUFFIXES, *TIFF_SUFFIXES), "radiance is read from")
+    data = path.read_bytes()
+    if suffix in TIFF_SUFFIXES:
+        return _radiance_of_tiff(path, data)
+    # OpenCV goes by the content: of a PNG with another name it would make radiance from 0 to 255.
+    if suffix == ".hdr" and not data.startswith(b"#?"):
+        raise RefusedError(f"{path}: damaged, or not a Radiance .hdr file")
+    pixels = decode_with_opencv(path, data) if suffix == ".hdr" else _read_exr(path)
+    radiance = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).contiguous()
+    check_radiance(radiance, str(path))
+    return radiance
+
+
+def write_radiance(
+    path: str | os.PathLike[str],
+    radiance: Tensor,
+    *,
+    half: bool = False,
+    attributes: Mapping[str, str | float] | None = None,
+    exif: bytes | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write linear radiance, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Ends in .hdr (8 bits of mantissa with a common exponent, 0.4 % steps), or in .exr or .tif (32-bit float, exact).
+    radiance
+        Shape (3, H, W), linear Rec. 709, which all formats are told; finite, >= 0.
+    half
+        16-bit float in an .exr file: half the size, 11 bits of precision, at most 65504.
+    attributes
+        Words and numbers for the header of an .exr file, by name, such as ``expTime`` and ``comments``. Of these a .hdr
+        file is told ``whiteLuminance``, the candela per square metre of 1, as ``EXPOSURE``; and a .tif file that as
+        ``StoNits``, ``comments`` and ``software``.
+    exif
+        EXIF data for a .tif file, see :func:`hdr.exif.carried_exif`; the others have no place for them.
+    overwrite
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and ``overwrite`` is False.
+    OSError
+        If the operating system does not let it be written.
+    ValueError
+        If the suffix is another, the radiance is not as above, or too large for the file's floats.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = pathlib.Path(folder.name, "scene.exr")
+    >>> radiance = torch.rand(3, 20, 30)
+    >>> write_radiance(path, radiance)
+    >>> torch.equal(read_radiance(path), radiance)
+    True
+    >>> folder.cleanup()
+    """
+    path = Path(path)
+    suffix = known_suffix(path, (*RADIANCE_SUFFIXES, *TIFF_SUFFIXES), "radiance is written to")
+    check_radiance(radiance, "radiance")
+    if half and suffix != ".exr":
+        raise RefusedError(f"{path}: only .exr files hold 16-bit float; leave half out")
+    precision = np.finfo(np.float16 if half else np.float32)
+    brightest, largest = float(radiance.max()), float(precision.max)
+    if brightest > largest:
+        raise RefusedError(
+            f"{path}: radiance of {brightest:g} is too large for {precision.bits}-bit float ({largest:.6g})"
+        )
+    pixels, told = channels_last(radiance).astype(precision.dtype, copy=False), attributes or {}
+    with written_whole(path, overwrite=overwrite) as temporary:
+        if suffix == ".hdr":
+            _write_hdr(temporary, pixels, told.get("whiteLuminance"))
+        elif suffix == ".exr":
+            _write_exr(temporary, pixels, told)
+        else:
+            temporary.write_bytes(encode_tiff(pixels, linear_rec709_profile(), exif, _tags(told)))
+
+
+def check_radiance(radiance: Tensor, name: str) -> None:
+    """Raise an error that begins with ``name`` unless ``radiance`` is a tensor (3, H, W), finite and not negative."""
+    check_tensor(radiance, name)
+    if radiance.ndim != 3 or radiance.shape[0] != 3 or radiance.numel() == 0:
+        raise RefusedError(f"{name}: expected radiance of shape (3, H, W), got {tuple(radiance.shape)}")
+    undefined = int((~torch.isfinite(radiance)).sum())
+    if undefined:
+        raise RefusedError(
+            f"{name}: {undefined} of {radiance.numel()} values are NaN or infinite; radiance must be finite, repair "
+            "them first"
+        )
+    negative = int((radiance < 0).sum())
+    if negative:
+        raise RefusedError(
+            f"{name}: {negative} of {radiance.numel()} values are negative; radiance must be >= 0, clip or repair "
+            "them first"
+        )
+
+
+def channels_last(image: Tensor) -> NDArray[Any]:
+    return np.ascontiguousarray(image.detach().cpu().to(torch.float32).permute(1, 2, 0).numpy())
+
+
+def _radiance_of_tiff(path: Path, data: bytes) -> Tensor:
+    pixels = decode_float_tiff(data)
+    if pixels is None:
+        raise RefusedError(
+            f"{path}: damaged, or not a TIFF of three channels of 32-bit float, which radiance is read from"
+        )
+    radiance = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    check_radiance(radiance, str(path))
+    _, to_rec709 = profile_matrix(path, profile_of_tiff(path, data))
+    return radiance if to_rec709 is None else transformed(to_rec709, radiance).clamp_min_(0)
+
+
+def _tags(attributes: Mapping[str, str | float]) -> dict[int, str | float]:
+    """What of OpenEXR's attributes TIFF has tags for."""
+    names = {"comments": IMAGE_DESCRIPTION, "software": SOFTWARE, "whiteLuminance": NITS_OF_ONE}
+    return {tag: attributes[name] for name, tag in names.items() if name in attributes}
+
+
+def _read_exr(path: Path) -> NDArray[Any]:
+    try:
+        with OpenEXR.File(os.fspath(path), separate_channels=True) as file:
+            channels = {name: channel.pixels for name, channel in file.channels().items()}
+    except (RuntimeError, ValueError) as error:  # ValueError: a file whose only part could not be read
+        raise RefusedError(f"{path}: damaged, or not an OpenEXR file ({error})") from error
+    missing = [name for name in "RGB" if channels.get(name) is None]
+    if missing:
+        found = ", ".join(channels) or "none"
+        raise RefusedError(f"{path}: channels R, G and B are needed; {', '.join(missing)} missing, there are: {found}")
+    return np.stack([channels[name] for name in "RGB"], axis=-1)
+
+
+def _write_hdr(path: Path, pixels: NDArray[Any], white: str | float | None) -> None:
+    # OpenCV keeps the operating system's reason for itself, and does not look when the last buffer is flushed.
+    if not cv2.imwrite(os.fspath(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)):
+        raise OSError("the .hdr file could not be written; is the disk full?")
+    data = path.read_bytes()
+    told = f"\nPRIMARIES={' '.join(map(str, REC709))}\n"
+    if white is not None:
+        told += f"EXPOSURE={_RADIANCE_EFFICACY / float(white):.6g}\n"
+    path.write_bytes(data.replace(b"\n", told.encode(), 1))
+    try:
+        decode_with_opencv(path, path.read_bytes())
+    except RefusedError as error:
+        raise OSError("the .hdr file could not be written to its end; is the disk full?") from error
+
+
+def _write_exr(path: Path, pixels: NDArray[Any], attributes: Mapping[str, str | float]) -> None:
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, "chromaticities": REC709}
+    header |= attributes
+    try:
+        with OpenEXR.File(header, {"RGB": pixels}) as file:
+            file.write(os.fspath(path))
+    except RuntimeError as error:  # what OpenEXR makes of the operating system's errors
+        raise OSError(f"the .exr file could not be written: {error}") from error
