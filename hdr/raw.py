@@ -248,7 +248,8 @@ def _inverse_of(xyz_to_sensor: NDArray[np.floating]) -> NDArray[np.float64]:
     if not xyz_to_sensor.any():
         return np.zeros((3, 3))
     from_rec709 = xyz_to_sensor @ _REC709_TO_XYZ
-    to_white = from_rec709 / from_rec709.sum(axis=1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        to_white = from_rec709 / from_rec709.sum(axis=1, keepdims=True)
     if not np.isfinite(to_white).all():
         return np.zeros((3, 3))
     inverse: NDArray[np.float64] = np.linalg.pinv(to_white)

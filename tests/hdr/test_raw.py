@@ -10,12 +10,21 @@ import tifffile
 import torch
 from numpy.typing import NDArray
 
+from hdr._errors import RefusedError
 from hdr.bracket import Bracket
 from hdr.cli import main
 from hdr.exposure import CameraSettings, read_camera_settings
 from hdr.io import read_radiance
 from hdr.merge import Merger
-from hdr.raw import RawSettings, _inverse_of, read_raw, read_raw_settings, sensor_to_rec709, white_balance_factors
+from hdr.raw import (
+    RawSettings,
+    _inverse_of,
+    read_moment,
+    read_raw,
+    read_raw_settings,
+    sensor_to_rec709,
+    white_balance_factors,
+)
 from tests.hdr.raw_files import write_dng
 
 pytest.importorskip("rawpy")
@@ -271,3 +280,23 @@ def test_all_of_a_bracket_have_the_white_balance_that_its_middle_exposure_was_ta
     assert balance == pytest.approx((2.0, 1.0, 1.25), rel=1e-3)
     for picture, path in zip(bracket.ldr, bracket.paths, strict=True):
         assert torch.equal(picture, read_raw(path, balance, colours="sensor"))
+
+
+class _WithoutMoment:
+    """A raw file of whose moment rawpy makes no date, as of a year beyond 9999."""
+
+    @property
+    def other(self) -> None:
+        raise ValueError("year 31337 is out of range")
+
+
+@pytest.mark.parametrize("read", [read_raw_settings, read_moment])
+def test_a_moment_that_the_calendar_does_not_have_is_refused_by_name(monkeypatch, read):
+    monkeypatch.setattr("hdr.raw._opened", lambda _: nullcontext(_WithoutMoment()))
+    with pytest.raises(RefusedError, match=r"a\.dng: damaged, .*year 31337"):
+        read("a.dng")
+
+
+def test_nothing_is_known_by_a_matrix_of_which_white_is_none():
+    # Rows that take white to black have no scale by which it stays white.
+    assert not _inverse_of(np.zeros((3, 3)) + np.array([[1.0], [0.0], [0.0]]) * 0.5).any()
