@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from captum_ext.attr._common.forward import in_accumulation_dtype
 from captum_ext.attr.path.paths import BlurPath, StraightPath
-from captum_ext.attr.path.rules import EvaluatedPoint, Rule, important_direction, riemann
+from captum_ext.attr.path.rules import Credit, EvaluatedPoint, important_direction, riemann
 from captum_ext.attr.path.walk import prepare_walk
 from captum_ext.classifiers import (
     Classifier,
@@ -64,7 +64,7 @@ def riemann_sum_by_squares(left: EvaluatedPoint, right: EvaluatedPoint) -> tuple
     return important_direction(left, EvaluatedPoint(right.position, worth, None))
 
 
-RULES: dict[str, Rule] = {
+RULES: dict[str, Credit] = {
     "integrated gradients: g dx": riemann,
     "IDGI: df, by g^2": important_direction,
     "df, by the size of g dx": output_change_by_step,

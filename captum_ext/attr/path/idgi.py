@@ -10,7 +10,7 @@ from captum_ext._captum import (
     TensorOrTupleOfTensorsGeneric,
 )
 from captum_ext.attr._common.checks import Steps
-from captum_ext.attr.path.rules import important_direction
+from captum_ext.attr.path.rules import IMPORTANT_DIRECTION
 from captum_ext.attr.path.walk import PathMethod, logged
 
 
@@ -183,7 +183,7 @@ class IDGI(PathMethod):
             The output does not depend on the inputs.
         """
         return self._follow(
-            important_direction,
+            IMPORTANT_DIRECTION,
             inputs,
             baselines,
             target,

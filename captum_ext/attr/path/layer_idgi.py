@@ -21,7 +21,7 @@ from captum_ext.attr._common.complete_method import CompleteMethod
 from captum_ext.attr._common.model_state import preserve_state
 from captum_ext.attr.path.layer_substitution import LayerSubstitution
 from captum_ext.attr.path.paths import GradientDrivenPath, Path, resolve_path
-from captum_ext.attr.path.rules import important_direction
+from captum_ext.attr.path.rules import IMPORTANT_DIRECTION
 from captum_ext.attr.path.walk import attribute_along, logged, prepare_walk
 
 
@@ -152,7 +152,7 @@ class LayerIDGI(CompleteMethod, LayerAttribution, GradientAttribution):
                 (*tensors, *arguments),
                 n_steps,
                 internal_batch_size,
-                rule=important_direction,
+                rule=IMPORTANT_DIRECTION,
                 progress_name=type(self).__name__ if show_progress else None,
                 steps=steps,
                 tolerance=tolerance,

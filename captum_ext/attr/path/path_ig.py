@@ -14,7 +14,7 @@ from captum_ext._captum import (
 )
 from captum_ext.attr._common.checks import Steps
 from captum_ext.attr.path.paths import BlurPath, GuidedPath
-from captum_ext.attr.path.rules import riemann
+from captum_ext.attr.path.rules import RIEMANN
 from captum_ext.attr.path.walk import PathMethod, logged
 
 
@@ -114,7 +114,7 @@ class PathIG(PathMethod):
             With ``return_steps_report``; see `captum_ext.attr.StepsReport`.
         """
         return self._follow(
-            riemann,
+            RIEMANN,
             inputs,
             baselines,
             target,

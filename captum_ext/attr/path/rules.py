@@ -1,8 +1,8 @@
 """What a step of a path is worth: the Riemann rule and the important direction.
 
 A rule takes two points of a path that follow each other, with the values there and the gradient at the first, and
-returns the contribution of each feature to the step. For each rule there is what a step still holds, which more points
-within it could distribute otherwise.
+tells the contribution of each feature to the step, and what the step still holds, which more points within it could
+distribute otherwise.
 """
 
 from __future__ import annotations
@@ -38,7 +38,50 @@ class EvaluatedPoint:
     fraction: float | Tensor = 1.0
 
 
-Rule = Callable[[EvaluatedPoint, EvaluatedPoint], tuple[Tensor, ...]]
+Credit = Callable[[EvaluatedPoint, EvaluatedPoint], tuple[Tensor, ...]]
+"""The contribution of each feature to the step between two points."""
+
+Measure = Callable[[EvaluatedPoint, EvaluatedPoint], Tensor]
+"""One number for the step of each example, shape (N,)."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a step is worth, and what more steps could still change.
+
+    Parameters
+    ----------
+    credit
+        What it is worth to each feature.
+    held
+        What a step holds that more points within it could distribute otherwise: where most is held, steps are halved.
+    missed
+        The part of a step's change of the output that counts as remaining.
+    adds_up
+        Whether what steps miss adds up; otherwise the step that misses most counts alone.
+    """
+
+    credit: Credit
+    held: Measure
+    missed: Measure
+    adds_up: bool
+
+    def remaining(self, missed_by_step: Tensor, changes: Tensor) -> Tensor:
+        """Return what is left for more steps, as a share of all that the output moves.
+
+        Parameters
+        ----------
+        missed_by_step, changes
+            Of each step, by ``missed`` and `step_change`; shape (n, N).
+
+        Examples
+        --------
+        >>> import torch
+        >>> IMPORTANT_DIRECTION.remaining(torch.tensor([[1.0], [3.0]]), torch.tensor([[1.0], [3.0]]))
+        tensor([0.7500])
+        """
+        left = missed_by_step.sum(0) if self.adds_up else missed_by_step.amax(0)
+        return torch.where(left > 0, left / changes.sum(0), 0.0)
 
 
 def riemann(left: EvaluatedPoint, right: EvaluatedPoint) -> tuple[Tensor, ...]:
@@ -138,40 +181,20 @@ def step_turn(left: EvaluatedPoint, right: EvaluatedPoint) -> Tensor:
     return row_sum(turned, left.value.device)
 
 
-def held(rule: Rule, left: EvaluatedPoint, right: EvaluatedPoint) -> Tensor:
-    """Return what a step still holds that more points within it could distribute otherwise; shape (N,).
+def _turned_or_missed(left: EvaluatedPoint, right: EvaluatedPoint) -> Tensor:
+    """Return the larger of two measures, shape (N,).
 
-    For the Riemann rule the larger of two measures: a step whose gradients are small at both ends, and turn little, has
-    only its residual to show that the output changes between them.
+    A step whose gradients are small at both ends, and turn little, has only its residual to show that the output
+    changes between them.
     """
-    if rule is riemann:
-        return torch.maximum(step_turn(left, right), step_residual(left, right))
-    return step_change(left, right)
+    return torch.maximum(step_turn(left, right), step_residual(left, right))
 
 
-def missed(rule: Rule, left: EvaluatedPoint, right: EvaluatedPoint) -> Tensor:
-    """Return the part of a step's change of the output that counts as remaining; shape (N,)."""
-    return step_residual(left, right) if rule is riemann else step_change(left, right)
+RIEMANN = Rule(riemann, held=_turned_or_missed, missed=step_residual, adds_up=True)
+"""Integrated gradients: what the steps' linear estimates miss of the output adds up."""
 
-
-def remaining(rule: Rule, missed_by_step: Tensor, changes: Tensor) -> Tensor:
-    """Return what is left for more steps, as a share of all that the output moves; see `captum_ext.attr.StepsReport`.
-
-    Parameters
-    ----------
-    rule
-        By which the steps are credited.
-    missed_by_step, changes
-        Of each step, from `missed` and `step_change`; shape (n, N).
-
-    Examples
-    --------
-    >>> import torch
-    >>> remaining(important_direction, torch.tensor([[1.0], [3.0]]), torch.tensor([[1.0], [3.0]]))
-    tensor([0.7500])
-    """
-    left = missed_by_step.sum(0) if rule is riemann else missed_by_step.amax(0)
-    return torch.where(left > 0, left / changes.sum(0), 0.0)
+IMPORTANT_DIRECTION = Rule(important_direction, held=step_change, missed=step_change, adds_up=False)
+"""IDGI: of what a step holds, all goes along one direction, so the largest step tells how coarse the walk is."""
 
 
 def _gradient(point: EvaluatedPoint) -> tuple[Tensor, ...]:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common.checks import AUTOMATIC_LIMIT, StepPlan
-from captum_ext.attr.path.rules import EvaluatedPoint, Rule, held, missed, remaining, step_change
+from captum_ext.attr.path.rules import EvaluatedPoint, Rule, step_change
 
 FIRST_STEPS = 4
 _GROWTH = 4
@@ -147,7 +147,7 @@ class Refinement:
         _, measures, misses, changes = zip(*(self._steps[fraction] for fraction in fractions[:-1]), strict=True)
         tolerance = self._plan.tolerance
         if tolerance is not None:
-            left = remaining(self._rule, torch.tensor(misses)[:, None], torch.tensor(changes)[:, None]).item()
+            left = self._rule.remaining(torch.tensor(misses)[:, None], torch.tensor(changes)[:, None]).item()
             if left <= tolerance:
                 return []
             if len(measures) == self._plan.n_steps == AUTOMATIC_LIMIT:
@@ -169,7 +169,7 @@ class Refinement:
         if not new:
             return
         found = torch.stack(
-            [torch.cat([held(self._rule, *step), missed(self._rule, *step), step_change(*step)]) for step in new]
+            [torch.cat([self._rule.held(*step), self._rule.missed(*step), step_change(*step)]) for step in new]
         )
         for (left, right), (measure, miss, change) in zip(new, found.tolist(), strict=True):
             self._steps[float(left.fraction)] = float(right.fraction), measure, miss, change

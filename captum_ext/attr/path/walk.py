@@ -34,7 +34,7 @@ from captum_ext.attr._common.complete_method import CompleteMethod
 from captum_ext.attr._common.forward import TargetFunction, in_accumulation_dtype, row_sum
 from captum_ext.attr._common.model_state import preserve_state
 from captum_ext.attr.path.paths import GradientDrivenPath, Path, resolve_path
-from captum_ext.attr.path.rules import EvaluatedPoint, Rule, important_direction, missed, remaining, riemann
+from captum_ext.attr.path.rules import IMPORTANT_DIRECTION, EvaluatedPoint, Rule, riemann
 from captum_ext.attr.path.steps import Refinement, StepsReport
 
 
@@ -241,7 +241,7 @@ def prepare_walk(
     n_steps: int | Literal["auto"],
     internal_batch_size: int | None,
     *,
-    rule: Rule = important_direction,
+    rule: Rule = IMPORTANT_DIRECTION,
     progress_name: str | None,
     steps: Steps = "equal",
     tolerance: float | None = None,
@@ -286,10 +286,10 @@ def attribute_along(walk: Walk, *, with_residual: bool = False, with_report: boo
     for left, right in pairwise(walk.points()):
         values.append(left.value)
         fractions.append(left.fraction)
-        for total, contribution in zip(totals, walk.rule(left, right), strict=True):
+        for total, contribution in zip(totals, walk.rule.credit(left, right), strict=True):
             total.add_(contribution)
         if with_report:
-            missed_by_step.append(missed(walk.rule, left, right))
+            missed_by_step.append(walk.rule.missed(left, right))
         if with_residual:
             step = row_sum(riemann(left, right), left.value.device)
             integral = step if integral is None else integral + step
@@ -307,7 +307,7 @@ def _report(
 ) -> StepsReport:
     changes = in_accumulation_dtype(torch.stack(values)).diff(dim=0).abs()
     places = torch.stack([torch.as_tensor(at, dtype=torch.float64).expand(len(values[0])) for at in fractions], dim=1)
-    return StepsReport((places < 1).sum(1), remaining(rule, torch.stack(missed_by_step), changes), places)
+    return StepsReport((places < 1).sum(1), rule.remaining(torch.stack(missed_by_step), changes), places)
 
 
 def _check_finite(values: list[Tensor]) -> None:
