@@ -157,9 +157,10 @@ def information_curves(
     With ``hidden="blurred"`` there are no random pixels, and hidden ones are those of the image blurred with a
     sigma of 20 pixels.
 
-    An image does not qualify for either curve if the whole image's probability is below ``min_score`` or random
-    pixels (the blurred image) hold as much information as all; for the softmax curve if they alone have the
-    probability of the whole; for the accuracy curve if the whole image is not recognised or they alone are.
+    An image does not qualify for either curve if the whole image's probability is below ``min_score``, random
+    pixels (the blurred image) hold as much information as all or a probability is not finite; for the softmax curve if
+    they alone have the probability of the whole; for the accuracy curve if the whole image is not recognised or they
+    alone are.
 
     Source: Kapishnikov, Bolukbasi, Viegas and Terry, XRAI, ICCV 2019, section 4.2; with MS-SSIM for information as in
     Yang, Wang and Bilgic, IDGI, CVPR 2023; blurred, with ``thresholds=EVEN_THRESHOLDS``, as in its reproduction
@@ -261,7 +262,7 @@ def information_curves_by_measure(
     with torch.no_grad(), preserve_state(forward_func, inputs):
         for i, image in enumerate(images):
             whole = classifier.scores([image], targets[i])
-            if whole["softmax"][0] < min_score:
+            if not whole["softmax"][0] >= min_score:  # so that NaN does not qualify either
                 reason = f"the whole image scores {whole['softmax'][0]:.3f}, below min_score={min_score:g}"
                 for reasons_by_image in refused.values():
                     reasons_by_image[i] = reason
@@ -381,6 +382,8 @@ def _image_curves(
         What hidden pixels are.
     """
     ends: dict[CurveName, Values] = {name: np.array([scores[name][0], whole[name][0]]) for name in CURVES}
+    if not np.isfinite(scores["softmax"]).all():
+        return {}, dict.fromkeys(CURVES, "the model's output is not finite where only some pixels are revealed")
     reasons = _refusals(
         ends, information, "random pixels alone" if hidden == "interpolated" else "blurred pixels alone"
     )

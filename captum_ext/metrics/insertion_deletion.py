@@ -227,11 +227,18 @@ def follow_features(
 
 
 def _measured(curves: Tensor, whole: Tensor) -> ScoreCurves:
-    areas = torch.trapezoid(curves, dx=1 / (curves.shape[1] - 1), dim=1)
+    areas = area_under(curves)
     largest = curves.abs().amax(1)
     measurable = (whole != 0) & (whole.abs() >= torch.finfo(curves.dtype).eps * largest)
     normalized = _divided(areas, whole)
     return ScoreCurves(curves, areas, torch.where(measurable & normalized.isfinite(), normalized, torch.nan), whole)
+
+
+def area_under(curves: Tensor) -> Tensor:
+    """Return the area under each curve over 0 to 1, in the dtype of the curves; shape (N,)."""
+    # In half precision the sum of scores that are no larger than usual logits would overflow.
+    areas = torch.trapezoid(in_accumulation_dtype(curves), dx=1 / (curves.shape[1] - 1), dim=1)
+    return areas.to(curves.dtype)
 
 
 def _divided(scores: Tensor, whole: Tensor) -> Tensor:

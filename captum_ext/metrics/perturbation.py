@@ -12,7 +12,7 @@ from captum_ext._captum import BaselineType, TargetType, format_additional_forwa
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common.forward import TargetFunction
 from captum_ext.metrics.feature_order import ChannelReduction
-from captum_ext.metrics.insertion_deletion import ScoreCurves, follow_features, whole_absent_and_ranks
+from captum_ext.metrics.insertion_deletion import ScoreCurves, area_under, follow_features, whole_absent_and_ranks
 
 
 def perturbation(
@@ -72,5 +72,5 @@ def perturbation(
     own = outputs[:, :1]
     measurable = own.abs() >= torch.finfo(outputs.dtype).tiny
     curves = torch.where(measurable, (outputs - own).abs() / own.abs(), torch.nan)
-    areas = torch.trapezoid(curves, dx=1 / (curves.shape[1] - 1), dim=1)
+    areas = area_under(curves)
     return ScoreCurves(curves, areas, areas, torch.ones_like(areas))

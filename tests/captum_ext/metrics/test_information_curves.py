@@ -465,6 +465,20 @@ def test_random_pixels_that_score_or_tell_no_less_disqualify():
     ]
 
 
+@interpolates
+@pytest.mark.parametrize(("n_finite", "reason"), [(0, "scores nan"), (1, "output is not finite")])
+def test_images_on_which_the_model_is_not_finite_qualify_for_neither_curve(n_finite, reason):
+    def overflowing(x: torch.Tensor) -> torch.Tensor:
+        logits = 5 * torch.stack([x.mean((1, 2, 3)), -x.mean((1, 2, 3))], 1)
+        # The whole image comes alone, all versions of it together.
+        return logits if len(x) <= n_finite else logits * torch.inf
+
+    found = information_curves(overflowing, landscape()[:1], torch.rand(1, 1, 24, 24), 0)
+    for which in ("softmax", "accuracy"):
+        assert reason in found.curve(which).refused[0]
+        assert found.areas(which).isnan().all()
+
+
 def test_without_information_there_is_no_score_however_many_points_lie_there():
     # So many points at no information that a sort which is not stable puts the corner among them.
     shares, scores = np.zeros(1000), np.linspace(0.1, 0.9, 1000)

@@ -282,6 +282,16 @@ def test_a_whole_that_scores_next_to_nothing_is_no_measure(measure, dtype):
     assert found.curves.isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@both_directions
+def test_areas_in_half_precision_are_those_of_their_curves(measure, dtype):
+    # 51 scores of 2048, whose sum is beyond what float16 holds.
+    picture = torch.ones(1, 1, 8, 8, dtype=dtype)
+    found = measure(lambda x: torch.full((len(x),), 2048.0, dtype=dtype), picture, picture, baselines=0)
+    assert (found.areas.item(), found.normalized_areas.item()) == (2048, 1)
+    assert found.areas.dtype == found.normalized_areas.dtype == dtype
+
+
 def test_scores_that_are_not_finite_have_no_normalised_area():
     found = insertion(lambda x: 1 / (1 - x[:, 0]), torch.tensor([[1.0, 1.0]]), torch.rand(1, 2), baselines=0, n_steps=2)
     assert found.normalized_areas.isnan().all()

@@ -54,6 +54,14 @@ def test_a_map_that_knows_what_matters_is_better_than_its_opposite():
     assert perturbation(left_half, x, 1 - knows, 0).curves[:, -1].tolist() == pytest.approx([1.0, 1.0])
 
 
+def test_area_in_half_precision_is_that_of_its_curve():
+    # 1 for the whole image and 2050 without a pixel: the changes add up to more than float16 holds.
+    picture = torch.ones(1, 1, 8, 8, dtype=torch.float16)
+    found = perturbation(lambda x: torch.where(x.amin((1, 2, 3)) == 1, x[:, 0, 0, 0], 2050), picture, picture, 0)
+    assert found.curves[0, 1:].unique().item() == 2048  # 2049 in the eleven bits of float16
+    assert found.areas.item() == pytest.approx(2048 * (1 - 0.5 / 50), rel=1e-3)
+
+
 def test_nothing_to_measure_against_is_nan():
     assert perturbation(lambda x: 0 * x.sum((1, 2, 3)), torch.rand(1, 1, 4, 4), torch.rand(1, 1, 4, 4), 0).areas.isnan()
 
