@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from captum_ext._errors import InvalidArgumentError
+from captum_ext.plot._text import plain
 
 COLOUR_MAP = "inferno"
 
@@ -57,7 +58,7 @@ def scaled_map(attributions: Tensor | ArrayLike, percentile: float = 99.0) -> Sc
     Raises
     ------
     InvalidArgumentError
-        The shape is another, the percentile is out of range, or a value is not finite.
+        The shape is another, the percentile is out of range, or a value is complex or not finite.
 
     Examples
     --------
@@ -66,8 +67,10 @@ def scaled_map(attributions: Tensor | ArrayLike, percentile: float = 99.0) -> Sc
     ScaledMap(values=array([[0.5, 1. ]]), limit=4.0)
     """
     values = torch.as_tensor(attributions)
-    if values.dim() != 3:
+    if values.dim() != 3 or values.numel() == 0:
         raise InvalidArgumentError(f"attributions has shape {tuple(values.shape)}: give (C, H, W).")
+    if values.is_complex():
+        raise InvalidArgumentError(f"attributions is {values.dtype}: give real numbers, for instance its abs().")
     if not 0 < percentile <= 100:
         raise InvalidArgumentError(f"percentile={percentile!r} was given: it must be above 0 and at most 100.")
     strength = values.detach().cpu().double().abs().sum(0).numpy()
@@ -130,9 +133,9 @@ def attribution_figure(
         draw_map(grid[0, column], scaled, name)
         grid[0, column].set_xlabel(f"1 = {scaled.limit:.2g} per pixel", fontsize=8)
         draw_overlay(grid[1, column], scaled, pixels)
-        grid[1, column].set_xlabel((captions or {}).get(name, ""), fontsize=8)
+        grid[1, column].set_xlabel(plain((captions or {}).get(name, "")), fontsize=8)
     if title:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(plain(title), fontsize=11)
     return figure
 
 
@@ -160,6 +163,11 @@ def attribution_grid(
     percentile
         See `scaled_map`.
 
+    Raises
+    ------
+    InvalidArgumentError
+        No image or no method, not as many attributions or labels as images, or what `scaled_map` refuses.
+
     Examples
     --------
     >>> import torch
@@ -167,6 +175,7 @@ def attribution_grid(
     >>> len(figure.axes)
     8
     """
+    _check_of_each_image(len(images), attributions, labels)
     figure = _figure(rows=1 + len(attributions), columns=len(images), panel_inches=1.1, caption_inches=0.0)
     grid = figure.subplots(1 + len(attributions), len(images), squeeze=False)
     for column, image in enumerate(images):
@@ -179,9 +188,9 @@ def attribution_grid(
             if grey.min() < 0.5 < grey.max():
                 axes.contour(grey, levels=(0.5,), colors="white", linewidths=0.8, alpha=0.8)
     for axes, name in zip(grid[:, 0], ("input", *attributions), strict=True):
-        axes.set_ylabel(name, fontsize=9)
+        axes.set_ylabel(plain(name), fontsize=9)
     if title:
-        figure.suptitle(title, fontsize=10)
+        figure.suptitle(plain(title), fontsize=10)
     return figure
 
 
@@ -215,7 +224,7 @@ def attribution_rows(
     Raises
     ------
     InvalidArgumentError
-        ``overlay`` is none of the methods.
+        As for `attribution_grid`; or ``overlay`` is none of the methods.
 
     Examples
     --------
@@ -226,6 +235,7 @@ def attribution_rows(
     """
     if overlay is not None and overlay not in attributions:
         raise InvalidArgumentError(f"overlay={overlay!r} was given: it is one of {', '.join(attributions)}.")
+    _check_of_each_image(len(images), attributions, labels)
     columns = 1 + len(attributions) + (overlay is not None)
     figure = _figure(rows=len(images), columns=columns, panel_inches=1.45, caption_inches=0.0)
     grid = figure.subplots(len(images), columns, squeeze=False)
@@ -233,15 +243,30 @@ def attribution_rows(
         pixels, is_first = as_pixels(image), row == 0
         draw_image(grid[row, 0], pixels, "input" if is_first else "")
         if labels:
-            grid[row, 0].set_ylabel(labels[row], fontsize=9)
+            grid[row, 0].set_ylabel(plain(labels[row]), fontsize=9)
         for column, (name, attribution) in enumerate(attributions.items(), start=1):
             scaled = scaled_map(attribution[row], percentile)
             draw_map(grid[row, column], scaled, name if is_first else "")
             if name == overlay:
                 draw_overlay(grid[row, -1], scaled, pixels, f"overlay of\n{name}" if is_first else "")
     if note:
-        figure.supxlabel(note, fontsize=8)
+        figure.supxlabel(plain(note), fontsize=8)
     return figure
+
+
+def _check_of_each_image(
+    n_images: int, attributions: Mapping[str, Tensor | npt.NDArray[Any]], labels: Sequence[str]
+) -> None:
+    if not n_images or not attributions:
+        raise InvalidArgumentError(
+            f"{n_images} images and attributions of {len(attributions)} methods were given: give at least one of each."
+        )
+    counts = {f"attributions of {name!r}": len(of_method) for name, of_method in attributions.items()}
+    if len(labels):
+        counts["labels"] = len(labels)
+    for what, count in counts.items():
+        if count != n_images:
+            raise InvalidArgumentError(f"{count} {what} were given for {n_images} images: give one for each.")
 
 
 def draw_image(axes: Axes, pixels: Array, title: str = "") -> None:
@@ -301,7 +326,7 @@ def _finish(axes: Axes, title: str) -> None:
     for spine in axes.spines.values():
         spine.set_visible(False)
     if title:
-        axes.set_title(title, fontsize=10)
+        axes.set_title(plain(title), fontsize=10)
 
 
 def as_pixels(image: Tensor | ArrayLike) -> Array:
@@ -309,5 +334,9 @@ def as_pixels(image: Tensor | ArrayLike) -> Array:
     values = torch.as_tensor(image)
     if values.dim() != 3 or values.shape[0] not in (1, 3):
         raise InvalidArgumentError(f"the image has shape {tuple(values.shape)}: give (1, H, W) or (3, H, W).")
+    if not values.is_floating_point() and values.numel() and int(values.max()) > 1:
+        raise InvalidArgumentError(
+            f"the image holds integers up to {int(values.max())}, and all above 1 would be white: divide them by 255."
+        )
     pixels: Array = values.detach().cpu().double().clamp(0.0, 1.0).permute(1, 2, 0).numpy()
     return pixels

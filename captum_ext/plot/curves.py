@@ -20,6 +20,7 @@ from torch import Tensor
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.metrics.bootstrap import bootstrap_band, bootstrap_interval
 from captum_ext.metrics.information_curves import Aggregate, CurveName
+from captum_ext.plot._text import plain
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Of Okabe and Ito, told apart with every kind of colour vision; yellow is left out, which paper swallows."""
@@ -93,7 +94,7 @@ def score_curves_figure(
     """
     axis_labels = ("share of the features, most important first", f"score / whole score, {how}")
     lines = [_line(name, given, how, level, n_resamples, seed) for name, given in _given(curves).items()]
-    return _curves_figure(lines, axis_labels, title)
+    return _curves_figure(lines, axis_labels, plain(title))
 
 
 def information_curves_figure(
@@ -126,7 +127,7 @@ def information_curves_figure(
     """
     score = "probability of the target" if which == "softmax" else "recognised as the target"
     lines = [_line(name, given, how, level, n_resamples, seed) for name, given in _given(curves).items()]
-    return _curves_figure(lines, ("information, normalised", f"{score}, {how}"), title)
+    return _curves_figure(lines, ("information, normalised", f"{score}, {how}"), plain(title))
 
 
 def completeness_figure(
@@ -156,7 +157,7 @@ def completeness_figure(
     Raises
     ------
     InvalidArgumentError
-        No method, a method without an example, or a delta that is not finite.
+        No method, a method without an example, or a delta that is negative or not finite.
 
     Examples
     --------
@@ -170,7 +171,12 @@ def completeness_figure(
     axes = figure.add_subplot()
     labels = []
     for place, (name, given) in enumerate(relative.items()):
-        deltas = torch.as_tensor(given).detach().cpu().double().clamp(min=1e-12)
+        deltas = torch.as_tensor(given).detach().cpu().double()
+        if bool((deltas < 0).any()):
+            raise InvalidArgumentError(
+                f"a delta of {name!r} is negative: give its size, divided by that of the change."
+            )
+        deltas = deltas.clamp(min=1e-12)
         lower, upper = bootstrap_interval(deltas, level, n_resamples, seed, how="median")
         colour, _ = _look(place)
         # Spread evenly over a third of the row, in the order of the examples, so that equal ones are seen.
@@ -179,11 +185,11 @@ def completeness_figure(
         middle = float(deltas.quantile(0.5))
         axes.plot([lower, upper], [place, place], color=colour, linewidth=2.5, solid_capstyle="butt")
         axes.plot(middle, place, "|", color=colour, markersize=14, markeredgewidth=2)
-        labels.append(f"{_plain(name)}: {middle:.2g}")
+        labels.append(f"{plain(name)}: {middle:.2g}")
     axes.set_xscale("log")
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
-    _finish(axes, ("|completeness delta| / |change of the output|", "method: median"), title)
+    _finish(axes, ("|completeness delta| / |change of the output|", "method: median"), plain(title))
     return figure
 
 
@@ -212,9 +218,9 @@ def means_figure(
     all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (title, intervals) in zip(all_axes, panels.items(), strict=True):
         _draw_intervals(axes, intervals)
-        axes.set_title(title, fontsize=10)
+        axes.set_title(plain(title), fontsize=10)
         axes.set_xlabel(f"{'higher' if higher_is_better[title] else 'lower'} is better", fontsize=8, color="0.4")
-    all_axes[0].set_yticks(range(len(methods)), methods, fontsize=9)
+    all_axes[0].set_yticks(range(len(methods)), [*map(plain, methods)], fontsize=9)
     all_axes[0].invert_yaxis()
     return figure
 
@@ -235,8 +241,10 @@ def _draw_intervals(axes: Axes, intervals: Intervals) -> None:
 
 def _line(name: str, given: Tensor | ArrayLike, how: Aggregate, level: float, n_resamples: int, seed: int) -> _Line:
     curves = torch.as_tensor(given).detach().cpu().double()
-    if curves.dim() != 2:
-        raise InvalidArgumentError(f"the curves of {name!r} have shape {tuple(curves.shape)}: give (N, P).")
+    if curves.dim() != 2 or curves.shape[1] < 2:
+        raise InvalidArgumentError(
+            f"the curves of {name!r} have shape {tuple(curves.shape)}: give (N, P), of 2 points or more."
+        )
     values = curves[~curves.isnan().any(1)]
     if not len(values):
         raise InvalidArgumentError(f"no example of {name!r} has a curve: leave the method out.")
@@ -245,7 +253,7 @@ def _line(name: str, given: Tensor | ArrayLike, how: Aggregate, level: float, n_
     shown = torch.linspace(0, values.shape[1] - 1, min(values.shape[1], _BAND_POINTS)).round().long()
     lower, upper = bootstrap_band(values[:, shown], level, n_resamples, seed, how)
     area = float(torch.trapezoid(middle, dx=1 / (values.shape[1] - 1)))
-    return _Line(f"{_plain(name)}: {area:.3f}", middle[shown], torch.from_numpy(lower), torch.from_numpy(upper))
+    return _Line(f"{plain(name)}: {area:.3f}", middle[shown], torch.from_numpy(lower), torch.from_numpy(upper))
 
 
 def _curves_figure(lines: list[_Line], axis_labels: tuple[str, str], title: str) -> Figure:
@@ -326,11 +334,6 @@ def _finish(axes: Axes, axis_labels: tuple[str, str], title: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     if title:
         axes.set_title(title, fontsize=10)
-
-
-def _plain(text: str) -> str:
-    """Escape the dollar signs, between which Matplotlib expects mathematics."""
-    return text.replace("$", r"\$")
 
 
 def _given(by_method: Mapping[str, Values]) -> Mapping[str, Values]:

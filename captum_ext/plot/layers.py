@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping
 
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from captum_ext._errors import InvalidArgumentError
+from captum_ext.plot._text import plain
 from captum_ext.plot.attributions import Array, as_pixels, draw_image
 
 POSITIVE, NEGATIVE = "#b2182b", "#2166ac"
@@ -56,7 +58,8 @@ def layer_figure(
     Raises
     ------
     InvalidArgumentError
-        No layer, or an image or a map of another shape.
+        No layer, a map of a layer without a total, a total that is no finite number, a map with values that are not
+        finite, or an image or a map of another shape.
 
     Examples
     --------
@@ -71,7 +74,10 @@ def layer_figure(
     """
     if not totals:
         raise InvalidArgumentError("no layer was given: give a number for each.")
-    numbers = {name: float(total) for name, total in totals.items()}
+    numbers = {name: _as_number(name, total) for name, total in totals.items()}
+    without_total = [name for name in maps or {} if name not in numbers]
+    if without_total:
+        raise InvalidArgumentError(f"layer {without_total[0]!r} has a map and no total: give a number for each.")
     signed = {name: _as_signed_map(name, of_layer) for name, of_layer in (maps or {}).items()}
     strongest = sorted(signed, key=lambda name: -abs(numbers[name]))[: max(0, n_maps)]
     titles = {name: _in_lines(name) for name in strongest}
@@ -89,9 +95,9 @@ def layer_figure(
     if image is not None:
         draw_image(next(panels), as_pixels(image), "image")
     for name, axes in zip(strongest, panels, strict=True):
-        _draw_signed_map(axes, signed[name], f"{titles[name]}\n{numbers[name]:+.3g}")
+        _draw_signed_map(axes, signed[name], f"{plain(titles[name])}\n{numbers[name]:+.3g}")
     if title:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(plain(title), fontsize=11)
     return figure
 
 
@@ -103,7 +109,7 @@ def _draw_bars(axes: Axes, totals: Mapping[str, float]) -> None:
     # With the numbers, since one layer can dwarf all others.
     axes.bar_label(bars, fmt="%+.2g", fontsize=6 if len(totals) > 25 else 8, padding=2)
     axes.margins(x=0.18)
-    axes.set_yticks(places, list(totals), fontsize=7 if len(totals) > 25 else 9)
+    axes.set_yticks(places, [*map(plain, totals)], fontsize=7 if len(totals) > 25 else 9)
     axes.set_ylim(len(totals) - 0.4, -0.6)
     axes.axvline(0.0, color="black", linewidth=0.8)
     axes.set_xlabel(f"contribution to the output, in all {sum(totals.values()):.4g}", fontsize=9)
@@ -116,12 +122,25 @@ def _in_lines(name: str) -> str:
     return "\n".join(line.replace(" .", ".") for line in lines)
 
 
+def _as_number(name: str, total: float | Tensor) -> float:
+    if isinstance(total, Tensor) and total.numel() != 1:
+        raise InvalidArgumentError(
+            f"the total of {name!r} has shape {tuple(total.shape)}: give the number of one example, such as total[0]."
+        )
+    number = float(total)
+    if not math.isfinite(number):
+        raise InvalidArgumentError(f"the total of {name!r} is {number}, which has no bar: give finite numbers.")
+    return number
+
+
 def _as_signed_map(name: str, given: Tensor | ArrayLike) -> Array:
     values: Array = torch.as_tensor(given).detach().cpu().double().numpy()
     if values.ndim == 3 and len(values) == 1:
         values = values[0]
     if values.ndim != 2:
         raise InvalidArgumentError(f"the map of {name!r} has shape {values.shape}: give (H, W) or (1, H, W).")
+    if not np.isfinite(values).all():
+        raise InvalidArgumentError(f"the map of {name!r} holds NaN or infinite values, which have no colour.")
     return values
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from captum_ext.plot import attribution_figure, attribution_grid, scaled_map
+from captum_ext.plot import attribution_figure, attribution_grid, attribution_rows, scaled_map
 
 
 @pytest.fixture
@@ -99,6 +99,8 @@ def test_inputs_are_not_changed(image):
         ({"a": torch.zeros(2, 3, 4, 4)}, 99, r"give \(C, H, W\)"),
         ({"a": torch.full((3, 12, 10), torch.inf)}, 99, "no colour"),
         ({"a": torch.ones(3, 12, 10)}, 0, "percentile=0"),
+        ({"a": torch.ones(3, 0, 10)}, 99, r"give \(C, H, W\)"),
+        ({"a": torch.ones(3, 12, 10, dtype=torch.complex64)}, 99, "give real numbers"),
     ],
 )
 def test_bad_input_is_refused(image, attributions, percentile, message):
@@ -109,3 +111,39 @@ def test_bad_input_is_refused(image, attributions, percentile, message):
 def test_picture_with_two_channels_is_refused():
     with pytest.raises(ValueError, match=r"give \(1, H, W\) or \(3, H, W\)"):
         attribution_figure(torch.rand(2, 4, 4), {"a": torch.ones(2, 4, 4)})
+
+
+def test_picture_of_eight_bits_is_refused_where_it_would_be_white(image):
+    with pytest.raises(ValueError, match="divide them by 255"):
+        attribution_figure((255 * image).byte(), {"a": image})
+    attribution_figure(image.round().byte(), {"a": image})
+
+
+@pytest.mark.parametrize("draw", [attribution_grid, attribution_rows])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"attributions": {}}, "attributions of 0 methods"),
+        ({"images": torch.rand(0, 3, 4, 4)}, "0 images"),
+        ({"labels": ["one"]}, "1 labels were given for 2 images"),
+        ({"attributions": {"a": torch.rand(1, 3, 4, 4)}}, "1 attributions of 'a' were given for 2 images"),
+        ({"attributions": {"a": torch.rand(3, 3, 4, 4)}}, "3 attributions of 'a' were given for 2 images"),
+    ],
+)
+def test_each_picture_has_its_maps_and_its_label(draw, changes, message):
+    arguments = {"images": torch.rand(2, 3, 4, 4), "attributions": {"a": torch.rand(2, 3, 4, 4)}, **changes}
+    with pytest.raises(ValueError, match=message):
+        draw(**arguments)
+
+
+@pytest.mark.parametrize("name", ["a $\\frac$ b", "$x", "_$_"])
+def test_any_name_is_drawn_as_it_is(image, name):
+    escaped = name.replace("$", r"\$")
+    figures = [
+        attribution_figure(image, {name: image}, title=name, captions={name: name}),
+        attribution_grid(image[None], {name: image[None]}, labels=[name], title=name),
+        attribution_rows(image[None], {name: image[None]}, labels=[name], overlay=name, note=name),
+    ]
+    for figure in figures:
+        figure.savefig(io.BytesIO(), format="png")
+        assert escaped in {text for axes in figure.axes for text in (axes.get_title(), axes.get_ylabel())}

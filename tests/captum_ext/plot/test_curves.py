@@ -10,6 +10,7 @@ import torch
 
 from captum_ext.metrics.bootstrap import bootstrap_band
 from captum_ext.plot import completeness_figure, information_curves_figure, score_curves_figure
+from captum_ext.plot.curves import means_figure
 
 
 def scores(n: int = 8, power: float = 1.0) -> torch.Tensor:
@@ -121,6 +122,12 @@ def test_any_name_is_drawn_as_it_is(name, count):
     figure = completeness_figure({name: relative}, n_resamples=2)
     assert figure.axes[0].get_yticklabels()[0].get_text().startswith(f"{escaped}:")
     assert is_png(figure)
+    figure = means_figure([name], {name: np.array([[0.5, 0.4, 0.6]])}, {name: True})
+    assert is_png(figure)
+    assert figure.axes[0].get_title() == figure.axes[0].get_yticklabels()[0].get_text() == escaped
+    for draw in (score_curves_figure, information_curves_figure):
+        assert is_png(draw({f"{k}": scores() for k in range(count)}, title=name, n_resamples=2))
+    assert is_png(completeness_figure({"IG": relative}, name, n_resamples=2))
 
 
 @pytest.mark.parametrize(
@@ -132,6 +139,8 @@ def test_any_name_is_drawn_as_it_is(name, count):
         (information_curves_figure, {"IG": information(1)}, "no example of 'IG'"),
         (score_curves_figure, {"IG": scores(1)}, "no example of 'IG'"),
         (score_curves_figure, {"IG": torch.zeros(3)}, r"shape \(3,\): give \(N, P\)"),
+        (score_curves_figure, {"IG": torch.zeros(3, 1)}, "of 2 points or more"),
+        (completeness_figure, {"IG": torch.tensor([0.1, -0.1])}, "a delta of 'IG' is negative"),
     ],
 )
 def test_refusals(draw, results, message):

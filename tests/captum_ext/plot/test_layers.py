@@ -41,10 +41,23 @@ def test_figure_has_room_for_long_names():
     assert not any(box.overlaps(other) for box, other in itertools.combinations(images_and_titles, 2))
 
 
+@pytest.mark.parametrize("name", ["a $\\frac$ b", "$x", "_$_"])
+def test_any_name_is_drawn_as_it_is(name):
+    figure = layer_figure({name: 1.0}, {name: torch.ones(4, 4)}, title=name)
+    figure.savefig(io.BytesIO(), format="png")
+    escaped = name.replace("$", r"\$")
+    assert figure.axes[0].get_yticklabels()[0].get_text() == escaped
+    assert figure.axes[1].get_title().startswith(escaped)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (({},), "no layer was given"),
+        (({"a": float("nan")},), "total of 'a' is nan"),
+        (({"a": torch.ones(2)},), r"total of 'a' has shape \(2,\)"),
+        (({"a": 1.0}, {"b": torch.zeros(3, 4)}), "layer 'b' has a map and no total"),
+        (({"a": 1.0}, {"a": torch.full((3, 4), torch.nan)}), "map of 'a' holds NaN"),
         (({"a": 1.0}, {"a": torch.zeros(2, 3, 4)}), r"map of 'a' has shape \(2, 3, 4\): give \(H, W\)"),
         (({"a": 1.0}, {}, torch.zeros(4, 4)), r"image has shape \(4, 4\): give \(1, H, W\) or"),
     ],
