@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -23,6 +23,21 @@ def not_dependent(on: str = "inputs") -> RuntimeError:
         f"the output of forward_func does not depend on the {on} through differentiable operations: look for "
         ".detach(), torch.no_grad(), argmax, quantised layers or a conversion to NumPy in it."
     )
+
+
+@contextmanager
+def checkpoints_named() -> Iterator[None]:
+    """Context that says of a gradient which a model's checkpoints do not let be taken what to do about it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "use_reentrant" not in str(error):  # PyTorch's own words, which blame how the gradient is taken
+            raise
+        raise RuntimeError(
+            "forward_func forgets activations by torch.utils.checkpoint with use_reentrant=True, which allows no "
+            "gradient with respect to inputs: give use_reentrant=False there, or turn checkpoints off, as "
+            "model.gradient_checkpointing_disable() does for models of the transformers library."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -128,7 +143,6 @@ class TargetFunction:
     def _forward(self, leaves: Tensors, n_points: int) -> Tensor:
         points = copies_of(leaves)
         check_target_length(self.target, self.n_examples)
-        target = expand_target(_as_captum_takes_it(self.target), n_points)
         arguments = self.additional_forward_args
         if arguments is not None:  # copies likewise
             arguments = tuple(
@@ -141,13 +155,14 @@ class TargetFunction:
             )
         with differentiable_kernels():
             output = self.forward_func(*points, *(arguments or ()))
-        return select_output(output, target, self.n_examples * n_points)
+        return select_output(output, self.target, self.n_examples * n_points, n_points)
 
     def _gradient(self, values: Tensor, leaves: Tensors) -> Tensors:
         if not values.requires_grad:
             raise not_dependent(self.points_are)
         keywords = {"allow_unused": True, **self.grad_kwargs}
-        gradients = torch.autograd.grad(values, leaves, torch.ones_like(values), **keywords)
+        with checkpoints_named():
+            gradients = torch.autograd.grad(values, leaves, torch.ones_like(values), **keywords)
         unused = [index for index, gradient in enumerate(gradients) if gradient is None]
         if unused and not self.grad_kwargs.get("allow_unused", False):
             if len(unused) == len(leaves):  # by way of an operation that only looks differentiable, a quantised one
@@ -246,7 +261,7 @@ def or_zeros(gradients: Sequence[Tensor | None], leaves: Tensors) -> Tensors:
     )
 
 
-def select_output(output: Any, target: TargetType, n_rows: int) -> Tensor:
+def select_output(output: Any, target: TargetType, n_rows: int, n_points: int = 1) -> Tensor:
     """Select one number for each row of a model's output.
 
     Parameters
@@ -257,6 +272,8 @@ def select_output(output: Any, target: TargetType, n_rows: int) -> Tensor:
         As Captum takes it; negative integers count from the end.
     n_rows
         How many rows went into the model.
+    n_points
+        How many points of each example they are, point by point; the targets are those of the examples.
 
     Returns
     -------
@@ -279,11 +296,15 @@ def select_output(output: Any, target: TargetType, n_rows: int) -> Tensor:
     """
     _check_output(output, n_rows)
     target = _as_captum_takes_it(target)
-    selected = output if target is None else select_targets(output, _non_negative(target, output))
+    selected = output
+    if target is not None:
+        # Expanded only now, so that messages quote what was given.
+        counted = _non_negative(target, output, n_rows // n_points)
+        selected = select_targets(output, expand_target(counted, n_points))
     if selected.numel() != n_rows:
         raise InvalidArgumentError(
-            f"the output of forward_func has shape {tuple(output.shape)} and target={target!r} leaves "
-            f"{selected.numel() // n_rows} numbers for each example: give a target that names one of them, for "
+            f"forward_func returns shape {tuple(output.shape[1:])} for each example, and target={target!r} leaves "
+            f"{selected.numel() // n_rows} of its numbers: give a target that names one of them, for "
             "instance the index of a class."
         )
     return cast(Tensor, selected.reshape(n_rows))
@@ -306,18 +327,18 @@ def _check_output(output: Any, n_rows: int) -> None:
         )
 
 
-def _non_negative(target: TargetType, output: Tensor) -> TargetType:
-    """Check the target against the output's shape, and count negative ones from the end."""
+def _non_negative(target: TargetType, output: Tensor, n_examples: int) -> TargetType:
+    """Check the targets of examples against the output's shape, and count negative ones from the end."""
     sizes = tuple(output.shape[1:])
     if isinstance(target, Tensor):
         if target.is_floating_point() or target.is_complex() or target.dtype is torch.bool:
             raise InvalidArgumentError(f"target is a tensor of {target.dtype}: give integers.")
         if target.numel() == 1:
             return _index(int(target.item()), sizes)
-        if target.dim() != 1 or target.shape[0] != output.shape[0] or len(sizes) != 1:
+        if target.dim() != 1 or target.shape[0] != n_examples or len(sizes) != 1:
             raise InvalidArgumentError(
-                f"target is a tensor of shape {tuple(target.shape)} for an output of shape {tuple(output.shape)}: give "
-                "one integer for each example, for an output of two dimensions; else a list of tuples."
+                f"target is a tensor of shape {tuple(target.shape)} for {n_examples} examples with an output of shape "
+                f"{sizes} each: give one integer for each example, for outputs of one dimension; else a list of tuples."
             )
         target = target.to(output.device)
         _check_range(int(target.min()), int(target.max()), sizes[0])

@@ -18,6 +18,7 @@ from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.checks import all_finite
 from captum_ext.attr._common.forward import (
+    checkpoints_named,
     copies_of,
     in_accumulation_dtype,
     leaves_of,
@@ -132,7 +133,7 @@ def _run(
             raw = forward_func(*copies_of(leaves_of(inputs)), *(additional_forward_args or ()))
             check_repeated(output, select_output(raw, target, inputs[0].shape[0]))
     total = output.sum()
-    with trace.listening():
+    with trace.listening(), checkpoints_named():
         gradients = torch.autograd.grad(total, leaves, allow_unused=True, retain_graph=consumer.may_flow_back)
     if all(gradient is None for gradient in gradients):
         raise not_dependent()  # by way of an operation that only looks differentiable, a quantised one

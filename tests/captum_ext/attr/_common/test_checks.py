@@ -34,7 +34,7 @@ def exception_of(call) -> type[BaseException]:
         ({"baselines": (0, 0), "target": 1}, "2 entries for 1 input"),
         ({"baselines": "black", "target": 1}, None),
         ({"baselines": math.nan, "target": 1}, "NaN"),
-        ({}, "target=None leaves 5 numbers for each example"),
+        ({}, "target=None leaves 5 of its numbers"),
         ({"target": [1, 2]}, "2 entries for 3 examples"),
         ({"target": torch.tensor([1, 2])}, "2 entries for 3 examples"),
         ({"target": torch.tensor([0.5, 1.0, 2.0])}, "give integers"),

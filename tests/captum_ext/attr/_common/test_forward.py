@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import Tensor, nn
 
 from captum_ext import IDGI, BlurIG, FullGrad, GuidedIG, LayerIDGI, PathIG
@@ -248,3 +249,49 @@ def test_every_name_of_batch_normalisation_is_guarded(normalise):
         (found,) = torch.autograd.grad(tokens, x, gradient)
     slope = (weight / (variance + 1e-5).sqrt()).reshape(1, 4, 1, 1)
     torch.testing.assert_close(found, slope * gradient.transpose(1, 2).reshape(1, 4, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("target", "quoted"),
+    [
+        ([(1,), (0,)], "target=[(1,), (0,)] leaves 3 of its numbers"),
+        (torch.tensor([1, 0]), "target is a tensor of shape (2,) for 2 examples with an output of shape (4, 3) each"),
+    ],
+    ids=["list", "tensor"],
+)
+@pytest.mark.parametrize(
+    "explain",
+    [
+        lambda model, x, target: IDGI(model).attribute(x, target=target),
+        lambda model, x, target: FullGrad(model).attribute(x, target=target),
+        lambda model, x, target: insertion(model, x, x, 0, target, n_steps=6, internal_batch_size=100),
+    ],
+    ids=["IDGI", "FullGrad", "insertion"],
+)
+def test_a_refused_target_is_quoted_as_it_was_given(explain, target, quoted):
+    def model(x: Tensor) -> Tensor:
+        return x.reshape(-1, 4, 3)
+
+    x = torch.rand(2, 12)
+    with pytest.raises(InvalidArgumentError) as caught:
+        explain(model, x, target)
+    assert quoted in str(caught.value)
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, use_reentrant: bool) -> None:
+        super().__init__()
+        self.first, self.last, self.use_reentrant = nn.Linear(4, 8), nn.Linear(8, 3), use_reentrant
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.utils.checkpoint.checkpoint(self.first, x, use_reentrant=self.use_reentrant)
+        return self.last(hidden.relu())
+
+
+@pytest.mark.parametrize("method", [IDGI, GuidedIG, FullGrad], ids=lambda method: method.__name__)
+def test_checkpoints_that_allow_no_gradient_of_the_inputs_are_named(method):
+    x = torch.rand(2, 4)
+    with pytest.raises(RuntimeError, match="give use_reentrant=False there, or turn checkpoints off"):
+        method(Checkpointed(True)).attribute(x, target=0)
+    _, delta = method(Checkpointed(False)).attribute(x, target=0, return_convergence_delta=True)
+    assert delta.abs().max() < 1e-2
