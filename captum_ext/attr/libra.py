@@ -11,11 +11,17 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from captum_ext.attr._common.forward import in_accumulation_dtype
+from captum_ext.attr._common.model_state import functions_called
+from captum_ext.attr._written_out import depends, is_gate_of, is_inverse_root, is_root
 
 Function = Callable[..., Any]
 
 _SOFTMAX = (torch.softmax, torch.Tensor.softmax, functional.softmax)
+_RMS_NORM = (functional.rms_norm, torch.rms_norm)
 _RECIPROCAL_ROOT = (torch.rsqrt, torch.Tensor.rsqrt)
+_PRODUCTS = functions_called("mul multiply")
+_QUOTIENTS = functions_called("div divide true_divide div_ divide_ true_divide_")
+_IN_PLACE_PRODUCTS = functions_called("mul_ multiply_")
 _SLOPE_AT_ZERO: dict[Function, float] = {
     functional.gelu: 0.5,
     functional.silu: 0.5,
@@ -35,10 +41,12 @@ class LibraGrad(nn.Module):
     particular the last layer normalisation, whose own bias is otherwise nearly all of a transformer's output, says
     again where it came from.
 
-    Everything else keeps its gradient. A softmax counts as attention if it is of three or more dimensions, and what
-    ``torch.rsqrt`` gives as the denominator of a normalisation that is written out, as in most language models; one
-    that is written out by a square root and a division is not known. Products of two activations, as in gated
-    perceptrons, are not scaled, and compiled or scripted models are not looked into.
+    Everything else keeps its gradient. A softmax counts as attention if it is of three or more dimensions. Parts that
+    are written out are known too: what ``torch.rsqrt`` gives, and a square root, a standard deviation or a Euclidean
+    norm, also with a small number added, by which something is divided, are the denominator of a normalisation, as that
+    of ``torch.nn.functional.normalize`` is; and what multiplies x and was made from x alone, element by element, by
+    erf, tanh, a sigmoid or a clamp, is the gate of an activation, as in x * sigmoid(x). Products of two activations, as
+    in gated perceptrons, are not scaled, and compiled or scripted models are not looked into.
 
     Parameters
     ----------
@@ -89,10 +97,14 @@ class _BalancedGradients(TorchFunctionMode):
             return weights.detach() if weights.dim() >= 3 else weights
         if func in (functional.layer_norm, torch.layer_norm):
             return _layer_norm(*args, **kwargs)
-        if func is functional.rms_norm:
+        if func in _RMS_NORM:
             return _rms_norm(*args, **kwargs)
+        if func is functional.normalize:
+            return _normalize(*args, **kwargs)
         if func in _RECIPROCAL_ROOT:
             return func(*args, **kwargs).detach()
+        if len(args) > 1:
+            args = _balanced_operands(func, *args)
         if func in _SLOPE_AT_ZERO:
             return _gated(func, *args, **kwargs)
         return func(*args, **kwargs)
@@ -131,6 +143,36 @@ def _rms_norm(
     least = torch.finfo(x.dtype).eps if eps is None else eps
     normalised = x / (x.square().mean(axes, keepdim=True) + least).sqrt().detach()
     return (normalised if weight is None else normalised * weight).to(input.dtype)
+
+
+def _normalize(
+    input: Tensor,  # noqa: A002
+    p: float = 2.0,
+    dim: int | Sequence[int] = 1,
+    eps: float = 1e-12,
+    out: Tensor | None = None,
+) -> Tensor:
+    if p != 2 or out is not None:
+        return functional.normalize(input, p, dim, eps, out)  # type: ignore[arg-type]
+    norm: Tensor = torch.linalg.vector_norm(input.detach(), 2, dim, keepdim=True)
+    return input / norm.clamp_min(eps)
+
+
+def _balanced_operands(func: Function, first: Any, second: Any, *others: Any) -> tuple[Any, ...]:
+    """Return the operands of a product or a quotient: what is written out as a denominator or a gate is a constant."""
+    if func in _QUOTIENTS:
+        if is_root(second) and depends(first):
+            second = second.detach()
+    elif func in _PRODUCTS or func in _IN_PLACE_PRODUCTS:
+        if _is_factor(second, first):
+            second = second.detach()
+        elif func in _PRODUCTS and _is_factor(first, second):
+            first = first.detach()
+    return first, second, *others
+
+
+def _is_factor(value: Any, other: Any) -> bool:
+    return (is_inverse_root(value) and depends(other)) or is_gate_of(value, other)
 
 
 def _gated(func: Function, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: A002

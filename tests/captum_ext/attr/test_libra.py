@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -134,6 +135,109 @@ def test_a_normalisation_that_is_written_out_is_one_like_others(root):
     torch.testing.assert_close(output, functional.rms_norm(x, (5,), weight, 0.1))
     (found,) = torch.autograd.grad(output[:, 2].sum(), x)
     torch.testing.assert_close((found * x).sum(1), output[:, 2])
+
+
+WEIGHT, SHIFT = nn.Parameter(torch.randn(5, dtype=torch.float64)), torch.randn(5, dtype=torch.float64)
+
+
+def mean_square(x):
+    return x.pow(2).mean(-1, keepdim=True) + 1e-5
+
+
+def by_var_mean(x):
+    variance, mean = torch.var_mean(x, -1, keepdim=True)
+    return (x - mean) / (variance + 1e-5).sqrt()
+
+
+NORMALISATIONS = {
+    "by a root": lambda x: (x - x.mean(-1, keepdim=True)) / torch.sqrt(x.var(-1, keepdim=True, unbiased=False) + 1e-5),
+    "by var_mean": by_var_mean,
+    "by a deviation": lambda x: WEIGHT * (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + 1e-6),
+    "by a power": lambda x: x / mean_square(x) ** 0.5,
+    "times a power": lambda x: x * mean_square(x) ** -0.5,
+    "times a reciprocal": lambda x: x * mean_square(x).sqrt().reciprocal(),
+    "times one by a root": lambda x: (1 / mean_square(x).sqrt()) * x,
+    "times a weight by a root": lambda x: x * ((1 + WEIGHT) / mean_square(x).sqrt()),
+    "by a norm": lambda x: x / x.norm(dim=-1, keepdim=True),
+    "by a scaled norm": lambda x: x / (x.norm(dim=-1, keepdim=True) * 5**-0.5).clamp(min=1e-6),
+    "by a norm with a new axis": lambda x: x / torch.linalg.norm(x, dim=-1)[:, None],
+    "by a norm in single precision": lambda x: x / x.float().norm(dim=-1, keepdim=True).double(),
+    "in place": lambda x: x.clone().div_(x.norm(dim=-1, keepdim=True)),
+    "by PyTorch's function": lambda x: functional.normalize(x, dim=-1),
+}
+ACTIVATIONS = {
+    "GELU": lambda x: x * 0.5 * (1.0 + torch.erf(x / math.sqrt(2.0))),
+    "GELU by a distribution": lambda x: x * torch.distributions.Normal(0, 1).cdf(x),
+    "GELU by tanh": lambda x: (
+        0.5 * x * (1.0 + torch.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * torch.pow(x, 3.0))))
+    ),
+    "GELU by tanh of products": lambda x: 0.5 * x * (1.0 + torch.tanh(x * 0.7978845608 * (1.0 + 0.044715 * x * x))),
+    "GELU by a sigmoid": lambda x: x * torch.sigmoid(1.702 * x),
+    "SiLU": lambda x: x.sigmoid() * x,
+    "SiLU in place": lambda x: x.clone().mul_(torch.sigmoid(x)),
+    "Swish": lambda x: x * torch.sigmoid(WEIGHT * x),
+    "hard Swish": lambda x: x * functional.relu6(x + 3) / 6,
+    "Mish": lambda x: x * torch.tanh(functional.softplus(x)),
+}
+
+
+@pytest.mark.parametrize("part", [*NORMALISATIONS.values(), *ACTIVATIONS.values()], ids=[*NORMALISATIONS, *ACTIVATIONS])
+@pytest.mark.parametrize("before", [nn.Identity(), nn.Linear(5, 5).double()], ids=["input", "inside"])
+def test_what_is_written_out_is_linear_at_its_point(part, before):
+    """Normalisations and activations without biases: <gradient, x> = f(x), which their own gradients are far from."""
+    hidden = before(torch.randn(3, 5, dtype=torch.float64)).detach().requires_grad_()
+    output = LibraGrad(part)(hidden)
+    torch.testing.assert_close(output, part(hidden), rtol=0, atol=0)
+    (found,) = torch.autograd.grad(output[:, 2].sum(), hidden)
+    torch.testing.assert_close((found * hidden).sum(1), output[:, 2], rtol=1e-6, atol=1e-12)
+    (plain,) = torch.autograd.grad(part(hidden)[:, 2].sum(), hidden)
+    assert not torch.allclose((plain * hidden).sum(1), output[:, 2], rtol=1e-3)
+    # The same where the values before it depend on more than the input.
+    x = torch.randn(3, 5, dtype=torch.float64)
+    _, delta = FullGrad(LibraGrad(lambda x: part(before(x)))).attribute(x, target=2, return_convergence_delta=True)
+    assert delta.abs().max() < 1e-12
+
+
+KEPT = {
+    "square": lambda x: x * x,
+    "gated perceptron": lambda x: (x @ (x.new_ones(5, 5) + torch.eye(5, dtype=x.dtype))) * torch.sigmoid(x),
+    "squeeze and excitation": lambda x: x * torch.sigmoid(x.mean(-1, keepdim=True)),
+    "two gates": lambda x: x.tanh() * x.sigmoid(),
+    "gate of the reciprocal": lambda x: (1 / x) * torch.sigmoid(x),
+    "root": lambda x: x.abs().sqrt(),
+    "distance": lambda x: 1 / (1 + x.norm(dim=-1, keepdim=True)) + 0 * x,
+    "weight by a root": lambda x: WEIGHT / mean_square(x).sqrt(),
+    "root by a value": lambda x: x.abs().sqrt() / x,
+    "sum of absolute values": lambda x: x / x.norm(p=1, dim=-1, keepdim=True),
+    "normalised sum of absolute values": lambda x: functional.normalize(x, p=1),
+    "softmax of two dimensions": lambda x: x.exp() / x.exp().sum(-1, keepdim=True),
+}
+
+
+@pytest.mark.parametrize("function", KEPT.values(), ids=KEPT)
+def test_everything_else_keeps_its_gradient(function):
+    x = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(3, 5, dtype=torch.float64)
+    (found,) = torch.autograd.grad((weights * LibraGrad(function)(x)).sum(), x)
+    (expected,) = torch.autograd.grad((weights * function(x)).sum(), x)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_a_frozen_model_has_the_gradient_of_one_that_is_not():
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.slope = nn.Linear(5, 5), nn.Parameter(torch.randn(5))
+
+        def forward(self, x):
+            hidden = self.linear(x)
+            hidden = hidden * torch.sigmoid(self.slope * hidden)
+            return hidden * ((1 + self.slope) / hidden.std(-1, keepdim=True))
+
+    model, x = Block().double(), torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    (found,) = torch.autograd.grad(LibraGrad(model)(x)[:, 1].sum(), x)
+    (frozen,) = torch.autograd.grad(LibraGrad(model.requires_grad_(False))(x)[:, 1].sum(), x)
+    assert torch.equal(found, frozen)
 
 
 @pytest.mark.parametrize(
