@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch._C._functorch import peek_interpreter_stack
 from torch.nn.modules.module import _global_forward_pre_hooks
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
@@ -128,6 +129,9 @@ class _SavedBuffers:
                     unseen.append(child)
         for module in found.values():
             if id(module) in self._modules:
+                continue
+            # Its first pass gives a lazy module its buffers: it is saved when it is about to run once more.
+            if any(buffer is not None and is_lazy(buffer) for buffer in module._buffers.values()):
                 continue
             self._modules[id(module)] = module
             # What it draws is not seen in a script, nor in a compiled module, made by `torch.compile` or in place.

@@ -303,3 +303,21 @@ def test_scripted_models_come_back(compile_to, wrap):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     IDGI(wrap(model)).attribute(x, target=1, n_steps=4)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("method", [IDGI, GuidedIG], ids=lambda method: method.__name__)
+@pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
+def test_lazy_layers_are_made_by_their_first_pass_and_then_left_as_they_are(method, training):
+    """As Captum's methods do, which run such a model too."""
+    model = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5))
+    model = model.double().train(training)
+    x = pictures(2)
+    method(model).attribute(x, target=1, n_steps=2)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    # At most the pass that made it has changed the statistics.
+    assert before["1.num_batches_tracked"] <= int(training)
+    method(model).attribute(x, target=1, n_steps=2)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    if not training:
+        _, delta = FullGrad(model).attribute(x, target=1, return_convergence_delta=True)
+        assert delta.abs().max() < 1e-9
