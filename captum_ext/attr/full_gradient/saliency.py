@@ -9,7 +9,13 @@ import torch
 from captum.attr import GradientAttribution
 from torch import Tensor
 
-from captum_ext._captum import TargetType, log_usage
+from captum_ext._captum import (
+    TargetType,
+    TensorOrTupleOfTensorsGeneric,
+    format_output,
+    is_tuple,
+    log_usage,
+)
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common import Tensors
 from captum_ext.attr._common.checks import all_finite, positive_integer
@@ -90,28 +96,30 @@ class SimpleFullGrad(GradientAttribution):
     @log_usage()
     def attribute(
         self,
-        inputs: Tensor,
+        inputs: TensorOrTupleOfTensorsGeneric,
         target: TargetType = None,
         additional_forward_args: object | None = None,
         internal_batch_size: int | None = None,
-    ) -> Tensor:
+    ) -> TensorOrTupleOfTensorsGeneric:
         """Return the saliency map.
 
         Parameters
         ----------
         inputs
-            Images of shape (N, C, H, W).
+            Images of shape (N, C, H, W); also in a tuple of one tensor.
         target, additional_forward_args, internal_batch_size
             As in `captum_ext.FullGrad.attribute`, which tells the errors too.
 
         Returns
         -------
-        Tensor
-            Shape (N, 1, H, W), not negative.
+        Tensor or tuple of Tensor
+            In the form of the inputs; shape (N, 1, H, W), not negative.
         """
         examples = Examples.given(self.forward_func, inputs, target, additional_forward_args)
         check_image(examples.inputs, type(self).__name__)
-        return paper_saliency(examples, "adjoint", internal_batch_size)
+        found = paper_saliency(examples, "adjoint", internal_batch_size)
+        formatted: TensorOrTupleOfTensorsGeneric = format_output(is_tuple(inputs), (found,))
+        return formatted
 
 
 class SmoothFullGrad(GradientAttribution):
@@ -139,20 +147,20 @@ class SmoothFullGrad(GradientAttribution):
     @log_usage()
     def attribute(
         self,
-        inputs: Tensor,
+        inputs: TensorOrTupleOfTensorsGeneric,
         target: TargetType = None,
         additional_forward_args: object | None = None,
         n_samples: int = 25,
         noise_level: float = 0.15,
         seed: int = 0,
         internal_batch_size: int | None = None,
-    ) -> Tensor:
+    ) -> TensorOrTupleOfTensorsGeneric:
         """Return the saliency map.
 
         Parameters
         ----------
         inputs
-            Images of shape (N, C, H, W).
+            Images of shape (N, C, H, W); also in a tuple of one tensor.
         target, additional_forward_args, internal_batch_size
             As in `captum_ext.FullGrad.attribute`, which tells the errors too.
         n_samples
@@ -164,8 +172,8 @@ class SmoothFullGrad(GradientAttribution):
 
         Returns
         -------
-        Tensor
-            Shape (N, 1, H, W), not negative.
+        Tensor or tuple of Tensor
+            In the form of the inputs; shape (N, 1, H, W), not negative.
         """
         examples = Examples.given(self.forward_func, inputs, target, additional_forward_args)
         check_image(examples.inputs, type(self).__name__)
@@ -185,4 +193,6 @@ class SmoothFullGrad(GradientAttribution):
                 maps.add_input(passed, noisy.inputs[0])
             return maps.saliency((image.shape[2], image.shape[3]))
 
-        return _finite_maps(examples, explain, internal_batch_size)
+        found = _finite_maps(examples, explain, internal_batch_size)
+        formatted: TensorOrTupleOfTensorsGeneric = format_output(is_tuple(inputs), (found,))
+        return formatted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from captum.attr import NoiseTunnel
 
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr.full_gradient.decompose import decompose
@@ -132,3 +133,14 @@ def test_maps_hang_on_no_graph_though_the_images_do(method):
     found = method(smooth_cnn()).attribute(leaf * 2, target=1, **keywords)
     assert not found.requires_grad
     assert leaf.grad is None
+
+
+@pytest.mark.parametrize("method", [SimpleFullGrad, SmoothFullGrad])
+def test_a_tuple_of_one_image_tensor_gives_a_tuple(method):
+    explainer, images = method(smooth_cnn()), (pictures(2),)
+    found = explainer.attribute(images, target=1)
+    assert isinstance(found, tuple)
+    torch.testing.assert_close(found[0], explainer.attribute(images[0], target=1))
+    # What wraps a method goes by the form.
+    (smoothed,) = NoiseTunnel(explainer).attribute(images, stdevs=(0.1,), nt_samples=2, target=1)
+    assert smoothed.shape == (2, 1, 8, 8)
