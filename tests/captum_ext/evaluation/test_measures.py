@@ -62,6 +62,7 @@ def test_information_curves_reveal_a_blurred_image_by_signed_sums():
             EVEN_THRESHOLDS,
             hidden="blurred",
             channel_reduction="sum",
+            internal_batch_size=10,  # as evaluate does: large weights make other roundings of other batches
         )
         assert values["sic" + suffix] == pytest.approx(curves.areas("softmax").item(), abs=1e-6)
         assert values["aic" + suffix] == pytest.approx(curves.areas("accuracy").item(), abs=1e-6, nan_ok=True)
