@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from captum_ext._errors import RefusedError, printable
 from captum_ext.classifiers import Classifier, ImageFileError, ModelError, read_image
 from captum_ext.evaluation.settings import ClassFrom
+from captum_ext.metrics.information_curves import ROUNDING
 
 FIGURES = "figures"
 """Subfolder of the results that holds figures."""
@@ -178,11 +179,15 @@ def given_images(images: Sequence[Any] | Tensor | Dataset[Any]) -> list[Labelled
             image, label = item if isinstance(item, (tuple, list)) else (item, None)
             if isinstance(image, (str, Path)):
                 image = _read(Path(image))
-            if isinstance(image, Tensor) and image.dim() != 3:
-                raise DatasetError(f"has shape {tuple(image.shape)}: give (C, H, W).")
+            if isinstance(image, Tensor):
+                _check_tensor(image)
             if not isinstance(image, (Tensor, Image.Image)):
                 raise DatasetError(f"is a {type(image).__name__}: give a file, a PIL image or a tensor.")
-            return image, int(label) if isinstance(label, Tensor) else label
+            if isinstance(label, Tensor):
+                if label.numel() != 1:
+                    raise DatasetError(f"has a label of shape {tuple(label.shape)}: give the number of a class.")
+                label = label.item()
+            return image, label
 
         return load
 
@@ -194,6 +199,19 @@ def given_images(images: Sequence[Any] | Tensor | Dataset[Any]) -> list[Labelled
     if twice:
         raise DatasetError(f"{twice[0]} was given {names.count(twice[0])} times: give each image once.")
     return [LabelledImage(name, reader(index)) for index, name in enumerate(names)]
+
+
+def _check_tensor(image: Tensor) -> None:
+    if image.dim() != 3:
+        raise DatasetError(f"has shape {tuple(image.shape)}: give (C, H, W).")
+    if not image.is_floating_point():
+        raise DatasetError(f"is a tensor of {image.dtype}: give floating point values in [0, 1], such as image / 255.")
+    lowest, highest = (float(end) for end in image.detach().aminmax()) if image.numel() else (0.0, 0.0)
+    if not (lowest >= -ROUNDING and highest <= 1 + ROUNDING):
+        raise DatasetError(
+            f"has values from {lowest:.4g} to {highest:.4g}: give values in [0, 1], and what normalises them as the "
+            "model's preprocessing."
+        )
 
 
 def resolved_class_from(data: Path, paths: Iterable[Path], class_from: ClassFrom) -> ClassFrom:

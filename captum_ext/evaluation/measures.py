@@ -121,14 +121,21 @@ def chosen_metrics(given: GivenMetrics) -> dict[str, Metric]:
     Raises
     ------
     InvalidArgumentError
-        There is none, a name is not known or has two meanings, or something is no metric.
+        There is none, a name is not known, has two meanings or cannot be that of a file, or something is no metric.
 
     Examples
     --------
     >>> chosen_metrics(["insertion", "sic"])["sic"].title
     'SIC'
     """
-    return chosen(given, _named, "metric", METRICS)
+    found = chosen(given, _named, "metric", METRICS)
+    for name in found:
+        if not name or name.startswith(".") or any(character in name for character in "/\\\0"):
+            raise InvalidArgumentError(
+                f"a metric is called {name!r}, and files are called like metrics: give a name without slashes, not "
+                "beginning with a dot."
+            )
+    return found
 
 
 def _named(name: str | None, metric: str | Metric | MetricFunction) -> tuple[str, Metric]:
@@ -187,7 +194,11 @@ def measure(
     for name, metric in metrics.items():
         try:
             if metric.function is not None:
-                value = metric.function(classifier.model, seen.inputs, attributions, target)
+                # Copies, and the mode again: what a person's own metric does must not reach the metrics that follow.
+                try:
+                    value = metric.function(classifier.model, seen.inputs.clone(), attributions.clone(), target)
+                finally:
+                    classifier.model.eval()
                 found[name] = _measured(float(value))
             elif name in found:
                 continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -142,10 +143,13 @@ def _area_under_median(curves: Curves) -> float:
 def _means(findings: Findings) -> tuple[list[str], dict[str, npt.NDArray[Any]], dict[str, bool]]:
     """Return what the figure of means is drawn from."""
     panels, directions, summary = {}, {}, findings.summary
+    titles = Counter(metric.title for metric in findings.metrics.values())
     for name, metric in findings.metrics.items():
         rows = summary[summary["metric"] == name].set_index("method").reindex(list(findings.methods))
-        panels[metric.title] = rows[["mean", "low", "high"]].to_numpy(dtype=np.float64)
-        directions[metric.title] = metric.higher_is_better
+        # A title that several have must not stand for all of them.
+        title = metric.title if titles[metric.title] == 1 else f"{metric.title} ({name})"
+        panels[title] = rows[["mean", "low", "high"]].to_numpy(dtype=np.float64)
+        directions[title] = metric.higher_is_better
     return [method.title for method in findings.methods.values()], panels, directions
 
 

@@ -307,6 +307,7 @@ class _Run:
     def _explain(self, image: LabelledImage, name: str, seen: SeenImage, target: int, *, store: ResultStore) -> None:
         """Store what a method and the metrics say, or why they cannot."""
         settings = self.settings
+        self.classifier.model.eval()  # whatever mode the method before it, a person's own, has left
         try:
             result = run_method(
                 self.methods[name],
@@ -319,6 +320,7 @@ class _Run:
                 settings.seed,
                 settings.steps.value,
             )
+            self.classifier.model.eval()
             strength = scaled_map(result.attributions[0]).values  # refuses maps that are not finite
             found = measure(self.metrics, self.classifier, seen, result.attributions, target, settings)
         except Exception as error:  # as in _see

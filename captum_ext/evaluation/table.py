@@ -130,7 +130,7 @@ def summarize(table: pd.DataFrame, metrics: Mapping[str, Metric] | None = None, 
     Raises
     ------
     InvalidArgumentError
-        A metric is not known.
+        A metric is not known, or an image has several rows of one method and metric.
 
     Examples
     --------
@@ -148,6 +148,12 @@ def summarize(table: pd.DataFrame, metrics: Mapping[str, Metric] | None = None, 
         if metric not in known:
             raise InvalidArgumentError(f"metric {metric!r} is not known: give metrics={{{metric!r}: Metric(...)}}.")
         of_metric = table[table["metric"] == metric]
+        again = of_metric[of_metric.duplicated(["image", "method"])]
+        if len(again):
+            raise InvalidArgumentError(
+                f"the table has several rows of {again['image'].iloc[0]} with {again['method'].iloc[0]} and {metric}: "
+                "give each image once for each method, and images of several folders names of their own."
+            )
         methods = list(of_metric["method"].unique())
         # One column for each method, one line for each image, so that lines are pairs.
         values = of_metric.pivot(index="image", columns="method", values="value").reindex(columns=methods)

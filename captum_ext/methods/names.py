@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -225,7 +226,7 @@ def chosen_methods(given: GivenMethods) -> dict[str, Method]:
     given
         Names as `method_named` takes them; classes of Captum's kind, such as ``captum.attr.DeepLift``; functions, see
         `MethodFunction`; or `Method`, which says how to build one. In a mapping they have names of one's choice, in a
-        sequence their own.
+        sequence their own. Titles that several have are followed by the name.
 
     Raises
     ------
@@ -239,7 +240,12 @@ def chosen_methods(given: GivenMethods) -> dict[str, Method]:
     >>> list(chosen_methods(["ig", "gradcam:layer4", grey]))
     ['ig', 'gradcam:layer4', 'grey']
     """
-    return chosen(given, _resolved, "method", [*METHODS, "gradcam:LAYER"])
+    found = chosen(given, _resolved, "method", [*METHODS, "gradcam:LAYER"])
+    times = Counter(method.title for method in found.values())
+    return {
+        name: replace(method, title=f"{method.title} ({name})") if times[method.title] > 1 else method
+        for name, method in found.items()
+    }
 
 
 def _resolved(name: str | None, method: str | GivenMethod) -> tuple[str, Method]:
@@ -276,8 +282,10 @@ def chosen(
     Raises
     ------
     InvalidArgumentError
-        There is none, or a name has two meanings.
+        There is none, a name has two meanings, or a text was given where several are asked for.
     """
+    if isinstance(given, str):
+        raise InvalidArgumentError(f"{what}s={given!r} was given: give a sequence, such as [{given!r}].")
     pairs = given.items() if isinstance(given, Mapping) else [(None, one) for one in given]
     found: dict[str, Chosen] = {}
     meant: dict[str, object] = {}

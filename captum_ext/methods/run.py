@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr import GradientDrivenPath
 from captum_ext.attr._common.forward import batch_norm_guard
 from captum_ext.methods.names import Method
@@ -79,6 +80,11 @@ def run_method(
     steps
         Where the steps are put, where the method lets them be put.
 
+    Raises
+    ------
+    InvalidArgumentError
+        The method returns no tensor, or refuses what it is given.
+
     Examples
     --------
     >>> import torch
@@ -97,21 +103,28 @@ def run_method(
         "seed": seed,
         "return_convergence_delta": True,
         "return_path_residual": True,
-        "baselines": baselines,
+        "baselines": baselines.detach().clone(),
     }
     refused = set() if method.takes_baselines else {"baselines"}
     if not method.is_complete:
         refused.add("return_convergence_delta")
     keywords = {name: value for name, value in offered.items() if name in accepted and name not in refused}
+    # A copy: what a person's own method does to its input must not reach the methods and metrics that follow.
+    own_inputs = inputs.detach().clone()
     _wait_for(inputs.device)
     begin = time.perf_counter()
     with batch_norm_guard(inputs), warnings.catch_warnings():
         # Captum says so of every input, and puts the flag back.
         warnings.filterwarnings("ignore", message=".*required_grads has been set automatically")
-        found = attribution.attribute(inputs, target=target, **keywords, **method.arguments)
+        found = attribution.attribute(own_inputs, target=target, **keywords, **method.arguments)
     _wait_for(inputs.device)
     seconds = time.perf_counter() - begin
     attributions, delta, residual = (*found, None, None)[:3] if isinstance(found, tuple) else (found, None, None)
+    if not isinstance(attributions, Tensor):
+        raise InvalidArgumentError(
+            f"the method {method.title!r} returned a {type(attributions).__name__}: it must return a torch.Tensor, of "
+            "the shape of the inputs or (N, 1, H, W)."
+        )
     attributions = attributions.detach()
     if method.is_complete and delta is None:
         delta = completeness(forward_func, inputs, attributions, baselines, target).delta

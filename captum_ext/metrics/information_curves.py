@@ -45,7 +45,7 @@ THRESHOLDS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.10, 0.13, 0.21, 0.34,
 EVEN_THRESHOLDS = tuple(k / 24 for k in range(1, 24))
 """Those of the IDGI paper's reproduction: with nothing and everything revealed, 25 images at even distances."""
 N_CURVE_POINTS = 1001
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
 """How far images may be outside [0, 1], as resizing leaves them; they are clipped."""
 
 
@@ -534,7 +534,7 @@ def _check_images(inputs: Tensor, measures: Sequence[str]) -> None:
             "takes 2 pixels or more on each side."
         )
     lowest, highest = (float(end) for end in inputs.detach().aminmax())
-    if lowest < -_ROUNDING or highest > 1 + _ROUNDING:
+    if lowest < -ROUNDING or highest > 1 + ROUNDING:
         raise InvalidArgumentError(
             f"inputs has values from {lowest:.8g} to {highest:.8g}: give images in [0, 1], and put the normalisation "
             "into forward_func."

@@ -23,6 +23,24 @@ def test_labels_in_pairs_are_indices_or_names(images: Tensor, label):
     assert found["class_name"].tolist() == ["sea bird"]
 
 
+@pytest.mark.parametrize(
+    ("change", "label", "reason"),
+    [
+        (lambda image: (255 * image).byte(), 0, "give floating point values in [0, 1], such as image / 255"),
+        (lambda image: 255 * image, 0, "give values in [0, 1]"),
+        (lambda image: image - 1, 0, "has values from -"),
+        (lambda image: image * torch.nan, 0, "has values from nan to nan"),
+        (lambda image: image[None], 0, "give (C, H, W)"),
+        (lambda image: image, torch.tensor(1.5), "target '1.5' is not the name of a class"),
+        (lambda image: image, torch.tensor([0, 1, 0]), "has a label of shape (3,)"),
+    ],
+)
+def test_tensors_that_are_no_image_or_no_label_fail_with_the_reason(images: Tensor, change, label, reason):
+    found = evaluate(tiny_module(), [(change(images[0]), label), images[1]], ["ig"], ["insertion"], **QUICK)
+    assert list(found["status"]) == ["failed", "ok"]
+    assert reason in found["reason"][0]
+
+
 def test_files_images_and_tensors_of_the_same_pixels_have_the_same_values(images: Tensor, tmp_path: Path):
     pixels = (images[0] * 255).byte().permute(1, 2, 0).numpy()
     Image.fromarray(pixels).save(tmp_path / "a.png")

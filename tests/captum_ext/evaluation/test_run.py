@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.evaluation import DatasetError, Metric, StoreError, evaluate, summarize
 from captum_ext.evaluation.ranks import Rank
-from captum_ext.methods import METHODS, Method
+from captum_ext.methods import METHODS, Method, chosen_methods
 from captum_ext.metrics import insertion
 from tests.captum_ext.small_models import recognised, smooth_cnn
 from tests.captum_ext.tiny_classifier import QUICK, tiny_module
@@ -194,6 +194,9 @@ def test_versions_are_kept_with_the_settings_and_another_torch_is_refused(images
         ({"methods": ["idgy"]}, "method 'idgy' is unknown"),
         ({"methods": [lambda m, x, t: x]}, "in a mapping where it has no name"),
         ({"methods": [3]}, "method 3 was given"),
+        ({"methods": "ig"}, r"give a sequence, such as \['ig'\]"),
+        ({"metrics": "sic"}, r"give a sequence, such as \['sic'\]"),
+        ({"metrics": {"../mine": share_of_zeros}}, "give a name without slashes"),
         ({"metrics": ["beauty"]}, "metric 'beauty' is unknown"),
         ({"metrics": [lambda m, x, a, t: 0]}, "in a mapping where it has no name"),
         ({"images": []}, "no image was given"),
@@ -248,3 +251,49 @@ def test_a_model_in_training_mode_is_asked_in_evaluation_mode_and_left_as_it_was
     assert found["image"].nunique() == 4  # with dropout some would not be recognised
     assert network.training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def greedy(model: nn.Module, inputs: Tensor, target: int, baselines: Tensor) -> Tensor:
+    """A method that leaves nothing of what it is given as it was."""
+    model.train()
+    maps = inputs.clone()
+    inputs.zero_().requires_grad_()
+    baselines.fill_(torch.nan)
+    return maps
+
+
+def greedy_metric(model: nn.Module, inputs: Tensor, attributions: Tensor, target: int) -> float:
+    model.train()
+    inputs.zero_()
+    attributions.fill_(torch.nan)
+    return 1.0
+
+
+def test_methods_and_metrics_of_ones_own_do_not_change_what_others_find(images: Tensor):
+    model = nn.Sequential(nn.BatchNorm2d(3), tiny_module())
+    expected = evaluate(model, images, ["ig"], ["insertion", "deletion"], **QUICK)["value"]
+    metrics: Any = {"greedy": greedy_metric, "insertion": "insertion", "deletion": "deletion"}
+    found = evaluate(model, images, [greedy, "ig"], metrics, **QUICK)
+    assert set(found["status"]) == {"ok"}
+    found = found[(found["method"] == "ig") & (found["metric"] != "greedy")]
+    assert list(found["value"]) == list(expected)
+
+
+@pytest.mark.parametrize("returned", [None, np.zeros((1, 3, 8, 8))], ids=["None", "array"])
+def test_a_method_that_returns_no_tensor_is_told_so(images: Tensor, returned: Any):
+    found = evaluate(
+        tiny_module(), images[:1], {"mine": lambda model, inputs, target: returned}, ["insertion"], **QUICK
+    )
+    assert "the method 'mine' returned a" in found["reason"].iloc[0]
+
+
+def test_methods_of_one_title_are_told_apart(images: Tensor, tmp_path: Path):
+    methods: Any = {"few": "ig", "many": Method("IG", IntegratedGradients, arguments={"n_steps": 9}), "other": "idgi"}
+    assert [method.title for method in chosen_methods(methods).values()] == ["IG (few)", "IG (many)", "IDGI"]
+    few = METHODS["ig"]
+    # The figure of the means has a panel for each metric, too.
+    metrics: Any = {"zeros": Metric("Share", function=share_of_zeros), "same": Metric("Share", function=share_of_zeros)}
+    evaluate(tiny_module(), images, {"few": few, "many": few}, metrics, tmp_path / "out", **QUICK)
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "IG (few)" in report
+    assert "IG (many)" in report

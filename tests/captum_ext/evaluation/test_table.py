@@ -122,3 +122,10 @@ def test_names_that_look_like_formulas_are_not_formulas(tmp_path: Path):
     assert [row["reason"] for row in rows[:3]] == ["", "'=1", ""]
     assert [float(row["value"]) for row in rows] == list(np.linspace(-1, 1, 7))
     assert frame["image"].tolist() == names  # the caller's own table is as it was
+
+
+def test_tables_that_hold_an_image_twice_are_refused():
+    found = table({"ig": [0.5, 0.7], "idgi": [0.6, 0.6]})
+    assert len(summaries(pd.concat([found, found.assign(image="b/" + found["image"])]))) == 2
+    with pytest.raises(ValueError, match=r"several rows of 0\.png with ig and insertion"):
+        summarize(pd.concat([found, found]))
