@@ -79,6 +79,11 @@ class LibraGrad(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return what ``forward_func`` returns."""
+        # What is written out is told by autograd's graph, which there is not while a compiler follows.
+        run = torch.compiler.disable(self._run) if torch.compiler.is_compiling() else self._run
+        return run(*args, **kwargs)
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
         with _BalancedGradients():
             return self.forward_func(*args, **kwargs)
 

@@ -288,3 +288,16 @@ def test_activations_in_place_and_half_precision():
     output = LibraGrad(half)(x.detach().bfloat16())
     assert output.dtype == torch.bfloat16
     torch.testing.assert_close(output, half(x.detach().bfloat16()), rtol=0.05, atol=0.05)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_compiled_wrapper_has_the_balanced_gradient_of_what_is_written_out():
+    linear, x = nn.Linear(5, 5).double(), torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+
+    def model(x):
+        return ACTIVATIONS["GELU"](NORMALISATIONS["by a deviation"](linear(x)))
+
+    balanced = LibraGrad(model)
+    (expected,) = torch.autograd.grad(balanced(x)[:, 1].sum(), x)
+    (found,) = torch.autograd.grad(torch.compile(balanced, backend="eager")(x)[:, 1].sum(), x)
+    torch.testing.assert_close(found, expected)
