@@ -36,6 +36,8 @@ SHOT, READ = 2.5e-5, 1e-6
 _LEAST_ERROR, _LARGEST_ERROR = 0.02, 0.25  # EV, of a shutter
 _LOWEST_WHITE, _SURELY_WHITE = 0.85, 253  # a value, and a level of 255
 _FAR_ABOVE_WHITE = 1.2  # EV
+_ABOVE_WHITE = 0.5  # EV, of light that clips a channel whatever else is not exact
+_LEAST_BELOW_WHITE = 0.25  # EV; where a channel clips by less, hardly anything is lost
 _MOST_FLAT_CELLS = 100
 _FAR_BELOW_WHITE = -1.0  # EV
 # A clipped channel spoils others if they differ by so many times what they do elsewhere, or by so many EV in one sense.
@@ -81,6 +83,33 @@ def white_level_of(cells: Cells, ev: Array, curve: Array, notes: list[str]) -> f
             "exposure tells whether it is clipped there; it is taken as not clipped"
         )
     return 1.0
+
+
+def channels_clipped_below(cells: Cells, ev: Array, curve: Array, white: float) -> tuple[float, ...]:
+    """LDR value at which each channel stays below white where there is light for far more; NaN of one that does not.
+
+    So of raw files that were developed with highlights as they are, and of pictures that were tinted afterwards.
+    """
+    return tuple(_clipped_below(cells, channel, ev, curve, white) for channel in range(3))
+
+
+def _clipped_below(cells: Cells, channel: int, ev: Array, curve: Array, white: float) -> float:
+    light_of_white = read_off(curve, np.asarray(white))
+    ends = []
+    for a, b in itertools.combinations(range(len(ev)), 2):
+        own, end = cells.mean[[a, b], channel]
+        light = read_off(curve, own)
+        ends.append(end[(light > math.log2(LOWEST_LIGHT)) & (light + ev[b] - ev[a] > light_of_white + _ABOVE_WHITE)])
+    found = np.concatenate(ends)
+    if len(found) < FEWEST_CELLS:
+        return math.nan
+    level = float(np.median(found))
+    # What hides a lamp in one exposure may be of one value, too, but something else is brighter.
+    above = int((cells.mean[:, channel] > level + 3 * STEP).sum())
+    piled_up = np.abs(found - level) <= 3 * STEP
+    if piled_up.mean() < 0.8 or above > 0.1 * piled_up.sum():
+        return math.nan
+    return level if light_of_white - read_off(curve, np.asarray(level)) > _LEAST_BELOW_WHITE else math.nan
 
 
 def noise_of(cells: Cells, ev: Array, response: Response, levels: int, notes: list[str]) -> tuple[float, float]:

@@ -31,6 +31,7 @@ from hdr._response_fit import equations_of_cells, equations_of_ranks, response_o
 from hdr._traits import (
     READ,
     SHOT,
+    channels_clipped_below,
     disagreement_of,
     exposure_errors,
     lacks_fine_colours,
@@ -259,6 +260,9 @@ def _calibrated(
         found = _Found(cells, response, white, exposure_errors(cells, ev, curve, white))
     cells, errors = found.cells, found.errors
     response = found.response.with_white_level(min(found.white, found.response.white_level))
+    below = channels_clipped_below(cells, ev + errors, log_curve(response), response.white_level)
+    if any(math.isfinite(level) for level in below):
+        notes.append(_clipped_below_white(below))
     # A quarter of the pixels tells as much as all.
     levels = 255 if hold_eight_bits(torch.from_numpy(cells.pixels[..., ::4])) else 65535
     shot, read = noise_of(cells, ev, response, levels, notes)
@@ -288,6 +292,18 @@ def _calibrated(
         disagreement=disagreement,
         response_known=found.told,
         notes=tuple(notes),
+    )
+
+
+def _clipped_below_white(levels: Sequence[float]) -> str:
+    told = ", ".join(
+        f"{colour} stays at {level / STEP:.0f} of 255"
+        for colour, level in zip(("red", "green", "blue"), levels, strict=True)
+        if math.isfinite(level)
+    )
+    return (
+        f"{told} however much light there is: channels that clip below white are not known as clipped, and highlights "
+        "are lost; develop the files so that what is clipped is white, and without a tint"
     )
 
 

@@ -262,6 +262,7 @@ def test_a_white_level_below_the_largest_value_is_found(curve: str, white: int, 
     assert error_in_ev(calibration.response, curve, ldr, white) < 0.03
     given = calibrate(ldr, ratios(EVS), response=Response.srgb())
     assert given.white_level * 255 == pytest.approx(white, abs=1.01)
+    assert not any("however much light" in note for note in (*calibration.notes, *given.notes))
 
 
 @pytest.mark.parametrize("curve", CURVES)
@@ -279,6 +280,43 @@ def test_a_bright_wall_that_may_be_clipped_or_not_is_noted() -> None:
     calibration = calibrate(ldr, ratios((-1.0, 0.0)))
     assert calibration.white_level == 1.0
     assert any("clipped" in note for note in calibration.notes)
+
+
+def below_white(ldr: Tensor, evs: tuple[float, ...] = EVS, response: Response | None = None) -> list[str]:
+    return [note for note in calibrate(ldr, ratios(evs), response=response).notes if "however much light" in note]
+
+
+@pytest.mark.parametrize("jpeg", [None, 90])
+@pytest.mark.parametrize("tint", [(1.0, 0.85, 0.65), (0.75, 0.5, 1.0)])
+def test_channels_that_clip_below_white_are_noted(tint: tuple[float, float, float], jpeg: int | None) -> None:
+    # A print in sepia; and linear light of a raw file whose white balance leaves each channel a white of its own.
+    light = drawn_light()
+    own = exposures_of(light, EVS, CURVES["gamma 1.8"], jpeg=jpeg)
+    tinted = (own * torch.tensor(tint).view(3, 1, 1) * 255).round() / 255
+    (note,) = below_white(tinted)
+    for colour, white in zip(("red", "green", "blue"), tint, strict=True):
+        assert (colour in note) == (white < 1)
+        assert white == 1 or f"{colour} stays at {255 * white:.0f} of 255" in note
+    assert not below_white(own)
+
+
+@pytest.mark.parametrize("curve", CURVES)
+@pytest.mark.parametrize(
+    "trouble", [{}, {"jpeg": 75}, {"moving_rows": 0.4}, {"shift": 3}, {"shot": 2e-3, "read": 1e-4}]
+)
+def test_channels_that_clip_at_white_are_not_said_to_clip_below(curve: str, trouble: dict) -> None:
+    ldr = exposures_of(drawn_light(seed=3), EVS, CURVES[curve], **trouble)
+    assert not below_white(ldr)
+    assert not below_white(ldr, response=Response.srgb())
+
+
+def test_what_hides_all_that_is_bright_is_no_clipped_channel() -> None:
+    light = drawn_light().clip(0.01, 1.0)
+    light[40:80, 40:80] = 40.0
+    hidden = light.copy()
+    hidden[30:90, 30:90] = 0.3
+    ldr = torch.cat([exposures_of(lit, (ev,), gamma(2.2)) for lit, ev in zip((light, light, hidden), EVS, strict=True)])
+    assert not below_white(ldr)
 
 
 def test_black_that_is_not_zero_is_found() -> None:
