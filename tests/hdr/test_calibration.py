@@ -522,6 +522,28 @@ def test_few_strong_colours_are_enough_to_see_that_clipping_spoils_others(rest: 
     assert calibrate(developed(faint, COLOURS, {}), ratios(EVS)).channels_mix
 
 
+def sky_and_ground(palest: float, level: float, seed: int) -> NDArray:
+    """A sky from some blue to nearly white above grey ground, with hardly any other colours."""
+    brightness = drawn_light(192, 256, seed=seed).mean(-1, keepdims=True)
+    red = np.linspace(palest, 0.85, 256)[None, :, None]
+    sky = brightness[:96] ** 0.3 * np.concatenate([red, (1 + red) / 2, np.ones_like(red)], -1)
+    ground = brightness[96:] * np.array([1.0, 0.97, 0.93])
+    return np.concatenate([sky * level / np.median(sky), ground * 0.2 / np.median(ground)])
+
+
+@pytest.mark.parametrize("drawn", [(0.55, 1.75, 4), (0.55, 1.9, 4), (0.55, 1.9, 5)])
+def test_a_pale_sky_tells_that_clipping_spoils_others(drawn: tuple[float, float, int]) -> None:
+    # Far below white, where strong colours tell it, there is hardly a difference.
+    ldr = developed(sky_and_ground(*drawn), COLOURS, {"shot": 5e-5, "read": 1e-6})
+    assert calibrate(ldr, ratios(EVS)).channels_mix
+
+
+@pytest.mark.parametrize("drawn", [(0.45, 1.6, 1), (0.45, 1.6, 2), (0.45, 1.6, 3), (0.5, 1.6, 5)])
+def test_a_pale_sky_of_channels_that_clip_one_by_one_does_not_pass_for_spoilt(drawn: tuple[float, float, int]) -> None:
+    ldr = developed(sky_and_ground(*drawn), np.eye(3), {"shot": 5e-5, "read": 1e-6})
+    assert not calibrate(ldr, ratios(EVS)).channels_mix
+
+
 def test_pictures_without_any_light_are_said_to_be_black() -> None:
     generator = torch.Generator().manual_seed(0)
     noise = torch.randint(0, 6, (3, 3, 64, 64), generator=generator) / 255
