@@ -91,7 +91,10 @@ def test_every_public_module_has_a_test_file():
     assert without == set(TESTED_ELSEWHERE)
 
 
-@pytest.mark.parametrize(("module", "name"), [("_files", "unwound_when_terminated"), ("cli._console", "print_table")])
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("_files", "unwound_when_terminated"), ("cli._console", "print_table"), ("cli._numbers", "refuse_fractions")],
+)
 def test_what_both_packages_have_for_themselves_is_the_same(module: str, name: str):
     copies = [getattr(importlib.import_module(f"{package}.{module}"), name) for package in PACKAGES]
     assert len({inspect.getsource(copy) for copy in copies}) == 1

@@ -11,7 +11,7 @@ from hdr._errors import RefusedError
 
 
 def refuse_fractions(_app: App, _commands: tuple[str, ...], arguments: Iterable[Argument]) -> None:
-    """Raise ValueError where a whole number is asked for and a fraction given, as a ``config`` of Cyclopts.
+    """Raise RefusedError where a whole number is asked for and a fraction given, as a ``config`` of Cyclopts.
 
     By itself Cyclopts rounds: 2.5 would be 2, without a word.
     """
