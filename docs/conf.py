@@ -60,6 +60,9 @@ autodoc_typehints_format = "short"
 # Captum's unions, which would fill half a page, are called by their names.
 autodoc_type_aliases = {name: name for name in ("BaselineType", "TargetType")}
 nitpick_ignore += [("py:class", name) for name in autodoc_type_aliases]
+# As the signatures of overloaded methods are written.
+nitpick_ignore += [("py:class", name) for name in ("Projection", "Steps", "TensorOrTupleOfTensorsGeneric")]
+nitpick_ignore += [("py:class", "captum_ext._captum.TensorOrTupleOfTensorsGeneric")]
 python_maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
 napoleon_google_docstring = False
