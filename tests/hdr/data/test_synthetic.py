@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from hdr._errors import RefusedError
 from hdr.bracket import Bracket
 from hdr.data import SyntheticBrackets
 from hdr.data.motion import Layer, moving_layer
@@ -172,7 +173,7 @@ def test_where_the_pixels_make_no_bracket_the_camera_is_misjudged(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object, **__: object) -> Bracket:
-        raise ValueError("the exposures are nearly equal")
+        raise RefusedError("the exposures are nearly equal")
 
     expected = scenes(folder, settings=STILL)[0]
     monkeypatch.setattr(Bracket, "from_images", refused)
