@@ -160,11 +160,10 @@ def mixes_channels(cells: Cells, ev: Array, response: Response) -> bool:
     """
     expected, off, beside_clipped = _off_by(cells, ev, response)
     # Of pale colours, as of a sky, the others are not far below white when one clips, and there they are off by most.
-    near = (expected > _FAR_BELOW_WHITE) & (expected < _NEARLY_WHITE)
-    if _spoilt(off[near], beside_clipped[near], [0.5], _SPOILT_NEAR_MARGIN, _FEWEST_NEAR):
-        return True
-    # Itself far from white, grey is spoilt most and strong colours hardly: the larger differences tell, too.
     far = expected < _FAR_BELOW_WHITE
+    if _spoilt(off[~far], beside_clipped[~far], [0.5], _SPOILT_NEAR_MARGIN, _FEWEST_NEAR):
+        return True
+    # Far below white, grey is spoilt most and strong colours hardly: the larger differences tell, too.
     if min(beside_clipped[far].sum(), (~beside_clipped[far]).sum()) < FEWEST_CELLS:
         return True
     wrong = off[far & beside_clipped]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import time
 import zipfile
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from captum_ext.evaluation.report import REPORT, Findings, write_report
 from captum_ext.evaluation.settings import EvaluationSettings
 from captum_ext.evaluation.store import ResultStore
 from captum_ext.evaluation.table import Curves, curves_of, table_of, write_csv
+from captum_ext.methods.names import distinct_titles
 from captum_ext.plot import information_curves_figure, score_curves_figure
 from captum_ext.plot.curves import means_figure
 
@@ -143,13 +143,11 @@ def _area_under_median(curves: Curves) -> float:
 def _means(findings: Findings) -> tuple[list[str], dict[str, npt.NDArray[Any]], dict[str, bool]]:
     """Return what the figure of means is drawn from."""
     panels, directions, summary = {}, {}, findings.summary
-    titles = Counter(metric.title for metric in findings.metrics.values())
+    titles = distinct_titles({name: metric.title for name, metric in findings.metrics.items()})
     for name, metric in findings.metrics.items():
         rows = summary[summary["metric"] == name].set_index("method").reindex(list(findings.methods))
-        # A title that several have must not stand for all of them.
-        title = metric.title if titles[metric.title] == 1 else f"{metric.title} ({name})"
-        panels[title] = rows[["mean", "low", "high"]].to_numpy(dtype=np.float64)
-        directions[title] = metric.higher_is_better
+        panels[titles[name]] = rows[["mean", "low", "high"]].to_numpy(dtype=np.float64)
+        directions[titles[name]] = metric.higher_is_better
     return [method.title for method in findings.methods.values()], panels, directions
 
 

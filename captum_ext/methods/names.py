@@ -241,11 +241,20 @@ def chosen_methods(given: GivenMethods) -> dict[str, Method]:
     ['ig', 'gradcam:layer4', 'grey']
     """
     found = chosen(given, _resolved, "method", [*METHODS, "gradcam:LAYER"])
-    times = Counter(method.title for method in found.values())
-    return {
-        name: replace(method, title=f"{method.title} ({name})") if times[method.title] > 1 else method
-        for name, method in found.items()
-    }
+    titles = distinct_titles({name: method.title for name, method in found.items()})
+    return {name: replace(method, title=titles[name]) for name, method in found.items()}
+
+
+def distinct_titles(titles: Mapping[str, str]) -> dict[str, str]:
+    """Return titles by name, those that several have followed by the name: one must not stand for all of them.
+
+    Examples
+    --------
+    >>> distinct_titles({"a": "Map", "b": "Map", "c": "Other"})
+    {'a': 'Map (a)', 'b': 'Map (b)', 'c': 'Other'}
+    """
+    times = Counter(titles.values())
+    return {name: title if times[title] == 1 else f"{title} ({name})" for name, title in titles.items()}
 
 
 def _resolved(name: str | None, method: str | GivenMethod) -> tuple[str, Method]:
