@@ -94,7 +94,8 @@ def _moved_cells(ldr: Tensor, displacement: Tensor, stride: int) -> Tensor:
     seen = ((tops >= 0) & (tops <= height - CELL) & (lefts >= 0) & (lefts <= width - CELL)).all(dim=0)
     # Where pixels lie in a flattened image: read so, they take a sixth of the time that rows and columns take.
     within = (width * torch.arange(CELL)[:, None] + torch.arange(CELL)).flatten()
-    places = ((width * tops + lefts)[:, seen, None] + within).flatten(1).to(ldr.device)
+    # Not [:, seen, None]: PyTorch 2.6 puts the new axis in the middle of the two of the mask.
+    places = ((width * tops + lefts)[:, seen].unsqueeze(-1) + within).flatten(1).to(ldr.device)
     moved = [exposure.flatten(1).index_select(1, where) for exposure, where in zip(ldr, places, strict=True)]
     return torch.stack(moved).view(*ldr.shape[:2], -1, CELL**2)
 

@@ -16,7 +16,16 @@ Edge = tuple[Node, int]
 _ROOTS = frozenset({"SqrtBackward", "StdBackward"})
 _LARGER_THAN_EPSILON = frozenset({"ClampBackward", "ClampMinBackward", "MaximumBackward"})
 _RESHAPED = frozenset(
-    {"ExpandBackward", "ReshapeAliasBackward", "SqueezeBackward", "ToCopyBackward", "UnsqueezeBackward", "ViewBackward"}
+    {
+        "ExpandBackward",
+        "ReshapeAliasBackward",
+        # PyTorch 2.6 writes one for every colon of [:, None].
+        "SliceBackward",
+        "SqueezeBackward",
+        "ToCopyBackward",
+        "UnsqueezeBackward",
+        "ViewBackward",
+    }
 )
 _SCALED = frozenset({"DivBackward", "MulBackward", "NegBackward"})
 _COPIED = frozenset({"CloneBackward", "ToCopyBackward"})

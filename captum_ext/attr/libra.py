@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -145,9 +146,21 @@ def _rms_norm(
 ) -> Tensor:
     axes = tuple(range(-len(normalized_shape), 0))
     x = in_accumulation_dtype(input)
-    least = torch.finfo(x.dtype).eps if eps is None else eps
+    least = _added_by_default(input.dtype) if eps is None else eps
     normalised = x / (x.square().mean(axes, keepdim=True) + least).sqrt().detach()
     return (normalised if weight is None else normalised * weight).to(input.dtype)
+
+
+@cache
+def _added_by_default(dtype: torch.dtype) -> float:
+    """What this PyTorch's ``rms_norm`` adds to the mean square if it is not told.
+
+    Of numbers in half precision 2.6 takes the resolution of their own type, newer ones that of the one computed in.
+    """
+    tiny = torch.tensor([2.0**-12], dtype=dtype, device="cpu")
+    own, computed = torch.finfo(dtype).eps, torch.finfo(in_accumulation_dtype(tiny).dtype).eps
+    # Its square is far above the one and far below the other: it is normalised to 0.6 or more, or to 0.008 at the most.
+    return computed if functional.rms_norm(tiny, (1,)).item() > 0.1 else own
 
 
 def _normalize(

@@ -234,7 +234,8 @@ CONDITIONAL = {
     "layer, weight": lambda x, by: F.layer_norm(x, (8,), by[:8], torch.ones(8, dtype=x.dtype)),
     "layer, shift": lambda x, by: F.layer_norm(x, (8,), None, by[:8]),
     "group, weight": lambda x, by: F.group_norm(x, 3, by[:3]),
-    "group, shift": lambda x, by: F.group_norm(x, 3, None, by[:3]),
+    # With a weight, because PyTorch 2.6 cannot pass a gradient back through a group norm with a shift alone.
+    "group, shift": lambda x, by: F.group_norm(x, 3, torch.ones(3, dtype=x.dtype), by[:3]),
     "batch": lambda x, by: F.batch_norm(x, by[:3].detach(), by[3:6].detach().exp(), by[:3], by[3:6]),
     "convolution": lambda x, by: F.conv2d(x, MAPS, by[:2]),
     "linear": lambda x, by: F.linear(x, MAPS[0, 0], by[:8]),

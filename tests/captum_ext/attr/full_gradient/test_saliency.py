@@ -141,6 +141,6 @@ def test_a_tuple_of_one_image_tensor_gives_a_tuple(method):
     found = explainer.attribute(images, target=1)
     assert isinstance(found, tuple)
     torch.testing.assert_close(found[0], explainer.attribute(images[0], target=1))
-    # What wraps a method goes by the form.
-    (smoothed,) = NoiseTunnel(explainer).attribute(images, stdevs=(0.1,), nt_samples=2, target=1)
+    # What wraps a method goes by the form. (Captum 0.7 takes no tuple of standard deviations.)
+    (smoothed,) = NoiseTunnel(explainer).attribute(images, stdevs=0.1, nt_samples=2, target=1)
     assert smoothed.shape == (2, 1, 8, 8)
