@@ -19,6 +19,7 @@ from hdr.delivery import DisplaySettings, display_light, encoded_signal, write_p
 from hdr.io import write_radiance
 from hdr.tonemap import tonemap
 from tests.hdr.brackets import ldr_of, textured
+from tests.hdr.encoders import need_encoder
 from tests.programs import exiftool, imagemagick, light_in_browser, openimageio, program, said
 
 SIZE = (64, 96)
@@ -65,14 +66,6 @@ def portrait(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         # Pillow writes ASCII, cameras and people do not.
         paths[-1].write_bytes(paths[-1].read_bytes().replace(b"Zo##", "Zoë".encode()))
     return paths
-
-
-def need_encoder(name: str) -> None:
-    """Skip the test where a file of this name cannot be written."""
-    codecs = pytest.importorskip("imagecodecs")
-    needed = {".avif": ("AVIF", "COLOR_PRIMARIES"), ".jxl": ("JPEGXL", "PRIMARIES")}.get(Path(name).suffix)
-    if needed and not hasattr(getattr(codecs, needed[0]), needed[1]):
-        pytest.skip(f"imagecodecs {codecs.__version__} cannot state the colours of {needed[0]}")
 
 
 @pytest.fixture(scope="module", params=["a.jpg", "gain-map.jpg", "a.png", "a.tif", "a.avif", "a.jxl"])
