@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +26,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
     Examples
     --------
+    >>> import tempfile
     >>> directory = Path(tempfile.mkdtemp())
     >>> with atomic_write(directory / "new" / "numbers.txt") as file:
     ...     _ = file.write(b"1 2 3")
@@ -34,24 +35,22 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """
     path = Path(os.path.realpath(path)) if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = ""
+    # Not by `tempfile`: its files are their owner's alone, where the umask says who may read; and on Windows it takes a
+    # folder without permission for a name that is in use, and tries others for hours.
+    temporary, is_made = path.with_name(f".{path.name}.{secrets.token_hex(4)}"), False
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("xb") as file:
+            is_made = True
             yield file
-        # A temporary file is its owner's alone; the umask says who else may read. It can only be read by setting it.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
     except OSError as error:
         # A full disk names no file, and a folder that takes none a temporary one, of which nobody knows.
-        if error.errno is not None and (not temporary or error.filename in (None, temporary)):
+        if error.errno is not None and error.filename in (None, temporary, str(temporary)):
             error.filename = str(path)
         raise
     finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
+        if is_made:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -103,11 +102,20 @@ def check_absent(paths: Sequence[Path], force: bool = False, inputs: Sequence[Pa
         first = next(folder for folder in (parent, *parent.parents) if folder.exists())
         if not first.is_dir():
             raise ExistingFileError(f"{first}: is no folder; give another --out.")
-    read = {path.resolve() for path in inputs}
-    replaced = [path for path in paths if path.resolve() in read]
+    read = {_identity(path) for path in inputs}
+    replaced = [path for path in paths if _identity(path) in read]
     if replaced:
         raise ExistingFileError(f"{replaced[0]} is read as an input and would be replaced: give another --out.")
     there = [path for path in paths if path.exists()]
     if there and not force:
         others = f" and {len(there) - 1} more" if len(there) > 1 else ""
         raise ExistingFileError(f"{there[0]}{others} exists already: give --force to replace, or another --out.")
+
+
+def _identity(path: Path) -> object:
+    """What two paths have in common that lead to one file, as those do that differ in capitals alone on macOS."""
+    try:
+        found = path.stat()
+    except OSError:
+        return path.resolve()
+    return found.st_dev, found.st_ino

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,9 +51,9 @@ def written_whole(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
     path = Path(path)
     check_writable(path, overwrite=overwrite)
     name, path = path.name, _followed(path)  # of the name's end it is told how to write
-    # A folder rather than a file: what is created inside gets the permissions that the user's umask asks for.
+    # A folder rather than a file: encoders go by the name's end, and some open what must not be there yet.
     with _temporary_folder_beside(path) as folder:
-        temporary = Path(folder, name)
+        temporary = folder / name
         try:
             yield temporary
             with temporary.open("rb+") as written:
@@ -122,11 +123,28 @@ def _followed(path: Path) -> Path:
     return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
-def _temporary_folder_beside(path: Path) -> tempfile.TemporaryDirectory[str]:
+@contextmanager
+def _temporary_folder_beside(path: Path) -> Iterator[Path]:
+    # Not by `tempfile`: on Windows what is made in its folders is their owner's alone, also when it has been moved; and
+    # there it takes a folder without permission for a name that is in use, and tries others for hours.
+    folder = path.with_name(f".hdr-{secrets.token_hex(4)}")
     try:
-        return tempfile.TemporaryDirectory(prefix=".hdr-", dir=path.parent)
+        folder.mkdir()
     except OSError as error:  # it names the temporary folder, of which the user does not know
         raise OSError(error.errno, f"cannot be written in its folder: {error.strerror}", os.fspath(path)) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def identity(path: Path) -> object:
+    """What two paths have in common that lead to one file, as those do that differ in capitals alone on macOS."""
+    try:
+        found = path.stat()
+    except OSError:
+        return str(path.resolve()).casefold()  # which may be one file when it is written
+    return found.st_dev, found.st_ino
 
 
 def known_suffix(path: Path, allowed: tuple[str, ...], verb: str) -> str:

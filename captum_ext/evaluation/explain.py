@@ -106,19 +106,21 @@ def output_files(directory: Path, name: str, methods: Sequence[str]) -> list[Pat
 
 
 def output_names(images: Sequence[Path]) -> list[str]:
-    """Return the stem of each image, numbered where several have the same.
+    """Return the stem of each image, numbered where several have the same, be it in small letters or in capitals.
 
     Examples
     --------
-    >>> output_names([Path("a/cat.jpg"), Path("b/cat.png"), Path("dog.jpg")])
-    ['cat', 'cat-2', 'dog']
+    >>> output_names([Path("a/cat.jpg"), Path("b/Cat.png"), Path("dog.jpg")])
+    ['cat', 'Cat-2', 'dog']
     """
     names: list[str] = []
+    taken: set[str] = set()  # without capitals: to Windows and macOS, Cat.png is cat.png
     for image in images:
         number, name = 1, image.stem
-        while name in names:
+        while name.casefold() in taken:
             number += 1
             name = f"{image.stem}-{number}"
+        taken.add(name.casefold())
         names.append(name)
     return names
 

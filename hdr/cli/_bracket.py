@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from hdr._errors import RefusedError
-from hdr._files import check_writable
+from hdr._files import check_writable, identity
 from hdr.bracket import Bracket
 from hdr.cli._memory import return_memory
 from hdr.cli._settings import BracketSettings, OutputSettings, check_display_options
@@ -44,12 +44,12 @@ def check_output(output: OutputSettings, images: list[Path], out: Path, display:
         check_writable(output.report, overwrite=output.force, suffixes=REPORT_SUFFIXES)
     if output.save_response is not None:
         check_writable(output.save_response, overwrite=output.force, suffixes=(".json",))
-    read = {image.resolve() for image in images}
-    written = [path.resolve() for path in output.written(out)]
-    for path in written:
-        if path in read:
+    read = {identity(image) for image in images}
+    written = [(path.resolve(), identity(path)) for path in output.written(out)]
+    for path, file in written:
+        if file in read:
             raise RefusedError(f"{path} is one of the images to merge; choose another name")
-        if written.count(path) > 1:
+        if [other for _, other in written].count(file) > 1:
             raise RefusedError(f"{path} is named for two outputs; choose another name")
 
 

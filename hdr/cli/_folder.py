@@ -17,7 +17,7 @@ from threading import Thread
 from tqdm import tqdm
 
 from hdr._errors import RefusedError
-from hdr._files import check_folder
+from hdr._files import check_folder, identity
 from hdr.bracket import Bracket
 from hdr.cli._bracket import check_output, merge_bracket, parsed, read_bracket
 from hdr.cli._console import about, note, noted_warnings, print_table, say
@@ -120,7 +120,7 @@ def _check(
     check_display_options(preview, output.operator, display, gain_map=output.gain_map)
     parsed(reading)
     check_folder(out)
-    if out.resolve() == folder.resolve():
+    if identity(out) == identity(folder):
         raise RefusedError(f"{out} holds the photographs; choose another folder for the results")
 
 

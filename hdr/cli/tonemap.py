@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from hdr._errors import RefusedError
+from hdr._files import identity
 from hdr.cli._console import Flag, say
 from hdr.cli._settings import DISPLAY, check_display_options
 from hdr.settings import DisplaySettings, Operator
@@ -42,7 +43,7 @@ def tonemap(
     from hdr.io import read_radiance
 
     check_display_options(out, operator, display, gain_map=gain_map)
-    if out.resolve() == radiance.resolve():
+    if identity(out) == identity(radiance):
         raise RefusedError(f"{out} is the radiance; choose another name")
     check_picture(out, gain_map, overwrite=force)
     write_picture(out, read_radiance(radiance), operator, gain_map=gain_map, settings=display, overwrite=force)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import captum_ext.cli
 import hdr.cli
-from captum_ext._files import atomic_write
+from captum_ext._files import ExistingFileError, atomic_write, check_absent
 from hdr._files import written_whole
 
 
@@ -66,10 +69,34 @@ def test_a_file_for_which_there_is_no_room_is_named(tmp_path: Path, kind):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("kind", "makes"), [("captum_ext", "open"), ("hdr", "mkdir")])
+def test_a_folder_without_permission_is_refused_at_once_on_windows_too(tmp_path: Path, monkeypatch, kind, makes):
+    """There ``tempfile`` takes it for a folder of the name that it has drawn, and draws two thousand million others."""
+
+    def refuse(path, *_: object, **__: object):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(os, makes, refuse)
+    monkeypatch.setattr(Path, makes, refuse)
+    monkeypatch.setattr(tempfile, "_os", SimpleNamespace(**{**vars(os), "name": "nt"}))
+    with pytest.raises(PermissionError) as refusal:
+        write(kind, tmp_path / "map.npy", b"")
+    assert refusal.value.filename == str(tmp_path / "map.npy")
+
+
 def test_a_folder_that_takes_no_file_is_named_by_the_file(tmp_path: Path):
     with pytest.raises(OSError, match=r"map\.npy") as refusal, atomic_write(tmp_path / ("x" * 250 + "map.npy")):
         pass
     assert refusal.value.filename == str(tmp_path / ("x" * 250 + "map.npy"))
+
+
+def test_another_name_of_an_input_is_known_for_it(tmp_path: Path):
+    """As Cat.png is to cat.png on macOS."""
+    (tmp_path / "cat.png").write_bytes(b"")
+    os.link(tmp_path / "cat.png", tmp_path / "other.png")
+    with pytest.raises(ExistingFileError, match=r"other\.png is read as an input"):
+        check_absent([tmp_path / "new.png", tmp_path / "other.png"], force=True, inputs=[tmp_path / "cat.png"])
+    check_absent([tmp_path / "new.png"], inputs=[tmp_path / "cat.png"])
 
 
 WRITERS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from html import unescape
 from pathlib import Path
@@ -218,6 +219,16 @@ def test_notes_tell_that_the_cameras_motion_cannot_be_told(command, tmp_path):
     finished = command("merge", *flat, "--out", tmp_path / "a.exr", *options)
     assert finished.exit_code == 0, finished.output
     assert "Note: 1.png: the camera's motion cannot be told (only 0 features match" in finished.output
+
+
+def test_another_name_of_an_image_is_known_for_it(command, tmp_path, photographs):
+    """As A.png is to a.png on macOS; and where there is neither yet, they would be one when they are written."""
+    os.link(photographs[0], tmp_path / "other.png")
+    options = ("--weights", "none", "--out", tmp_path / "a.exr", "--force")
+    finished = command("merge", *photographs, *options, "--preview", tmp_path / "other.png")
+    assert "other.png is one of the images to merge" in finished.stderr
+    both = ("--preview", tmp_path / "b.png", "--exposure-map", tmp_path / "B.png")
+    assert "is named for two outputs" in command("merge", *photographs, *options, *both).stderr
 
 
 @pytest.mark.parametrize(
