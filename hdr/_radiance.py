@@ -189,18 +189,24 @@ def _read_exr(path: Path) -> NDArray[Any]:
 
 
 def _write_hdr(path: Path, pixels: NDArray[Any], white: str | float | None) -> None:
-    # OpenCV keeps the operating system's reason for itself, and does not look when the last buffer is flushed.
-    if not cv2.imwrite(os.fspath(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)):
-        raise OSError("the .hdr file could not be written; is the disk full?")
-    data = path.read_bytes()
+    # Into memory: on Windows OpenCV opens no path with letters that the system's code page lacks. It goes by a
+    # temporary file, keeps the reason of what fails for itself, and does not look when the last buffer is flushed.
+    reason = None
+    try:
+        encoded, data = cv2.imencode(".hdr", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+    except cv2.error as error:
+        encoded, reason = False, error
+    if not encoded:
+        raise OSError("the .hdr file could not be written; is the disk full?") from reason
     told = f"\nPRIMARIES={' '.join(map(str, REC709))}\n"
     if white is not None:
         told += f"EXPOSURE={_RADIANCE_EFFICACY / float(white):.6g}\n"
-    path.write_bytes(data.replace(b"\n", told.encode(), 1))
+    content = data.tobytes().replace(b"\n", told.encode(), 1)
     try:
-        decode_with_opencv(path, path.read_bytes())
+        decode_with_opencv(path, content)
     except RefusedError as error:
         raise OSError("the .hdr file could not be written to its end; is the disk full?") from error
+    path.write_bytes(content)
 
 
 def _write_exr(path: Path, pixels: NDArray[Any], attributes: Mapping[str, str | float]) -> None:

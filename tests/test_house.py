@@ -93,7 +93,12 @@ def test_every_public_module_has_a_test_file():
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [("_files", "unwound_when_terminated"), ("cli._console", "print_table"), ("cli._numbers", "refuse_fractions")],
+    [
+        ("_files", "unwound_when_terminated"),
+        ("cli._console", "every_name_told"),
+        ("cli._console", "print_table"),
+        ("cli._numbers", "refuse_fractions"),
+    ],
 )
 def test_what_both_packages_have_for_themselves_is_the_same(module: str, name: str):
     copies = [getattr(importlib.import_module(f"{package}.{module}"), name) for package in PACKAGES]

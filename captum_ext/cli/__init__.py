@@ -21,11 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with extra("cli"):
             from cyclopts import CycloptsError
 
+            from captum_ext.cli._console import every_name_told
             from captum_ext.cli.app import app
     except MissingExtraError as error:
         return _refuse(str(error))
     try:
-        with unwound_when_terminated():
+        with every_name_told(), unwound_when_terminated():
             return app(arguments) or 0
     # A usage that the command line does not have, a request that cannot be met, a file that cannot be written. All else
     # is a mistake of ours, which a traceback helps to mend.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from io import TextIOWrapper
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,6 +17,25 @@ WHAT_IDGI_SAYS = (
     "IDGI says where the output changed, not for or against: all features of a step get the sign of its change, in "
     "proportion to their squared gradients. For f = x0 - x1 at (3, 1), IG gives (3, -1) and IDGI (1, 1)."
 )
+
+
+@contextmanager
+def every_name_told() -> Iterator[None]:
+    """Context in which letters that the standard output cannot show are told by their number, as on the standard error.
+
+    On Windows, what goes into a file or to another program is written in the system's code page; without this a name in
+    another alphabet would end the command when its work is done.
+    """
+    output = sys.stdout
+    if not isinstance(output, TextIOWrapper):  # as a notebook's, which takes every letter
+        yield
+        return
+    before = output.errors
+    output.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        output.reconfigure(errors=before)
 
 
 def console(*, stderr: bool = False) -> Console:

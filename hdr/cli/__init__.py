@@ -21,12 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from cyclopts import CycloptsError
 
-        from hdr.cli._console import noted_warnings
+        from hdr.cli._console import every_name_told, noted_warnings
         from hdr.cli.app import app
     except ModuleNotFoundError as error:
         return _refuse(missing_package_message(error))
     try:
-        with noted_warnings(), unwound_when_terminated():
+        with every_name_told(), noted_warnings(), unwound_when_terminated():
             return app(arguments) or 0
     # A usage that the command line does not have, a request that cannot be met, a file that cannot be written, memory
     # that does not suffice. All else is a mistake of ours, which a traceback helps to mend.

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -15,6 +16,25 @@ from rich.markup import escape
 from rich.table import Table
 
 Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
+
+
+@contextmanager
+def every_name_told() -> Iterator[None]:
+    """Context in which letters that the standard output cannot show are told by their number, as on the standard error.
+
+    On Windows, what goes into a file or to another program is written in the system's code page; without this a name in
+    another alphabet would end the command when its work is done.
+    """
+    output = sys.stdout
+    if not isinstance(output, TextIOWrapper):  # as a notebook's, which takes every letter
+        yield
+        return
+    before = output.errors
+    output.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        output.reconfigure(errors=before)
 
 
 def say(text: str) -> None:

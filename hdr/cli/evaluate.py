@@ -83,7 +83,10 @@ def evaluate(
             cells.append([one.scene, one.method, *shown])
         print_table(title, ["Scene", "Method"], names, cells)
     if out is not None:
-        with written_whole(out, overwrite=force) as temporary, temporary.open("w", newline="") as file:
+        with (
+            written_whole(out, overwrite=force) as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.writer(file)
             # Tables of several shakes can be put together; those of other data are as they were.
             of_all = {"shake": f"{shake}"} if shake else {}

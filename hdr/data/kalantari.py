@@ -213,7 +213,7 @@ def _scene_files(folder: Path, root: Path) -> SceneFiles:
             if missing or len(inputs) != 3:
                 missing_text = f"{' and '.join(missing)} missing" if missing else f"{len(inputs)} .tif files, not 3"
                 raise RefusedError(f"{folder}: {missing_text}")
-            return SceneFiles(str(folder.relative_to(root)), inputs, folder / exposures, folder / truth)
+            return SceneFiles(folder.relative_to(root).as_posix(), inputs, folder / exposures, folder / truth)
     raise RefusedError(f"{folder}: neither {' nor '.join(_EXPOSURES_AND_TRUTH)} is there")
 
 

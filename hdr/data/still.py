@@ -105,7 +105,8 @@ class StillBrackets(Dataset[StillScene]):
             raise RefusedError(f"{folder}: no {LIST_NAME} in it or below; expected pictures and a list: file,seconds")
         # By the folder below the one that is given, or by the name of this itself.
         names = [
-            folder.resolve().name if path.parent == folder else str(path.parent.relative_to(folder)) for path in lists
+            folder.resolve().name if path.parent == folder else path.parent.relative_to(folder).as_posix()
+            for path in lists
         ]
         self.lists = {name: read_exposure_list(path) for name, path in zip(names, lists, strict=True)}
         self.exposures_per_bracket = exposures_per_bracket

@@ -4,7 +4,6 @@ import dataclasses
 import errno
 import os
 import struct
-import tempfile
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
@@ -418,14 +417,29 @@ def test_a_folder_without_permission_is_reported_before_the_work(tmp_path, monke
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS])
 def test_a_folder_that_takes_no_file_is_reported_with_the_name_that_was_asked_for(tmp_path, monkeypatch, code):
-    def fail(prefix, **place):
-        raise OSError(code, os.strerror(code), f"{place['dir']}/{prefix}secret")
+    def fail(folder):
+        raise OSError(code, os.strerror(code), str(folder))
 
-    monkeypatch.setattr(tempfile, "TemporaryDirectory", fail)
+    monkeypatch.setattr(Path, "mkdir", fail)
     with pytest.raises(OSError, match=os.strerror(code)) as told:
         write_radiance(tmp_path / "a.exr", radiance())
     assert told.value.errno == code
     assert told.value.filename == str(tmp_path / "a.exr")
+
+
+@pytest.mark.parametrize("suffix", [".hdr", ".exr", ".tif", ".png", ".jpg"])
+def test_names_in_any_alphabet_are_no_matter_of_opencv(tmp_path, monkeypatch, suffix):
+    """On Windows it opens no file of such a name: it takes what is UTF-8 for the system's code page."""
+    for name in ("imread", "imwrite"):
+        monkeypatch.delattr(cv2, name)
+    path = tmp_path / "写真" / f"é{suffix}"
+    path.parent.mkdir()
+    if suffix in (".hdr", ".exr"):
+        write_radiance(path, radiance())
+        assert read_radiance(path).shape == radiance().shape
+    else:
+        write_image(path, textured(16, 24))
+        assert read_ldr(path).shape == (3, 16, 24)
 
 
 def test_a_link_decides_where_a_picture_lies_and_not_what_it_is(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -16,6 +17,7 @@ from captum.attr import IntegratedGradients
 from PIL import Image
 
 from captum_ext import IDGI, BlurIG
+from captum_ext.cli import main
 from captum_ext.methods import METHODS
 from tests.captum_ext.tiny_classifier import CLASSES, tiny
 from tests.command_line import Command, Finished
@@ -229,6 +231,18 @@ def test_names_in_any_alphabet_are_drawn_without_a_warning(directory: Path, expl
     assert explain("猫 😀.png", "--method", "idgi").exit_code == 0
     assert (directory / "out" / "猫 😀.png").exists()
     assert not [str(warning.message) for warning in recwarn if "Glyph" in str(warning.message)]
+
+
+def test_a_name_that_the_output_cannot_show_is_told_by_numbers(directory: Path, monkeypatch):
+    """As of files of another alphabet, where Windows writes into a pipe."""
+    (directory / "one.png").rename(directory / "猫.png")
+    output = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", output)
+    options = ("--model", "tests.captum_ext.tiny_classifier:tiny", "--method", "idgi", "--out", "out")
+    assert main(["explain", "猫.png", *options]) == 0
+    output.flush()
+    assert rb"\u732b.png" in output.buffer.getvalue()
+    assert output.errors == "strict"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")

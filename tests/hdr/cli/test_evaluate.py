@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 import cv2
@@ -44,6 +45,15 @@ def test_evaluate_prints_every_scene_and_the_mean_beside_the_baselines(command, 
     again = command("evaluate", *options)
     assert again.exit_code == 1
     assert "table.csv exists" in again.output
+
+
+def test_names_in_any_alphabet_are_in_the_table_whatever_the_system_s_own_encoding_is(command, tmp_path, monkeypatch):
+    write_kalantari_scene(tmp_path / "data" / "Test" / "写真")
+    monkeypatch.setattr(io, "text_encoding", lambda encoding, _=2: encoding or "cp1252")  # what Windows takes by itself
+    finished = command("evaluate", "--data", f"kalantari:{tmp_path / 'data'}", "--out", tmp_path / "table.csv")
+    assert finished.exit_code == 0, finished.output
+    rows = list(csv.DictReader((tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()))
+    assert rows[0]["scene"] == "Test/写真"
 
 
 def test_only_some_scenes_are_measured_when_asked(command, tmp_path):

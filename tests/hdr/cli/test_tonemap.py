@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import os
+import sys
+
 import cv2
 import numpy as np
 import pytest
 
+from hdr.cli import main
 from hdr.io import write_radiance
 from hdr.scene import dynamic_scene
 
@@ -30,6 +35,28 @@ def test_radiance_in_tiff_is_tone_mapped_and_not_replaced(command, tmp_path):
     assert finished.exit_code == 1
     assert "a.tif is the radiance; choose another name" in finished.output
     assert (tmp_path / "a.tif").read_bytes() == before
+
+
+def test_another_name_of_the_radiance_is_known_for_it(command, tmp_path):
+    """As A.tif is to a.tif on macOS."""
+    write_radiance(tmp_path / "a.tif", dynamic_scene(64, 96).radiance)
+    os.link(tmp_path / "a.tif", tmp_path / "b.tif")
+    finished = command("tonemap", tmp_path / "a.tif", "--out", tmp_path / "b.tif", "--force")
+    assert finished.exit_code == 1
+    assert "b.tif is the radiance; choose another name" in finished.output
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_a_name_that_the_output_cannot_show_is_told_by_numbers(tmp_path, monkeypatch, encoding):
+    """As of files of another alphabet, where Windows writes into a pipe."""
+    write_radiance(tmp_path / "a.hdr", dynamic_scene(64, 96).radiance)
+    output = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", output)
+    assert main(["tonemap", str(tmp_path / "a.hdr"), "--out", str(tmp_path / "写真.png")]) == 0
+    assert (tmp_path / "写真.png").exists()
+    output.flush()
+    assert rb"\u5199\u771f.png" in output.buffer.getvalue().replace(b"\n", b"")
+    assert output.errors == "strict"
 
 
 @pytest.mark.parametrize(
