@@ -79,11 +79,11 @@ def extra(name: str) -> Iterator[None]:
     >>> with extra("cli"):
     ...     import no_such_package
     Traceback (most recent call last):
-    captum_ext._errors.MissingExtraError: no_such_package is missing: pip install 'captum-ext[cli]' brings it.
+    captum_ext._errors.MissingExtraError: no_such_package is missing: pip install "captum-ext[cli]" brings it.
     """
     try:
         yield
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] == "captum_ext":
             raise  # a mistake of ours, which no installation mends
-        raise MissingExtraError(f"{error.name} is missing: pip install 'captum-ext[{name}]' brings it.") from error
+        raise MissingExtraError(f'{error.name} is missing: pip install "captum-ext[{name}]" brings it.') from error

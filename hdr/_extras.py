@@ -31,7 +31,7 @@ def extras_named() -> Iterator[None]:
     >>> with extras_named():
     ...     import no_such_package
     Traceback (most recent call last):
-    ModuleNotFoundError: no_such_package is missing; install the extra: pip install 'captum-ext[hdr]'
+    ModuleNotFoundError: no_such_package is missing; install the extra: pip install "captum-ext[hdr]"
     """
     try:
         yield
@@ -44,7 +44,8 @@ def extras_named() -> Iterator[None]:
 def missing_package_message(error: ModuleNotFoundError) -> str:
     """In one line, which package is missing, and how to install it."""
     package = (error.name or "").partition(".")[0]
-    return f"{package} is missing; install the extra: pip install 'captum-ext[{_EXTRAS.get(package, 'hdr')}]'"
+    # In double quotes, which every shell knows, also that of Windows.
+    return f'{package} is missing; install the extra: pip install "captum-ext[{_EXTRAS.get(package, "hdr")}]"'
 
 
 def is_ours(error: ModuleNotFoundError) -> bool:

@@ -2,7 +2,7 @@
 
 Radiance knows no display: one number of it may be any number of candelas. :func:`display_light` decides, as a camera's
 automatic exposure would; the formulas after it are those of ITU-R BT.2100 and BT.2408. Encoding is that of imagecodecs
-(``pip install 'captum-ext[delivery]'``), which carries libultrahdr, libavif and libjxl.
+(``pip install "captum-ext[delivery]"``), which carries libultrahdr, libavif and libjxl.
 """
 
 from __future__ import annotations

@@ -181,12 +181,16 @@ def export_merge(
     ModuleNotFoundError
         If what writes or runs ONNX is not installed.
     ValueError
-        If the suffix is another, ``count`` is below 2, or the graph computes something else than the generator.
+        If the suffix is another, ``count`` is below 2, PyTorch is older than 2.8, or the graph computes something else
+        than the generator.
     """
     path = Path(path)
     check_writable(path, overwrite=overwrite, suffixes=SUFFIXES)
     if count < 2:
         raise RefusedError(f"a merge takes 2 exposures or more, got {count}")
+    # Older ones have no ONNX for numbers made of a size; 2.6 cannot save such a program, either.
+    if torch.__version__ < "2.8":
+        raise RefusedError(f"the export needs PyTorch 2.8 or newer, this is {torch.__version__}")
     if path.suffix.lower() == ".onnx":  # said before the work
         for module in _ONNX_MODULES:
             importlib.import_module(module)

@@ -1,6 +1,6 @@
 """Camera raw: linear light from the sensor, with one white balance for a whole bracket.
 
-Decoding is LibRaw's, through rawpy (``pip install 'captum-ext[raw]'``). Nothing in it depends on the picture: no
+Decoding is LibRaw's, through rawpy (``pip install "captum-ext[raw]"``). Nothing in it depends on the picture: no
 automatic brightness, no white level from the brightest pixel; otherwise the exposures would not fit together.
 """
 

@@ -51,7 +51,7 @@ def test_base_is_enough():
 
 def test_what_is_hidden_is_missed():
     finished = python("-c", "import tests.base_install; from captum_ext.evaluation import evaluate")
-    assert "is missing: pip install 'captum-ext[cli]' brings it." in finished.stderr
+    assert 'is missing: pip install "captum-ext[cli]" brings it.' in finished.stderr
 
 
 @pytest.mark.slow

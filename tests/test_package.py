@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,8 @@ def test_public_names_have_docstrings_with_examples():
 
 @pytest.mark.parametrize("command", ["ruff format --check .", "ruff check .", "mypy"])
 def test_lint(command):
+    if command == "mypy" and version("torch").startswith("2.6."):
+        pytest.skip("the oldest PyTorch has fewer types, so that less is known of what it returns")
     run(sys.executable, "-m", *command.split(), cwd=ROOT)
 
 

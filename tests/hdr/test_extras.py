@@ -36,7 +36,7 @@ def test_an_import_names_the_extra_that_it_needs(package: str, extra: str, state
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code]
     finished = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    expected = f"ModuleNotFoundError: {package} is missing; install the extra: pip install 'captum-ext[{extra}]'"
+    expected = f'ModuleNotFoundError: {package} is missing; install the extra: pip install "captum-ext[{extra}]"'
     assert finished.stderr.splitlines()[-1] == expected
 
 
@@ -97,7 +97,7 @@ def test_what_needs_another_extra_names_it(tmp_path, monkeypatch, package, extra
     for name in ("a.dng", "a.heic"):
         (tmp_path / name).write_bytes(b"")
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ModuleNotFoundError, match=rf"^{package} is missing; .*'captum-ext\[{extra}\]'$") as raised:
+    with pytest.raises(ModuleNotFoundError, match=rf'^{package} is missing; .*"captum-ext\[{extra}\]"$') as raised:
         use(tmp_path)
     assert raised.value.name == package
 

@@ -26,6 +26,7 @@ from hdr.response import Response
 from hdr.scene import dynamic_scene
 from hdr.settings import DisplaySettings
 from tests.hdr.brackets import ldr_of, textured
+from tests.hdr.encoders import need_encoder
 from tests.hdr.photographs import write_photograph
 
 AS_THEY_LIE = ("--align", "off", "--response", "gamma:2.2", "--weights", "none")
@@ -367,7 +368,7 @@ def test_the_preview_carries_what_the_camera_wrote_down(command, tmp_path, photo
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.avif"])
 def test_previews_are_hdr_where_that_is_asked_for(command, tmp_path, photographs, name):
-    pytest.importorskip("imagecodecs")
+    need_encoder(name)
     options = ("--gain-map",) if name == "a.jpg" else ()
     finished = command(
         "merge", *photographs, "--out", tmp_path / "a.exr", "--preview", tmp_path / name, *options, *AS_THEY_LIE
