@@ -7,14 +7,12 @@ import math
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from hdr._cells import (
     FEWEST_CELLS,
     FEWEST_EQUATIONS,
     LOWEST_LIGHT,
     OFF_SHARE,
-    STEEPEST,
     STEP,
     Array,
     Cells,
@@ -40,12 +38,6 @@ _FAR_ABOVE_WHITE = 1.2  # EV
 _ABOVE_WHITE = 0.5  # EV, of light that clips a channel whatever else is not exact
 _LEAST_BELOW_WHITE = 0.25  # EV; where a channel clips by less, hardly anything is lost
 _MOST_FLAT_CELLS = 100
-_FAR_BELOW_WHITE = -1.0  # EV
-# A clipped channel spoils others if they differ by so many times what they do elsewhere, or by so many EV in one sense.
-_SPOILT, _SPOILT_MARGIN, _SPOILT_EV = 2.0, 0.01, 0.04
-_NEARLY_WHITE = -0.15  # EV; above, the shoulder of a curve tells little
-# EV. Spoilt by less, the others still tell more than is lost without them: a scene off by 0.065 lost 2 dB.
-_SPOILT_NEAR_MARGIN, _FEWEST_NEAR = 0.04, 300
 # An orthonormal basis of the planes over a cell, shape (16, 3).
 _PLANE = np.linalg.qr(np.stack([np.ones(16), np.repeat(np.arange(4.0), 4), np.tile(np.arange(4.0), 4)], 1))[0]
 _UNCLIPPED = (0.02, 0.97)  # values, of the white level above
@@ -151,51 +143,6 @@ def noise_of(cells: Cells, ev: Array, response: Response, levels: int, notes: li
         return SHOT, READ
     solution, _ = nnls(np.array(rows) / np.array(totals)[:, None], np.array(variances) / totals)
     return float(np.clip(solution[0], *_SHOT_RANGE)), float(np.clip(solution[1], *_READ_RANGE))
-
-
-def mixes_channels(cells: Cells, ev: Array, response: Response) -> bool:
-    """Whether a channel is wrong where another one is clipped; unless it is known not to be, it is.
-
-    Where a longer exposure clips a channel, a shorter one tells what the others should be.
-    """
-    expected, off, beside_clipped = _off_by(cells, ev, response)
-    # Of pale colours, as of a sky, the others are not far below white when one clips, and there they are off by most.
-    far = expected < _FAR_BELOW_WHITE
-    if _spoilt(off[~far], beside_clipped[~far], [0.5], _SPOILT_NEAR_MARGIN, _FEWEST_NEAR):
-        return True
-    # Far below white, grey is spoilt most and strong colours hardly: the larger differences tell, too.
-    if min(beside_clipped[far].sum(), (~beside_clipped[far]).sum()) < FEWEST_CELLS:
-        return True
-    wrong = off[far & beside_clipped]
-    spoilt = _spoilt(off[far], beside_clipped[far], [0.5, 0.8, 0.9], _SPOILT_MARGIN, FEWEST_CELLS)
-    return spoilt or bool(abs(np.median(wrong)) > _SPOILT_EV)
-
-
-def _off_by(cells: Cells, ev: Array, response: Response) -> tuple[Array, Array, NDArray[np.bool_]]:
-    """Of channels that two exposures show: EV below white in the longer, EV off, and whether another clips there."""
-    curve, clipping = log_curve(response), response.white_level - 1.5 * STEP
-    steps = np.gradient(curve)
-    highest = torch.from_numpy(cells.pixels).amax(-1).numpy()
-    found = []
-    for a, b in itertools.combinations(range(len(ev)), 2):
-        expected = read_off(curve, cells.mean[a]) + ev[b] - ev[a]
-        # Unclipped all over the cell, and told by both exposures to a part of what is looked for.
-        usable = (cells.brightest[a] < clipping) & (highest[b] < clipping)
-        usable &= (expected > math.log2(LOWEST_LIGHT)) & (expected < _NEARLY_WHITE)
-        usable &= read_off(steps, cells.mean[a]) < STEEPEST
-        off = ev_apart(cells, a, b, curve, usable) - (ev[b] - ev[a])
-        clipped = np.broadcast_to(cells.brightest[b] >= clipping, usable.shape)
-        found.append((expected[usable], off, clipped[usable]))
-    below, off, beside_clipped = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return below, off, beside_clipped
-
-
-def _spoilt(off: Array, beside: NDArray[np.bool_], quantiles: list[float], margin: float, fewest: int) -> bool:
-    """Whether channels beside a clipped one are off by much more than others are."""
-    if min(beside.sum(), (~beside).sum()) < fewest:
-        return False
-    wrong, usual = (np.quantile(np.abs(one), quantiles) for one in (off[beside], off[~beside]))
-    return bool((wrong > _SPOILT * usual + margin).any())
 
 
 def lacks_fine_colours(cells: Cells, white: float) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hdr.difference import DEVIATION_FLOOR, difference_to_reference, reliable_difference
+from hdr.difference import DEVIATION_FLOOR, difference_to_reference
 from hdr.geometry import pixels_of_cells, sample, side_of_cells
 from hdr.observation import BINS, Aligned, aligned_at, at_brightness, observe, unsaturated
 from hdr.smoothing import blurred
@@ -60,8 +60,7 @@ def unexplained_variance(
 
 
 def _unexplained(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
-    difference = difference_to_reference(aligned, t.flatten(1), reference)
-    squared = reliable_difference(difference, aligned, t, reference).square().mean(dim=2)[0]
+    squared = difference_to_reference(aligned, t.flatten(1), reference).square().mean(dim=2)[0]
     expected = (aligned.deviation.square() + aligned.deviation[:, reference : reference + 1].square())[0, :, 0]
     known = unsaturated(aligned)[0]
     of_brightness = (aligned.tone_mapped[0, reference].mean(dim=0) * BINS).long().clamp(0, BINS - 1)
@@ -158,13 +157,12 @@ def _moving_patches(
     aligned = aligned_at(observed, torch.stack([places, moved]), size)
     # As observe adds it, without observing all again; some of the pixels tell as much as all.
     step = math.ceil(math.sqrt(places[0].numel() / _SAMPLED_PIXELS))
-    some = Aligned(*(maps[..., ::step, ::step] for maps in aligned))
+    some = Aligned(*(maps[..., ::step, ::step] for maps in aligned if maps is not None))
     t = t.view(1, -1, 1, 1, 1)
     unexplained = at_brightness(_unexplained(some, t, 0), observed[:, :3])
     aligned = aligned._replace(deviation=(aligned.deviation.square() + unexplained).sqrt())
     variance = aligned.deviation.square().sum(dim=1)[0, 0]
-    difference = difference_to_reference(aligned, t.flatten(1), 0)
-    squared = reliable_difference(difference, aligned, t, 0)[0, 1].square().mean(dim=0)
+    squared = difference_to_reference(aligned, t.flatten(1), 0)[0, 1].square().mean(dim=0)
     variance, squared = _blurred_in_patches(variance, 2.0), _blurred_in_patches(squared, 1.0)
     differs = squared - variance > _MOVED * (variance + DEVIATION_FLOOR**2)
     known = unsaturated(aligned)[0].all(dim=0).view_as(differs)

@@ -84,7 +84,8 @@ def wiener_merge(bracket: Bracket) -> Tensor:
     """
     reference, exposures = bracket.reference_index, bracket.exposures.float()[None]
     observations, displacement = observed(dataclasses.replace(bracket, ldr=bracket.ldr.float()))
-    aligned = bring_to_reference(observations[None], displacement[None], reference)
+    mixing = bracket.calibration.batched_mixing(exposures)
+    aligned = bring_to_reference(observations[None], displacement[None], reference, mixing=mixing)
     weights = torch.softmax(prior(aligned, exposures, reference), dim=1)
     merge = merged(aligned, weights, exposures, reference)
     noise = (_NOISE_FACTOR * torch.minimum(*noise_of_blend(aligned, weights, merge)[:2])).square()

@@ -27,6 +27,7 @@ from hdr._cells import (
     srgb_above_black,
 )
 from hdr._images import hold_eight_bits
+from hdr._mixing_fit import colour_mixing
 from hdr._response_fit import equations_of_cells, equations_of_ranks, response_of, solve
 from hdr._traits import (
     READ,
@@ -35,10 +36,10 @@ from hdr._traits import (
     disagreement_of,
     exposure_errors,
     lacks_fine_colours,
-    mixes_channels,
     noise_of,
     white_level_of,
 )
+from hdr.mixing import NO_MIXING, TYPICAL, ColourMixing, as_row
 from hdr.radiometry import groups_of_light
 from hdr.response import Response
 
@@ -74,9 +75,9 @@ class Calibration:
         The variance of linear light L in [0, 1] is ``shot * L + read``, without what rounding to levels adds.
     levels
         Quantisation levels of the files: 255, or 65535 for 16 bits.
-    channels_mix
-        Whether a channel that clips spoils the other two, as where a camera turns the colours of its sensor into those
-        of the file; otherwise they are still worth what they say.
+    mixing
+        What the camera does to the colours of its sensor, and with it a channel that clips to the other two; None where
+        these are still worth what they say. By default a typical camera's.
     chroma_halved
         Whether the files keep half as many rows, and half as many columns, of colour as of brightness: JPEG of 4:2:0
         does both, as phones write it, and of 4:2:2 the second, as many cameras do. There colours lack fine detail, and
@@ -98,30 +99,37 @@ class Calibration:
     shot: float = SHOT
     read: float = READ
     levels: int = 255
-    channels_mix: bool = True
+    mixing: ColourMixing | None = TYPICAL
     chroma_halved: tuple[bool, bool] = (False, False)
     corrections: tuple[float, ...] = ()
     disagreement: tuple[float, ...] = ()
     response_known: bool = True
     notes: tuple[str, ...] = ()
 
-    def as_tensors(self) -> tuple[Tensor, Tensor]:
+    def as_tensors(self) -> tuple[Tensor, Tensor, Tensor]:
         """What can be put into a batch or a graph.
 
         Returns
         -------
         tuple of Tensor
-            Light of :data:`RESPONSE_ENTRIES` equally spaced values from 0 to 1; and shot, read, levels, white level,
-            the typical disagreement, 1 where channels mix, 1 where there are half as many rows of colour, and 1 where
-            there are half as many columns. Both float64.
+            Light of :data:`RESPONSE_ENTRIES` equally spaced values from 0 to 1; shot, read, levels, white level, the
+            typical disagreement, 1 where there are half as many rows of colour, and 1 where there are half as many
+            columns; and the mixing of colours, (3, 4), the errors in the last column. All float64.
         """
         values = torch.linspace(0, 1, RESPONSE_ENTRIES, dtype=torch.float64)
         camera = (self.shot, self.read, self.levels, self.white_level)
-        noise = (*camera, self.typical_disagreement, self.channels_mix, *self.chroma_halved)
-        return self.response.to_linear(values), torch.tensor(noise, dtype=torch.float64)
+        noise = (*camera, self.typical_disagreement, *self.chroma_halved)
+        matrix, errors = self.mixing or ColourMixing(NO_MIXING)
+        mixing = [(*row, error) for row, error in zip(matrix, errors, strict=True)]
+        light = self.response.to_linear(values)
+        return light, torch.tensor(noise, dtype=torch.float64), torch.tensor(mixing, dtype=torch.float64)
+
+    def batched_mixing(self, like: Tensor) -> Tensor | None:
+        """The mixing of colours for a batch of one example, (1, 3, 4); None where there is none."""
+        return None if self.mixing is None else self.as_tensors()[2].to(like).unsqueeze(0)
 
     @classmethod
-    def from_tensors(cls, light: Tensor, noise: Tensor) -> Calibration:
+    def from_tensors(cls, light: Tensor, noise: Tensor, mixing: Tensor) -> Calibration:
         """The calibration that :meth:`as_tensors` put into a batch or a graph; of corrections and notes it has none.
 
         Examples
@@ -131,17 +139,22 @@ class Calibration:
         >>> found.shot, found.levels, found.chroma_halved
         (0.001, 255, (False, True))
         """
-        shot, read, levels, white_level, disagreement, mixing, rows, columns = noise.tolist()
+        shot, read, levels, white_level, disagreement, rows, columns = noise.tolist()
         return cls(
             Response.table(light),
             white_level,
             shot,
             read,
             round(levels),
-            channels_mix=bool(mixing),
+            mixing=_mixing_of(mixing),
             chroma_halved=(bool(rows), bool(columns)),
             disagreement=(disagreement,),
         )
+
+    @property
+    def channels_mix(self) -> bool:
+        """Whether the camera mixes the colours of its sensor, so that a channel that clips spoils the other two."""
+        return self.mixing is not None and self.mixing.matrix != NO_MIXING
 
     @property
     def typical_disagreement(self) -> float:
@@ -151,6 +164,12 @@ class Calibration:
         """
         known = [min(ev, _LARGEST_RESPONSE_ERROR) for ev in self.disagreement if math.isfinite(ev)]
         return sum(known) / len(known) if known else 0.0
+
+
+def _mixing_of(mixing: Tensor) -> ColourMixing | None:
+    red, green, blue, errors = (as_row(column) for column in (*mixing[:, :3], mixing[:, 3]))
+    found = ColourMixing((red, green, blue), errors)
+    return None if found == ColourMixing(NO_MIXING) else found
 
 
 def calibrate(
@@ -286,7 +305,7 @@ def _calibrated(
         shot,
         read,
         levels,
-        channels_mix=mixes_channels(cells, ev + errors, response),
+        mixing=colour_mixing(cells, ev + errors, response),
         chroma_halved=chroma_halved,
         corrections=corrections,
         disagreement=disagreement,

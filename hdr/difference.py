@@ -33,23 +33,16 @@ def clipping_value(exposures: Tensor, reference: int) -> Tensor:
     return mu_law(1.0 / torch.maximum(exposures, exposures[:, reference : reference + 1]))
 
 
-def squared_difference(aligned: Aligned, noise: Tensor, t: Tensor, reference: int) -> Tensor:
-    """Squared difference (B, N, 1, H, W) beyond the noise of the light, (B, N, 3, H, W), as far as it is told."""
-    difference = _difference_beyond_noise(aligned, noise, t, reference)
-    squared = reliable_difference(difference, aligned, t, reference).square()
+def squared_difference(aligned: Aligned, noise: Tensor, t: Tensor, reference: int, off: Tensor | None = None) -> Tensor:
+    """Squared difference (B, N, 1, H, W) beyond the noise of the light, (B, N, 3, H, W), as far as it is told.
+
+    ``off``, of the same shape, is by how much clipped channels may have spoilt others: the difference that they have
+    made is none.
+    """
+    squared = _difference_beyond_noise(aligned, noise, t, reference, off).square()
     if _loses_detail(aligned):
         squared = squared * _told_by_channels(aligned, t, reference)
     return squared.mean(dim=2, keepdim=True)
-
-
-def reliable_difference(difference: Tensor, aligned: Aligned, t: Tensor, reference: int) -> Tensor:
-    """A difference to the reference, (B, N, 3, H, W), as far as the reference tells it."""
-    wrong = spoilt(aligned, t.flatten(1), reference)
-    # A spoilt channel tells no more than that there was not more light; whether there was less, the others tell alone.
-    for_all = 3 / (~wrong).sum(dim=2, keepdim=True, dtype=difference.dtype).clamp_min(1)
-    factor = torch.where(wrong, 0.0, for_all.sqrt())
-    # Not a choice by sign, which noise makes at random: that takes a processor ten times as long.
-    return torch.addcmul(difference.clamp_min(0), difference.clamp_max(0), factor)
 
 
 def expected_variance(aligned: Aligned, noise: Tensor, reference: int) -> Tensor:
@@ -69,7 +62,7 @@ def _light_of_noise(noise: Tensor, reference: int) -> Tensor:
     return MU * (noise.square() + noise[:, reference : reference + 1].square()).sqrt()
 
 
-def _difference_beyond_noise(aligned: Aligned, noise: Tensor, t: Tensor, reference: int) -> Tensor:
+def _difference_beyond_noise(aligned: Aligned, noise: Tensor, t: Tensor, reference: int, off: Tensor | None) -> Tensor:
     """:func:`difference_to_reference` if both had as much more light as the noise of the two is.
 
     In the mu-law domain a dark pixel that noise has blackened is far from what it was. Here the logarithm begins where
@@ -80,6 +73,9 @@ def _difference_beyond_noise(aligned: Aligned, noise: Tensor, t: Tensor, referen
     growth, only_reference = growth_of(aligned.tone_mapped).clamp_min(1), slice(reference, reference + 1)
     more = _light_of_noise(noise, reference)
     theirs, ours = (torch.minimum(shown, limit) + more for shown in (growth, growth[:, only_reference]))
+    if off is not None:
+        spoilt = MU * (off + off[:, only_reference])
+        ours = ours + torch.minimum((theirs - ours).clamp_min(-spoilt), spoilt)
     return tone_mapped_of(theirs) - tone_mapped_of(ours)
 
 
@@ -107,15 +103,6 @@ def _told_by_channels(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
     expected, error = (of_each + of_each[:, reference : reference + 1] for of_each in (expected, error))
     expected = expected + DEVIATION_FLOOR**2
     return expected / (expected + error)
-
-
-def spoilt(aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
-    """Where a channel of the reference is wrong, for one that it is mixed with is clipped: (B, 1, 3, H, W).
-
-    What clips has less light than there was, and the others, from which it is subtracted, have more.
-    """
-    own = clipped_itself(aligned.tone_mapped[:, reference], exposures[:, reference])
-    return ((aligned.saturation[:, reference] >= 1 - ALL_BUT_CLIPPED) & ~own).unsqueeze(1)
 
 
 def clipped_itself(tone_mapped: Tensor, exposure: Tensor) -> Tensor:

@@ -17,13 +17,13 @@ from hdr.calibration import RESPONSE_ENTRIES, Calibration
 from hdr.nn.generator import SMALLEST_SIDE, Generator
 from hdr.observation import observe
 from hdr.radiometry import inverse_mu_law, middle
-from hdr.response import Response
+from hdr.response import Response, steepness_of
 
 SUFFIXES = (".onnx", ".pt2")
 """ONNX, and what :func:`torch.export.load` reads."""
 
 _LONGEST_SIDE = 65536
-_INPUTS = ("ldr", "exposures", "light", "noise", "displacement")
+_INPUTS = ("ldr", "exposures", "light", "noise", "mixing", "displacement")
 _OUTPUTS = ("radiance", "weights")
 _ONNX_MODULES = ("onnx", "onnxscript", "onnxruntime")
 _OPSET = 20  # the first whose GridSample is what PyTorch's is
@@ -56,7 +56,7 @@ class MergeGraph(nn.Module):
         self.reference = middle(count)
 
     def forward(
-        self, ldr: Tensor, exposures: Tensor, light: Tensor, noise: Tensor, displacement: Tensor
+        self, ldr: Tensor, exposures: Tensor, light: Tensor, noise: Tensor, mixing: Tensor, displacement: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Merge.
 
@@ -69,9 +69,12 @@ class MergeGraph(nn.Module):
         light
             Shape (1021,): the response, light of LDR values from 0 to 1.
         noise
-            Shape (8,): shot and read noise of linear light (variances), largest level (255, 65535), white level, by how
-            many EV exposures disagree, 1 where a channel that clips spoils the others, else 0, and 1 where files keep
-            half as many rows, and 1 where half as many columns, of colour as of brightness, else 0.
+            Shape (7,): shot and read noise of linear light (variances), largest level (255, 65535), white level, by how
+            many EV exposures disagree, and 1 where files keep half as many rows, and 1 where half as many columns, of
+            colour as of brightness, else 0.
+        mixing
+            Shape (3, 4): what the camera does to the colours of its sensor, a matrix and, in the last column, by which
+            share each channel is off beside a clipped one besides.
         displacement
             Shape (N, 2, H, W): where the reference's places are found in each exposure, x and y in pixels.
 
@@ -82,7 +85,8 @@ class MergeGraph(nn.Module):
         """
         calibration: Any = _GivenCalibration.of(light, noise)
         observations = observe(ldr, exposures, calibration)
-        merged = self.generator(observations[None], exposures[None], displacement[None], self.reference)
+        inputs = (observations[None], exposures[None], displacement[None], self.reference)
+        merged = self.generator(*inputs, mixing=mixing[None])
         return inverse_mu_law(merged.radiance[0]).clamp_min(0), merged.weights[0].mean(dim=1)
 
 
@@ -95,10 +99,11 @@ class _GivenResponse:
     def to_linear(self, ldr: Tensor) -> Tensor:
         return _looked_up(self.light, ldr)
 
-    def slope(self, ldr: Tensor) -> Tensor:
+    def steepness(self, ldr: Tensor) -> Tensor:
         inner = (self.light[2:] - self.light[:-2]) / 2
         ends = self.light[1:2] - self.light[:1], self.light[-1:] - self.light[-2:-1]
-        return _looked_up(torch.cat([ends[0], inner, ends[1]]) * (RESPONSE_ENTRIES - 1), ldr)
+        slopes = torch.cat([ends[0], inner, ends[1]]) * (RESPONSE_ENTRIES - 1)
+        return _looked_up(steepness_of(self.light, slopes), ldr)
 
 
 @dataclass
@@ -111,15 +116,14 @@ class _GivenCalibration:
     levels: Tensor
     white_level: Tensor
     typical_disagreement: Tensor
-    channels_mix: Tensor
     chroma_halved: tuple[Tensor, Tensor]
 
     @classmethod
     def of(cls, light: Tensor, noise: Tensor) -> _GivenCalibration:
         """In the order of :meth:`hdr.calibration.Calibration.as_tensors`."""
-        shot, read, levels, white_level, disagreement, mixing, rows, columns = noise.unbind()
+        shot, read, levels, white_level, disagreement, rows, columns = noise.unbind()
         response, halved = _GivenResponse(light), (rows, columns)
-        return cls(response, shot, read, levels, white_level, disagreement, mixing, halved)
+        return cls(response, shot, read, levels, white_level, disagreement, halved)
 
 
 def _looked_up(table: Tensor, values: Tensor) -> Tensor:
@@ -128,17 +132,17 @@ def _looked_up(table: Tensor, values: Tensor) -> Tensor:
     return torch.lerp(table[below], table[below + 1], position - below)
 
 
-def calibration_inputs(calibration: Calibration) -> tuple[Tensor, Tensor]:
-    """The ``light`` and ``noise`` of a calibration, as a graph takes them.
+def calibration_inputs(calibration: Calibration) -> tuple[Tensor, Tensor, Tensor]:
+    """The ``light``, ``noise`` and ``mixing`` of a calibration, as a graph takes them.
 
     Examples
     --------
-    >>> light, noise = calibration_inputs(Calibration(Response.srgb()))
-    >>> light.shape, noise.shape
-    (torch.Size([1021]), torch.Size([8]))
+    >>> light, noise, mixing = calibration_inputs(Calibration(Response.srgb()))
+    >>> light.shape, noise.shape, mixing.shape
+    (torch.Size([1021]), torch.Size([7]), torch.Size([3, 4]))
     """
-    light, noise = calibration.as_tensors()
-    return light.float(), noise.float()
+    light, noise, mixing = calibration.as_tensors()
+    return light.float(), noise.float(), mixing.float()
 
 
 def example_inputs(count: int, height: int, width: int) -> tuple[Tensor, ...]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hdr.difference import ALL_BUT_CLIPPED, DEVIATION_FLOOR, clipped_itself, expected_variance, squared_difference
+from hdr.mixing import spoiling, spoils
 from hdr.observation import STILL_TOLERANCE, Aligned, bring_to_reference
 from hdr.radiometry import light_of, mu_law, mu_law_slope, of_same_light
 from hdr.smoothing import blurred
@@ -62,7 +63,8 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int, light: ReferenceL
     until :mod:`hdr.inpainting` sees the light around.
 
     Each channel has weights of its own, because it is saturated by itself; motion, wherever it shows, is that of all. A
-    camera that mixes channels after they clip has spoilt all three, and then their saturation is that of the brightest.
+    camera that mixes channels after they clip has spoilt the others, each by so much (:func:`hdr.mixing.spoiling`), and
+    that counts as noise.
 
     Parameters
     ----------
@@ -85,11 +87,15 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int, light: ReferenceL
     noise = blurred(aligned.noise.flatten(0, 1), _NOISE_SMOOTHNESS).view_as(aligned.noise)
     variance = expected_variance(aligned, noise.detach(), reference)
     variance = blurred(variance.flatten(0, 1), 2.0).view_as(variance)
-    squared = squared_difference(aligned, noise.detach(), t, reference)
+    off = spoiling(aligned, t, reference)
+    squared = squared_difference(aligned, noise.detach(), t, reference, off)
     smoothed = _smoothed(squared)
     excess = (smoothed - variance).clamp_min(0)  # 0 for the reference itself
     consistent = torch.exp(-0.5 * excess / (variance + DEVIATION_FLOOR**2))
     unsaturated = _unsaturated_share(aligned, light.light, t, reference)
+    if off is not None:
+        variance_of_light = aligned.noise.square()
+        unsaturated = unsaturated * variance_of_light / (variance_of_light + off.square())
     # In units in which shot noise alone makes it t.
     precision = _precision(noise, light.slope, reference) * t[:, reference : reference + 1]
     weights = unsaturated * (precision * consistent * aligned.seen)
@@ -120,7 +126,7 @@ def _unsaturated_share(aligned: Aligned, light: Tensor, t: Tensor, reference: in
     perhaps, surely = _SURELY_CLIPPED
     unclipped = ((surely - light * t[:, longer]) / (surely - perhaps)).clamp(0, 1)
     saturation = aligned.saturation[:, longer]
-    # All channels alike: the camera mixes them, or none is known to clip, and the brightest may have spoilt the others.
+    # All channels alike: none is known to clip, and the brightest may have spoilt the others.
     alike = saturation.amax(2, keepdim=True) - saturation.amin(2, keepdim=True) <= ALL_BUT_CLIPPED
     unclipped = torch.where(alike, unclipped.amin(2, keepdim=True), unclipped)
     return torch.cat([unsaturated[:, : reference + 1], torch.minimum(unsaturated[:, longer], unclipped)], dim=1)
@@ -153,13 +159,18 @@ def _smoothed_among_lost(squared: Tensor, smoothed: Tensor, lost: Tensor) -> Ten
 
 
 def physical_merge(
-    observations: Tensor, exposures: Tensor, displacement: Tensor, reference: int, corner: Tensor | None = None
+    observations: Tensor,
+    exposures: Tensor,
+    displacement: Tensor,
+    reference: int,
+    corner: Tensor | None = None,
+    mixing: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Radiance (B, 3, H, W) in the mu-law domain and weights (B, N, 3, H, W), by physics alone.
 
     Arguments are those of :meth:`hdr.nn.Generator.forward`; an untrained generator gives the same.
     """
-    aligned = bring_to_reference(observations, displacement, reference, corner)
+    aligned = bring_to_reference(observations, displacement, reference, corner, mixing=mixing)
     weights = torch.softmax(prior(aligned, exposures, reference), dim=1)
     return merged(aligned, weights, exposures, reference), weights
 
@@ -213,7 +224,7 @@ def noise_of_blend(aligned: Aligned, weights: Tensor, radiance: Tensor) -> Blend
 def not_below_saturation(radiance: Tensor, aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:
     """Where the reference is clipped there was light enough for that, whatever the others say.
 
-    Where channels clip one by one, in each channel that is clipped. Where the camera mixes them, a channel of the file
+    Where channels clip one by one, in each channel that is clipped. Where they spoil each other, a channel of the file
     may be clipped for another one of the sensor, and no more is sure than that the brightest was: the brighter an
     estimate is, the more it keeps of its colours, and one that is too dark is of something else, and gets the
     reference's.
@@ -252,13 +263,9 @@ def not_below_saturation(radiance: Tensor, aligned: Aligned, exposures: Tensor, 
     # The unclipped channels are spoilt: only what is too dark is worse.
     share = torch.where(clipped, 1 - above / _BRIGHT_ENOUGH, -above / _TOO_DARK).clamp(0, 1)
     share = share * clipped.any(dim=1, keepdim=True)
-    return torch.lerp(radiance, raised, torch.where(_channels_mix(aligned), share, clipped.to(share)))
-
-
-def _channels_mix(aligned: Aligned) -> Tensor:
-    """Which examples are of a camera that mixes channels, (B, 1, 1, 1): nowhere in them is one saturated by itself."""
-    alone = aligned.saturation.amax(dim=2) - aligned.saturation.amin(dim=2)
-    return alone.amax(dim=(1, 2, 3)).view(-1, 1, 1, 1) <= ALL_BUT_CLIPPED
+    spoilt = spoils(aligned)
+    lost = clipped.to(share) if spoilt is None else torch.where(spoilt, share, clipped.to(share))
+    return torch.lerp(radiance, raised, lost)
 
 
 def _for_each(maps: Tensor, reference: int, of_reference: float, of_others: float) -> Tensor:

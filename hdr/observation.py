@@ -38,7 +38,6 @@ BINS = 14
 """Steps of brightness in the mu-law domain for which :func:`hdr.agreement.unexplained_variance` is found."""
 _RESPONSE_ERROR = 1.0  # levels of the file, standard deviation: its toe, black level and compression
 _MOST_OF_BLACK = 1.5  # times what light of one standard deviation is in the mu-law domain
-_SHARED_NOISE = 0.3  # of the variance, by all channels where the camera mixes them: what its colours have of others
 _PIXELS_AT_ONCE = 1 << 15
 _RIPPLES = 1.5  # pixels, standard deviation: around a pixel that JPEG's ripples may have darkened
 _AMID_CLIPPED = (0.5, 0.7)  # share of what is around it that is clipped: perhaps, and surely, it is, too
@@ -52,7 +51,7 @@ class Aligned(NamedTuple):
     tone_mapped: Tensor
     """(B, N, 3, H, W), mu-law domain."""
     saturation: Tensor
-    """(B, N, 3, H, W), 0 unsaturated to 1 clipped; where the camera mixes channels, the brightest one's for all."""
+    """(B, N, 3, H, W), 0 unsaturated to 1 clipped."""
     deviation: Tensor
     """(B, N, 1, H, W): by how much equal radiance is expected to differ, standard deviation in the mu-law domain."""
     noise: Tensor
@@ -62,6 +61,9 @@ class Aligned(NamedTuple):
     lost_detail: Tensor
     """(B, N, 1, H, W): amplitude of the detail of brightness, in values of the file, that is too fine for the colours
     of a JPEG; 0 in other files."""
+    mixing: Tensor | None = None
+    """(B, 3, 4): what the cameras do to colours, as :meth:`hdr.calibration.Calibration.as_tensors` gives it; None where
+    a clipped channel spoils no other."""
 
 
 def observe(
@@ -153,11 +155,10 @@ def _without_ripples(saturation: Tensor, calibration: Calibration) -> Tensor:
     subsampled = _subsampled(calibration.chroma_halved)
     if subsampled is False:
         return saturation
-    told = saturation[:, :1] if calibration.channels_mix is True else saturation  # one that is that of all
     perhaps, surely = _AMID_CLIPPED
-    share = blurred((told >= 1).to(told), _RIPPLES)
+    share = blurred((saturation >= 1).to(saturation), _RIPPLES)
     lost = ((share - perhaps) / (surely - perhaps)).clamp(0, 1)
-    lost = torch.where((told > 0) & torch.as_tensor(subsampled, device=lost.device), lost, 0.0)
+    lost = torch.where((saturation > 0) & torch.as_tensor(subsampled, device=lost.device), lost, 0.0)
     return torch.maximum(saturation, lost)
 
 
@@ -166,7 +167,7 @@ def _observed(
 ) -> Tensor:
     t = exposures.to(ldr).view(-1, 1, 1, 1)
     light = calibration.response.to_linear(ldr)
-    rounding = calibration.response.slope(ldr) / calibration.levels
+    rounding = calibration.response.steepness(ldr) / calibration.levels
     # Shot noise, read noise, and what rounding to levels adds: uniform over one step of the file.
     squared = rounding.square()
     variance = (calibration.shot * light + calibration.read + squared / 12) / t.square()
@@ -181,25 +182,16 @@ def _observed(
     tone_mapped = tone_mapped_of(growth)
     if unexplained is not None:
         deviation = (deviation.square() + at_brightness(unexplained, tone_mapped)).sqrt()
-    mixing = calibration.channels_mix
-    value = _if_mixing(mixing, ldr.amax(dim=1, keepdim=True), ldr) / calibration.white_level
+    value = ldr / calibration.white_level
     saturation = ((value - SATURATION_BEGINS) / (SATURATION_ENDS - SATURATION_BEGINS)).clamp_min(0)
     saturation = torch.where(value < SATURATION_ENDS, saturation, CLIPPED)
     if any(still):
         tolerance = torch.tensor([STILL_TOLERANCE if one else 1.0 for one in still]).to(deviation)
         deviation = deviation * tolerance.view(-1, 1, 1, 1)
     # No response is known better than to a level: of two exposures the one whose values are large is believed more.
-    noise = variance + squared * (_RESPONSE_ERROR / t).square()
     # Of each channel its own: in saturated colours the dark one has little of the noise of the bright ones.
-    noise = _if_mixing(mixing, torch.lerp(noise, noise.mean(dim=1, keepdim=True), _SHARED_NOISE), noise).sqrt()
-    return torch.cat([tone_mapped, saturation.expand_as(noise), deviation, noise], dim=1)
-
-
-def _if_mixing(mixing: bool | Tensor, mixed: Tensor, separate: Tensor) -> Tensor:
-    """One of two by whether the camera mixes channels, which is a tensor where it is an input of a graph."""
-    if isinstance(mixing, Tensor):
-        return torch.where(mixing > 0, mixed, separate)
-    return mixed if mixing else separate
+    noise = (variance + squared * (_RESPONSE_ERROR / t).square()).sqrt()
+    return torch.cat([tone_mapped, saturation, deviation, noise], dim=1)
 
 
 def at_brightness(unexplained: Tensor, tone_mapped: Tensor) -> Tensor:
@@ -219,6 +211,7 @@ def bring_to_reference(
     reference: int,
     corner: Tensor | None = None,
     continuous: Tensor | None = None,
+    mixing: Tensor | None = None,
 ) -> Aligned:
     """Read every exposure where a place of the reference is found in it.
 
@@ -234,6 +227,8 @@ def bring_to_reference(
         Shape (B, 2): row and column of the observations where the displacement's first pixel lies; by default (0, 0).
     continuous
         Of the displacement, if it is known (:func:`continuity`).
+    mixing
+        Shape (B, 3, 4): what the cameras do to colours, as in :class:`Aligned`.
     """
     batch = len(observations)
     height, width = displacement.shape[-2:]
@@ -258,7 +253,7 @@ def bring_to_reference(
 
     # Apart, so that nothing of a tile's size is put together once more.
     radiance, others = read(slice(_PARTS[0]), _interpolated), read(slice(_PARTS[0], None), sample)
-    return _parted(radiance, others, seen.to(observations).unsqueeze(2))
+    return _parted(radiance, others, seen.to(observations).unsqueeze(2))._replace(mixing=mixing)
 
 
 def _interpolated(tone_mapped: Tensor, positions: Tensor) -> Tensor:

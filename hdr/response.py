@@ -22,6 +22,7 @@ from hdr._files import written_whole
 _FORMULA_ENTRIES = 16 * 255 + 1
 _VALUES_AT_ONCE = 1 << 18  # what is interpolated at once stays in the processor's cache
 _INVERSE_ENTRIES = 1 << 14
+_BLACK_LEVELS = 4 / 255  # of a file, around its black
 _FILE_FORMAT = "hdr camera response"
 _FILE_VERSION = 1
 _GAMMAS = (0.3, 5.0)
@@ -248,6 +249,14 @@ class Response:
         """
         return interpolated(ldr, self._slopes)
 
+    def steepness(self, ldr: Tensor) -> Tensor:
+        """As ``slope``, but no less than the mean slope over the next 4 of 255 levels.
+
+        Below the black of a file, as scans of film have it, a response is flat, and what is read there is the noise of
+        black all the same.
+        """
+        return interpolated(ldr, self._steepness)
+
     def to_ldr(self, linear: Tensor) -> Tensor:
         """LDR values of linear light, the inverse of :meth:`to_linear`.
 
@@ -283,10 +292,23 @@ class Response:
             (slopes,) = torch.gradient(self._table, spacing=1.0 / (len(self.light) - 1))
             return slopes
 
+    @functools.cached_property
+    def _steepness(self) -> Tensor:
+        with torch.inference_mode(False):
+            return steepness_of(self._table, self._slopes)
+
     @classmethod
     def _from_formula(cls, formula: Callable[[Tensor], Tensor], name: str) -> Response:
         light = formula(torch.linspace(0, 1, _FORMULA_ENTRIES, dtype=torch.float64))
         return cls(tuple(light.tolist()), name)
+
+
+def steepness_of(light: Tensor, slopes: Tensor) -> Tensor:
+    """The larger of the slopes of a response's table and of the mean slopes over the next 4 of 255 levels."""
+    entries = len(light)
+    step = max(round(_BLACK_LEVELS * (entries - 1)), 1)
+    above = torch.cat([light[step:], light[-1:].expand(min(step, entries))])[:entries]
+    return torch.maximum(slopes, (above - light) * ((entries - 1) / step))
 
 
 def interpolated(values: Tensor, table: Tensor, abscissa: Callable[[Tensor], Tensor] | None = None) -> Tensor:

@@ -276,9 +276,8 @@ class HdrGan(L.LightningModule):
 def merge_batch(generator: Generator, batch: HdrSample) -> Merged:
     """Merge the crops of a batch of scenes, with their middle exposures as references."""
     reference = middle(batch["exposures"].shape[1])
-    merged: Merged = generator(
-        batch["observations"], batch["exposures"], batch["displacement"], reference, batch["corner"]
-    )
+    inputs = (batch["observations"], batch["exposures"], batch["displacement"], reference, batch["corner"])
+    merged: Merged = generator(*inputs, mixing=batch["mixing"])
     return merged
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from hdr._extras import extras_named
 from hdr.data.draws import integer, log_uniform, normal, uniform
 from hdr.geometry import transformed
+from hdr.mixing import ColourMatrix
 from hdr.response import Response
 
 with extras_named():
@@ -62,7 +63,7 @@ class Camera:
     grain: float = 0.0
     levels: int = 255
     jpeg_quality: int | None = None
-    colours: tuple[tuple[float, float, float], ...] | None = None
+    colours: ColourMatrix | None = None
 
     def photograph(self, generator: torch.Generator, radiance: Tensor, exposures: Tensor) -> Tensor:
         """Take one image for each exposure.
@@ -170,14 +171,15 @@ def misjudged(generator: torch.Generator, camera: Camera) -> Camera:
     )
 
 
-def _draw_colours(generator: torch.Generator) -> tuple[tuple[float, float, float], ...]:
+def _draw_colours(generator: torch.Generator) -> ColourMatrix:
     """A matrix as cameras have: green is in red and in blue, and a little of each in green. Its inverse is positive."""
     rows = []
     for channel, others in enumerate((((0.3, 0.7), (0.0, 0.15)), ((0.1, 0.3), (0.1, 0.5)), ((0.0, 0.05), (0.2, 0.6)))):
         row = [-uniform(generator, *bounds) for bounds in others]
         row.insert(channel, 1.0 - sum(row))
         rows.append((row[0], row[1], row[2]))
-    return tuple(rows)
+    red, green, blue = rows
+    return red, green, blue
 
 
 def _draw_response(generator: torch.Generator) -> Response:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hdr.data.sample import HdrSample
 
-_LEARNED_FROM = ("observations", "displacement", "target", "exposures")
+_LEARNED_FROM = ("observations", "displacement", "target", "exposures", "mixing")
 
 
 class ScenePool:
@@ -77,6 +77,7 @@ class ScenePool:
             "displacement": turned["displacement"][inside],
             "target": turned["target"][inside],
             "exposures": scene["exposures"],
+            "mixing": scene["mixing"],
             "corner": torch.tensor([top, left]),
         }
 

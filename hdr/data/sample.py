@@ -34,8 +34,11 @@ class HdrSample(TypedDict):
     light: Tensor
     """Shape (entries,): the response, light of equally spaced LDR values, as far as it is known."""
     noise: Tensor
-    """Shape (8,): shot, read, levels and white level of the calibration, by how many EV exposures disagree, 1 where
-    channels mix, and 1 where there are half as many rows, and 1 where half as many columns, of colour."""
+    """Shape (7,): shot, read, levels and white level of the calibration, by how many EV exposures disagree, and 1 where
+    there are half as many rows, and 1 where half as many columns, of colour."""
+    mixing: Tensor
+    """Shape (3, 4): what the camera does to the colours of its sensor, see
+    :meth:`hdr.calibration.Calibration.as_tensors`."""
 
 
 def make_sample(
@@ -64,7 +67,7 @@ def make_sample(
     """
     height, width = ldr.shape[-2:]
     observations, displacement = observed(Bracket(ldr, exposures, calibration=calibration, reference_index=reference))
-    light, noise = calibration.as_tensors()
+    light, noise, mixing = calibration.as_tensors()
     top, left, rows, columns = (0, 0, height, width) if crop is None else (*crop, crop[2])
     inside = (..., slice(top, top + rows), slice(left, left + columns))
     return {
@@ -77,6 +80,7 @@ def make_sample(
         "target": target[inside],
         "light": light,
         "noise": noise,
+        "mixing": mixing,
     }
 
 
@@ -92,4 +96,4 @@ def observed(bracket: Bracket) -> tuple[Tensor, Tensor]:
 
 def calibration_of(sample: HdrSample) -> Calibration:
     """The calibration that a scene was made with."""
-    return Calibration.from_tensors(sample["light"], sample["noise"])
+    return Calibration.from_tensors(sample["light"], sample["noise"], sample["mixing"])

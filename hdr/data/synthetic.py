@@ -25,6 +25,7 @@ from hdr.data.sample import HdrSample, make_sample
 from hdr.data.scenery import Panorama, Scenery, read_scenery
 from hdr.geometry import pixel_grid
 from hdr.io import RADIANCE_SUFFIXES
+from hdr.mixing import ColourMixing
 from hdr.radiometry import middle
 
 Split = Literal["all", "train", "validation"]
@@ -243,7 +244,7 @@ def calibration_of_camera(camera: Camera) -> Calibration:
         shot=amplified / camera.full_well,
         read=amplified * camera.read_noise**2,
         levels=camera.levels,
-        channels_mix=camera.colours is not None,
+        mixing=None if camera.colours is None else ColourMixing(camera.colours),
         chroma_halved=(camera.jpeg_quality is not None,) * 2,
     )
 

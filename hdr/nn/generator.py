@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hdr._errors import RefusedError
-from hdr.difference import difference_to_reference, spoilt
+from hdr.difference import difference_to_reference
 from hdr.fusion import ReferenceLight, blended, merged, noise_of_blend, not_below_saturation, prior, without_tolerance
 from hdr.nn.alignment import CORRECTION_BOUND, DeformableAlignment, upsample_displacement
 from hdr.nn.attention import SpatialAttentionGate
@@ -180,6 +180,7 @@ class Generator(nn.Module):
         reference: int | None = None,
         corner: Tensor | None = None,
         still: Tensor | None = None,
+        mixing: Tensor | None = None,
     ) -> Merged:
         """Merge exposures, or a region of them.
 
@@ -199,6 +200,9 @@ class Generator(nn.Module):
         still
             Shape (B, N), boolean: exposures in which nothing moves. The network has nothing to judge there: it neither
             moves them, nor weighs them against the reference where that is saturated. By default it is not known.
+        mixing
+            Shape (B, 3, 4): what the cameras do to colours, as :meth:`hdr.calibration.Calibration.as_tensors` gives it.
+            By default a channel that clips spoils no other.
 
         Raises
         ------
@@ -207,7 +211,7 @@ class Generator(nn.Module):
         """
         reference = _checked_reference(observations, exposures, displacement, reference, still)
         continuous = continuity(displacement)
-        aligned = bring_to_reference(observations, displacement, reference, corner, continuous)
+        aligned = bring_to_reference(observations, displacement, reference, corner, continuous, mixing)
         light = ReferenceLight.of(aligned, reference)  # does not move
         belief = prior(aligned, exposures, reference, light)
         height, width = displacement.shape[-2:]
@@ -219,7 +223,7 @@ class Generator(nn.Module):
             fine = _by_example(upsample_displacement(correction), exposures.shape[1] - 1)[..., :height, :width]
             fine = _with_reference(fine.to(displacement), reference)
             corrected = displacement + (fine if still is None else fine * ~still[..., None, None, None])
-            moved = bring_to_reference(observations, corrected, reference, corner, continuous)
+            moved = bring_to_reference(observations, corrected, reference, corner, continuous, mixing)
             belief_moved = prior(moved, exposures, reference, light)
         else:
             moved, belief_moved = aligned, belief
@@ -248,6 +252,7 @@ class Generator(nn.Module):
         corner: Tensor | None = None,
         *,
         still: bool = False,
+        mixing: Tensor | None = None,
     ) -> Merged:
         """Merge exposures as :meth:`forward` does but by the weights of physics: only the denoiser is asked.
 
@@ -260,9 +265,11 @@ class Generator(nn.Module):
             As for :meth:`forward`.
         still
             Whether nothing moves in any of the exposures, and they were observed as such.
+        mixing
+            As for :meth:`forward`.
         """
         reference = _checked_reference(observations, exposures, displacement, reference)
-        aligned = bring_to_reference(observations, displacement, reference, corner)
+        aligned = bring_to_reference(observations, displacement, reference, corner, mixing=mixing)
         weights = torch.softmax(prior(aligned, exposures, reference), dim=1)
         # What stands still was granted a tolerance, which is no noise to remove.
         as_noisy = without_tolerance(aligned, reference) if still else aligned
@@ -353,7 +360,6 @@ class _Judge(nn.Module):
 def _network_input(aligned: Aligned, belief: Tensor, exposures: Tensor, reference: int) -> Tensor:
     """All that is known of each exposure at each place, of order 1: (B, N, 11, H, W)."""
     difference = difference_to_reference(aligned, exposures, reference)
-    difference = torch.where(spoilt(aligned, exposures, reference), difference.clamp_min(0), difference)
     stops = torch.log2(exposures / exposures[:, reference : reference + 1]).to(difference)
     return torch.cat(
         [

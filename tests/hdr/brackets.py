@@ -55,6 +55,4 @@ def photographed(
 
 def saturated_texture(subsampled: bool) -> Calibration:
     """A camera whose files are 8-bit sRGB, and keep colour at half the resolution or do not."""
-    return Calibration(
-        Response.srgb(), shot=1e-5, read=1e-8, channels_mix=False, chroma_halved=(subsampled, subsampled)
-    )
+    return Calibration(Response.srgb(), shot=1e-5, read=1e-8, mixing=None, chroma_halved=(subsampled, subsampled))

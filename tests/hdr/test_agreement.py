@@ -76,7 +76,7 @@ def test_nor_where_one_of_its_channels_is_clipped() -> None:
     ldr = torch.full((2, 3, 80, 80), 0.3)
     ldr[1] = 0.5
     ldr[1, :, :, :40] = torch.tensor([0.85, 0.85, 1.0]).view(3, 1, 1)
-    calibration = Calibration(Response.gamma(2.2), channels_mix=False)
+    calibration = Calibration(Response.gamma(2.2), mixing=None)
     found = unexplained_variance(ldr, torch.tensor([1.0, 4.0]), calibration, torch.zeros(2, 2, 80, 80), 1)
     brightness = sum(math.log1p(5000 * value**2.2 / 4) for value in (0.85, 0.85, 1.0)) / 3 / math.log(5001)
     assert float(found[0, int(BINS * brightness)]) == 0.0

@@ -505,6 +505,35 @@ def test_whether_a_clipped_channel_spoils_the_others_is_seen(seed: int, noise: d
         assert calibrate(ldr, ratios(EVS), response=Response.gamma(2.2)).channels_mix == mixing
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_how_a_camera_mixes_its_colours_is_found_beside_clipped_channels(seed: int) -> None:
+    own = np.stack([drawn_light(seed=3 * seed + channel)[..., channel] for channel in range(3)], -1)
+    light = own**0.4 * drawn_light(seed=3 * seed + 50)[..., :1] ** 0.7
+    found = calibrate(developed(light, COLOURS, {}), ratios(EVS), response=Response.gamma(2.2)).mixing
+    assert found is not None
+    # To what the mean of a cell of 4 x 4 pixels tells, half of which may be clipped.
+    np.testing.assert_allclose(np.array(found.matrix), COLOURS, atol=0.15)
+    np.testing.assert_allclose(np.array(found.matrix).sum(1), 1, atol=1e-9)
+    assert max(found.errors) < 0.03
+
+
+def test_what_no_matrix_explains_beside_clipped_channels_is_measured() -> None:
+    # As on film: blue falls short by a quarter wherever red is white.
+    own = np.stack([drawn_light(seed=channel)[..., channel] for channel in range(3)], -1)
+    light = own**0.4 * drawn_light(seed=50)[..., :1] ** 0.7
+    ldr = exposures_of(light, EVS, gamma(2.2), levels=65535)
+    response = Response.gamma(2.2)
+    less = response.to_ldr(0.75 * response.to_linear(ldr[:, 2]))
+    ldr[:, 2] = torch.where(ldr[:, 0] >= 1, less, ldr[:, 2])
+    found = calibrate(ldr, ratios(EVS), response=response)
+    assert not found.channels_mix
+    assert found.mixing is not None
+    red, green, blue = found.mixing.errors
+    assert (red, green) == (0.0, 0.0)
+    # Of that 0.05 is usual; and of many cells less than all is white.
+    assert 0.1 < blue < 0.2
+
+
 def test_a_shutter_that_is_not_exact_does_not_pass_for_a_clipped_channel_that_spoils_others() -> None:
     own = np.stack([drawn_light(seed=channel)[..., channel] for channel in range(3)], -1)
     light = own**0.4 * drawn_light(seed=50)[..., :1] ** 0.7

@@ -69,14 +69,20 @@ def test_what_a_jpeg_adds_to_the_dark_channel_of_a_texture_is_no_motion(subsampl
 
 
 def test_a_channel_that_was_only_mixed_with_a_clipped_one_is_no_evidence_of_motion() -> None:
-    # A red jacket: red has clipped in the reference and left its green and blue too bright, by a matrix of the camera.
-    light = torch.tensor([0.6, 0.05, 0.04]).view(1, 1, 3, 1, 1).expand(1, 2, 3, 20, 20).clone()
-    light[:, 1] = torch.tensor([0.25, 0.16, 0.12]).view(1, 3, 1, 1)
+    # A red jacket: red has clipped in the sensor, at 1 of 2.5, and left green and blue of the reference too bright.
+    matrix = torch.tensor([[1.4, -0.4, 0.0], [-0.2, 1.3, -0.1], [0.0, -0.3, 1.3]])
+    jacket, exposures = torch.tensor([0.6, 0.05, 0.04]), torch.tensor([[1.0, 4.0]])
+    sensor = torch.linalg.solve(matrix, 4 * jacket)
+    spoilt = (matrix @ sensor.clamp_max(1)).clamp_max(1) / 4
+    assert 1.6 * jacket[1] < spoilt[1]
+    light = torch.stack([jacket, spoilt]).view(1, 2, 3, 1, 1).repeat(1, 1, 1, 20, 20)
     saturation, one = torch.zeros(1, 2, 3, 20, 20), torch.ones(1, 2, 1, 20, 20)
-    saturation[:, 1] = 1.0
-    aligned = Aligned(mu_law(light), saturation, 0.004 * one, 1e-3 * one.expand(1, 2, 3, 20, 20), one, 0 * one)
-    exposures = torch.tensor([[1.0, 4.0]])
-    assert float(prior(aligned, exposures, 1).softmax(dim=1)[:, 0].min()) > 0.9
+    saturation[:, 1, 0] = 1.0
+    mixing = torch.cat([matrix, torch.zeros(3, 1)], dim=1)[None]
+    noise = 1e-3 * one.expand(1, 2, 3, 20, 20)
+    aligned = Aligned(mu_law(light), saturation, 0.004 * one, noise, one, 0 * one, mixing)
+    # Blue has nothing of red.
+    assert float(prior(aligned, exposures, 1).softmax(dim=1)[:, 0, :2].min()) > 0.9
     # But what is too dark to have clipped red is something else.
     light[:, 0] /= 4
     weights = prior(aligned._replace(tone_mapped=mu_law(light)), exposures, 1).softmax(dim=1)

@@ -16,7 +16,7 @@ from hdr.weights import save_generator
 from tests.hdr.brackets import photographed, textured
 from tests.hdr.generators import random_generator
 
-NAMES = ("ldr", "exposures", "light", "noise", "displacement")
+NAMES = ("ldr", "exposures", "light", "noise", "mixing", "displacement")
 
 
 def generator() -> Generator:
@@ -70,7 +70,9 @@ def test_a_graph_is_observation_and_generator_in_one() -> None:
         bracket.ldr, bracket.exposures, *calibration_inputs(bracket.calibration), displacement
     )
     observations = observe(bracket.ldr, bracket.exposures, bracket.calibration)
-    merged = generator()(observations[None], bracket.exposures[None], displacement[None], 1)
+    assert bracket.calibration.channels_mix
+    mixing = bracket.calibration.batched_mixing(bracket.exposures)
+    merged = generator()(observations[None], bracket.exposures[None], displacement[None], 1, mixing=mixing)
     torch.testing.assert_close(radiance, inverse_mu_law(merged.radiance[0]).clamp_min(0), atol=2e-4, rtol=1e-3)
     torch.testing.assert_close(weights, merged.weights[0].mean(dim=1), atol=2e-3, rtol=0)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from hdr.calibration import Calibration
 from hdr.data.camera import Camera
 from hdr.fusion import blended, noise_of_blend, not_below_saturation, prior
+from hdr.mixing import NO_MIXING, TYPICAL
 from hdr.observation import Aligned, bring_to_reference, continuity, observe
 from hdr.radiometry import inverse_mu_law, mu_law
 from hdr.response import Response
@@ -22,7 +23,9 @@ T = torch.tensor(EXPOSURES)
 
 def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.ndarray:
     """Logarithms of the weights of one scene, (N, 3, H, W), relative to the largest."""
-    tone_mapped, saturation, deviation, noise, seen, lost = (part[0].double().numpy() for part in aligned)
+    parts = (part[0].double().numpy() for part in aligned if part is not None)
+    tone_mapped, saturation, deviation, noise, seen, lost, *_ = parts
+    off = naive_spoiling(aligned, exposures, reference)
     unsaturated, deviation, seen = (1 - saturation - 1e-3).clip(0), deviation[:, 0], seen[:, 0]
     # By how much the dark channels of a JPEG are wrong: values by gamma 2.2, brightness of ITU-R BT.601.
     light = (5001**tone_mapped - 1) / 5000
@@ -43,14 +46,10 @@ def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.
         # Light above the noise of both, clipped where one of the two clips first.
         more = np.sqrt(smooth[i] ** 2 + smooth[reference] ** 2)
         shown = [np.minimum(light[k], 1 / max(t, exposures[reference])) + more for k in (i, reference)]
+        # The reference is as near to what is shown as clipped channels may have put it off.
+        most = off[i] + off[reference]
+        shown[1] = shown[1] + np.clip(shown[0] - shown[1], -most, most)
         difference = (np.log1p(5000 * shown[0]) - np.log1p(5000 * shown[1])) / math.log(5001)
-        for row, column in itertools.product(range(height), range(width)):
-            # Channels that only mixed with a clipped one say nothing against less light; the others then count for all.
-            ours = tone_mapped[reference, :, row, column]
-            itself = ours >= min(math.log1p(5000 * 0.97 / exposures[reference]) / math.log(5001), ours.max())
-            spoilt = (saturation[reference, :, row, column] >= 1 - 1e-3) & ~itself
-            less = np.where(spoilt, 0, difference[:, row, column] * math.sqrt(3 / max(3 - spoilt.sum(), 1)))
-            difference[:, row, column] = np.where(difference[:, row, column] < 0, less, difference[:, row, column])
         differing = deviation[i] ** 2 + deviation[reference] ** 2 + 0.003**2
         told = differing / (differing + wrong[i] + wrong[reference])
         alone = (told * difference**2).mean(axis=0)
@@ -73,20 +72,42 @@ def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.
             consistent = 1.0 if i == reference else math.exp(-0.5 * excess / (expected[here] + 0.003**2))
             precision = exposures[reference] * variance[reference][place] / variance[i][place]
             usable = unsaturated[i][place]
-            if i > reference:  # what the reference saw of the light clips it: the channel, or where they mix all three
+            if i > reference:  # what the reference saw of the light clips it: the channel, or where none shows it all
                 mixed = len(set(saturation[i, :, row, column])) == 1
                 seen_by_reference = tone_mapped[reference, :, row, column]
                 clips = (5001 ** (seen_by_reference.max() if mixed else seen_by_reference[channel]) - 1) / 5000 * t
                 usable = min(usable, max(0.0, min(1.0, (1.3 - clips) / 0.2)))
-            weight = usable * precision * consistent * seen[i][here]
+            # What clipped channels do to this one makes it as wrong as more noise would.
+            right = noise[i][place] ** 2 / (noise[i][place] ** 2 + off[i][place] ** 2)
+            weight = usable * right * precision * consistent * seen[i][here]
             if i < reference:  # shorter exposures decide where the reference is lost
                 darker = max(squared_of_lost[here] - expected[here], 0.0)
                 enough = math.exp(-0.5 * darker / (expected[here] + 0.006**2))
-                usable = 1.0 if i == 0 else max(unsaturated[i][place], 1e-3)
+                usable = 1.0 if i == 0 else max(unsaturated[i][place] * right, 1e-3)
                 trust = 1.0 if seen[i][here] else 0.03
                 weight += 0.01 * saturation[reference][place] * enough * usable * trust * t
             log[i][place] = math.log(weight + (1e-5 if i == reference else 1e-12))
     return np.maximum(log - log.max(axis=0), -8.0)
+
+
+def naive_spoiling(aligned: Aligned, exposures: list[float], reference: int) -> np.ndarray:
+    """By how much each channel of each exposure is off beside clipped ones, (N, 3, H, W), in linear light."""
+    light = (5001 ** aligned.tone_mapped[0].double().numpy() - 1) / 5000
+    off = np.zeros_like(light)
+    if aligned.mixing is None:
+        return off
+    matrix, errors = aligned.mixing[0, :, :3].double().numpy(), aligned.mixing[0, :, 3].double().numpy()
+    saturation = aligned.saturation[0].double().numpy()
+    for row, column in itertools.product(range(light.shape[2]), range(light.shape[3])):
+        known = light[0, :, row, column]
+        for i in range(1, len(exposures)):
+            clipped = saturation[i, :, row, column]
+            lost = np.maximum(np.linalg.solve(matrix, known * exposures[i]) - 1, 0) * clipped
+            besides = errors * clipped.max() * light[i, :, row, column]
+            off[i, :, row, column] = np.abs(matrix @ lost) / exposures[i] + besides
+            if i <= reference and clipped.max() <= 0:
+                known = light[i, :, row, column]
+    return off
 
 
 def random_aligned(
@@ -98,14 +119,15 @@ def random_aligned(
     difference = 0.04 * torch.randn(1, count, 3, 16, 20, generator=source)
     difference[:, reference] = 0
     saturation = (2 * torch.rand(1, count, 3, 16, 20, generator=source) - 0.7).clamp(0, 1)
-    if mixing:
-        saturation = saturation.amax(dim=2, keepdim=True).expand_as(saturation)
+    scene = scene * (1.25 if mixing else 1.0)  # so that some of the sensor is clipped
+    colours = torch.tensor([[[1.4, -0.3, -0.1, 0.0], [-0.2, 1.3, -0.1, 0.05], [0.0, -0.4, 1.4, 0.1]]])
     deviation = 0.002 + 0.02 * torch.rand(1, count, 1, 16, 20, generator=source)
     noise = 0.001 + 0.005 * torch.rand(1, count, 3, 16, 20, generator=source)
     seen = (torch.rand(1, count, 1, 16, 20, generator=source) < 0.8).float()
     seen[:, reference] = 1
     lost = 0.1 * torch.rand(1, count, 1, 16, 20, generator=source) if subsampled else torch.zeros_like(seen)
-    return Aligned((scene + difference).clamp(0, 1), saturation, deviation, noise, seen, lost)
+    observed = ((scene + difference).clamp(0, 1), saturation, deviation, noise, seen, lost)
+    return Aligned(*observed, colours if mixing else None)
 
 
 @pytest.mark.parametrize("subsampled", [False, True])
@@ -118,6 +140,9 @@ def test_prior_is_its_formula_pixel_by_pixel(
     exposures: tuple[float, ...], reference: int, mixing: bool, subsampled: bool
 ) -> None:
     aligned = random_aligned(len(exposures), reference, mixing=mixing, subsampled=subsampled)
+    if mixing:
+        off = naive_spoiling(aligned, list(exposures), reference)
+        assert 0.02 < (off[1:, 0] > 0.01).mean() < 0.9  # of the first channel, which nothing but the matrix spoils
     found = prior(aligned, torch.tensor([exposures]), reference)[0].numpy()
     np.testing.assert_allclose(found, naive_prior(aligned, list(exposures), reference), atol=2e-3)
 
@@ -256,22 +281,23 @@ def test_what_jpeg_makes_of_white_is_not_believed(of_white: float) -> None:
     # The long exposure, sixteen times the light, is clipped everywhere; its file says 248 to 255 of 255 for it.
     response = Response.gamma(2.2)
     ldr = torch.full((2, 3, 32, 32), of_white)
-    ldr[:, 1:] = 0.1  # a saturated red
+    ldr[:, 1:] = 0.1  # a saturated red, which spoils no other channel
     ldr[1, 0] = torch.randint(248, 256, (32, 32), generator=torch.Generator().manual_seed(0)) / 255
     exposures = torch.tensor([1.0, 16.0])
     ldr[1, 1:] = response.to_ldr(response.to_linear(ldr[0, 1:]) * 16)
     observed = observe(ldr, exposures, Calibration(response))[None]
     assert (observed[0, 1, 3] < 1).float().mean() > 0.2
     aligned = bring_to_reference(observed, torch.zeros(1, 2, 2, 32, 32), 0)
-    assert prior(aligned, exposures[None], 0).softmax(dim=1)[:, 1].max() < 1e-3
+    assert prior(aligned, exposures[None], 0).softmax(dim=1)[:, 1, 0].max() < 1e-3
 
 
 def saturated_red(mixing: bool) -> Tensor:
     """Weights (3 exposures, 3 channels) of a red that two of three exposures clip, in the middle of a flat scene."""
     radiance = torch.tensor([0.9, 0.004, 0.002]).view(3, 1, 1).expand(3, 3, 32, 32)
     ldr = (radiance * T.view(3, 1, 1, 1)).clamp(0, 1) ** (1 / 2.2)
-    observed = observe(ldr, T, Calibration(Response.gamma(2.2), shot=1e-3, channels_mix=mixing))[None]
-    aligned = bring_to_reference(observed, torch.zeros(1, 3, 2, 32, 32), 1)
+    calibration = Calibration(Response.gamma(2.2), shot=1e-3, mixing=TYPICAL if mixing else None)
+    observed, nowhere = observe(ldr, T, calibration)[None], torch.zeros(1, 3, 2, 32, 32)
+    aligned = bring_to_reference(observed, nowhere, 1, mixing=calibration.batched_mixing(T))
     return prior(aligned, T[None], 1)[0, :, :, 16, 16].softmax(dim=0)
 
 
@@ -283,7 +309,10 @@ def test_the_unclipped_channels_of_a_saturated_colour_are_believed_where_channel
 
 
 def test_a_clipped_channel_spoils_the_others_where_channels_mix() -> None:
-    assert saturated_red(mixing=True)[0].min() > 0.99
+    # The reference has lost 2.6 of red, and of it 0.2 of green, of which there is 0.02, and a fortieth of blue.
+    weights = saturated_red(mixing=True)[0]
+    assert weights[:2].min() > 0.99
+    assert weights[2] > 0.9
 
 
 def test_nothing_is_believed_where_the_displacement_jumps() -> None:
@@ -360,13 +389,12 @@ def test_noise_left_in_a_blend_is_that_of_the_light_around() -> None:
 
 
 def clipped_reference(reference: list[float], alone: bool) -> Aligned:
-    """Two exposures of 2 x 2 pixels, the second clipped; ``alone``: channels do not mix, and one pixel shows it."""
+    """Two exposures of 2 x 2 pixels, the second clipped; ``alone``: channels do not mix."""
     light = torch.tensor(reference).view(1, 1, 3, 1, 1).repeat(1, 2, 1, 2, 2)
     saturation, one = torch.zeros_like(light), torch.ones(1, 2, 1, 2, 2)
     saturation[:, 1] = 1.0
-    if alone:
-        saturation[:, 1, 0, 0, 0] = 0.0
-    return Aligned(mu_law(light), saturation, one, light, one, 0 * one)
+    mixing = torch.tensor([[*row, 0.0] for row in (NO_MIXING if alone else TYPICAL.matrix)])[None]
+    return Aligned(mu_law(light), saturation, one, light, one, 0 * one, mixing)
 
 
 @pytest.mark.parametrize(
@@ -412,7 +440,7 @@ def test_between_too_dark_and_bright_enough_the_colour_changes_softly(above: flo
 def test_each_example_of_a_batch_has_a_camera_of_its_own() -> None:
     # The last pair of cases above: of a camera that mixes channels, and of one that does not.
     mixing, alone = (clipped_reference([0.0625] * 3, one) for one in (False, True))
-    both = Aligned(*(torch.cat(parts) for parts in zip(mixing, alone, strict=True)))
+    both = Aligned(*(torch.cat(parts) for parts in zip(mixing, alone, strict=True)))  # type: ignore[arg-type]
     given = mu_law(torch.tensor([0.03, 0.05, 0.4]).view(1, 3, 1, 1).expand(2, 3, 2, 2))
     found = not_below_saturation(given, both, torch.tensor([[1.0, 16.0]]).expand(2, -1), 1)
     expected = torch.tensor([[0.03, 0.05, 0.4], [0.0625, 0.0625, 0.4]])

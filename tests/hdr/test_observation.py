@@ -25,18 +25,16 @@ def test_no_gradient_passes_an_observation() -> None:
     assert torch.equal(observed, observe(ldr, torch.tensor([1.0, 4.0]), calibration))
 
 
-@pytest.mark.parametrize("mixing", [True, False])
-def test_saturation_begins_and_ends_below_the_white_level(mixing: bool) -> None:
+def test_saturation_begins_and_ends_below_the_white_level() -> None:
     white = 248 / 255
     ldr = torch.full((2, 3, 1, 5), 0.2)
     ldr[:, 1] = white * torch.tensor([0.5, 0.9, 0.94, 0.98, 1.0])
     response = Response.gamma(2.2).with_white_level(white)
-    calibration = Calibration(response, white_level=white, channels_mix=mixing)
+    calibration = Calibration(response, white_level=white)
     observed = observe(ldr, torch.tensor([1.0, 4.0]), calibration)
     saturation = bring_to_reference(observed[None], torch.zeros(1, 2, 2, 1, 5), 0).saturation[0, :, :, 0]
-    of_brightest = torch.tensor([0.0, 0.0, 0.5, 1.0, 1.0])
-    others = of_brightest if mixing else torch.zeros(5)
-    expected = torch.stack([others, of_brightest, others]).expand(2, 3, 5)
+    others = torch.zeros(5)  # each channel is told by itself
+    expected = torch.stack([others, torch.tensor([0.0, 0.0, 0.5, 1.0, 1.0]), others]).expand(2, 3, 5)
     torch.testing.assert_close(saturation, expected, atol=1e-3, rtol=0)
 
 
@@ -223,7 +221,9 @@ def test_a_region_is_read_as_part_of_the_whole() -> None:
         inside = (..., slice(top, top + 16), slice(left, left + 20))
         parts = torch.stack([displacement[k][..., t : t + 16, s : s + 20] for k, (t, s) in enumerate(corner.tolist())])
         region = bring_to_reference(observed, parts, 1, corner)
-        for found, expected in zip(region, whole, strict=True):
+        for found, expected in zip(region[:6], whole[:6], strict=True):  # all maps
+            assert found is not None
+            assert expected is not None
             torch.testing.assert_close(found[scene], expected[scene][inside], atol=1e-4, rtol=0)
 
 
@@ -250,17 +250,16 @@ def test_every_row_of_a_large_picture_is_observed_as_if_it_were_alone():
         torch.testing.assert_close(whole[:, :, row : row + 1], alone)
 
 
-@pytest.mark.parametrize("mixing", [False, True])
-def test_each_channel_has_the_noise_of_its_own_light(mixing: bool) -> None:
-    # sRGB at 0.5, 0.25 and 0.1; a camera that mixes its colours puts three tenths of the mean of all into each.
+def test_each_channel_has_the_noise_of_its_own_light() -> None:
+    # sRGB at 0.5, 0.25 and 0.1, where a level more makes as much difference as the slope tells, or little more.
     ldr = torch.tensor([0.5, 0.25, 0.1]).view(1, 3, 1, 1).expand(2, 3, 8, 8)
-    calibration = Calibration(Response.srgb(), shot=1e-3, read=1e-5, channels_mix=mixing)
+    calibration = Calibration(Response.srgb(), shot=1e-3, read=1e-5)
     found = observe(ldr, torch.tensor([1.0, 4.0]), calibration)[:, 7:10, 4, 4]
     light = [((v + 0.055) / 1.055) ** 2.4 for v in (0.5, 0.25, 0.1)]
-    rounding = [2.4 / 1.055 * ((v + 0.055) / 1.055) ** 1.4 / 255 for v in (0.5, 0.25, 0.1)]
+    above = [((v + 4 / 255 + 0.055) / 1.055) ** 2.4 for v in (0.5, 0.25, 0.1)]
+    rounding = [(more - x) / 4 for more, x in zip(above, light, strict=True)]
     variance = [1e-3 * x + 1e-5 + r**2 / 12 + r**2 for x, r in zip(light, rounding, strict=True)]
-    shared = 0.3 if mixing else 0.0
-    expected = torch.tensor([math.sqrt((1 - shared) * v + shared * sum(variance) / 3) for v in variance])
+    expected = torch.tensor(variance).sqrt()
     torch.testing.assert_close(found, torch.stack([expected, expected / 4]), rtol=5e-3, atol=0)
 
 
@@ -295,7 +294,7 @@ def test_ripples_in_what_one_channel_alone_clips_are_lost_in_that_channel() -> N
     ldr = torch.full((1, 3, 24, 24), 0.5)
     ldr[:, 2] = 1.0
     ldr[:, 2, 12, 8] = 0.95
-    calibration = Calibration(Response.srgb(), channels_mix=False, chroma_halved=(True, True))
+    calibration = Calibration(Response.srgb(), mixing=None, chroma_halved=(True, True))
     saturation = observe(ldr, torch.tensor([1.0]), calibration)[0, 3:6]
     torch.testing.assert_close(saturation[:, 12, 8], torch.tensor([0.0, 0.0, 1.0]))
 

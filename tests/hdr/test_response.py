@@ -95,6 +95,26 @@ def test_slope_is_the_derivative(response: Response) -> None:
     torch.testing.assert_close(response.slope(ldr), numeric, atol=1e-3, rtol=1e-3)
 
 
+def test_below_black_a_response_is_as_steep_as_above() -> None:
+    # A scan whose black is 17: flat up to it, and 1 / 238 of light per level from there on.
+    levels = torch.arange(256, dtype=torch.float64)
+    light = (levels - 17).clamp_min(0) + 1e-7 * levels
+    scan = Response.table(light / light[-1])
+    found = scan.steepness(torch.tensor([5.0, 13.0, 15.0, 17.0, 100.0], dtype=torch.float64) / 255)
+    per_level = torch.tensor([0.0, 0.0, 0.5, 1.0, 1.0], dtype=torch.float64)  # over the next four levels
+    torch.testing.assert_close(found, per_level * 255 / 238, atol=1e-4, rtol=0)
+    assert float(scan.slope(torch.tensor(15.0 / 255))) < 1e-3
+
+
+@pytest.mark.parametrize("response", [Response.srgb(), Response.gamma(2.2), Response.linear()])
+def test_elsewhere_it_is_the_slope_or_that_of_the_next_levels(response: Response) -> None:
+    ldr = torch.linspace(0, 1, 300, dtype=torch.float64)
+    above = (ldr + 4 / 255).clamp_max(1)
+    mean = (response.to_linear(above) - response.to_linear(ldr)) * 255 / 4
+    expected = torch.maximum(response.slope(ldr), mean)
+    torch.testing.assert_close(response.steepness(ldr), expected, atol=2e-3, rtol=2e-3)
+
+
 def test_all_channels_have_one_curve() -> None:
     ldr, order = torch.rand(2, 3, 8, 8), [2, 0, 1]
     response = Response.srgb()

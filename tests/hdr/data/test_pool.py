@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from hdr.data.pool import ScenePool, mirrored
+from hdr.mixing import TYPICAL
 from hdr.nn import Generator
 from hdr.observation import OBSERVATION_CHANNELS, bring_to_reference
 from hdr.training import merge_batch
@@ -22,6 +23,7 @@ def scene(seed: int, count: int = 3, side: int = 24) -> dict[str, Tensor]:
         "displacement": displacement,
         "target": torch.full((3, side, side), float(seed)),
         "exposures": 4.0 ** torch.arange(count),
+        "mixing": torch.tensor([[*row, 0.01 * seed] for row in TYPICAL.matrix]),
     }
 
 
@@ -37,7 +39,9 @@ def test_mirrors_keep_what_the_displacement_points_to(mirrors: tuple[bool, bool,
         bring_to_reference(each["observations"][None], each["displacement"][None], 1) for each in (turned, original)
     )
     # Turning the pictures that were read must give what the turned exposures read.
-    for ours, theirs in zip(read, expected, strict=True):
+    for ours, theirs in zip(read[:6], expected[:6], strict=True):  # all maps
+        assert ours is not None
+        assert theirs is not None
         as_it_was = theirs.flip([axis for axis, mirror in ((-1, mirrors[0]), (-2, mirrors[1])) if mirror])
         torch.testing.assert_close(ours, as_it_was.transpose(-1, -2) if mirrors[2] else as_it_was, atol=1e-4, rtol=0)
 
@@ -48,6 +52,8 @@ def test_a_batch_is_of_whole_observations_and_of_crops_of_the_rest() -> None:
     assert batch["displacement"].shape == (6, 3, 2, 16, 16)
     assert batch["target"].shape == (6, 3, 16, 16)
     assert bool(((batch["corner"] >= 0) & (batch["corner"] <= 8)).all())
+    # Of each scene its own camera's.
+    assert torch.equal(batch["mixing"][:, 0, 3], 0.01 * batch["target"][:, 0, 0, 0])
     assert merge_batch(Generator.from_preset("tiny").eval(), batch).radiance.shape == (6, 3, 16, 16)
 
 

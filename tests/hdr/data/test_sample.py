@@ -7,6 +7,7 @@ from torch.utils.data import default_collate
 from hdr.calibration import Calibration
 from hdr.data.sample import calibration_of, make_sample
 from hdr.merge import Merger
+from hdr.mixing import NO_MIXING, TYPICAL, ColourMixing
 from hdr.nn.generator import Generator
 from hdr.radiometry import inverse_mu_law
 from hdr.response import Response
@@ -61,12 +62,16 @@ def test_the_calibration_comes_back() -> None:
         read=2e-6,
         levels=65535,
         disagreement=(0.1, 0.18),
-        channels_mix=False,
+        mixing=ColourMixing(NO_MIXING, (0.0, 0.1, 0.2)),
     )
     back = calibration_of(make_sample("a", bracket.ldr, bracket.exposures, truth, calibration, 1))
     assert (back.shot, back.read, back.levels, back.white_level) == (3e-4, 2e-6, 65535, 1.0)
     assert back.typical_disagreement == pytest.approx(0.14)
+    assert back.mixing == calibration.mixing
     assert not back.channels_mix
+    for mixing in (None, TYPICAL):
+        alike = Calibration(Response.gamma(1.9), mixing=mixing)
+        assert calibration_of(make_sample("a", bracket.ldr, bracket.exposures, truth, alike, 1)).mixing == mixing
     ldr = torch.linspace(0, 1, 256, dtype=torch.float64)
     torch.testing.assert_close(back.response.to_linear(ldr), ldr**1.9, atol=1e-5, rtol=0)
 
