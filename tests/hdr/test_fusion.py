@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hdr.calibration import Calibration
 from hdr.data.camera import Camera
-from hdr.fusion import blended, noise_of_blend, not_below_saturation, prior
+from hdr.fusion import blended, noise_of_blend, not_below_saturation, prior, without_tolerance
 from hdr.mixing import NO_MIXING, TYPICAL
 from hdr.observation import Aligned, bring_to_reference, continuity, observe
 from hdr.radiometry import inverse_mu_law, mu_law
@@ -85,6 +85,7 @@ def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.
                 enough = math.exp(-0.5 * darker / (expected[here] + 0.006**2))
                 usable = 1.0 if i == 0 else max(unsaturated[i][place] * right, 1e-3)
                 trust = 1.0 if seen[i][here] else 0.03
+                trust = trust if exposures[reference] > 1.1 * t else 0.0  # one of its light clips where it does
                 weight += 0.01 * saturation[reference][place] * enough * usable * trust * t
             log[i][place] = math.log(weight + (1e-5 if i == reference else 1e-12))
     return np.maximum(log - log.max(axis=0), -8.0)
@@ -134,7 +135,13 @@ def random_aligned(
 @pytest.mark.parametrize("mixing", [False, True])
 @pytest.mark.parametrize(
     ("exposures", "reference"),
-    [((1.0, 4.0), 0), ((1.0, 3.0, 11.0), 1), ((1.0, 2.0, 4.0, 9.0), 2), ((1.0, 2.0, 5.0), 0)],
+    [
+        ((1.0, 4.0), 0),
+        ((1.0, 3.0, 11.0), 1),
+        ((1.0, 2.0, 4.0, 9.0), 2),
+        ((1.0, 2.0, 5.0), 0),
+        ((1.0, 3.8, 4.0, 4.1, 16.0), 2),
+    ],
 )
 def test_prior_is_its_formula_pixel_by_pixel(
     exposures: tuple[float, ...], reference: int, mixing: bool, subsampled: bool
@@ -435,6 +442,29 @@ def test_between_too_dark_and_bright_enough_the_colour_changes_softly(above: flo
     clipped, unclipped = (math.log1p(5000 * light) / math.log(5001) for light in (0.0625, 0.05))
     expected = torch.tensor([0.6 + green * (clipped - 0.6), 0.5 + blue * (unclipped - 0.5)])
     torch.testing.assert_close(found[1:], expected, atol=1e-4, rtol=0)
+
+
+def test_what_did_not_clip_the_reference_may_be_darker_than_it_shows() -> None:
+    # By noise, for instance: a mean that could only rise above the reference would be too bright.
+    light = torch.tensor([0.02, 0.03, 0.01]).view(1, 1, 3, 1, 1).expand(1, 2, 3, 2, 2)
+    one = torch.ones(1, 2, 1, 2, 2)
+    aligned = Aligned(mu_law(light), torch.zeros_like(light), one, light, one, 0 * one)
+    darker = mu_law(0.8 * light[:, 0])
+    assert torch.equal(not_below_saturation(darker, aligned, torch.tensor([[1.0, 16.0]]), 1), darker)
+
+
+def test_without_its_tolerance_a_still_bracket_has_the_deviation_of_one_that_moves() -> None:
+    ldr = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    # The reference itself never has any.
+    moving, unmoved = (
+        bring_to_reference(
+            observe(ldr, T, Calibration(Response.gamma(2.2)), still=still)[None], torch.zeros(1, 3, 2, 8, 8), 1
+        )
+        for still in ((), (True, False, True))
+    )
+    assert float((unmoved.deviation / moving.deviation).amax()) > 2
+    for found, expected in zip(without_tolerance(unmoved, 1), moving, strict=True):
+        torch.testing.assert_close(found, expected)
 
 
 def test_each_example_of_a_batch_has_a_camera_of_its_own() -> None:

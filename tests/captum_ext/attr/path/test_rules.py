@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from captum_ext import IDGI, PathIG
+from captum_ext.attr.path.rules import EvaluatedPoint, riemann, step_residual
 
 
 def test_gradient_is_taken_at_the_left_end_of_the_step():
@@ -65,3 +66,15 @@ def test_a_long_step_along_a_small_gradient_earns_little():
     torch.testing.assert_close(PathIG(model).attribute(x, n_steps=3), torch.tensor([[1.0, 1.0]], dtype=torch.float64))
     expected = 2.0 * torch.tensor([[1.0, 1e-4]], dtype=torch.float64) / (1 + 1e-4)
     torch.testing.assert_close(IDGI(model).attribute(x, n_steps=3), expected)
+
+
+def test_a_step_in_half_precision_is_worth_what_single_precision_says():
+    # A gradient of 300 over a step of 300 is worth 90000, which half precision does not hold: its largest is 65504.
+    zero, x, gradient = (torch.tensor([[number, number / 4]]).half() for number in (0.0, 300.0, 300.0))
+    left = EvaluatedPoint((zero,), torch.tensor([-60000.0]).half(), (gradient,))
+    right = EvaluatedPoint((x,), torch.tensor([20000.0]).half(), None)
+    (found,) = riemann(left, right)
+    assert found.tolist() == [[90000.0, 5625.0]]
+    # The output moves by about 80000, which half precision does not hold either.
+    change = float(right.value) - float(left.value)
+    assert step_residual(left, right).tolist() == [95625.0 - change]

@@ -169,6 +169,15 @@ def test_integrated_gradients_stop_at_once_where_the_output_is_linear():
     assert report.remaining.tolist() == [0.0]
 
 
+@pytest.mark.parametrize("method", [IDGI, PathIG], ids=lambda method: method.__name__)
+def test_nothing_remains_where_the_output_does_not_move(method):
+    x = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
+    found, report = method(lambda x: torch.relu(x - 5).sum(1)).attribute(x, n_steps="auto", return_steps_report=True)
+    assert found.tolist() == [[0.0, 0.0]]
+    assert report.evaluations.tolist() == [4]
+    assert report.remaining.tolist() == [0.0]
+
+
 def test_the_delta_of_integrated_gradients_is_within_what_remains():
     model, x = smooth_cnn(), pictures(3)
     found, delta, report = BlurIG(model, 3.0).attribute(
