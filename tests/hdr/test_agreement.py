@@ -50,6 +50,20 @@ def test_unexplained_grain_is_found(scale: int) -> None:
     assert int(shown.sum()) >= 2
 
 
+def test_unexplained_variance_is_that_of_the_difference() -> None:
+    """Of one brightness, where a tenth of what differs least has to tell the variance of all."""
+    source = torch.Generator().manual_seed(0)
+    exposures, grain = torch.tensor([1.0, 2.0]), 0.05
+    light = 0.2 * (1 + grain * torch.randn(2, 3, 160, 160, generator=source))
+    camera = Calibration(Response.linear(), shot=0.0, read=1e-12, levels=10**6)
+    nowhere = torch.zeros(2, 2, 160, 160)
+    found = unexplained_variance(light * exposures.view(2, 1, 1, 1), exposures, camera, nowhere, 0)
+    # Both have the grain; 0.2 times the slope of the mu-law there.
+    expected = 2 * (grain * 0.2 * 5000 / (1 + 5000 * 0.2) / math.log(5001)) ** 2
+    step = int(BINS * math.log1p(5000 * 0.2) / math.log(5001))
+    assert float(found[1, step]) == pytest.approx(expected, rel=0.08)
+
+
 def test_what_moved_is_not_taken_for_grain() -> None:
     scene = textured(160, 160, darkest=0.01, brightest=0.045)
     moved = scene.clone()
@@ -100,6 +114,17 @@ def test_what_is_unexplained_is_looked_for_all_over_a_wide_image_and_in_its_own_
     assert torch.equal(alone, halved)
 
 
+def test_what_is_found_elsewhere_by_the_displacement_is_explained() -> None:
+    """The longest exposure shows everything 12 columns to the right and 7 rows further up."""
+    scene = textured(160, 160, darkest=0.01, brightest=0.045)
+    bracket = photographed([scene, scene, scene.roll((-7, 12), (1, 2))], noise=5e-4, levels=None)
+    camera = (bracket.ldr, bracket.exposures, bracket.calibration)
+    displacement = torch.zeros(3, 2, 160, 160)
+    assert unexplained_variance(*camera, displacement, 1)[2].max() > 0.02**2
+    displacement[2, 0], displacement[2, 1] = 12.0, -7.0
+    assert unexplained_variance(*camera, displacement, 1)[2].max() < 0.004**2
+
+
 def test_what_is_darker_than_all_that_was_compared_is_as_uncertain_as_the_darkest() -> None:
     """A floor below which the reference's values do not fall, as of scanned film: the long exposure sees below it."""
     scene = textured(160, 160, darkest=6e-4, brightest=0.045)
@@ -148,6 +173,30 @@ STILL = torch.zeros(2, 160, 160)
 def test_nothing_moves_in_a_still_scene_however_noisy() -> None:
     for noise in (0.0, 1e-3, 3e-3):
         assert moving_share(*photographed_with(torch.zeros(160, 160), noise), STILL, 2, 1) < 0.005
+
+
+def test_nothing_moves_in_grain_that_the_camera_does_not_know_of() -> None:
+    scene = textured(160, 160, darkest=0.01, brightest=0.045)
+    source = torch.Generator().manual_seed(5)
+    on_film = [scene * (1 + 0.2 * torch.randn(scene.shape, generator=source)) for _ in EXPOSURES]
+    bracket = photographed(on_film, noise=5e-4, levels=None)
+    assert moving_share(bracket.ldr, bracket.exposures, bracket.calibration, STILL, 2, 1) < 0.02
+
+
+@pytest.mark.parametrize("read", [1e-12, 0.01])
+@pytest.mark.parametrize(("of_tolerance", "moves"), [(0.9, False), (1.1, True)])
+def test_what_differs_by_two_deviations_more_than_is_expected_moves(
+    read: float, of_tolerance: float, moves: bool
+) -> None:
+    # Two grey pictures but for the middle: d^2 - s^2 > 4 (s^2 + 0.003^2), s^2 the variance of the difference.
+    slope = 5000 / (1 + 5000 * 0.2) / math.log(5001)
+    variance = 2 * (read * slope) ** 2
+    difference = of_tolerance * math.sqrt(5 * variance + 4 * 0.003**2)
+    ldr = torch.full((2, 3, 156, 156), 0.2)
+    ldr[1, :, 39:117, 39:117] = inverse_mu_law(mu_law(torch.tensor(0.2)) + difference)
+    camera = Calibration(Response.linear(), shot=0.0, read=read**2, levels=10**6)
+    share = moving_share(ldr, torch.ones(2), camera, torch.zeros(2, 156, 156), 1, 0)
+    assert share == pytest.approx(0.25 if moves else 0.0, abs=0.03)
 
 
 @pytest.mark.parametrize("side", [60, 100])

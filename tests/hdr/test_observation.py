@@ -9,7 +9,7 @@ import torch
 from hdr.calibration import Calibration
 from hdr.data.camera import Camera
 from hdr.fusion import physical_merge
-from hdr.observation import BINS, bring_to_reference, continuity, observe, part_around
+from hdr.observation import BINS, Aligned, bring_to_reference, continuity, observe, part_around, unsaturated
 from hdr.radiometry import inverse_mu_law, mu_law
 from hdr.response import Response
 from tests.hdr.brackets import EXPOSURES, saturated_texture
@@ -84,6 +84,17 @@ def test_deviation_is_what_the_camera_scatters(levels: int, radiance: float) -> 
         level = 2.2 * light ** (1 - 1 / 2.2) / levels / t
         expected = math.hypot(float(inverse_mu_law(image[:3]).std()), level)
         assert float(image[7].mean()) == pytest.approx(expected, rel=0.06)
+
+
+def test_black_deviates_by_no_more_than_its_noise_can_make_of_it() -> None:
+    """The mu-law is steep in black: its slope there times the noise is several times what noise makes of black."""
+    read = 0.003
+    calibration = Calibration(Response.linear(), shot=0.0, read=read**2, levels=10**6)
+    found = observe(torch.zeros(2, 3, 4, 4), torch.tensor([1.0, 4.0]), calibration)[:, 6, 2, 2]
+    # One and a half times the mu-law of light of one standard deviation.
+    expected = [1.5 * math.log1p(5000 * read / t) / math.log(5001) for t in (1, 4)]
+    assert found.tolist() == pytest.approx(expected, rel=1e-3)
+    assert 5000 * read / math.log(5001) > 2 * expected[0]
 
 
 def test_an_exposure_in_which_nothing_moves_may_differ_by_more() -> None:
@@ -166,6 +177,22 @@ def test_what_bends_does_not_jump() -> None:
     by_two[0, 10:30, 20:40] = 2.9
     displacement = torch.stack([turned, by_two, torch.zeros(2, 40, 64)])[None]
     assert torch.equal(continuity(displacement), torch.ones(1, 3, 40, 64))
+
+
+def test_what_stretches_by_half_more_than_three_pixels_within_eight_jumps_by_half() -> None:
+    # 3 pixels are no jump, 6 are one; of every second pixel five span eight.
+    displacement = torch.zeros(1, 2, 2, 40, 64)
+    displacement[:, 1, 0] = 4.5 / 8 * torch.arange(64.0)
+    inner = continuity(displacement)[0, :, 14:26, 14:50]
+    torch.testing.assert_close(inner, torch.tensor([1.0, 0.5]).view(2, 1, 1).expand_as(inner), atol=1e-4, rtol=0)
+
+
+def test_unsaturated_is_what_shows_all_three_channels_inside_its_frame() -> None:
+    maps = torch.zeros(1, 1, 3, 1, 4)
+    maps[..., 1, :, 1] = 0.2  # in part
+    maps[..., 2, :, 2] = 1.0
+    seen = torch.tensor([1.0, 1.0, 1.0, 0.0]).view(1, 1, 1, 1, 4)
+    assert unsaturated(Aligned(maps, maps, seen, maps, seen, seen)).flatten().tolist() == [True, False, False, False]
 
 
 def test_a_displacement_jumps_in_a_region_where_it_jumps_in_the_whole() -> None:
