@@ -228,10 +228,15 @@ def follow_features(
 
 def _measured(curves: Tensor, whole: Tensor) -> ScoreCurves:
     areas = area_under(curves)
-    largest = curves.abs().amax(1)
-    measurable = (whole != 0) & (whole.abs() >= torch.finfo(curves.dtype).eps * largest)
     normalized = _divided(areas, whole)
-    return ScoreCurves(curves, areas, torch.where(measurable & normalized.isfinite(), normalized, torch.nan), whole)
+    measurable = is_measure(whole, curves) & normalized.isfinite()
+    return ScoreCurves(curves, areas, torch.where(measurable, normalized, torch.nan), whole)
+
+
+def is_measure(whole: Tensor, curves: Tensor) -> Tensor:
+    """Return which whole inputs' scores are more than 0 and rounding beside those on their curves; shape (N,)."""
+    largest = curves.abs().amax(1)
+    return (whole != 0) & (whole.abs() >= torch.finfo(curves.dtype).eps * largest)
 
 
 def area_under(curves: Tensor) -> Tensor:

@@ -12,7 +12,13 @@ from captum_ext._captum import BaselineType, TargetType, format_additional_forwa
 from captum_ext._errors import InvalidArgumentError
 from captum_ext.attr._common.forward import TargetFunction
 from captum_ext.metrics.feature_order import ChannelReduction
-from captum_ext.metrics.insertion_deletion import ScoreCurves, area_under, follow_features, whole_absent_and_ranks
+from captum_ext.metrics.insertion_deletion import (
+    ScoreCurves,
+    area_under,
+    follow_features,
+    is_measure,
+    whole_absent_and_ranks,
+)
 
 
 def perturbation(
@@ -46,7 +52,8 @@ def perturbation(
     -------
     ScoreCurves
         ``curves`` are |f after step k - f(x)| / |f(x)| for k from 0 to ``n_steps``, ``areas`` and ``normalized_areas``
-        the mean of that over the shares from 0 to ``most``, NaN where f(x) is nearly 0. Low is good.
+        the mean of that over the shares from 0 to ``most``. Low is good. NaN where f(x) is 0 but for rounding, as
+        `ScoreCurves` tells it.
 
     Raises
     ------
@@ -70,7 +77,6 @@ def perturbation(
     least_first = ranks[0].numel() - 1 - ranks
     outputs = follow_features(score, whole, absent, least_first, n_steps, internal_batch_size, most)
     own = outputs[:, :1]
-    measurable = own.abs() >= torch.finfo(outputs.dtype).tiny
-    curves = torch.where(measurable, (outputs - own).abs() / own.abs(), torch.nan)
+    curves = torch.where(is_measure(own[:, 0], outputs)[:, None], (outputs - own).abs() / own.abs(), torch.nan)
     areas = area_under(curves)
     return ScoreCurves(curves, areas, areas, torch.ones_like(areas))

@@ -115,3 +115,10 @@ def test_a_delta_in_the_place_of_the_last_input_is_told():
     x = torch.rand(3)
     with pytest.raises(ValueError, match="the last looks like the convergence delta"):
         completeness(lambda x: 2 * x, x, (2 * x, torch.zeros(3)))
+
+
+def test_change_of_an_output_in_half_precision_is_that_of_its_two_values():
+    # From -1 to 2050: 2051 lies between the numbers that half precision has there.
+    x = torch.ones(1, 2).half()
+    found = completeness(lambda x: torch.where(x.sum(1) > 0, 2050.0, -1.0).half(), x, torch.tensor([[2048.0, 3.0]]))
+    assert found.delta.tolist() == [0.0]

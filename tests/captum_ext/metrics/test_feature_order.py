@@ -35,3 +35,11 @@ def test_equal_importance_keeps_the_order_of_the_rows():
     picture = torch.tensor([[[[1.0, 10.0], [100.0, 1000.0]]]])
     score = insertion(lambda x: x.sum((1, 2, 3)), picture, torch.ones_like(picture), 0, n_steps=4)
     assert entering_order(score) == [1, 10, 100, 1000]
+
+
+def test_attributions_in_half_precision_are_ranked_by_sums_that_it_does_not_hold():
+    # 90000 and 75000 are both infinite in half precision.
+    picture = torch.tensor([[[[1.0, 10.0]], [[0.0, 0.0]], [[0.0, 0.0]]]])
+    attributions = torch.tensor([25000.0, 30000.0]).half().reshape(1, 1, 1, 2).expand(1, 3, 1, 2)
+    score = insertion(lambda x: x.sum((1, 2, 3)), picture, attributions, 0, n_steps=2)
+    assert entering_order(score) == [10, 1]

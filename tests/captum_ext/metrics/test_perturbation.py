@@ -55,15 +55,33 @@ def test_a_map_that_knows_what_matters_is_better_than_its_opposite():
 
 
 def test_area_in_half_precision_is_that_of_its_curve():
-    # 1 for the whole image and 2050 without a pixel: the changes add up to more than float16 holds.
-    picture = torch.ones(1, 1, 8, 8, dtype=torch.float16)
-    found = perturbation(lambda x: torch.where(x.amin((1, 2, 3)) == 1, x[:, 0, 0, 0], 2050), picture, picture, 0)
-    assert found.curves[0, 1:].unique().item() == 2048  # 2049 in the eleven bits of float16
-    assert found.areas.item() == pytest.approx(2048 * (1 - 0.5 / 50), rel=1e-3)
+    # 1 for the whole image and 1001 without a pixel: the changes add up to more than float16 holds.
+    picture = torch.ones(1, 1, 16, 16, dtype=torch.float16)
+    found = perturbation(
+        lambda x: torch.where(x.amin((1, 2, 3)) == 1, x[:, 0, 0, 0], 1001), picture, picture, 0, n_steps=100
+    )
+    assert found.curves[0, 1:].unique().item() == 1000
+    assert found.areas.item() == pytest.approx(1000 * (1 - 0.5 / 100), rel=1e-3)
 
 
 def test_nothing_to_measure_against_is_nan():
     assert perturbation(lambda x: 0 * x.sum((1, 2, 3)), torch.rand(1, 1, 4, 4), torch.rand(1, 1, 4, 4), 0).areas.isnan()
+
+
+@pytest.mark.parametrize("whole", [0.0, 1e-9, -1e-9])
+def test_what_rounding_leaves_of_nothing_is_no_measure_either(whole):
+    # In float32 a sum of numbers near 1 that cancel is 0 to 1e-7.
+    picture = torch.ones(1, 1, 4, 4)
+    found = perturbation(lambda x: torch.where(x.amin((1, 2, 3)) == 1, whole, 1.0), picture, picture, 0)
+    assert found.areas.isnan().tolist() == [True]
+    assert found.curves.isnan().all()
+
+
+def test_how_small_scores_are_does_not_matter():
+    # Of 1e-30 in all, half is left without half of the pixels.
+    picture = torch.ones(1, 1, 4, 4)
+    found = perturbation(lambda x: 1e-30 * x.mean((1, 2, 3)), picture, picture, 0, n_steps=1, most=0.5)
+    assert found.curves[0].tolist() == pytest.approx([0.0, 0.5])
 
 
 @pytest.mark.parametrize("most", [0, -0.1, 1.5, math.nan])

@@ -17,3 +17,14 @@ def test_interpolation_restores_a_plane_from_its_corners():
     corners = random_mask(9, 9, 0.0, seed=0)
     assert corners.sum() == 4
     np.testing.assert_array_equal(interpolate_hidden(plane, corners), plane)
+
+
+def test_random_pixels_are_the_whole_part_of_their_share():
+    # As in the authors' code: of 225 pixels a tenth is 22; corners may be among them.
+    drawn = []
+    for seed in range(20):
+        mask = random_mask(15, 15, 0.1, seed)
+        mask[[0, 0, -1, -1], [0, -1, 0, -1]] = False
+        drawn.append(int(mask.sum()))
+    assert max(drawn) == 22
+    assert min(drawn) >= 18
