@@ -160,6 +160,10 @@ NORMALISATIONS = {
     "times a weight by a root": lambda x: x * ((1 + WEIGHT) / mean_square(x).sqrt()),
     "by a norm": lambda x: x / x.norm(dim=-1, keepdim=True),
     "by a scaled norm": lambda x: x / (x.norm(dim=-1, keepdim=True) * 5**-0.5).clamp(min=1e-6),
+    "by a norm of at least a constant": lambda x: x / x.norm(dim=-1, keepdim=True).clamp_min(1e-6),
+    "by the larger of a norm and a constant": lambda x: (
+        x / torch.maximum(x.norm(dim=-1, keepdim=True), x.new_tensor(1e-6))
+    ),
     "by a norm with a new axis": lambda x: x / torch.linalg.norm(x, dim=-1)[:, None],
     "by a norm in single precision": lambda x: x / x.float().norm(dim=-1, keepdim=True).double(),
     "in place": lambda x: x.clone().div_(x.norm(dim=-1, keepdim=True)),
@@ -174,10 +178,13 @@ ACTIVATIONS = {
     "GELU by tanh of products": lambda x: 0.5 * x * (1.0 + torch.tanh(x * 0.7978845608 * (1.0 + 0.044715 * x * x))),
     "GELU by a sigmoid": lambda x: x * torch.sigmoid(1.702 * x),
     "SiLU": lambda x: x.sigmoid() * x,
+    "SiLU by the complement": lambda x: x * (1 - torch.sigmoid(-x)),
     "SiLU in place": lambda x: x.clone().mul_(torch.sigmoid(x)),
     "Swish": lambda x: x * torch.sigmoid(WEIGHT * x),
     "hard Swish": lambda x: x * functional.relu6(x + 3) / 6,
+    "hard Swish by a sigmoid": lambda x: x * functional.hardsigmoid(x),
     "Mish": lambda x: x * torch.tanh(functional.softplus(x)),
+    "Mish by a logarithm": lambda x: x * torch.tanh(torch.log1p(torch.exp(x))),
 }
 
 
@@ -198,7 +205,19 @@ def test_what_is_written_out_is_linear_at_its_point(part, before):
     assert delta.abs().max() < 1e-12
 
 
+def gated_linear_unit(x):
+    values, gates = torch.cat([x, x.flip(-1)], -1).chunk(2, -1)
+    return values * torch.sigmoid(gates)
+
+
 KEPT = {
+    "gated linear unit": gated_linear_unit,
+    "gate of a weight by the value": lambda x: (WEIGHT / x) * torch.sigmoid(x),
+    "gate that is overwritten": lambda x: (1 + torch.erf(x)).mul_(x),
+    "by another power": lambda x: x / mean_square(x) ** 0.25,
+    "times another power": lambda x: x * mean_square(x) ** -1.0,
+    "by a weight by a root": lambda x: x / (WEIGHT / mean_square(x).sqrt()),
+    "weight times one by a root": lambda x: WEIGHT * (1 / mean_square(x).sqrt()),
     "square": lambda x: x * x,
     "gated perceptron": lambda x: (x @ (x.new_ones(5, 5) + torch.eye(5, dtype=x.dtype))) * torch.sigmoid(x),
     "squeeze and excitation": lambda x: x * torch.sigmoid(x.mean(-1, keepdim=True)),
@@ -276,6 +295,21 @@ def test_probabilities_keep_their_gradient():
     (found,) = torch.autograd.grad(LibraGrad(lambda x: x.softmax(1))(logits)[:, 0].sum(), logits)
     (expected,) = torch.autograd.grad(logits.softmax(1)[:, 0].sum(), logits)
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("operation", [functional.silu, functional.hardswish, functional.mish])
+@pytest.mark.parametrize("in_place", [((True,), {}), ((), {"inplace": True})], ids=["position", "name"])
+def test_an_activation_in_place_overwrites_its_argument(operation, in_place):
+    def model(x):
+        hidden = x.clone()
+        operation(hidden, *in_place[0], **in_place[1])
+        return hidden
+
+    x = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    output = LibraGrad(model)(x)
+    torch.testing.assert_close(output, operation(x))
+    (found,) = torch.autograd.grad(output.sum(), x)
+    torch.testing.assert_close(found, (operation(x) / x).detach())
 
 
 def test_activations_in_place_and_half_precision():

@@ -274,6 +274,33 @@ def test_pictures_that_do_not_qualify_are_named_with_the_reason():
         nothing.area("softmax")
 
 
+def test_a_probability_of_1_is_not_below_a_min_score_of_1():
+    def certain(x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([1e4 * x.mean((1, 2, 3)), torch.zeros(len(x))], 1)
+
+    found = information_curves(certain, landscape(1), torch.rand(1, 1, 24, 24), 0, "png", min_score=1, hidden="blurred")
+    # The blurred image is recognised as surely, which is another matter.
+    assert found.refused[0].startswith("softmax curve: blurred pixels alone score 1.000")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_model_gets_images_and_gives_probabilities_of_any_precision(dtype):
+    images, maps = landscape(2), torch.rand(2, 1, 24, 24)
+    options = {"target": 0, "information": "png", "min_score": 0.6, "hidden": "blurred"}
+    expected = information_curves(spot_finder(), images, maps, **options)
+    seen = []
+
+    def model(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x.dtype)
+        return spot_finder()(x.float()).to(torch.float64 if dtype == torch.float64 else torch.float16)
+
+    found = information_curves(model, images.to(dtype), maps, **options)
+    assert set(seen) == {dtype}
+    assert found.softmax.dtype == torch.float64
+    tolerance = 1e-5 if dtype == torch.float64 else 0.1  # bfloat16 has eight bits of a grey value
+    torch.testing.assert_close(found.softmax, expected.softmax, rtol=0, atol=tolerance)
+
+
 def sure(x: torch.Tensor) -> torch.Tensor:
     """The same probability of 0.9, give or take, for everything."""
     return torch.stack([2.2 + 0.1 * x.mean((1, 2, 3)), torch.zeros(len(x))], 1)

@@ -13,7 +13,7 @@ from captum_ext.attr.full_gradient.paper_map import rescaled_sum
 from captum_ext.attr.full_gradient.saliency import SimpleFullGrad, SmoothFullGrad
 from tests.captum_ext.naive_full_grad import naive_full_grad, naive_smooth_full_grad
 from tests.captum_ext.randomised_models import torchvision_images, torchvision_model
-from tests.captum_ext.small_models import pictures, smooth_cnn
+from tests.captum_ext.small_models import EvaluationCounter, pictures, smooth_cnn
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,13 @@ def test_smooth_full_grad_equals_the_published_algorithm():
     found = SmoothFullGrad(model).attribute(x, target=3, n_samples=3, seed=5)
     assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_smooth_full_grad_averages_over_as_many_copies_as_the_authors_do():
+    model, x = EvaluationCounter(smooth_cnn()), pictures(2)
+    found = SmoothFullGrad(model).attribute(x, target=1)
+    assert (model.forward_rows, model.backward_rows) == (25 * 2, 25 * 2)
+    torch.testing.assert_close(found, SmoothFullGrad(model).attribute(x, target=1, noise_level=0.15, n_samples=25))
 
 
 def test_paper_map_of_a_transformer_lies_on_the_image():
