@@ -502,6 +502,44 @@ def test_full_maps_sum_to_spatial_maps_and_these_to_sums():
         torch.testing.assert_close(b.sum(), c.values)
 
 
+def test_maps_without_a_place_on_an_image_are_summed_over_their_last_axis():
+    layer, weights = nn.Linear(6, 4).double(), torch.randn(5, 4, dtype=torch.float64)
+    found = decompose(lambda x: (torch.sigmoid(layer(x)) * weights).sum((1, 2)), SEQUENCES)
+    leaf = layer(SEQUENCES).detach().requires_grad_()
+    s = torch.sigmoid(leaf.detach())
+    of_linear = (weights * s * (1 - s) * layer.bias).sum(-1)
+    of_sigmoid = (weights * (s - s * (1 - s) * leaf)).sum(-1)
+    assert [part.name for part in found.contributions] == ["linear", "sigmoid"]
+    for part, expected in zip(found.contributions, (of_linear, of_sigmoid), strict=True):
+        torch.testing.assert_close(part.values, expected.detach(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("maps", ["sum", "spatial", "full"])
+def test_outputs_of_several_sizes_of_one_operation_are_one_contribution(maps):
+    # A power of the whole and of a part, by one function with a derivative of its own.
+    def both(x):
+        return TwoSizes.apply(x)
+
+    found = decompose(lambda x: sum(part.flatten(1).sum(1) for part in both(x)), SEQUENCES, maps=maps)
+    # x^2 has the implicit bias -x^2.
+    expected = -(SEQUENCES**2).sum((1, 2)) - (SEQUENCES[:, 0] ** 2).sum(1)
+    torch.testing.assert_close(sum(part.sum() for part in found.contributions), expected)
+
+
+class TwoSizes(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        context.save_for_backward(x)
+        return x**2, x[:, 0] ** 2
+
+    @staticmethod
+    def backward(context, whole, part):
+        (x,) = context.saved_tensors
+        gradient = whole * 2 * x
+        gradient[:, 0] += part * 2 * x[:, 0]
+        return gradient
+
+
 # ---- batches ----
 
 

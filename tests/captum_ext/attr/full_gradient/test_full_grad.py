@@ -77,6 +77,17 @@ def test_images_that_are_not_square():
     torch.testing.assert_close(found, expected.detach(), rtol=0, atol=1e-10)
 
 
+def test_plain_backflow_with_baselines_is_the_difference_of_two_plain_ones():
+    model, x, start = smooth_cnn(), pictures(2), pictures(2).flip(0) + 0.1
+    options = {"target": 1, "projection": "backflow", "conserve": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found, at_input, at_start = (
+            FullGrad(model).attribute(*given, **options) for given in ((x, start), (x,), (start,))
+        )
+    torch.testing.assert_close(found, at_input - at_start, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("baselines", [0.3, "tensor", "one"])
 def test_with_baselines_attributions_are_the_difference_of_two_decompositions(baselines):
     model, x = smooth_cnn(), pictures(3)

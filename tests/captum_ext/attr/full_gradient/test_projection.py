@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate as resample
 from captum_ext.attr.full_gradient._trace.backpropagation import backpropagate
 from captum_ext.attr.full_gradient._trace.bias_term import Consumer
 from captum_ext.attr.full_gradient.full_grad import FullGrad
-from captum_ext.attr.full_gradient.projection import InputSpace, interpolate, restore_sums, spread_evenly
+from captum_ext.attr.full_gradient.projection import InputSpace, interpolate, restore_sums, spread_evenly, token_sums
 from tests.captum_ext.randomised_models import randomise
 
 sizes = st.integers(1, 12)
@@ -56,6 +56,48 @@ def test_what_has_no_place_is_spread_over_all_elements_of_all_inputs():
 def test_restored_sums_add_the_missing_part_evenly():
     (restored,) = restore_sums((torch.tensor([[1.0, 2.0]]),), torch.tensor([10.0]))
     assert restored.tolist() == [[4.5, 5.5]]
+
+
+def test_an_activation_belongs_to_the_tokens_that_its_shape_tells():
+    values = torch.rand(2, 3, 3, 4, dtype=torch.float64)
+    # As many heads as tokens: heads come first.
+    by_head = torch.stack([torch.stack([example[:, t].sum() for t in range(3)]) for example in values])
+    torch.testing.assert_close(token_sums(values, 3), by_head)
+    # Weights of attention belong to the token that asks, with heads and without.
+    weights = values[..., :3]
+    asking = torch.stack([torch.stack([example[:, t].sum() for t in range(3)]) for example in weights])
+    torch.testing.assert_close(token_sums(weights, 3), asking)
+    alone = torch.stack([torch.stack([example[t].sum() for t in range(3)]) for example in weights[:, 0]])
+    torch.testing.assert_close(token_sums(weights[:, 0], 3), alone)
+    torch.testing.assert_close(token_sums(values[:, :, 0], 4), values[:, :, 0].sum(1))
+    assert token_sums(values, 5) is None
+
+
+def test_a_bias_of_a_token_is_shared_out_over_its_embedding():
+    # A score of <w, x_1> + <w, b> of the second token, which b is added to, and 6 for the whole text.
+    weight, bias = torch.tensor([2.0, -1.0]), torch.zeros(3, 2)
+    bias[1] = torch.tensor([3.0, 1.0])
+    x = torch.tensor([[[1.0, 5.0], [2.0, 4.0], [3.0, 3.0]]])
+    found = FullGrad(lambda x: (x + bias)[:, 1] @ weight + 6).attribute(x, projection="tokens")
+    expected = torch.ones(1, 3, 2)  # 6 over six elements
+    expected[0, 1] += weight * x[0, 1] + (weight * bias[1]).sum() / 2
+    torch.testing.assert_close(found, expected)
+
+
+def test_what_is_no_map_of_an_image_is_sent_back_and_what_a_classifier_adds_is_spread():
+    first, second = randomise(nn.Linear(4, 3)), randomise(nn.Linear(3, 2), 1)
+
+    def model(image: Tensor) -> Tensor:
+        return second(first(image.flatten(2)).sum(1))
+
+    image = torch.randn(2, 3, 2, 2, dtype=torch.float64)
+    # Behind every row of pixels, one for each channel, the first layer's bias; its Jacobian is its weight.
+    contribution = second.weight[1] * first.bias
+    sent_back = first.weight.T @ contribution
+    missing = 3 * (contribution.sum() - sent_back.sum())
+    gradient = (first.weight.T @ second.weight[1]).reshape(2, 2)
+    expected = gradient * image + sent_back.reshape(2, 2) + (missing + second.bias[1]) / 12
+    torch.testing.assert_close(FullGrad(model).attribute(image, target=1), expected.detach(), rtol=0, atol=1e-12)
 
 
 # ---- per operation ----
