@@ -2,13 +2,16 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
 from hdr.baselines import BASELINES, opencv_merge, reference_only, weighted_merge, wiener_merge
 from hdr.bracket import Bracket
+from hdr.calibration import Calibration
 from hdr.merge import Merger
 from hdr.radiometry import linear_to_ldr, mu_law
+from hdr.response import Response
 
 EXPOSURES = torch.tensor([1.0, 4.0, 16.0])
 
@@ -27,6 +30,20 @@ def photographed(radiances: list[torch.Tensor]) -> Bracket:
 
 def test_weighted_merge_is_exact_where_nothing_moves():
     torch.testing.assert_close(weighted_merge(photographed([scene()] * 3)), scene(), rtol=1e-4, atol=1e-6)
+
+
+def test_weighted_merge_is_the_mean_by_light_and_a_trapezoid_over_60_levels():
+    white, exposures = 0.9, np.array([1.0, 4.0, 16.0])
+    ldr = white * torch.rand(3, 3, 16, 18, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    camera = Calibration(Response.gamma(2.2).with_white_level(white), white_level=white)
+    found = weighted_merge(Bracket(ldr, EXPOSURES.double(), calibration=camera)).numpy()
+    for row, column in np.ndindex(16, 18):
+        values = ldr[:, :, row, column].numpy() / white
+        rise, fall = (np.clip(255 * v / 60, 0, 1).min(axis=1) for v in (values, 1 - values))
+        fall[0] = rise[2] = 1.0  # nothing is brighter than what the shortest shows, nor darker
+        weight = np.maximum(np.minimum(rise, fall), 1e-6) * exposures
+        expected = weight @ (values**2.2 / exposures[:, None]) / weight.sum()
+        np.testing.assert_allclose(found[:, row, column], expected, rtol=5e-3)
 
 
 def test_opencv_merge_is_near_where_nothing_moves_and_on_the_same_scale():

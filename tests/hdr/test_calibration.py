@@ -328,7 +328,7 @@ def test_black_that_is_not_zero_is_found() -> None:
     assert not any("light begins above" in note for note in calibrate(ldr, ratios((-2.0, 0.0, 2.0, 4.0))).notes)
 
 
-@pytest.mark.parametrize(("shot", "read"), [(5e-5, 1e-6), (4e-4, 1e-6), (4e-4, 1e-5), (1e-5, 5e-7)])
+@pytest.mark.parametrize(("shot", "read"), [(5e-5, 1e-6), (4e-4, 1e-6), (4e-4, 1e-5), (1e-5, 5e-7), (2e-3, 1e-6)])
 def test_noise_is_measured_within_a_factor_of_two(shot: float, read: float) -> None:
     ldr = exposures_of(drawn_light(384, 384), EVS, CURVES["srgb"], shot=shot, read=read)
     calibration = calibrate(ldr, ratios(EVS))
@@ -336,6 +336,21 @@ def test_noise_is_measured_within_a_factor_of_two(shot: float, read: float) -> N
     for light in (0.01, 0.1):  # read noise shows where there is little light only
         variance = calibration.shot * light + calibration.read
         assert 0.5 < variance / (shot * light + read) < 2
+
+
+def test_light_that_changed_softly_over_the_picture_is_no_noise() -> None:
+    # A lamp that moved: within a cell of four pixels it is brighter by up to a tenth at one side.
+    light, shot, read = drawn_light(384, 384), 1e-5, 1e-6
+    waves = 1 + 0.15 * np.sin(2 * np.pi * np.arange(384) / 32)[:, None, None]
+    ldr = torch.cat(
+        [
+            exposures_of(lit, (ev,), shot=shot, read=read, seed=number)
+            for number, (lit, ev) in enumerate(((light, -1.0), (light * waves, 1.0)))
+        ]
+    )
+    camera = calibrate(ldr, ratios((-1.0, 1.0)), response=Response.srgb())
+    for one in (0.05, 0.2):
+        assert 0.5 < (camera.shot * one + camera.read) / (shot * one + read) < 1.2
 
 
 @pytest.mark.parametrize("close", [0.0, 0.06])

@@ -126,6 +126,24 @@ def test_bracket_of_a_still_sky_hides_nothing(reference):
     assert hidden.share is None
 
 
+def test_what_is_believed_in_part_is_believed_by_its_fourth_power():
+    bracket = photographed([sky_and_ground()] * 3)
+    weights = torch.tensor([0.5, 0.3, 0.2]).view(1, 3, 1, 1, 1).expand(1, 3, 3, *bracket.size)
+    known = hidden_highlights(aligned_of(bracket), weights, TIMES[None], 1).known
+    torch.testing.assert_close(known[..., :48, :], torch.full((1, 3, 48, 128), 0.5**4))
+    assert float(known[..., 48:, :].max()) == 0  # the ground is nowhere near to white
+
+
+def test_what_one_channel_of_a_shorter_exposure_shows_is_not_hidden():
+    # Before a white sky flew what is blue, and as bright as the sky in blue.
+    blue = sky_and_ground()
+    blue[:2, 12:32, 20:40] = BIRD
+    aligned = aligned_of(photographed([blue, sky_and_ground(), sky_and_ground()]))
+    weights = torch.zeros(1, 3, 3, 96, 128)
+    weights[:, 1] = 1.0
+    assert hidden_highlights(aligned, weights, TIMES[None], 1).share is None
+
+
 def test_burst_hides_nothing():
     bracket = photographed([with_bird(sky_and_ground(), left) for left in (20, 50, 80)])
     weights = torch.full((1, 3, 3, *bracket.size), 1 / 3)
@@ -216,3 +234,43 @@ def test_filled_light_is_that_of_its_nearest_surroundings():
     inpainting.fill(image)
     assert float((image[..., 28:36, 60:68] - 0.4).abs().max()) < 0.01
     assert float((image[..., 28:36, 190:198] - 0.8).abs().max()) < 0.01
+
+
+@pytest.mark.parametrize(("darker", "told"), [(0.01, 0.0), (0.03, 1 / 16)])
+def test_what_became_brighter_by_less_than_anybody_sees_is_not_told(darker, told):
+    image, known = torch.full((3, 32, 32), 0.8), torch.ones(1, 3, 32, 32)
+    hidden = torch.zeros(1, 3, 32, 32)
+    hole = (..., slice(8, 16), slice(8, 16))
+    image[hole], hidden[hole], known[hole] = 0.8 - darker, 1.0, 0.0
+    inpainting = HighlightInpainting((32, 32))
+    inpainting.add(Hidden(hidden, known), image, torch.ones(32, 32), top=0, left=0)
+    assert inpainting.fill(image) == told
+    torch.testing.assert_close(image, torch.full_like(image, 0.8), atol=1e-3, rtol=0)
+
+
+def test_of_surroundings_that_are_little_known_little_is_filled_in():
+    # A tenth of every place is known. Twice that is taken from each of three sizes of surroundings, 4 x 4, 2 x 2 and
+    # one cell, and of what is left again: 1 - 0.8 ^ 3.
+    size = (4 * CELL, 4 * CELL)
+    around, share = torch.full((3, *size), 0.8), torch.ones(1, 3, *size)
+    inpainting = HighlightInpainting(size)
+    inpainting.add(Hidden(share, 0.1 * share), around, torch.ones(size), top=0, left=0)
+    image = torch.full((3, *size), 0.5)
+    inpainting.fill(image)
+    torch.testing.assert_close(image, torch.full_like(image, 0.5 + 0.3 * (1 - 0.8**3)), atol=1e-3, rtol=0)
+
+
+def test_squares_that_overlap_count_by_their_weights():
+    generator = torch.Generator().manual_seed(0)
+    image, size = torch.rand(3, 32, 48, generator=generator), (32, 48)
+    share, known = (torch.rand(1, 3, 32, 48, generator=generator) ** 2 for _ in range(2))
+    once, twice = HighlightInpainting(size), HighlightInpainting(size)
+    once.add(Hidden(share, known), image, torch.ones(size), top=0, left=0)
+    rise = torch.linspace(0, 1, 48).expand(size)
+    for fade in (rise, 1 - rise):
+        twice.add(Hidden(share, known), image, fade, top=0, left=0)
+    found, expected = image.clone(), image.clone()
+    once.fill(expected)
+    twice.fill(found)
+    assert float((expected - image).amax()) > 0.1
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)

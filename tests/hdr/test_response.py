@@ -87,6 +87,26 @@ def test_light_above_white_gives_the_white_level() -> None:
     assert response.to_ldr(torch.tensor([1.0, 1.5, 100.0])).tolist() == pytest.approx([248 / 255] * 3, abs=1e-6)
 
 
+@pytest.mark.parametrize("white_level", [0.4, 0.5, 0.95])
+def test_white_levels_of_no_camera_and_above_the_known_one_are_refused(white_level: float) -> None:
+    with pytest.raises(ValueError, match=r"must lie in \(0\.5, 0\.9\]"):
+        Response.linear().with_white_level(0.9).with_white_level(white_level)
+
+
+@pytest.mark.parametrize("gamma", [0.29, 5.01, math.nan])
+def test_gammas_of_no_camera_are_refused(gamma: float) -> None:
+    with pytest.raises(ValueError, match=r"between 0\.3 and 5\.0"):
+        Response.gamma(gamma)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("function", ["to_linear", "to_ldr", "slope"])
+def test_half_precision_is_looked_up_in_single(function: str, dtype: torch.dtype) -> None:
+    ldr = torch.linspace(0, 1, 500).to(dtype)
+    single = getattr(Response.srgb(), function)(ldr.float())
+    assert torch.equal(getattr(Response.srgb(), function)(ldr), single.to(dtype))
+
+
 @pytest.mark.parametrize("response", [Response.srgb(), Response.gamma(1.8), Response.linear()])
 def test_slope_is_the_derivative(response: Response) -> None:
     ldr = torch.linspace(0.1, 0.9, 50, dtype=torch.float64)

@@ -32,6 +32,12 @@ def test_noise_is_that_of_light_and_of_reading() -> None:
         assert float(image.std()) == pytest.approx(math.sqrt(light / 4000 + 9e-6), rel=0.03)
 
 
+def test_grain_is_a_share_of_the_light() -> None:
+    camera = Camera(Response.linear(), full_well=1e12, read_noise=0.0, grain=0.05, levels=65535)
+    for image in camera.photograph(source(), flat(0.02), T):
+        assert float(image.std() / image.mean()) == pytest.approx(0.05, rel=0.03)
+
+
 @pytest.mark.parametrize("levels", [255, 65535])
 def test_files_have_their_levels(levels: int) -> None:
     ldr = Camera(Response.gamma(2.2), levels=levels).photograph(source(), torch.rand(3, 3, 32, 32), T)
@@ -143,6 +149,28 @@ def test_an_estimate_is_off_by_a_few_per_cent_or_exact() -> None:
     assert 0.3 < sum(error < 1e-3 for error in errors) / len(errors) < 0.7
     assert 0.3 < min(factors) < 0.9 < 1.1 < max(factors) < 3
     assert all(known)
+
+
+def test_the_curve_of_a_camera_that_clips_early_ends_where_it_is_known_to_clip() -> None:
+    camera, values = Camera(Response.gamma(2.0), white_level=0.9), torch.linspace(0.1, 0.85, 20, dtype=torch.float64)
+    errors: dict[float, list[float]] = {0.9: [], 1.0: []}
+    for seed in range(40):
+        seen = misjudged(source(seed), camera)
+        told = (values / seen.white_level) ** 2
+        errors[seen.white_level].append(float((seen.response.to_linear(values) - told).abs().max()))
+    # Half of the curves are known exactly, whether it is known that they end early or not.
+    for of_white in errors.values():
+        assert min(of_white) < 1e-5
+        assert max(of_white) < 0.2
+
+
+def test_white_stays_white_in_the_colours_of_the_file_and_no_colour_takes_light_from_a_sensor() -> None:
+    matrices = [np.array(camera.colours) for seed in range(60) if (camera := draw_camera(source(seed))).colours]
+    assert 20 < len(matrices) < 50
+    for matrix in matrices:
+        np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=1e-12)
+        assert np.linalg.inv(matrix).min() >= 0
+        assert (matrix - np.diag(np.diag(matrix))).max() <= 0
 
 
 def test_jpeg_keeps_which_channel_is_which() -> None:
