@@ -181,3 +181,13 @@ def test_layers_of_an_encoder_with_padding_are_explained_as_without_the_fast_pat
         torch.backends.mha.set_fastpath_enabled(True)
     torch.testing.assert_close(found, expected)
     assert delta.abs().max() < 1e-9
+
+
+def test_automatic_steps_of_a_layer_end_at_the_tolerance():
+    layer, x = torch.nn.Identity(), torch.tensor([[1.0]], dtype=torch.float64)
+    method, taken = LayerIDGI(lambda x: torch.sigmoid(20 * layer(x) - 10).sum(1), layer), []
+    for tolerance in (0.3, 0.02):
+        _, report = method.attribute(x, n_steps="auto", tolerance=tolerance, return_steps_report=True)
+        assert report.remaining.item() <= tolerance
+        taken.append(report.evaluations.item())
+    assert taken[0] < 10 < 40 < taken[1]

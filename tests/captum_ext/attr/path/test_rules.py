@@ -78,3 +78,21 @@ def test_a_step_in_half_precision_is_worth_what_single_precision_says():
     # The output moves by about 80000, which half precision does not hold either.
     change = float(right.value) - float(left.value)
     assert step_residual(left, right).tolist() == [95625.0 - change]
+
+
+def test_many_steps_in_half_precision_add_up_to_what_they_are_together():
+    # f = a + 2 b to (1, 1): a fifth and four fifths of 3, of 2000 steps that half precision would round one by one.
+    x = torch.ones(1, 2).half()
+    found = IDGI(lambda x: x[:, 0] + 2 * x[:, 1]).attribute(x, n_steps=2000)
+    assert torch.equal(found, torch.tensor([[0.6, 2.4]]).half())
+
+
+def test_delta_and_report_in_half_precision_are_of_the_change_that_it_does_not_hold():
+    # From -1 to 2050 are 2051, between 2050 and 2052: the attribution is rounded to 2052, which the delta tells.
+    x = torch.ones(1, 1).half()
+    found, delta, report = IDGI(lambda x: (2051 * x.float() - 1).sum(1).half()).attribute(
+        x, n_steps=1, return_convergence_delta=True, return_steps_report=True
+    )
+    assert found.tolist() == [[2052.0]]
+    assert delta.tolist() == [1.0]
+    assert report.remaining.tolist() == [1.0]
