@@ -67,6 +67,11 @@ class Cases(Sequence[Case]):
     def __len__(self) -> int:
         return self._length
 
+    def __iter__(self) -> Iterator[Case]:
+        # By their number: an index that is wrong while a scene is read must not pass for the end of all.
+        for index in range(self._length):
+            yield self[index]
+
     def __getitem__(self, index: Any) -> Any:
         if not 0 <= index < self._length:
             raise IndexError(f"case {index} of {self._length}")

@@ -84,6 +84,16 @@ def test_options_of_other_data_are_refused(tmp_path, data, options, words):
         open_cases(data.format(tmp_path), **options)
 
 
+def test_an_index_that_is_wrong_in_a_scene_does_not_end_the_list():
+    class Damaged(list):
+        def __getitem__(self, index):
+            return [][index]
+
+    cases = Cases(Damaged([1, 2]))
+    with pytest.raises(IndexError, match="list index"):
+        list(cases)
+
+
 def test_only_as_many_scenes_as_asked_for():
     every = scenes(2)
     assert len(Cases(every)) == 2
