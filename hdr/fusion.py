@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hdr.difference import ALL_BUT_CLIPPED, DEVIATION_FLOOR, clipped_itself, expected_variance, squared_difference
-from hdr.mixing import spoiling, spoils
+from hdr.mixing import known_light, spoiling, spoils
 from hdr.observation import STILL_TOLERANCE, Aligned, bring_to_reference
 from hdr.radiometry import light_of, mu_law, mu_law_slope, of_same_light
 from hdr.smoothing import blurred
@@ -123,13 +123,25 @@ def _unsaturated_share(aligned: Aligned, light: Tensor, t: Tensor, reference: in
     unsaturated = (1 - ALL_BUT_CLIPPED - aligned.saturation).clamp_min(0)
     # What the reference saw of the light clips a longer exposure by so much, whatever JPEG has made of its white.
     longer = slice(reference + 1, None)
-    perhaps, surely = _SURELY_CLIPPED
-    unclipped = ((surely - light * t[:, longer]) / (surely - perhaps)).clamp(0, 1)
+    unclipped = _unclipped_by(light * t[:, longer])
     saturation = aligned.saturation[:, longer]
     # All channels alike: none is known to clip, and the brightest may have spoilt the others.
     alike = saturation.amax(2, keepdim=True) - saturation.amin(2, keepdim=True) <= ALL_BUT_CLIPPED
     unclipped = torch.where(alike, unclipped.amin(2, keepdim=True), unclipped)
-    return torch.cat([unsaturated[:, : reference + 1], torch.minimum(unsaturated[:, longer], unclipped)], dim=1)
+    shares = [unsaturated[:, 0]]
+    # So do shorter ones with what is nearly white up to the reference, where another channel is white all over.
+    for index, known in zip(range(1, reference + 1), known_light(aligned, reference), strict=False):
+        saturation = aligned.saturation[:, index]
+        nearly = (2 * saturation).clamp_max(1) * (saturation.amax(dim=1, keepdim=True) >= 1 - ALL_BUT_CLIPPED)
+        told = 1 - nearly * (1 - _unclipped_by(known * t[:, index]))
+        shares.append(torch.minimum(unsaturated[:, index], told))
+    return torch.cat([torch.stack(shares, dim=1), torch.minimum(unsaturated[:, longer], unclipped)], dim=1)
+
+
+def _unclipped_by(light: Tensor) -> Tensor:
+    """How surely light, in units of that which clips a channel, does not clip it: from 1 to 0."""
+    perhaps, surely = _SURELY_CLIPPED
+    return ((surely - light) / (surely - perhaps)).clamp(0, 1)
 
 
 def _precision(noise: Tensor, slope: Tensor, reference: int) -> Tensor:

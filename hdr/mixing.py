@@ -7,12 +7,13 @@ off by M max(s - 1, 0). That may be more than their light, or far less than thei
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from hdr.difference import ALL_BUT_CLIPPED
 from hdr.geometry import transformed
 from hdr.observation import Aligned
 from hdr.radiometry import light_of
@@ -66,16 +67,28 @@ def spoiling(aligned: Aligned, t: Tensor, reference: int) -> Tensor | None:
     matrix, errors = aligned.mixing.to(t).split([3, 1], dim=2)
     to_sensor, light = inverse_of(matrix), light_of(aligned.tone_mapped.detach())
     clipped = aligned.saturation.detach()
-    unclipped = clipped.amax(dim=2, keepdim=True) <= 0
-    known, off = light[:, 0], [torch.zeros_like(light[:, 0])]
-    for index in range(1, light.shape[1]):
+    off = [torch.zeros_like(light[:, 0])]
+    for index, known in enumerate(known_light(aligned, reference), start=1):
         # What is not clipped in the file is not in the sensor, whatever noise or motion make of the light.
         lost = (transformed(to_sensor, known * t[:, index]) - 1).clamp_min(0) * clipped[:, index]
         beside = clipped[:, index].amax(dim=1, keepdim=True)
         off.append(transformed(matrix, lost).abs() / t[:, index] + errors.unsqueeze(3) * beside * light[:, index])
-        if index <= reference:
-            known = torch.where(unclipped[:, index], light[:, index], known)
     return torch.stack(off, dim=1)
+
+
+def known_light(aligned: Aligned, reference: int) -> Iterator[Tensor]:
+    """How much light there was by a shorter exposure, (B, 3, H, W), for each but the shortest.
+
+    The longest before it tells that clips nothing, up to the reference; where none does, the shortest.
+    """
+    known = light_of(aligned.tone_mapped[:, 0].detach())
+    yield known
+    for index in range(1, aligned.tone_mapped.shape[1] - 1):
+        if index <= reference:
+            # Interpolation leaves 1e-8 of 0, in one tile and not in another.
+            unclipped = aligned.saturation[:, index].detach().amax(dim=1, keepdim=True) <= ALL_BUT_CLIPPED
+            known = torch.where(unclipped, light_of(aligned.tone_mapped[:, index].detach()), known)
+        yield known
 
 
 def spoils(aligned: Aligned) -> Tensor | None:

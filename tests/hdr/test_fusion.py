@@ -77,13 +77,18 @@ def naive_prior(aligned: Aligned, exposures: list[float], reference: int) -> np.
                 seen_by_reference = tone_mapped[reference, :, row, column]
                 clips = (5001 ** (seen_by_reference.max() if mixed else seen_by_reference[channel]) - 1) / 5000 * t
                 usable = min(usable, max(0.0, min(1.0, (1.3 - clips) / 0.2)))
+            elif i > 0 and saturation[i, :, row, column].max() >= 0.999:  # beside white, what shorter ones saw of it
+                clear = [k for k in range(1, i) if saturation[k, :, row, column].max() <= 1e-3]
+                clips = light[max(clear, default=0)][place] * t
+                doubt = min(1.0, 2 * saturation[i][place]) * (1 - max(0.0, min(1.0, (1.3 - clips) / 0.2)))
+                usable = min(usable, 1 - doubt)
             # What clipped channels do to this one makes it as wrong as more noise would.
             right = noise[i][place] ** 2 / (noise[i][place] ** 2 + off[i][place] ** 2)
             weight = usable * right * precision * consistent * seen[i][here]
             if i < reference:  # shorter exposures decide where the reference is lost
                 darker = max(squared_of_lost[here] - expected[here], 0.0)
                 enough = math.exp(-0.5 * darker / (expected[here] + 0.006**2))
-                usable = 1.0 if i == 0 else max(unsaturated[i][place] * right, 1e-3)
+                usable = 1.0 if i == 0 else max(usable * right, 1e-3)
                 trust = 1.0 if seen[i][here] else 0.03
                 trust = trust if exposures[reference] > 1.1 * t else 0.0  # one of its light clips where it does
                 weight += 0.01 * saturation[reference][place] * enough * usable * trust * t
@@ -106,7 +111,7 @@ def naive_spoiling(aligned: Aligned, exposures: list[float], reference: int) -> 
             lost = np.maximum(np.linalg.solve(matrix, known * exposures[i]) - 1, 0) * clipped
             besides = errors * clipped.max() * light[i, :, row, column]
             off[i, :, row, column] = np.abs(matrix @ lost) / exposures[i] + besides
-            if i <= reference and clipped.max() <= 0:
+            if i <= reference and clipped.max() <= 1e-3:
                 known = light[i, :, row, column]
     return off
 
@@ -296,6 +301,26 @@ def test_what_jpeg_makes_of_white_is_not_believed(of_white: float) -> None:
     assert (observed[0, 1, 3] < 1).float().mean() > 0.2
     aligned = bring_to_reference(observed, torch.zeros(1, 2, 2, 32, 32), 0)
     assert prior(aligned, exposures[None], 0).softmax(dim=1)[:, 1, 0].max() < 1e-3
+
+
+@pytest.mark.parametrize(("shortest", "believed"), [(1.0, False), (0.96, True)])
+def test_what_jpeg_makes_of_white_in_the_reference_is_not_believed_beside_white(
+    shortest: float, believed: bool
+) -> None:
+    # A sun of which blue comes out as 249 of 255; or a yellow, whose blue is as bright as that.
+    response = Response.linear()
+    ldr = torch.ones(2, 3, 32, 32)
+    ldr[0] *= shortest / 8
+    ldr[0, :2] = 1.0
+    ldr[1, 2] = 249 / 255
+    if not believed:
+        ldr[0, 2] = 1.0
+    exposures = torch.tensor([1.0, 8.0])
+    observed = observe(ldr, exposures, Calibration(response, mixing=None))[None]
+    aligned = bring_to_reference(observed, torch.zeros(1, 2, 2, 32, 32), 1)
+    weights = prior(aligned, exposures[None], 1).softmax(dim=1)[0, :, 2]
+    assert (float(weights[1].min()) > 0.5) == believed
+    assert (float(weights[0].min()) > 0.99) == (not believed)
 
 
 def saturated_red(mixing: bool) -> Tensor:
