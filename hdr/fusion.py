@@ -255,12 +255,15 @@ def not_below_saturation(radiance: Tensor, aligned: Aligned, exposures: Tensor, 
 
     Examples
     --------
+    >>> from hdr.calibration import Calibration
     >>> from hdr.radiometry import inverse_mu_law
+    >>> from hdr.response import Response
     >>> light = torch.tensor([0.03, 0.05, 0.4]).view(1, 1, 3, 1, 1).repeat(1, 2, 1, 1, 1)
     >>> light[:, 1] = 1 / 16  # white: a longer exposure is clipped
     >>> one, saturation = torch.ones_like(light[:, :, :1]), torch.zeros_like(light)
     >>> saturation[:, 1] = 1.0
-    >>> aligned = Aligned(mu_law(light), saturation, one, light, one, 0 * one)
+    >>> mixing = Calibration(Response.srgb()).batched_mixing(light)  # a blue sky, by a typical camera
+    >>> aligned = Aligned(mu_law(light), saturation, one, light, one, 0 * one, mixing)
     >>> raised = not_below_saturation(mu_law(light[:, 0]), aligned, torch.tensor([[1.0, 16.0]]), reference=1)
     >>> inverse_mu_law(raised).flatten().round(decimals=2)
     tensor([0.0300, 0.0500, 0.4000])

@@ -36,6 +36,7 @@ class ScenePool:
     ...     "displacement": torch.zeros(1, 3, 2, 48, 48),
     ...     "target": torch.rand(1, 3, 48, 48),
     ...     "exposures": torch.tensor([[1.0, 4.0, 16.0]]),
+    ...     "mixing": torch.eye(3, 4)[None],
     ... }
     >>> pool.exchange(scenes)["target"].shape
     torch.Size([4, 3, 32, 32])
