@@ -50,7 +50,8 @@ def colour_mixing(cells: Cells, ev: Array, response: Response) -> ColourMixing |
     beside = _beside_clipped(cells, ev, response)
     matrix = np.array(TYPICAL.matrix)
     for _ in range(_ROUNDS):
-        evidence = [_evidence(channel, beside, matrix) for channel in range(3)]
+        lost = _lost(beside, matrix)
+        evidence = [_evidence(channel, beside, lost, matrix) for channel in range(3)]
         share = _typical_share(evidence)
         found = np.stack([_row(channel, one, share) for channel, one in enumerate(evidence)])
         matrix = (matrix + found) / 2  # each follows from the other, and would swing
@@ -91,10 +92,10 @@ class _Evidence(NamedTuple):
     """Shape (cells,)."""
 
 
-def _evidence(channel: int, beside: _Beside, matrix: Array) -> _Evidence:
+def _evidence(channel: int, beside: _Beside, lost: Array, matrix: Array) -> _Evidence:
     """Cells that tell the row of a channel; those count less that are far from what a matrix tells."""
     others = _others(channel)
-    lost = _lost(beside, matrix)[others]
+    lost = lost[others]
     usable = beside.told[channel] & (lost.sum(0) > 0)
     lost, light = lost[:, usable].T, beside.light[channel, usable]
     more = beside.shown[channel, usable] - light

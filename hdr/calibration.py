@@ -119,14 +119,12 @@ class Calibration:
         values = torch.linspace(0, 1, RESPONSE_ENTRIES, dtype=torch.float64)
         camera = (self.shot, self.read, self.levels, self.white_level)
         noise = (*camera, self.typical_disagreement, *self.chroma_halved)
-        matrix, errors = self.mixing or ColourMixing(NO_MIXING)
-        mixing = [(*row, error) for row, error in zip(matrix, errors, strict=True)]
-        light = self.response.to_linear(values)
-        return light, torch.tensor(noise, dtype=torch.float64), torch.tensor(mixing, dtype=torch.float64)
+        mixing = (self.mixing or ColourMixing(NO_MIXING)).as_tensor()
+        return self.response.to_linear(values), torch.tensor(noise, dtype=torch.float64), mixing
 
     def batched_mixing(self, like: Tensor) -> Tensor | None:
         """The mixing of colours for a batch of one example, (1, 3, 4); None where there is none."""
-        return None if self.mixing is None else self.as_tensors()[2].to(like).unsqueeze(0)
+        return None if self.mixing is None else self.mixing.as_tensor().to(like).unsqueeze(0)
 
     @classmethod
     def from_tensors(cls, light: Tensor, noise: Tensor, mixing: Tensor) -> Calibration:

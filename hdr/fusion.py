@@ -7,6 +7,7 @@ consistent with the reference (:mod:`hdr.difference`). Nothing here is learned; 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -87,12 +88,13 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int, light: ReferenceL
     noise = blurred(aligned.noise.flatten(0, 1), _NOISE_SMOOTHNESS).view_as(aligned.noise)
     variance = expected_variance(aligned, noise.detach(), reference)
     variance = blurred(variance.flatten(0, 1), 2.0).view_as(variance)
-    off = spoiling(aligned, t, reference)
+    known = known_light(aligned, reference)
+    off = spoiling(aligned, t, known)
     squared = squared_difference(aligned, noise.detach(), t, reference, off)
     smoothed = _smoothed(squared)
     excess = (smoothed - variance).clamp_min(0)  # 0 for the reference itself
     consistent = torch.exp(-0.5 * excess / (variance + DEVIATION_FLOOR**2))
-    unsaturated = _unsaturated_share(aligned, light.light, t, reference)
+    unsaturated = _unsaturated_share(aligned, light.light, t, reference, known)
     if off is not None:
         variance_of_light = aligned.noise.square()
         unsaturated = unsaturated * variance_of_light / (variance_of_light + off.square())
@@ -117,7 +119,7 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int, light: ReferenceL
     return (log - log.amax(dim=1, keepdim=True)).clamp_min(-_WIDEST)
 
 
-def _unsaturated_share(aligned: Aligned, light: Tensor, t: Tensor, reference: int) -> Tensor:
+def _unsaturated_share(aligned: Aligned, light: Tensor, t: Tensor, reference: int, known: Sequence[Tensor]) -> Tensor:
     """How far each channel of each exposure is from clipping, from 1 to 0: (B, N, 3, H, W)."""
     # Interpolation leaves 1 - 6e-8 of what is clipped: where little else is known, that rounding would decide.
     unsaturated = (1 - ALL_BUT_CLIPPED - aligned.saturation).clamp_min(0)
@@ -130,10 +132,10 @@ def _unsaturated_share(aligned: Aligned, light: Tensor, t: Tensor, reference: in
     unclipped = torch.where(alike, unclipped.amin(2, keepdim=True), unclipped)
     shares = [unsaturated[:, 0]]
     # So do shorter ones with what is nearly white up to the reference, where another channel is white all over.
-    for index, known in zip(range(1, reference + 1), known_light(aligned, reference), strict=False):
+    for index, there in enumerate(known[:reference], start=1):
         saturation = aligned.saturation[:, index]
         nearly = (2 * saturation).clamp_max(1) * (saturation.amax(dim=1, keepdim=True) >= 1 - ALL_BUT_CLIPPED)
-        told = 1 - nearly * (1 - _unclipped_by(known * t[:, index]))
+        told = 1 - nearly * (1 - _unclipped_by(there * t[:, index]))
         shares.append(torch.minimum(unsaturated[:, index], told))
     return torch.cat([torch.stack(shares, dim=1), torch.minimum(unsaturated[:, longer], unclipped)], dim=1)
 

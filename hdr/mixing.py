@@ -7,7 +7,7 @@ off by M max(s - 1, 0). That may be more than their light, or far less than thei
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -30,6 +30,11 @@ class ColourMixing(NamedTuple):
     errors: Row = (0.0, 0.0, 0.0)
     """Of each channel, the share of its light by which it is off beside a clipped one and the matrix does not tell."""
 
+    def as_tensor(self) -> Tensor:
+        """The matrix, and the errors in a fourth column; shape (3, 4), float64."""
+        rows = [(*row, error) for row, error in zip(self.matrix, self.errors, strict=True)]
+        return torch.tensor(rows, dtype=torch.float64)
+
 
 NO_MIXING: ColourMatrix = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 TYPICAL = ColourMixing(((1.575, -0.5, -0.075), (-0.2, 1.5, -0.3), (-0.025, -0.4, 1.425)))
@@ -42,11 +47,10 @@ def as_row(values: Iterable[float]) -> Row:
     return red, green, blue
 
 
-def spoiling(aligned: Aligned, t: Tensor, reference: int) -> Tensor | None:
+def spoiling(aligned: Aligned, t: Tensor, known: Sequence[Tensor]) -> Tensor | None:
     """By how much each channel of each exposure is off because others of it are clipped, linear light.
 
-    How much light there was, the longest exposure tells that clips nothing, up to the reference. Of the shortest, which
-    no other one tells of, nothing is known.
+    Of the shortest, which no other one tells of, nothing is known.
 
     Parameters
     ----------
@@ -54,8 +58,8 @@ def spoiling(aligned: Aligned, t: Tensor, reference: int) -> Tensor | None:
         Observations in the reference's frame, with what their cameras do to colours.
     t
         Shape (B, N, 1, 1, 1): exposures, relative to the shortest, ascending.
-    reference
-        Index of the reference.
+    known
+        How much light there was, of each exposure but the shortest, from :func:`known_light`.
 
     Returns
     -------
@@ -68,27 +72,26 @@ def spoiling(aligned: Aligned, t: Tensor, reference: int) -> Tensor | None:
     to_sensor, light = inverse_of(matrix), light_of(aligned.tone_mapped.detach())
     clipped = aligned.saturation.detach()
     off = [torch.zeros_like(light[:, 0])]
-    for index, known in enumerate(known_light(aligned, reference), start=1):
+    for index, there in enumerate(known, start=1):
         # What is not clipped in the file is not in the sensor, whatever noise or motion make of the light.
-        lost = (transformed(to_sensor, known * t[:, index]) - 1).clamp_min(0) * clipped[:, index]
+        lost = (transformed(to_sensor, there * t[:, index]) - 1).clamp_min(0) * clipped[:, index]
         beside = clipped[:, index].amax(dim=1, keepdim=True)
         off.append(transformed(matrix, lost).abs() / t[:, index] + errors.unsqueeze(3) * beside * light[:, index])
     return torch.stack(off, dim=1)
 
 
-def known_light(aligned: Aligned, reference: int) -> Iterator[Tensor]:
+def known_light(aligned: Aligned, reference: int) -> list[Tensor]:
     """How much light there was by a shorter exposure, (B, 3, H, W), for each but the shortest.
 
     The longest before it tells that clips nothing, up to the reference; where none does, the shortest.
     """
-    known = light_of(aligned.tone_mapped[:, 0].detach())
-    yield known
-    for index in range(1, aligned.tone_mapped.shape[1] - 1):
-        if index <= reference:
-            # Interpolation leaves 1e-8 of 0, in one tile and not in another.
-            unclipped = aligned.saturation[:, index].detach().amax(dim=1, keepdim=True) <= ALL_BUT_CLIPPED
-            known = torch.where(unclipped, light_of(aligned.tone_mapped[:, index].detach()), known)
-        yield known
+    count = aligned.tone_mapped.shape[1]
+    known = [light_of(aligned.tone_mapped[:, 0].detach())]
+    for index in range(1, min(reference + 1, count - 1)):
+        # Interpolation leaves 1e-8 of 0, in one tile and not in another.
+        unclipped = aligned.saturation[:, index].detach().amax(dim=1, keepdim=True) <= ALL_BUT_CLIPPED
+        known.append(torch.where(unclipped, light_of(aligned.tone_mapped[:, index].detach()), known[-1]))
+    return known + known[-1:] * (count - 1 - len(known))
 
 
 def spoils(aligned: Aligned) -> Tensor | None:

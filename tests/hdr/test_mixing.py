@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hdr.mixing import NO_MIXING, TYPICAL, inverse_of, spoiling, spoils
+from hdr.mixing import NO_MIXING, TYPICAL, inverse_of, known_light, spoiling, spoils
 from hdr.observation import Aligned
 from hdr.radiometry import mu_law
 
@@ -33,6 +33,10 @@ def photographed_by_a_sensor(light: Tensor, times: Tensor) -> tuple[Tensor, Tens
     return torch.from_numpy(np.minimum(files, 1.0)) / times.view(-1, 1, 1, 1), torch.from_numpy(white)
 
 
+def spoiling_of(aligned: Aligned, times: Tensor, reference: int) -> Tensor | None:
+    return spoiling(aligned, times, known_light(aligned, reference))
+
+
 @pytest.mark.parametrize(("exposures", "reference"), [((1.0, 4.0), 0), ((1.0, 3.0, 8.0), 1), ((1.0, 2.0, 4.0, 9.0), 2)])
 def test_it_is_what_a_sensor_that_clips_does_to_colours(exposures: tuple[float, ...], reference: int) -> None:
     times = torch.tensor(exposures, dtype=torch.float64)
@@ -41,7 +45,7 @@ def test_it_is_what_a_sensor_that_clips_does_to_colours(exposures: tuple[float, 
     light = torch.einsum("ij,jhw->ihw", torch.tensor(MATRIX, dtype=torch.float64), sensor)
     sensor, light = sensor[:, light.amin(0) > 0.01][:, None], light[:, light.amin(0) > 0.01][:, None]
     files, white = photographed_by_a_sensor(light, times)
-    off = spoiling(aligned_of(files, white, as_mixing(MATRIX)), times.view(1, -1, 1, 1, 1), reference)
+    off = spoiling_of(aligned_of(files, white, as_mixing(MATRIX)), times.view(1, -1, 1, 1, 1), reference)
     assert off is not None
     wrong = (files - light).abs()
     told = ~white
@@ -55,7 +59,7 @@ def test_what_the_matrix_does_not_tell_is_a_share_of_the_light() -> None:
     clipped[1, 0, 0, 0] = 1.0  # red of one of two pixels, by half and in full
     for share in (0.5, 1.0):
         aligned = aligned_of(light, share * clipped, as_mixing(NO_MIXING, (0.0, 0.2, 0.3)))
-        off = spoiling(aligned, torch.tensor([1.0, 4.0]).view(1, 2, 1, 1, 1), 0)
+        off = spoiling_of(aligned, torch.tensor([1.0, 4.0]).view(1, 2, 1, 1, 1), 0)
         assert off is not None
         expected = torch.tensor([0.0, 0.2 * 0.1, 0.3 * 0.1], dtype=torch.float64) * share
         torch.testing.assert_close(off[0, 1, :, 0, 0], expected)
@@ -73,7 +77,7 @@ def test_how_much_light_there_was_the_longest_unclipped_exposure_up_to_the_refer
         clipped[2:, 0] = 1.0
         clipped[1, 0] = float(clipped_second)
         times = torch.tensor([1.0, 2.0, 4.0, 8.0]).view(1, 4, 1, 1, 1)
-        off = spoiling(aligned_of(light, clipped, as_mixing(MATRIX)), times, 2)
+        off = spoiling_of(aligned_of(light, clipped, as_mixing(MATRIX)), times, 2)
         assert off is not None
         sensor = np.linalg.solve(np.array(MATRIX), np.array([bright, 0.02, 0.02]) * 8)
         expected = np.abs(np.array(MATRIX)[1, 0]) * max(sensor[0] - 1, 0) / 8
@@ -85,14 +89,14 @@ def test_a_channel_that_is_not_white_in_the_file_has_spoilt_nothing() -> None:
     light = torch.full((3, 3, 1, 1), 0.05, dtype=torch.float64)
     light[0] = 0.5
     times = torch.tensor([1.0, 4.0, 16.0]).view(1, 3, 1, 1, 1)
-    off = spoiling(aligned_of(light, torch.zeros(3, 3, 1, 1), as_mixing(MATRIX, (0.1, 0.1, 0.1))), times, 1)
+    off = spoiling_of(aligned_of(light, torch.zeros(3, 3, 1, 1), as_mixing(MATRIX, (0.1, 0.1, 0.1))), times, 1)
     assert off is not None
     assert float(off.max()) == 0.0
 
 
 def test_where_no_camera_mixes_nothing_is_computed() -> None:
     aligned = aligned_of(torch.rand(2, 3, 2, 2), torch.ones(2, 3, 2, 2), None)
-    assert spoiling(aligned, torch.tensor([1.0, 4.0]).view(1, 2, 1, 1, 1), 0) is None
+    assert spoiling_of(aligned, torch.tensor([1.0, 4.0]).view(1, 2, 1, 1, 1), 0) is None
     assert spoils(aligned) is None
 
 
