@@ -98,6 +98,8 @@ def prior(aligned: Aligned, exposures: Tensor, reference: int, light: ReferenceL
     if off is not None:
         variance_of_light = aligned.noise.square()
         unsaturated = unsaturated * variance_of_light / (variance_of_light + off.square())
+        del variance_of_light
+    del known, off  # of a tile each takes tens of megabytes
     # In units in which shot noise alone makes it t.
     precision = _precision(noise, light.slope, reference) * t[:, reference : reference + 1]
     weights = unsaturated * (precision * consistent * aligned.seen)

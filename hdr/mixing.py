@@ -69,14 +69,14 @@ def spoiling(aligned: Aligned, t: Tensor, known: Sequence[Tensor]) -> Tensor | N
     if aligned.mixing is None:
         return None
     matrix, errors = aligned.mixing.to(t).split([3, 1], dim=2)
-    to_sensor, light = inverse_of(matrix), light_of(aligned.tone_mapped.detach())
-    clipped = aligned.saturation.detach()
-    off = [torch.zeros_like(light[:, 0])]
+    to_sensor, shown, clipped = inverse_of(matrix), aligned.tone_mapped.detach(), aligned.saturation.detach()
+    off = [torch.zeros_like(shown[:, 0])]
     for index, there in enumerate(known, start=1):
         # What is not clipped in the file is not in the sensor, whatever noise or motion make of the light.
         lost = (transformed(to_sensor, there * t[:, index]) - 1).clamp_min(0) * clipped[:, index]
         beside = clipped[:, index].amax(dim=1, keepdim=True)
-        off.append(transformed(matrix, lost).abs() / t[:, index] + errors.unsqueeze(3) * beside * light[:, index])
+        besides = errors.unsqueeze(3) * beside * light_of(shown[:, index])
+        off.append(transformed(matrix, lost).abs() / t[:, index] + besides)
     return torch.stack(off, dim=1)
 
 
