@@ -75,7 +75,7 @@ def _difference_beyond_noise(aligned: Aligned, noise: Tensor, t: Tensor, referen
     theirs, ours = (torch.minimum(shown, limit) + more for shown in (growth, growth[:, only_reference]))
     if off is not None:
         spoilt = MU * (off + off[:, only_reference])
-        ours = ours + torch.minimum((theirs - ours).clamp_min(-spoilt), spoilt)
+        ours = ours + torch.clamp(theirs - ours, -spoilt, spoilt)
     return tone_mapped_of(theirs) - tone_mapped_of(ours)
 
 
