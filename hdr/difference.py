@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,16 +34,46 @@ def clipping_value(exposures: Tensor, reference: int) -> Tensor:
     return mu_law(1.0 / torch.maximum(exposures, exposures[:, reference : reference + 1]))
 
 
+class _Shown(NamedTuple):
+    """What one exposure shows, and how well that is known."""
+
+    growth: Tensor
+    """(B, 3, H, W): of the mu-law, 1 and more."""
+    noise: Tensor
+    """(B, 3, H, W): of its light."""
+    deviation: Tensor
+    """(B, 1, H, W)."""
+    lost_detail: Tensor
+    """(B, 1, H, W)."""
+    t: Tensor
+    """(B, 1, 1, 1): relative to the shortest."""
+    off: Tensor | None
+    """(B, 3, H, W): by how much clipped channels may have spoilt others."""
+
+
 def squared_difference(aligned: Aligned, noise: Tensor, t: Tensor, reference: int, off: Tensor | None = None) -> Tensor:
     """Squared difference (B, N, 1, H, W) beyond the noise of the light, (B, N, 3, H, W), as far as it is told.
 
     ``off``, of the same shape, is by how much clipped channels may have spoilt others: the difference that they have
     made is none.
     """
-    squared = _difference_beyond_noise(aligned, noise, t, reference, off).square()
-    if _loses_detail(aligned):
-        squared = squared * _told_by_channels(aligned, t, reference)
-    return squared.mean(dim=2, keepdim=True)
+
+    def shown(index: int) -> _Shown:
+        growth = growth_of(aligned.tone_mapped[:, index]).clamp_min(1)
+        known = noise[:, index], aligned.deviation[:, index], aligned.lost_detail[:, index], t[:, index]
+        return _Shown(growth, *known, None if off is None else off[:, index])
+
+    ours, detail = shown(reference), _loses_detail(aligned)
+    our_error = _colour_error(ours) if detail else None
+    # One by one: what lies between is as large as the exposure. The reference differs from itself by nothing.
+    squared = [torch.zeros_like(ours.deviation)] * t.shape[1]
+    for index in (each for each in range(t.shape[1]) if each != reference):
+        theirs = shown(index)
+        difference = _difference_beyond_noise(theirs, ours).square()
+        if our_error is not None:
+            difference = difference * _told_by_channels(theirs, ours, _colour_error(theirs) + our_error)
+        squared[index] = difference.mean(dim=1, keepdim=True)
+    return torch.stack(squared, dim=1)
 
 
 def expected_variance(aligned: Aligned, noise: Tensor, reference: int) -> Tensor:
@@ -62,21 +93,19 @@ def _light_of_noise(noise: Tensor, reference: int) -> Tensor:
     return MU * (noise.square() + noise[:, reference : reference + 1].square()).sqrt()
 
 
-def _difference_beyond_noise(aligned: Aligned, noise: Tensor, t: Tensor, reference: int, off: Tensor | None) -> Tensor:
-    """:func:`difference_to_reference` if both had as much more light as the noise of the two is.
+def _difference_beyond_noise(theirs: _Shown, ours: _Shown) -> Tensor:
+    """:func:`difference_to_reference` of one exposure if both had as much more light as the noise of the two is.
 
     In the mu-law domain a dark pixel that noise has blackened is far from what it was. Here the logarithm begins where
     light leaves the noise.
     """
-    exposures = t.flatten(1)
-    limit = growth_of(clipping_value(exposures, reference).to(aligned.tone_mapped)).view_as(t)
-    growth, only_reference = growth_of(aligned.tone_mapped).clamp_min(1), slice(reference, reference + 1)
-    more = _light_of_noise(noise, reference)
-    theirs, ours = (torch.minimum(shown, limit) + more for shown in (growth, growth[:, only_reference]))
-    if off is not None:
-        spoilt = MU * (off + off[:, only_reference])
-        ours = ours + torch.clamp(theirs - ours, -spoilt, spoilt)
-    return tone_mapped_of(theirs) - tone_mapped_of(ours)
+    limit = MU / torch.maximum(theirs.t, ours.t) + 1  # where the first of the two clips
+    more = MU * (theirs.noise.square() + ours.noise.square()).sqrt()
+    their_light, our_light = (torch.minimum(shown.growth, limit) + more for shown in (theirs, ours))
+    if theirs.off is not None and ours.off is not None:
+        spoilt = MU * (theirs.off + ours.off)
+        our_light = our_light + torch.clamp(their_light - our_light, -spoilt, spoilt)
+    return tone_mapped_of(their_light) - tone_mapped_of(our_light)
 
 
 def _loses_detail(aligned: Aligned) -> bool:
@@ -85,23 +114,25 @@ def _loses_detail(aligned: Aligned) -> bool:
     return lost.device.type != "cpu" or torch.compiler.is_compiling() or bool((lost > 0).any())
 
 
-def _told_by_channels(aligned: Aligned, t: Tensor, reference: int) -> Tensor:
-    """How much of a squared difference to the reference the channels tell, from 1 to 0: (B, N, 3, H, W).
+def _colour_error(shown: _Shown) -> Tensor:
+    """Squared error (B, 3, H, W) of an exposure, mu-law domain, by detail that is too fine for the colours of a JPEG.
 
     JPEG keeps colour at half the resolution. What is finer in the brightness all channels get alike, also one that is
     dark there, and in saturated colours its light is off by a factor, in each exposure by another one.
     """
-    growth = growth_of(aligned.tone_mapped.detach()).clamp_min(1)
+    growth = shown.growth.detach()
     # Of the tone curve the usual one: what is known of the error is its size. By logarithms, in half a power's time.
-    shown = ((growth - 1) * (t / MU)).clamp(_DARKEST_VALUE, 1.0)
-    value = torch.exp2(torch.log2(shown) / GAMMA)
-    share = (1 - value / brightness(value, dim=2)).clamp_min(0)
+    light = ((growth - 1) * (shown.t / MU)).clamp(_DARKEST_VALUE, 1.0)
+    value = torch.exp2(torch.log2(light) / GAMMA)
+    share = (1 - value / brightness(value)).clamp_min(0)
     # Times the slope of the mu-law over values, mu / (growth log(1 + mu)) gamma value^(gamma - 1) / t.
-    amplitude = aligned.lost_detail.detach() * (_LOST_DETAIL * GAMMA * MU / math.log1p(MU) / t)
-    error = (amplitude * share * (shown / (value * growth))).square()
-    expected = aligned.deviation.detach().square()
-    expected, error = (of_each + of_each[:, reference : reference + 1] for of_each in (expected, error))
-    expected = expected + DEVIATION_FLOOR**2
+    amplitude = shown.lost_detail.detach() * (_LOST_DETAIL * GAMMA * MU / math.log1p(MU) / shown.t)
+    return (amplitude * share * (light / (value * growth))).square()
+
+
+def _told_by_channels(theirs: _Shown, ours: _Shown, error: Tensor) -> Tensor:
+    """How much of their squared difference the channels tell, from 1 to 0, for its error in colours: (B, 3, H, W)."""
+    expected = theirs.deviation.detach().square() + ours.deviation.detach().square() + DEVIATION_FLOOR**2
     return expected / (expected + error)
 
 
