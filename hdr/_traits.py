@@ -38,8 +38,14 @@ _FAR_ABOVE_WHITE = 1.2  # EV
 _ABOVE_WHITE = 0.5  # EV, of light that clips a channel whatever else is not exact
 _LEAST_BELOW_WHITE = 0.25  # EV; where a channel clips by less, hardly anything is lost
 _MOST_FLAT_CELLS = 100
-# An orthonormal basis of the planes over a cell, shape (16, 3).
-_PLANE = np.linalg.qr(np.stack([np.ones(16), np.repeat(np.arange(4.0), 4), np.tile(np.arange(4.0), 4)], 1))[0]
+# An orthonormal basis of what a cell can show, shape (16, 16): its mean, slopes (2), curvatures (3), and what is finer.
+_Y, _X = (axis.flatten() for axis in np.meshgrid(np.arange(4.0), np.arange(4.0), indexing="ij"))
+_ORDERS = np.linalg.qr(np.stack([np.ones(16), _X, _Y, _X**2, _X * _Y, _Y**2], 1), mode="complete")[0]
+# Medians of chi^2 of as many degrees.
+_MEDIAN_OF_FINEST, _MEDIAN_OF_CURVED, _MEDIAN_OF_SLOPES = 9.342, 2.366, 1.386
+_SMOOTHED = (
+    1.5  # of curvatures to what is finer, white noise has 1; 36 drawn lossless brackets 1.7 at most, one over 1.4
+)
 _UNCLIPPED = (0.02, 0.97)  # values, of the white level above
 _COLOUR_KEPT, _COLOUR_NOISE = 0.25, 1.5  # ten JPEG brackets had less of both, and 3 of 38 lossless ones
 _TINY = 1e-12
@@ -109,15 +115,37 @@ def _clipped_below(cells: Cells, channel: int, ev: Array, curve: Array, white: f
 
 
 def noise_of(cells: Cells, ev: Array, response: Response, levels: int, notes: list[str]) -> tuple[float, float]:
-    """Shot and read noise, from what neighbouring exposures differ by within cells beyond a plane."""
+    """Shot and read noise, from what neighbouring exposures differ by within cells.
+
+    By the finest that they differ by: light that has changed softly is no noise. But compression, and whatever else
+    smooths a picture in a camera, take the finest noise away and leave the coarse, which then tells all.
+    """
+    told = _told_of_noise(cells, ev, response, levels)
+    if len(told) < 3:
+        notes.append("too little is flat and well exposed to measure the noise: that of a camera at ISO 100 is assumed")
+        return SHOT, READ
+    *factors, rounding, finest, curved, slopes = told.T
+    smoothed = np.median(curved / (finest + _TINY)) > _SMOOTHED
+    variance = slopes if smoothed else finest
+    uncertainty = variance + rounding + _TINY  # about as large as itself
+    solution, _ = nnls(np.stack(factors, 1) / uncertainty[:, None], (variance - rounding) / uncertainty)
+    return float(np.clip(solution[0], *_SHOT_RANGE)), float(np.clip(solution[1], *_READ_RANGE))
+
+
+def _told_of_noise(cells: Cells, ev: Array, response: Response, levels: int) -> Array:
+    """What cells of one brightness tell, shape (brightnesses, 6).
+
+    The factors of shot and of read noise; the variance by rounding; and all variance three times, of white noise alike:
+    by what is finer than a surface of the second order, by what bends that, and by its slopes.
+    """
     curve = log_curve(response)
-    rows, variances, totals = [], [], []
+    told = []
     for a in range(len(ev) - 1):
         channel, cell = np.nonzero(well_exposed(cells, a, a + 1, curve, response.white_level))
         bins = np.floor(2 * read_off(curve, cells.mean[a + 1, channel, cell])).astype(np.intp)
-        # The flattest cells of every brightness, for texture that moved looks like noise. Flat in the shorter exposure:
-        # to choose by the difference itself would choose small noise.
-        order = np.lexsort((cells.spread[a, channel, cell], bins))
+        # The flattest cells of every brightness, for texture that moved looks like noise. Flat in the longer exposure:
+        # the noise is nearly all of the shorter one, and to choose by that would choose where it is small.
+        order = np.lexsort((cells.spread[a + 1, channel, cell], bins))
         by_brightness = np.split(order, np.nonzero(np.diff(bins[order]))[0] + 1)
         chosen = [here[: min(_MOST_FLAT_CELLS, max(FEWEST_CELLS, len(here) // 4))] for here in by_brightness]
         chosen = [one for one in chosen if len(one) >= FEWEST_CELLS]
@@ -127,22 +155,19 @@ def noise_of(cells: Cells, ev: Array, response: Response, levels: int, notes: li
         pixels = torch.from_numpy(cells.pixels[a : a + 2, channel[flat], cell[flat]]).double()
         low, high = response.to_linear(pixels).numpy()
         factor = high.mean(-1) / low.mean(-1)
-        difference = high - factor[:, None] * low
-        difference = difference - difference @ _PLANE @ _PLANE.T
-        squares = np.square(difference).sum(-1) / 12.34  # the median of chi^2, 16 - 3 degrees
+        squares = np.square((high - factor[:, None] * low) @ _ORDERS)
         low_rounding, high_rounding = np.square(response.slope(pixels.mean(-1)).numpy() / levels) / 12
-        roundings = high_rounding + np.square(factor) * low_rounding
-        told = np.stack([high.mean(-1) * (1 + factor), 1 + np.square(factor), squares, roundings])
-        for of_brightness in np.split(told, np.cumsum([len(one) for one in chosen])[:-1], axis=1):
-            *row, variance, rounding = np.median(of_brightness, axis=1)
-            rows.append(row)
-            variances.append(variance - rounding)
-            totals.append(variance + rounding + 1e-12)  # about as uncertain as it is large
-    if len(rows) < 3:
-        notes.append("too little is flat and well exposed to measure the noise: that of a camera at ISO 100 is assumed")
-        return SHOT, READ
-    solution, _ = nnls(np.array(rows) / np.array(totals)[:, None], np.array(variances) / totals)
-    return float(np.clip(solution[0], *_SHOT_RANGE)), float(np.clip(solution[1], *_READ_RANGE))
+        of_cells = [
+            high.mean(-1) * (1 + factor),
+            1 + np.square(factor),
+            high_rounding + np.square(factor) * low_rounding,
+            squares[:, 6:].sum(-1) / _MEDIAN_OF_FINEST,
+            squares[:, 3:6].sum(-1) / _MEDIAN_OF_CURVED,
+            squares[:, 1:3].sum(-1) / _MEDIAN_OF_SLOPES,
+        ]
+        parts = np.split(np.stack(of_cells), np.cumsum([len(one) for one in chosen])[:-1], axis=1)
+        told += [np.median(of_brightness, axis=1) for of_brightness in parts]
+    return np.array(told)
 
 
 def lacks_fine_colours(cells: Cells, white: float) -> bool:

@@ -252,7 +252,7 @@ def mean_of_exposures(
             weight = ((calibration.white_level - picture.amax(0, keepdim=True)) / _MARGIN).clamp(0.0, 1.0) * time
             if mean is not None:
                 expected = (mean * time).clamp_max(1.0)
-                rounding = (calibration.response.slope(picture) / calibration.levels).square() / 12
+                rounding = (calibration.response.steepness(picture) / calibration.levels).square() / 12
                 weight = weight * time / (calibration.shot * expected + calibration.read + rounding)
             if index == used[0]:
                 weight = weight + 1e-9  # of what is clipped everywhere the shortest knows most

@@ -338,6 +338,17 @@ def test_noise_is_measured_within_a_factor_of_two(shot: float, read: float) -> N
         assert 0.5 < variance / (shot * light + read) < 2
 
 
+@pytest.mark.parametrize(
+    ("shot", "jpeg", "least"), [(4e-4, None, 0.8), (2e-3, None, 0.8), (1e-4, 95, 0.5), (1e-3, 80, 0.3)]
+)
+def test_noise_is_measured_where_it_is_not_smoothed_away(shot: float, jpeg: int | None, least: float) -> None:
+    # In flat places JPEG has left a twentieth of it; and flat in the shorter exposure are places of little noise.
+    ldr = exposures_of(drawn_light(384, 384), EVS, CURVES["srgb"], shot=shot, jpeg=jpeg)
+    camera = calibrate(ldr, ratios(EVS))
+    for light in (0.02, 0.1, 0.4):
+        assert least < (camera.shot * light + camera.read) / (shot * light + 1e-6) < 1.2
+
+
 def test_light_that_changed_softly_over_the_picture_is_no_noise() -> None:
     # A lamp that moved: within a cell of four pixels it is brighter by up to a tenth at one side.
     light, shot, read = drawn_light(384, 384), 1e-5, 1e-6
