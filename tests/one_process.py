@@ -18,16 +18,27 @@ FILES = (
     "tests/docs/test_site.py",  # the site
     "tests/hdr/test_export.py",  # traced and exported graphs
 )
+WITH_FILE = {
+    # The page exports what that file does.
+    "tests/docs/test_documentation.py::test_python_blocks_run_in_order_and_print_what_the_page_says"
+    "[docs/how-to/export.md]": "tests/hdr/test_export.py",
+}
+"""Tests of other files that share it."""
+
+
+def group_of(test: str) -> str:
+    """Tests of one group are run by one process: one by one, but those of a file of :data:`FILES` together."""
+    path = test.split("::")[0]
+    return WITH_FILE.get(test, path if path in FILES else test)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
-    """Tests one by one, but those of a file of :data:`FILES` together, and before all others."""
+    """Groups as :func:`group_of` says, the largest first."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            path = nodeid.split("::")[0]
-            return path if path in FILES else nodeid
+            return group_of(nodeid)
 
     return Scheduling(config, log) if config.getoption("dist") == "loadgroup" else None

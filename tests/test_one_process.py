@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.one_process import FILES
+from tests.one_process import FILES, WITH_FILE, group_of
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = """
@@ -42,5 +43,18 @@ def test_tests_of_a_file_are_run_by_one_process_and_others_by_any(tmp_path: Path
     assert {len(workers) for workers in processes.values()} == {1}
 
 
+def test_tests_of_other_files_are_run_with_the_file_whose_work_they_share() -> None:
+    for test, file in WITH_FILE.items():
+        assert group_of(test) == group_of(f"{file}::test_any") == file
+        assert group_of(test.replace("[", "[other-")) not in FILES
+
+
 def test_files_are_there() -> None:
     assert [name for name in FILES if not (ROOT / name).is_file()] == []
+    assert set(WITH_FILE.values()) <= set(FILES)
+    for test in WITH_FILE:
+        found = re.fullmatch(r"(.+)::(\w+)\[(.+)\]", test)
+        assert found, test
+        path, name, parameter = found.groups()
+        assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8")
+        assert (ROOT / parameter).is_file()

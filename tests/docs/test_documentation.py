@@ -16,6 +16,7 @@ import pytest
 
 from captum_ext.cli.app import app as captum_ext_app
 from hdr.cli.app import app as hdr_app
+from tests.hdr.exported import share_exports
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -75,8 +76,9 @@ def test_what_a_page_says_of_measured_numbers_may_differ_a_little_and_nothing_el
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_python_blocks_run_in_order_and_print_what_the_page_says(page, tmp_path, monkeypatch):
+def test_python_blocks_run_in_order_and_print_what_the_page_says(page, tmp_path, tmp_path_factory, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    share_exports(monkeypatch, tmp_path_factory.getbasetemp())
     text = page.read_text(encoding="utf-8")
     namespace: dict[str, Any] = {"__name__": "__main__"}
     printed, code_end = "", -1

@@ -6,38 +6,32 @@ import numpy as np
 import pytest
 import torch
 
-import hdr.export
 from hdr.cli import main
-from hdr.export import MergeGraph, _difference, _program, calibration_inputs, example_inputs, export_merge
+from hdr.export import MergeGraph, _difference, calibration_inputs, example_inputs, export_merge
 from hdr.nn import Generator
 from hdr.observation import observe
 from hdr.radiometry import inverse_mu_law
-from hdr.weights import save_generator
+from hdr.weights import load_generator, save_generator
+from tests.hdr import exported
 from tests.hdr.brackets import photographed, textured
 from tests.hdr.generators import random_generator
 
 NAMES = ("ldr", "exposures", "light", "noise", "mixing", "displacement")
 
 
+@pytest.fixture(autouse=True)
+def shared(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    exported.share_exports(monkeypatch, tmp_path_factory.getbasetemp())
+
+
 def generator() -> Generator:
+    """One scale, every layer random: quick, and of a stride that no preset has."""
     torch.manual_seed(0)
     made = Generator(base_channels=8, scales=1, deep_supervision=False)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     return made.eval().requires_grad_(False)
-
-
-@pytest.fixture(scope="module")
-def program() -> torch.export.ExportedProgram:
-    with torch.no_grad():
-        return _program(MergeGraph(generator(), 3), 3, generator().stride)
-
-
-@pytest.fixture(autouse=True)
-def traced(program: torch.export.ExportedProgram, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is exported for three exposures, its program is that of :func:`generator`."""
-    monkeypatch.setattr(hdr.export, "_program", lambda graph, count, stride: program)
 
 
 CAN_EXPORT = torch.__version__ >= "2.8"
@@ -51,15 +45,27 @@ def test_an_older_pytorch_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.fixture(scope="module")
-def onnx(program: torch.export.ExportedProgram, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("onnxruntime")
     if not CAN_EXPORT:
         pytest.skip("needs PyTorch 2.8")
     path = tmp_path_factory.mktemp("export") / "merge.onnx"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hdr.export, "_program", lambda graph, count, stride: program)
-        assert export_merge(generator(), path) < 1e-4
+        exported.share_exports(patch, tmp_path_factory.getbasetemp())
+        assert export_merge(exported.generator(), path) < 1e-4
     return path
+
+
+def test_only_the_graph_that_has_been_made_is_shared() -> None:
+    graph = MergeGraph(load_generator("small"), 3)
+    assert exported.is_shared(graph, 3)
+    assert not exported.is_shared(graph, 2)
+    assert not exported.is_shared(MergeGraph(generator(), 3), 3)
+    graph.generator.train()
+    assert not exported.is_shared(graph, 3)
+    with torch.no_grad():
+        next(graph.generator.eval().parameters()).view(-1)[0] += 1e-3
+    assert not exported.is_shared(graph, 3)
 
 
 def test_a_graph_is_observation_and_generator_in_one() -> None:
@@ -82,7 +88,7 @@ def test_onnxruntime_gives_what_the_network_gives(onnx: Path, size: tuple[int, i
     import onnxruntime
 
     inputs = example_inputs(3, *size)
-    expected = MergeGraph(generator(), 3)(*inputs)
+    expected = MergeGraph(exported.generator(), 3)(*inputs)
     session = onnxruntime.InferenceSession(onnx)
     found = session.run(None, {name: tensor.numpy() for name, tensor in zip(NAMES, inputs, strict=True)})
     for ours, theirs in zip(found, expected, strict=True):
@@ -100,14 +106,21 @@ def test_a_program_of_pytorch_gives_what_the_network_gives(tmp_path: Path, monke
         return loaded[-1][1]
 
     monkeypatch.setattr(torch.export, "load", remember)
-    made = generator().train()
+    made = exported.generator().train()
     assert export_merge(made, tmp_path / "merge.pt2") < 1e-4
     assert made.training  # it comes back as it was
     ((content, program),) = loaded
     assert (tmp_path / "merge.pt2").read_bytes() == content
     inputs = example_inputs(3, 48, 24)
     found = program.module()(*inputs)
-    torch.testing.assert_close(found, MergeGraph(generator(), 3)(*inputs), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found, MergeGraph(made.eval(), 3)(*inputs), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CAN_EXPORT, reason="needs PyTorch 2.8")
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_generators_of_another_stride_are_exported(tmp_path: Path, suffix: str) -> None:
+    assert export_merge(generator(), tmp_path / f"merge{suffix}") < 1e-4
 
 
 def test_a_graph_that_computes_something_else_is_refused(onnx: Path) -> None:
