@@ -300,6 +300,15 @@ def test_channels_that_clip_below_white_are_noted(tint: tuple[float, float, floa
     assert not below_white(own)
 
 
+@pytest.mark.parametrize(("ev", "noted"), [(0.19, False), (0.31, True)])
+def test_a_channel_that_clips_by_less_than_a_quarter_of_an_ev_below_white_is_not_noted(ev: float, noted: bool) -> None:
+    level = round(255 * 2 ** (-ev / 2.2))
+    ldr = exposures_of(drawn_light(), EVS, CURVES["gamma 2.2"])
+    ldr[:, 1] = (ldr[:, 1] * level).round() / 255
+    found = below_white(ldr, response=Response.gamma(2.2))
+    assert [f"green stays at {level} of 255" in note for note in found] == [True] * noted
+
+
 @pytest.mark.parametrize("curve", CURVES)
 @pytest.mark.parametrize(
     "trouble", [{}, {"jpeg": 75}, {"moving_rows": 0.4}, {"shift": 3}, {"shot": 2e-3, "read": 1e-4}]
