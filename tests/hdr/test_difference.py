@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hdr.calibration import Calibration
-from hdr.difference import clipping_value, expected_variance, squared_difference
+from hdr.difference import clipped_itself, clipping_value, expected_variance, squared_difference
 from hdr.fusion import prior
 from hdr.observation import Aligned, bring_to_reference, observe
 from hdr.radiometry import mu_law
@@ -19,6 +19,21 @@ T = torch.tensor(EXPOSURES)
 def test_clipping_value_is_the_lower_saturation_of_two_exposures() -> None:
     expected = torch.log1p(5000 / torch.tensor([[4.0, 4.0, 16.0]])) / math.log(5001)
     torch.testing.assert_close(clipping_value(T[None], 1), expected)
+
+
+@pytest.mark.parametrize(
+    ("light", "clipped"),
+    [
+        ([1.0, 0.98, 0.96], [True, True, False]),  # noise and JPEG leave three hundredths less of white
+        ([0.5, 0.4, 0.3], [True, False, False]),  # darker than that, but something has made the pixel saturated
+    ],
+)
+def test_of_a_saturated_pixel_the_channels_that_are_as_bright_as_white_are_clipped_themselves(
+    light: list[float], clipped: list[bool]
+) -> None:
+    exposures = torch.tensor([1.0, 8.0])
+    shown = mu_law(torch.tensor(light).view(1, 3, 1, 1) / exposures.view(2, 1, 1, 1))
+    assert clipped_itself(shown, exposures).flatten(1).tolist() == [clipped, clipped]
 
 
 @pytest.mark.parametrize("sigma", [1e-4, 1e-3, 4e-3, 0.013])
