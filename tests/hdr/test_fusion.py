@@ -125,6 +125,7 @@ def random_aligned(
     difference = 0.04 * torch.randn(1, count, 3, 16, 20, generator=source)
     difference[:, reference] = 0
     saturation = (2 * torch.rand(1, count, 3, 16, 20, generator=source) - 0.7).clamp(0, 1)
+    saturation[..., :5] = saturation[:, :, :1, :, :5]  # there all channels are alike, whether clipped or in part
     scene = scene * (1.25 if mixing else 1.0)  # so that some of the sensor is clipped
     colours = torch.tensor([[[1.4, -0.3, -0.1, 0.0], [-0.2, 1.3, -0.1, 0.05], [0.0, -0.4, 1.4, 0.1]]])
     deviation = 0.002 + 0.02 * torch.rand(1, count, 1, 16, 20, generator=source)
