@@ -1,5 +1,6 @@
 """Observations against what a camera does, and where they are found in the reference's frame."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -112,10 +113,11 @@ def test_deviation_holds_what_the_exposures_of_a_response_disagree_by() -> None:
         observe(ldr, torch.tensor([1.0, 4.0]), Calibration(Response.gamma(2.2), shot=0, read=0, disagreement=(ev,)))
         for ev in (0.0, 0.1)
     )
-    radiance = 0.5**2.2
-    error = radiance * (2**0.1 - 1) * 5000 / (1 + 5000 * radiance) / math.log(5001)
-    added = (doubtful[0, 6].square() - exact[0, 6].square()).sqrt()
-    torch.testing.assert_close(added, torch.full_like(added, error), rtol=0.02, atol=0)
+    for index, t in enumerate((1.0, 4.0)):
+        radiance = 0.5**2.2 / t
+        error = radiance * (2**0.1 - 1) * 5000 / (1 + 5000 * radiance) / math.log(5001)
+        added = (doubtful[index, 6].square() - exact[index, 6].square()).sqrt()
+        torch.testing.assert_close(added, torch.full_like(added, error), rtol=0.02, atol=0)
 
 
 def test_exposures_are_read_where_the_displacement_points_and_the_reference_is_copied() -> None:
@@ -179,10 +181,13 @@ def test_what_bends_does_not_jump() -> None:
     assert torch.equal(continuity(displacement), torch.ones(1, 3, 40, 64))
 
 
-def test_what_stretches_by_half_more_than_three_pixels_within_eight_jumps_by_half() -> None:
+@pytest.mark.parametrize("direction", [(1.0, 0.0), (0.6, -0.8)])
+def test_what_stretches_by_half_more_than_three_pixels_within_eight_jumps_by_half(
+    direction: tuple[float, float],
+) -> None:
     # 3 pixels are no jump, 6 are one; of every second pixel five span eight.
     displacement = torch.zeros(1, 2, 2, 40, 64)
-    displacement[:, 1, 0] = 4.5 / 8 * torch.arange(64.0)
+    displacement[:, 1] = 4.5 / 8 * torch.tensor(direction).view(2, 1, 1) * torch.arange(64.0)
     inner = continuity(displacement)[0, :, 14:26, 14:50]
     torch.testing.assert_close(inner, torch.tensor([1.0, 0.5]).view(2, 1, 1).expand_as(inner), atol=1e-4, rtol=0)
 
@@ -266,6 +271,17 @@ def test_unexplained_variance_adds_to_the_deviation_at_its_brightness() -> None:
     assert torch.equal(more[1], known[1])
 
 
+def test_unexplained_variance_of_black_and_white_is_that_of_the_first_and_the_last_step() -> None:
+    # Of pictures that all got the same light each is as bright as the brightest of all.
+    ldr = torch.tensor([0.0, 1.0]).expand(2, 3, 1, 2)
+    table = torch.zeros(2, BINS)
+    table[:, 0], table[:, -1] = torch.tensor([0.01, 0.02]), torch.tensor([0.03, 0.04])
+    exposures, calibration = torch.ones(2), Calibration(Response.gamma(2.2))
+    known, more = observe(ldr, exposures, calibration), observe(ldr, exposures, calibration, table)
+    added = more[:, 6, 0].square() - known[:, 6, 0].square()
+    torch.testing.assert_close(added, torch.tensor([[0.01, 0.03], [0.02, 0.04]]), atol=1e-6, rtol=0)
+
+
 def test_every_row_of_a_large_picture_is_observed_as_if_it_were_alone():
     """They are observed some rows at a time; none is lost, and none depends on the others."""
     calibration = Calibration(Response.srgb(), disagreement=(0.1, 0.1))
@@ -317,6 +333,20 @@ def test_what_a_jpeg_ripples_in_white_is_lost_too(subsampled: bool) -> None:
     assert float(saturation[:, 4, 8].max()) == 0.0  # what is not nearly clipped is no ripple
 
 
+def test_what_is_nearly_clipped_is_lost_as_far_as_what_is_around_it_is_clipped() -> None:
+    # Grey, which has no colours to restore; from half of its surroundings on, and surely from seven tenths.
+    source = torch.Generator().manual_seed(0)
+    clipped = torch.rand(24, 60, generator=source) < torch.linspace(0.2, 1, 60)
+    value = torch.where(clipped, 1.0, torch.where(torch.rand(24, 60, generator=source) < 0.8, 0.93, 0.5))
+    found = observe(value.expand(1, 3, 24, 60), torch.tensor([1.0]), saturated_texture(True))[0, 3:6].clamp_max(1)
+    around = naive_blur(clipped.double().numpy(), 1.5)
+    partly = np.where(value.numpy() == np.float32(0.93), (0.93 - 0.9) / 0.08, 0.0)
+    lost = np.where(partly > 0, np.maximum(partly, np.clip((around - 0.5) / 0.2, 0, 1)), partly)
+    expected = np.where(clipped.numpy(), 1.0, lost)
+    assert ((lost > partly) & (lost < 1)).mean() > 0.02
+    np.testing.assert_allclose(found.numpy(), np.broadcast_to(expected, (3, 24, 60)), atol=1e-4)
+
+
 def test_ripples_in_what_one_channel_alone_clips_are_lost_in_that_channel() -> None:
     ldr = torch.full((1, 3, 24, 24), 0.5)
     ldr[:, 2] = 1.0
@@ -324,6 +354,32 @@ def test_ripples_in_what_one_channel_alone_clips_are_lost_in_that_channel() -> N
     calibration = Calibration(Response.srgb(), mixing=None, chroma_halved=(True, True))
     saturation = observe(ldr, torch.tensor([1.0]), calibration)[0, 3:6]
     torch.testing.assert_close(saturation[:, 12, 8], torch.tensor([0.0, 0.0, 1.0]))
+
+
+@pytest.mark.parametrize("halved", [(True, True), (False, True), (True, False), (False, False)])
+def test_files_with_half_the_colours_are_observed_alike_where_a_graph_is_told_of_them(
+    halved: tuple[bool, bool],
+) -> None:
+    ldr = torch.rand(2, 3, 21, 30, generator=torch.Generator().manual_seed(0))
+    calibration = Calibration(Response.srgb(), chroma_halved=halved)
+    rows, columns = (torch.tensor(float(half)) for half in halved)
+    of_a_graph = dataclasses.replace(calibration, chroma_halved=(rows, columns))  # type: ignore[arg-type]
+    found, expected = (observe(ldr, torch.tensor([1.0, 4.0]), camera) for camera in (of_a_graph, calibration))
+    torch.testing.assert_close(found, expected)
+    assert bool(expected[:, 10].any()) == any(halved)
+
+
+def test_fine_colours_darken_no_channel_beside_one_that_clips_below_the_largest_value() -> None:
+    ldr = (torch.rand(1, 3, 40, 40, generator=torch.Generator().manual_seed(0))).clamp_max(0.8)
+    response, t = Response.srgb().with_white_level(0.8), torch.ones(1)
+    restored, plain = (
+        observe(ldr, t, Calibration(response, white_level=0.8, chroma_halved=(halved, halved)))[0, :3]
+        for halved in (True, False)
+    )
+    darker, clipped = plain - restored, ldr[0].amax(dim=0) >= 0.98 * 0.8
+    assert 0.1 < float(clipped.float().mean()) < 0.9
+    assert float(darker[:, clipped].max()) < 1e-6
+    assert float(darker[:, ~clipped].max()) > 0.01
 
 
 @pytest.mark.parametrize("halved", [(True, True), (False, True), (True, False), (False, False)])
