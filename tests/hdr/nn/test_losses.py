@@ -130,6 +130,13 @@ def test_adversarial_terms_are_the_moment_sums_of_the_paper(moments: int) -> Non
     assert loss.generator_loss(fake).item() == pytest.approx(-naive(fake), rel=1e-10)
 
 
+def test_as_in_the_published_code_three_moments_are_taken_unless_told() -> None:
+    q = torch.rand(4, 9, generator=torch.Generator().manual_seed(0))
+    distances = [naive_pole_distance(one) for one in q.double().numpy()]
+    expected = sum(d + d**2 + d**3 for d in distances) / len(distances)
+    assert SphereAdversarialLoss().moment_sum(q).item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_generator_and_discriminator_pull_fakes_in_opposite_directions() -> None:
     fake = torch.full((2, 4), 0.7, requires_grad=True)
     loss = SphereAdversarialLoss()
@@ -165,10 +172,10 @@ def aligned_exposures(found: Tensor, saturation: Tensor | float = 0.0, seen: Ten
 
 def test_alignment_loss_is_the_mean_over_exposures_of_differences_that_level_off() -> None:
     found, target = torch.rand(2, 3, 3, 4, 5), torch.rand(2, 3, 4, 5)
-    saturation, seen = torch.rand(2, 3, 1, 4, 5), (torch.rand(2, 3, 1, 4, 5) < 0.7).float()
+    saturation, seen = torch.rand(2, 3, 3, 4, 5), (torch.rand(2, 3, 1, 4, 5) < 0.7).float()
     terms = []
     for batch, exposure, channel, row, column in itertools.product(range(2), (0, 2), range(3), range(4), range(5)):
-        usable = saturation[batch, exposure, 0, row, column] < 0.5 and seen[batch, exposure, 0, row, column] == 1
+        usable = saturation[batch, exposure, channel, row, column] < 0.5 and seen[batch, exposure, 0, row, column] == 1
         x = abs(float(found[batch, exposure, channel, row, column] - target[batch, channel, row, column]))
         terms.append(x / (1 + x / 0.1) if usable else 0.0)
     loss = alignment_loss(aligned_exposures(found, saturation, seen), target, 1)
@@ -249,3 +256,16 @@ def test_regression_in_one_patch_is_not_paid_for_by_progress_in_another():
     output = physical.clone()
     output[..., :8], output[..., 8:] = 0.0, 0.75
     assert float(regression_loss(output, physical, target)) == 0.125  # half of the patches are 0.25 worse
+
+
+def test_regression_is_the_mean_over_patches_by_how_much_more_they_are_off():
+    source = torch.Generator().manual_seed(0)
+    output, physical, target = (torch.randn(2, 3, 19, 24, generator=source).double() for _ in range(3))
+    output *= 1.02
+    worse = []
+    for example, row, column in itertools.product(range(2), (0, 8), (0, 8, 16)):  # the last three rows are no patch
+        patch = (example, slice(None), slice(row, row + 8), slice(column, column + 8))
+        ours, theirs = (float((merge[patch] - target[patch]).abs().sum()) / 192 for merge in (output, physical))
+        worse.append(max(ours - theirs, 0.0))
+    assert 0 < sum(one == 0 for one in worse) < len(worse)
+    assert float(regression_loss(output, physical, target)) == pytest.approx(sum(worse) / len(worse))
