@@ -22,7 +22,7 @@ def scene(seed: int, count: int = 3, side: int = 24) -> dict[str, Tensor]:
         "observations": torch.rand(count, OBSERVATION_CHANNELS, side, side, generator=source),
         "displacement": displacement,
         "target": torch.full((3, side, side), float(seed)),
-        "exposures": 4.0 ** torch.arange(count),
+        "exposures": (2.0 + seed) ** torch.arange(count),
         "mixing": torch.tensor([[*row, 0.01 * seed] for row in TYPICAL.matrix]),
     }
 
@@ -52,7 +52,8 @@ def test_a_batch_is_of_whole_observations_and_of_crops_of_the_rest() -> None:
     assert batch["displacement"].shape == (6, 3, 2, 16, 16)
     assert batch["target"].shape == (6, 3, 16, 16)
     assert bool(((batch["corner"] >= 0) & (batch["corner"] <= 8)).all())
-    # Of each scene its own camera's.
+    # Of each scene its own exposures, and its own camera's colours.
+    assert torch.equal(batch["exposures"][:, 1], 2 + batch["target"][:, 0, 0, 0])
     assert torch.equal(batch["mixing"][:, 0, 3], 0.01 * batch["target"][:, 0, 0, 0])
     assert merge_batch(Generator.from_preset("tiny").eval(), batch).radiance.shape == (6, 3, 16, 16)
 
@@ -66,6 +67,24 @@ def test_crops_lie_where_their_corner_says() -> None:
     ):
         torch.testing.assert_close(image[1, :3, top : top + 16, left : left + 16], target)
     assert len({tuple(corner) for corner in batch["corner"].tolist()}) > 5
+
+
+def test_crops_lie_anywhere_in_a_scene() -> None:
+    batch = pool(batch_size=100, crop=22).exchange(default_collate([scene(1)]))
+    assert {tuple(corner) for corner in batch["corner"].tolist()} == set(itertools.product(range(3), repeat=2))
+
+
+def test_scenes_are_seen_in_every_mirror() -> None:
+    square = scene(1)
+    square["target"] = torch.rand(3, 24, 24, generator=torch.Generator().manual_seed(0))
+    batch = pool(batch_size=100, crop=24).exchange(default_collate([square]))
+    turned = [
+        torch.rot90(image, quarters, (1, 2))
+        for image in (square["target"], square["target"].flip(2))
+        for quarters in range(4)
+    ]
+    seen = [[torch.equal(target, image) for image in turned].index(True) for target in batch["target"]]
+    assert set(seen) == set(range(8))
 
 
 def test_the_newest_scenes_are_kept_and_the_oldest_go() -> None:
