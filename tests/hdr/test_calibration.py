@@ -92,6 +92,16 @@ def test_disagreement_is_what_the_light_differs_by() -> None:
     assert calibrate(ldr, ratios((0.0, 2.0)), response=Response.srgb()).disagreement[0] == pytest.approx(0.3, abs=0.02)
 
 
+@pytest.mark.parametrize(("off", "noted"), [(0.3, False), (0.4, True)])
+def test_a_note_asks_whether_the_light_was_the_same_where_exposures_disagree_by_a_third_of_an_ev(
+    off: float, noted: bool
+) -> None:
+    ldr = exposures_of(drawn_light(), (0.0, 2.0 + off))
+    notes = calibrate(ldr, ratios((0.0, 2.0)), response=Response.srgb()).notes
+    expected = f"exposures 1 and 2, shortest first, disagree by {off:.2f} EV: was the light the same?"
+    assert [note for note in notes if "disagree" in note] == [expected] * noted
+
+
 def test_a_shutter_that_is_not_exact_is_found() -> None:
     ldr = exposures_of(drawn_light(), (-2.0, 0.12, 2.0), CURVES["gamma 2.2"])
     calibration = calibrate(ldr, ratios(EVS))
@@ -170,6 +180,13 @@ def test_a_note_says_so_where_the_step_is_too_large_to_tell_the_response(curve: 
             assert f"exposures 1 and 2, shortest first, are {step:.1f} EV apart" in note
             assert "steps of 2 or 3 EV" in note
             assert "--response FILE" in note
+
+
+def test_a_step_of_five_ev_is_not_too_large_to_tell_the_response() -> None:
+    ldr = exposures_of(drawn_light(stops=13.0), (-3.0, 2.0), CURVES["S"])
+    calibration = calibrate(ldr, ratios((-3.0, 2.0)))
+    assert not far_notes(calibration.notes)
+    assert error_in_ev(calibration.response, "S", ldr) < 0.15
 
 
 def test_of_several_steps_that_are_too_large_the_largest_is_told() -> None:
@@ -319,6 +336,16 @@ def test_channels_that_clip_at_white_are_not_said_to_clip_below(curve: str, trou
     assert not below_white(ldr, response=Response.srgb())
 
 
+def test_channels_that_clip_below_white_are_told_by_the_light_that_exposures_got() -> None:
+    # The shutter was open for 0.2 EV longer than stated. Of green, which clips at 0.8, there is 0.7 EV more than white
+    # in the brightest place, and half an EV more is enough to say so.
+    light = drawn_light().clip(0.05, 0.5)
+    light[40:100, 40:120] = 2 ** (0.7 + 2.2 * math.log2(1 / 0.8)) / 0.15
+    ldr = exposures_of(light, (-2.2, 0.0), gamma(2.2))
+    ldr[:, 1] = (ldr[:, 1] * 0.8 * 255).round() / 255
+    assert len(below_white(ldr, (-2.0, 0.0), Response.gamma(2.2))) == 1
+
+
 def test_what_hides_all_that_is_bright_is_no_clipped_channel() -> None:
     light = drawn_light().clip(0.01, 1.0)
     light[40:80, 40:80] = 40.0
@@ -450,6 +477,8 @@ def test_noise_that_cannot_be_measured_is_assumed_and_noted() -> None:
     calibration = calibrate(ldr, torch.tensor([1.0, 64.0]), response=Response.srgb())
     assert (calibration.shot, calibration.read) == (Calibration.shot, Calibration.read)
     assert any("noise" in note for note in calibration.notes)
+    assert math.isnan(calibration.disagreement[0])
+    assert not any("disagree" in note for note in calibration.notes)
 
 
 def test_the_depth_of_the_files_is_seen() -> None:
@@ -494,6 +523,7 @@ def test_black_is_looked_for_where_exposures_show_the_same() -> None:
     levels = torch.linspace(0.15, 0.95, 20, dtype=torch.float64)
     apart = (found.response.to_linear(levels) / still.response.to_linear(levels)).log2()
     assert float(apart.abs().max()) < 0.1
+    assert float(found.response.to_linear(torch.tensor(12 / 255))) < 1e-4
 
 
 def test_what_moved_is_neither_noise_nor_disagreement() -> None:
@@ -610,8 +640,12 @@ def test_a_pale_sky_of_channels_that_clip_one_by_one_does_not_pass_for_spoilt(dr
 
 def test_pictures_without_any_light_are_said_to_be_black() -> None:
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randint(0, 6, (3, 3, 64, 64), generator=generator) / 255
-    assert "the pictures are black: nothing in them is brighter than 5 of 255" in calibrate(noise, ratios(EVS)).notes
+    for brightest in (5, 8):
+        noise = torch.randint(0, brightest + 1, (3, 3, 64, 64), generator=generator) / 255
+        said = f"the pictures are black: nothing in them is brighter than {brightest} of 255"
+        assert said in calibrate(noise, ratios(EVS)).notes
+    noise = torch.randint(0, 17, (3, 3, 64, 64), generator=generator) / 255
+    assert not any("black" in note for note in calibrate(noise, ratios(EVS)).notes)
     assert not any("black" in note for note in calibrate(exposures_of(drawn_light(), EVS), ratios(EVS)).notes)
 
 
@@ -661,11 +695,39 @@ def test_of_several_responses_none_is_taken_if_exposures_are_off_by_each() -> No
     assert agreeing_response(ldr, ratios(EVS), [Response.gamma(4.0), Response.linear()]) is None
 
 
+@pytest.mark.parametrize(("agreeing", "taken"), [(5, True), (3, False)])
+def test_a_response_is_taken_by_which_two_fifths_of_the_picture_agree(agreeing: int, taken: bool) -> None:
+    # Of ten rows of cells some show the light as it was, and the others less than half of it.
+    ldr, darker = (exposures_of(drawn_light(), (-2.0, ev), gamma(2.2)) for ev in (0.0, -1.2))
+    changed = torch.arange(192) // 4 % 10 >= agreeing
+    ldr[1][:, changed] = darker[1][:, changed]
+    found = agreeing_response(ldr, ratios((-2.0, 0.0)), CANDIDATES[:1])
+    assert (found is not None) == taken
+
+
+def test_exposures_are_located_only_where_they_do_not_clearly_agree_as_they_lie() -> None:
+    asked: list[str] = []
+
+    def located(response: Response) -> Tensor:
+        asked.append(response.name)
+        return torch.zeros(3, 2, 24, 32)
+
+    still = exposures_of(drawn_light(), EVS, gamma(2.2))
+    agreeing_response(still, ratios(EVS), CANDIDATES, located=located)
+    assert asked == []
+    agreeing_response(rolled(still)[0], ratios(EVS), CANDIDATES, located=located)
+    assert asked == [candidate.name for candidate in CANDIDATES]
+
+
 @pytest.mark.parametrize("step", [2.0, 3.0])
 @pytest.mark.parametrize("response", CANDIDATES[:2])
 def test_exposures_stated_at_half_their_distance_do_not_make_files_linear(response: Response, step: float) -> None:
     ldr = exposures_of(drawn_light(), (-step, 0.0, step), lambda ldr: response.to_linear(torch.from_numpy(ldr)).numpy())
-    assert agreeing_response(ldr, ratios((-step / 2, 0.0, step / 2)), CANDIDATES) is None
+    stated = ratios((-step / 2, 0.0, step / 2))
+    assert agreeing_response(ldr, stated, CANDIDATES) is None
+    # Nor where an alignment is led astray, and by it they agree at no distance.
+    astray = torch.tensor([[0.0, 0.0], [40.0, 0.0], [80.0, 0.0]])[:, :, None, None].expand(-1, -1, 24, 32)
+    assert agreeing_response(ldr, stated, CANDIDATES, located=lambda _: astray) is None
 
 
 @pytest.mark.parametrize("step", [1.0, 4.0])
@@ -700,6 +762,14 @@ def test_a_displacement_of_another_shape_is_refused(shape: tuple[int, ...]) -> N
 def test_a_displacement_out_of_the_picture_is_as_if_there_were_none(value: float) -> None:
     ldr = exposures_of(drawn_light(), EVS, CURVES["srgb"])
     found = calibrate(ldr, ratios(EVS), located=lambda _: torch.full((3, 2, 24, 32), value))
+    assert found == calibrate(ldr, ratios(EVS))
+
+
+def test_a_displacement_that_leaves_hardly_a_cell_is_as_if_there_were_none() -> None:
+    ldr = exposures_of(drawn_light(), EVS, CURVES["srgb"])
+    # Of 192 x 256 pixels one row of 17 cells is left.
+    assert Cells.of(ldr, torch.full((3, 2, 24, 32), 188.0)).pixels.shape[2] == 17
+    found = calibrate(ldr, ratios(EVS), located=lambda _: torch.full((3, 2, 24, 32), 188.0))
     assert found == calibrate(ldr, ratios(EVS))
 
 
@@ -752,6 +822,15 @@ def test_pictures_that_do_not_lie_on_each_other_are_compared_by_ranks(curve: str
     calibration = calibrate(ldr, ratios(EVS))
     assert any("do not lie on each other" in note for note in calibration.notes)
     assert error_in_ev(calibration.response, curve, ldr) < 0.15
+
+
+@pytest.mark.parametrize(("off", "noted"), [(0.2, False), (0.45, True)])
+def test_exposures_do_not_lie_on_each_other_where_cells_are_off_by_a_third_of_an_ev(off: float, noted: bool) -> None:
+    # Each cell of the second is as much brighter or darker, as it happens, so that no response explains it.
+    brighter = np.random.default_rng(0).choice([-off, off], (48, 64, 1)).repeat(4, axis=0).repeat(4, axis=1)
+    light = drawn_light()
+    ldr = torch.cat([exposures_of(light, (-1.0,)), exposures_of(light * 2**brighter, (1.0,))])
+    assert any("do not lie on each other" in note for note in calibrate(ldr, ratios((-1.0, 1.0))).notes) == noted
 
 
 @pytest.mark.parametrize(
