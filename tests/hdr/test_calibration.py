@@ -14,6 +14,7 @@ from torch import Tensor
 from hdr._cells import Cells, black_level
 from hdr.calibration import Calibration, agreeing_response, calibrate
 from hdr.exposure_check import check_exposures
+from hdr.mixing import ColourMixing
 from hdr.response import Response
 from tests.hdr.cameras import CURVES, Curve, drawn_light, exposures_of, gamma, ratios, shoulder
 
@@ -546,6 +547,30 @@ def test_what_no_response_explains_counts_for_a_fifth_of_an_ev() -> None:
     assert typical(math.nan) == 0
 
 
+@pytest.mark.parametrize(
+    "mixing", [None, ColourMixing(((1.5, -0.4, -0.1), (-0.2, 1.5, -0.3), (0.0, -0.4, 1.4)), (0.1, 0.0, 0.05))]
+)
+def test_a_calibration_comes_back_from_its_tensors(mixing: ColourMixing | None) -> None:
+    calibration = Calibration(
+        Response.gamma(2.0),
+        0.9,
+        shot=1e-3,
+        read=1e-5,
+        levels=65535,
+        mixing=mixing,
+        chroma_halved=(False, True),
+        disagreement=(0.05, math.nan, 0.15),
+    )
+    tensors = calibration.as_tensors()
+    # Every fourth entry is the light of a level of an 8-bit file.
+    torch.testing.assert_close(tensors[0][::4], (torch.arange(256, dtype=torch.float64) / 255) ** 2)
+    found = Calibration.from_tensors(*tensors)
+    assert (found.white_level, found.shot, found.read, found.levels) == (0.9, 1e-3, 1e-5, 65535)
+    assert (found.mixing, found.chroma_halved) == (mixing, (False, True))
+    assert found.typical_disagreement == pytest.approx(0.1)
+    assert float(found.response.to_linear(torch.tensor(0.3))) == pytest.approx(0.09, rel=1e-4)
+
+
 def developed(
     light: NDArray, colours: NDArray, noise: dict, exponent: float = 2.2, evs: tuple[float, ...] = EVS
 ) -> Tensor:
@@ -570,16 +595,32 @@ def test_whether_a_clipped_channel_spoils_the_others_is_seen(seed: int, noise: d
         assert calibrate(ldr, ratios(EVS), response=Response.gamma(2.2)).channels_mix == mixing
 
 
+@pytest.mark.parametrize("moving_rows", [0, 19])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_how_a_camera_mixes_its_colours_is_found_beside_clipped_channels(seed: int) -> None:
+def test_how_a_camera_mixes_its_colours_is_found_beside_clipped_channels(seed: int, moving_rows: int) -> None:
     own = np.stack([drawn_light(seed=3 * seed + channel)[..., channel] for channel in range(3)], -1)
     light = own**0.4 * drawn_light(seed=3 * seed + 50)[..., :1] ** 0.7
-    found = calibrate(developed(light, COLOURS, {}), ratios(EVS), response=Response.gamma(2.2)).mixing
+    ldr = developed(light, COLOURS, {})
+    ldr[1:, :, :moving_rows] = ldr[1:, :, :moving_rows].roll(60, -1)
+    found = calibrate(ldr, ratios(EVS), response=Response.gamma(2.2)).mixing
     assert found is not None
     # To what the mean of a cell of 4 x 4 pixels tells, half of which may be clipped.
     np.testing.assert_allclose(np.array(found.matrix), COLOURS, atol=0.15)
     np.testing.assert_allclose(np.array(found.matrix).sum(1), 1, atol=1e-9)
     assert max(found.errors) < 0.03
+
+
+@pytest.mark.parametrize(("of_others", "mixes"), [(0.1, False), (0.2, True)])
+def test_channels_that_have_hardly_anything_of_others_clip_one_by_one(of_others: float, mixes: bool) -> None:
+    # In all what the three have of others, of which a typical camera has 1.5.
+    own = np.stack([drawn_light(seed=channel)[..., channel] for channel in range(3)], -1)
+    light = own**0.4 * drawn_light(seed=50)[..., :1] ** 0.7
+    colours = np.eye(3) + of_others / np.trace(COLOURS - np.eye(3)) * (COLOURS - np.eye(3))
+    camera = calibrate(developed(light, colours, {}), ratios(EVS), response=Response.gamma(2.2))
+    assert camera.channels_mix == mixes
+    if mixes:
+        assert camera.mixing is not None
+        assert np.trace(np.array(camera.mixing.matrix)) - 3 == pytest.approx(of_others, rel=0.1)
 
 
 def test_what_no_matrix_explains_beside_clipped_channels_is_measured() -> None:
