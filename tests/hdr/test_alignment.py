@@ -55,6 +55,16 @@ def test_a_shift_by_half_a_pixel_is_found() -> None:
     assert_is(dense_displacement(here, there, limit=1.0), 1.5, -0.5, 0.1)
 
 
+@pytest.mark.parametrize(("shift", "moved"), [(0.25, 0.0), (0.4, 0.4)])
+def test_a_background_that_moved_by_less_than_a_third_of_a_pixel_has_not_moved(shift: float, moved: float) -> None:
+    # Pixels that are not interpolated stay as sharp as they are.
+    here = (255 * textured(96, 128)[0]).byte().numpy()
+    background, agreement = hdr.alignment._background(here, np.full((96, 128, 2), (shift, 0.0), np.float32))
+    assert background is not None
+    np.testing.assert_allclose(background, np.broadcast_to((moved, 0.0), (96, 128, 2)), atol=1e-4)
+    assert agreement == 1.0
+
+
 @pytest.mark.parametrize(("other", "limit"), [(4.0, 1 / 4), (16.0, 1 / 16)])
 def test_a_shift_is_found_between_different_exposures_of_which_one_is_clipped(other: float, limit: float) -> None:
     here, there = shifted(128, 160, -4, 3, darkest=0.003, brightest=0.3)
@@ -201,6 +211,31 @@ def test_a_camera_whose_motion_cannot_be_told_is_noted_or_refused(flat: float) -
         align(bracket, "off")
 
 
+def test_on_asks_for_the_cameras_motion_also_where_flow_has_followed_the_background(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def untold(*_: Any) -> CameraMotion:
+        raise RegistrationError("nothing in common")
+
+    monkeypatch.setattr(hdr.alignment, "estimate_motion", untold)
+    bracket = hand_held(96, 128, shake=4)
+    align(bracket, "auto")  # and nothing is warned of
+    with pytest.raises(RegistrationError, match="nothing in common"):
+        align(bracket, "on")
+
+
+def test_exposures_are_shown_clipped_where_one_of_the_two_clips_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits, shown = [], hdr.alignment._exposure_shown
+
+    def remember(bracket: Bracket, index: int, limit: float, scale: int) -> Any:
+        limits.append((index, limit))
+        return shown(bracket, index, limit, scale)
+
+    monkeypatch.setattr(hdr.alignment, "_exposure_shown", remember)
+    align(hand_held(32, 32))
+    assert limits == [(1, 1 / 4), (0, 1 / 4), (1, 1 / 16), (2, 1 / 16)]
+
+
 def test_unknown_modes_are_refused() -> None:
     with pytest.raises(ValueError, match="mode must be one of auto, on, off, got 'maybe'"):
         align(hand_held(32, 32), "maybe")  # type: ignore[arg-type]
@@ -314,7 +349,7 @@ def test_a_lamp_that_moves_in_a_still_scene_is_followed_alone() -> None:
     assert found.displacement[2].abs().max() == 0
 
 
-@pytest.mark.parametrize(("disagreement", "followed"), [(0.0, True), (0.1, True), (0.9, False)])
+@pytest.mark.parametrize(("disagreement", "followed"), [(0.0, True), (0.1, True), (0.2, True), (0.9, False)])
 def test_what_exposures_disagree_about_everywhere_is_no_motion(disagreement: float, followed: bool) -> None:
     # A sky of 230, which another exposure shows as 190 but for a cloud: flow would take the light from there.
     here, there = np.full((60, 80), 230, np.uint8), np.full((60, 80), 190, np.uint8)
@@ -326,11 +361,39 @@ def test_what_exposures_disagree_about_everywhere_is_no_motion(disagreement: flo
     assert (evident[:10] == 0).all()
 
 
+@pytest.mark.parametrize(("levels", "followed"), [(15, False), (30, True)])
+def test_in_a_still_scene_flow_is_followed_where_it_explains_twenty_levels_more(levels: int, followed: bool) -> None:
+    here = np.full((60, 80), 100, np.uint8)
+    there = here.copy()
+    here[20:40, 20:40], there[20:40, 45:65] = 100 + levels, 100 + levels
+    flow = np.zeros((60, 80, 2), np.float32)
+    flow[20:40, 20:40] = 25, 0
+    _, evident = hdr.alignment._chosen(here, there, flow, np.zeros_like(flow), 0.0)
+    assert (evident[25:35, 25:35, 0] == (25 if followed else 0)).all()
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_flow_is_followed_up_to_the_border_and_not_out_of_the_frame(wide: bool) -> None:
+    """Along the longer side of 60 x 90 pixels; beyond its end the last pixel goes on, and would explain anything."""
+    here = np.full((60, 90), 60, np.uint8)
+    there, flow = here.copy(), np.zeros((60, 90, 2), np.float32)
+    here[:, 60:70], there[:, 75:85], flow[:, 60:70, 0] = 200, 200, 15.0  # stays within
+    here[:, 50:54] = there[:, 50:54] = 120
+    here[:, -6:], there[:, -1:], flow[:, -6:, 0] = 200, 200, 15.0  # leaves it
+    if not wide:
+        here, there, flow = here.T.copy(), there.T.copy(), flow.transpose(1, 0, 2)[..., ::-1].copy()
+    chosen, _ = hdr.alignment._chosen(here, there, flow, np.zeros_like(flow), 0.0)
+    along = chosen[30, :, 0] if wide else chosen[:, 30, 1]
+    assert (along[62:68] == 15).all()
+    assert (along[-4:] == 0).all()
+
+
 def test_an_exposure_in_which_something_moves_is_not_still() -> None:
     scene = textured(160, 160, darkest=0.01, brightest=0.045)
-    moved = scene.clone()
-    moved[:, 40:100, 40:100] = 0.3 * scene[:, 40:100, 60:120]
-    assert align(photographed([moved, scene, scene], noise=1e-3)).still == (False, False, True)
+    for side in (36, 60):  # a twentieth of the image, or a seventh
+        moved = scene.clone()
+        moved[:, 40 : 40 + side, 40 : 40 + side] = 0.3 * scene[:, 40 : 40 + side, 60 : 60 + side]
+        assert align(photographed([moved, scene, scene], noise=1e-3)).still == (False, False, True)
     assert align(photographed([moved, scene, scene], noise=1e-3), "off").still == (False, False, True)
 
 
