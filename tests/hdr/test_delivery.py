@@ -1,9 +1,11 @@
 """HDR files against the numbers of BT.2100 and BT.2408, read back by other programs where there is one."""
 
 import io
+import itertools
 import struct
 from fractions import Fraction
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -22,10 +24,12 @@ from hdr.delivery import (
     pq,
     write_avif,
     write_gain_map,
+    write_jxl,
     write_picture,
 )
 from hdr.exif import carried_exif
-from hdr.io import read_ldr, write_image, write_radiance
+from hdr.io import read_ldr, write_image, write_preview, write_radiance
+from hdr.settings import Operator
 from tests.hdr.brackets import textured
 from tests.hdr.encoders import need_encoder
 
@@ -56,6 +60,13 @@ def test_conversion_to_rec_2020_is_the_published_matrix() -> None:
     published = [[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]]
     torch.testing.assert_close(matrix, torch.tensor(published), atol=1e-4, rtol=0)
     torch.testing.assert_close(weights, torch.tensor([0.2627, 0.6780, 0.0593]), atol=1e-4, rtol=0)
+
+
+def test_conversion_to_p3_is_the_published_matrix() -> None:
+    matrix, weights = from_rec709("p3")  # CSS Color Module Level 4
+    published = [[0.8225, 0.1775, 0.0], [0.0332, 0.9668, 0.0], [0.0171, 0.0724, 0.9105]]
+    torch.testing.assert_close(matrix, torch.tensor(published), atol=1e-4, rtol=0)
+    torch.testing.assert_close(weights, torch.tensor([0.2290, 0.6917, 0.0793]), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("primaries", ["rec709", "p3", "rec2020"])
@@ -104,6 +115,28 @@ def test_gain_map_gives_the_light_back_on_an_hdr_display(tmp_path: Path, size: t
     relative = (found - expected).abs() / (expected + 0.05)
     assert float(relative.mean()) < 0.05
     assert float(expected.max()) > 2  # brighter than diffuse white, as only an HDR display shows it
+
+
+@pytest.mark.parametrize("name", ["a.JPG", "a.avif", "a.AVIF", "a.jxl", "a.JXL"])
+def test_a_picture_of_any_kind_is_written_as_its_settings_say(tmp_path: Path, name: str) -> None:
+    need_encoder(name.lower())
+    write = {"jpg": write_gain_map, "avif": write_avif, "jxl": write_jxl}[name.lower()[2:]]
+    for number, settings in enumerate((DisplaySettings(), DisplaySettings(brightness=-1, peak=500, quality=40))):
+        write_picture(tmp_path / f"{number}{name}", scene(), gain_map=write is write_gain_map, settings=settings)
+        write(tmp_path / name, scene(), settings, overwrite=True)
+        assert (tmp_path / f"{number}{name}").read_bytes() == (tmp_path / name).read_bytes()
+    assert (tmp_path / f"0{name}").stat().st_size > 1.3 * (tmp_path / f"1{name}").stat().st_size
+
+
+def test_what_is_tone_mapped_is_so_by_the_operator_that_was_asked_for(tmp_path: Path) -> None:
+    shown = []
+    for operator in get_args(Operator):
+        write_picture(tmp_path / "ours.png", scene(), operator, overwrite=True)
+        write_preview(tmp_path / "theirs.png", scene(), operator, overwrite=True)
+        ours, theirs = (read_ldr(tmp_path / name) for name in ("ours.png", "theirs.png"))
+        assert torch.equal(ours, theirs)
+        shown.append(ours)
+    assert all(not torch.equal(one, other) for one, other in itertools.combinations(shown, 2))
 
 
 def test_gain_map_is_an_ordinary_jpeg_for_old_programs(tmp_path: Path) -> None:
@@ -409,3 +442,6 @@ def test_a_gain_map_needs_eight_pixels_each_way(tmp_path: Path) -> None:
     for size in ((7, 40), (40, 7)):
         with pytest.raises(ValueError, match=r"at least 8 x 8 pixels, got \(\d+, \d+\)"):
             write_gain_map(tmp_path / "a.jpg", torch.rand(3, *size))
+    write_gain_map(tmp_path / "a.jpg", torch.rand(3, 8, 8))
+    with Image.open(tmp_path / "a.jpg") as picture:
+        assert picture.size == (8, 8)
