@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import struct
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -49,8 +51,11 @@ def profile_of_tiff(path: Path, data: bytes) -> bytes | None:
         return profile_of(data)
 
 
+@functools.cache
 def srgb_profile() -> bytes:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    """The profile of sRGB, dated as that standard is: with the time of writing no picture would be the same twice."""
+    made = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return made[:24] + struct.pack(">6H", 1999, 10, 18, 0, 0, 0) + made[36:]
 
 
 def _colorants(profile: ImageCms.ImageCmsProfile) -> NDArray[Any] | None:

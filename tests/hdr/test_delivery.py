@@ -198,6 +198,16 @@ def test_previews_say_that_they_are_srgb(tmp_path: Path) -> None:
             assert "sRGB" in ImageCms.getProfileDescription(profile)
 
 
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])
+def test_the_profile_of_a_preview_does_not_tell_when_it_was_written(tmp_path: Path, name: str) -> None:
+    # Its header has a date, bytes 24 to 35 (ICC.1:2022), and the same light must give the same file on another day.
+    write_picture(tmp_path / name, scene())
+    with Image.open(tmp_path / name) as image:
+        profile = image.info["icc_profile"]
+    assert struct.unpack(">6H", profile[24:36]) == (1999, 10, 18, 0, 0, 0)  # of IEC 61966-2-1, which is sRGB
+    assert profile[36:40] == b"acsp"
+
+
 def photograph(path: Path, orientation: int = 6) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Make], exif[ExifTags.Base.Model], exif[ExifTags.Base.Copyright] = "Maker", "One", "(c) Someone"
