@@ -429,6 +429,12 @@ def test_other_inputs_are_refused(change: dict[int, Tensor], said: str) -> None:
             merge(*inputs)
 
 
+@pytest.mark.parametrize("reference", [-1, 3])
+def test_a_reference_that_is_none_of_the_exposures_is_refused(reference: int) -> None:
+    with pytest.raises(ValueError, match=f"must be one of 3 exposures, got index {reference}"):
+        Generator.from_preset("tiny")(*inputs_of(16, 16), reference=reference)
+
+
 @pytest.mark.parametrize(
     "still", [torch.tensor([[1, 0, 0]]), torch.tensor([True, False, False]), torch.tensor([[True, False]])]
 )
