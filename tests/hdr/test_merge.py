@@ -541,6 +541,25 @@ def test_without_the_judge_exposures_are_weighed_as_by_a_network_that_has_nothin
     torch.testing.assert_close(unjudged.weights, silent.weights)
 
 
+@pytest.mark.parametrize("still", [(False, False, False), (True, False, False), (True, False, True)])
+def test_weights_are_the_mean_of_the_three_channels_and_stillness_is_told(monkeypatch, still):
+    scene = photographed(textured(48, 64), noise=2e-3)
+    outputs, unjudged = [], Generator.merge_unjudged
+
+    def remember(*given: Any, **told: Any) -> Merged:
+        outputs.append((unjudged(*given, **told), told["still"]))
+        return outputs[-1][0]
+
+    monkeypatch.setattr(Generator, "merge_unjudged", remember)
+    found = Merger("none", "cpu").with_weights(scene, Alignment(torch.zeros(3, 2, 48, 64), scene.size, still))
+    ((output, told),) = outputs
+    assert told == (still == (True, False, True))
+    of_channels = output.weights[0]
+    assert float((of_channels[:, 0] - of_channels[:, 1]).abs().max()) > 0.1
+    expected = (of_channels[:, 0] + of_channels[:, 1] + of_channels[:, 2]) / 3
+    torch.testing.assert_close(found.weights.float(), expected, atol=1e-3, rtol=0)
+
+
 def test_the_tolerance_of_what_stands_still_is_no_noise_to_remove():
     scene = photographed(textured(48, 64, darkest=0.01, brightest=0.3), noise=2e-3)
     still, moving = (
