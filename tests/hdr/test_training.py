@@ -319,6 +319,16 @@ def test_every_process_learns_from_other_scenes_and_again_from_others_after_resu
     assert first != order_of(monkeypatch, data, tmp_path / "e", steps=8, resume=True)
 
 
+@pytest.mark.parametrize(
+    ("devices", "num_nodes", "several"), [(1, 1, False), ("1", 1, False), (2, 1, True), ("2", 1, True), (1, 2, True)]
+)
+def test_several_processes_on_one_machine_or_on_more_are_spread_alike(
+    devices: int | str, num_nodes: int, several: bool
+) -> None:
+    # In the warm-up the discriminator has no gradient, which is said of several processes only.
+    assert (hdr.training._strategy(devices, "cpu", num_nodes) == "ddp_find_unused_parameters_true") == several
+
+
 def test_batches_hold_scenes_with_equally_many_exposures() -> None:
     scenes = type("Scenes", (), {"alike": 10, "__len__": lambda _: 100})()
     batches = AlikeScenes(scenes, 4, 50, torch.Generator().manual_seed(0))
