@@ -42,13 +42,13 @@ def scene(height: int = 64, width: int = 96) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("luminance", "signal"),
-    [(0, 0), (0.1, 0.0623), (1, 0.1499), (100, 0.5081), (203, 0.5807), (1000, 0.7518), (10000, 1)],
+    [(0, 0), (0.1, 0.0623), (1, 0.1499), (100, 0.5081), (203, 0.5807), (1000, 0.7518), (10000, 1), (20000, 1)],
 )
 def test_pq_has_the_published_values(luminance: float, signal: float) -> None:
     assert float(pq(torch.tensor(float(luminance)))) == pytest.approx(signal, abs=1e-4)
 
 
-@pytest.mark.parametrize(("candela", "signal"), [(0, 0), (203, 0.75), (1000, 1.0), (26.0, 0.38)])
+@pytest.mark.parametrize(("candela", "signal"), [(0, 0), (0.1, 0.0373), (203, 0.75), (1000, 1.0), (26.0, 0.38)])
 def test_hlg_has_the_published_values_for_a_display_of_1000_candela(candela: float, signal: float) -> None:
     grey = torch.full((3, 1, 1), candela / 1000)
     _, weights = from_rec709("rec2020")
