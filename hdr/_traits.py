@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -50,6 +51,7 @@ _UNCLIPPED = (0.02, 0.97)  # values, of the white level above
 _COLOUR_KEPT, _COLOUR_NOISE = 0.25, 1.5  # ten JPEG brackets had less of both, and 3 of 38 lossless ones
 _TINY = 1e-12
 _SHOT_RANGE, _READ_RANGE = (1e-6, 1e-2), (1e-9, 1e-4)
+_LEAST_LEFT = 0.05  # of all noise; a cell's mean and slopes alone are a fifth
 
 
 def white_level_of(cells: Cells, ev: Array, curve: Array, notes: list[str]) -> float:
@@ -114,8 +116,17 @@ def _clipped_below(cells: Cells, channel: int, ev: Array, curve: Array, white: f
     return level if light_of_white - read_off(curve, np.asarray(level)) > _LEAST_BELOW_WHITE else math.nan
 
 
-def noise_of(cells: Cells, ev: Array, response: Response, levels: int, notes: list[str]) -> tuple[float, float]:
-    """Shot and read noise, from what neighbouring exposures differ by within cells.
+class Noise(NamedTuple):
+    """The variance of linear light L is shot * L + read."""
+
+    shot: float
+    read: float
+    left: float = 1.0
+    """Share of it that single pixels still have, besides rounding; less where the finest noise was smoothed away."""
+
+
+def noise_of(cells: Cells, ev: Array, response: Response, levels: int, notes: list[str]) -> Noise:
+    """Noise, from what neighbouring exposures differ by within cells.
 
     By the finest that they differ by: light that has changed softly is no noise. But compression, and whatever else
     smooths a picture in a camera, take the finest noise away and leave the coarse, which then tells all.
@@ -123,13 +134,18 @@ def noise_of(cells: Cells, ev: Array, response: Response, levels: int, notes: li
     told = _told_of_noise(cells, ev, response, levels)
     if len(told) < 3:
         notes.append("too little is flat and well exposed to measure the noise: that of a camera at ISO 100 is assumed")
-        return SHOT, READ
+        return Noise(SHOT, READ)
     *factors, rounding, finest, curved, slopes = told.T
     smoothed = np.median(curved / (finest + _TINY)) > _SMOOTHED
     variance = slopes if smoothed else finest
     uncertainty = variance + rounding + _TINY  # about as large as itself
     solution, _ = nnls(np.stack(factors, 1) / uncertainty[:, None], (variance - rounding) / uncertainty)
-    return float(np.clip(solution[0], *_SHOT_RANGE)), float(np.clip(solution[1], *_READ_RANGE))
+    shot, read = float(np.clip(solution[0], *_SHOT_RANGE)), float(np.clip(solution[1], *_READ_RANGE))
+    if not smoothed:
+        return Noise(shot, read)
+    of_pixels = (10 * finest + 3 * curved + 3 * slopes) / 16  # of a cell's mean as of its slopes
+    left = np.median((of_pixels - rounding).clip(0) / (variance - rounding).clip(_TINY))
+    return Noise(shot, read, float(np.clip(left, _LEAST_LEFT, 1.0)))
 
 
 def _told_of_noise(cells: Cells, ev: Array, response: Response, levels: int) -> Array:

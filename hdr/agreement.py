@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hdr.chroma import brightness
 from hdr.difference import DEVIATION_FLOOR, difference_to_reference
 from hdr.geometry import pixels_of_cells, sample, side_of_cells
 from hdr.observation import BINS, Aligned, aligned_at, at_brightness, observe, unsaturated
@@ -28,6 +29,7 @@ _LARGEST_UNEXPLAINED = 0.1**2
 _PATCH = 13  # pixels; what moves is larger than a leaf and smaller than the image
 _PATCHES = 1000
 _FEWEST_PATCHES = 8
+_OF_TEXTURE = 0.25  # of its variance: what differs by less is the same texture
 _MOVED = 4.0  # excess over the tolerance, squared: two standard deviations
 
 
@@ -109,7 +111,8 @@ def moving_share(
     """Share of the image in which an exposure shows something else than the reference, where both show anything.
 
     Looked at in patches of 13 x 13 pixels, each of which counts if most of its pixels differ by more than is expected:
-    single pixels differ at every edge that is half a pixel off, things that move do so in one piece.
+    single pixels differ at every edge that is half a pixel off, things that move do so in one piece. What JPEG makes of
+    a texture is no motion: there brightness must differ by a quarter of the texture's variance, or the mean.
 
     Parameters
     ----------
@@ -161,15 +164,32 @@ def _moving_patches(
     t = t.view(1, -1, 1, 1, 1)
     unexplained = at_brightness(_unexplained(some, t, 0), observed[:, :3])
     aligned = aligned._replace(deviation=(aligned.deviation.square() + unexplained).sqrt())
-    variance = aligned.deviation.square().sum(dim=1)[0, 0]
-    squared = difference_to_reference(aligned, t.flatten(1), 0)[0, 1].square().mean(dim=0)
-    variance, squared = _blurred_in_patches(variance, 2.0), _blurred_in_patches(squared, 1.0)
-    differs = squared - variance > _MOVED * (variance + DEVIATION_FLOOR**2)
+    differs = _differing(aligned, difference_to_reference(aligned, t.flatten(1), 0)[0, 1])
     known = unsaturated(aligned)[0].all(dim=0).view_as(differs)
     well_exposed = known.sum(dim=(1, 3))
     shown = well_exposed > _PATCH**2 / 2
     moving = shown & ((differs & known).sum(dim=(1, 3)) > well_exposed / 2)
     return int(moving.sum()), int(shown.sum())
+
+
+def _differing(aligned: Aligned, difference: Tensor) -> Tensor:
+    """Where an exposure differs (3, 13 m, 13 n) from the first of two by more than is expected, (m, 13, n, 13).
+
+    By more than compression and sharpening make of one texture, too: the finest colours, and what dark channels have of
+    detail, may have nothing in common, but in its brightness a texture is like itself, and its mean is the same.
+    """
+    variance = _blurred_in_patches(aligned.deviation.square().sum(dim=1)[0, 0], 2.0)
+    tolerance = _MOVED * (variance + DEVIATION_FLOOR**2)
+    more = _blurred_in_patches(difference.square().mean(dim=0), 1.0) - variance > tolerance
+    grey, ours = (brightness(channels, dim=0) for channels in (difference, aligned.tone_mapped[0, 0]))
+    texture = _blurred_in_patches(ours[0].square(), 2.0) - _square_of_mean(ours)
+    unlike = _blurred_in_patches(grey[0].square(), 1.0) > _OF_TEXTURE * texture
+    return more & (unlike | (_square_of_mean(difference) > tolerance))
+
+
+def _square_of_mean(maps: Tensor) -> Tensor:
+    """Square of channels (C, 13 m, 13 n) that are smoothed in their patches, the mean of the channels."""
+    return torch.stack([_blurred_in_patches(channel, 2.0).square() for channel in maps]).mean(dim=0)
 
 
 def _pixels_at(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

@@ -75,6 +75,9 @@ class Calibration:
         The variance of linear light L in [0, 1] is ``shot * L + read``, without what rounding to levels adds.
     levels
         Quantisation levels of the files: 255, or 65535 for 16 bits.
+    noise_left
+        Share of that variance that single pixels of the files still have: compression, and what else smooths a picture
+        in a camera, take the finest noise away and leave the coarse.
     mixing
         What the camera does to the colours of its sensor, and with it a channel that clips to the other two; None where
         these are still worth what they say. By default a typical camera's.
@@ -99,6 +102,7 @@ class Calibration:
     shot: float = SHOT
     read: float = READ
     levels: int = 255
+    noise_left: float = 1.0
     mixing: ColourMixing | None = TYPICAL
     chroma_halved: tuple[bool, bool] = (False, False)
     corrections: tuple[float, ...] = ()
@@ -113,12 +117,13 @@ class Calibration:
         -------
         tuple of Tensor
             Light of :data:`RESPONSE_ENTRIES` equally spaced values from 0 to 1; shot, read, levels, white level, the
-            typical disagreement, 1 where there are half as many rows of colour, and 1 where there are half as many
-            columns; and the mixing of colours, (3, 4), the errors in the last column. All float64.
+            typical disagreement, 1 where there are half as many rows of colour, 1 where there are half as many columns,
+            and the share of the noise that is left; and the mixing of colours, (3, 4), the errors in the last column.
+            All float64.
         """
         values = torch.linspace(0, 1, RESPONSE_ENTRIES, dtype=torch.float64)
         camera = (self.shot, self.read, self.levels, self.white_level)
-        noise = (*camera, self.typical_disagreement, *self.chroma_halved)
+        noise = (*camera, self.typical_disagreement, *self.chroma_halved, self.noise_left)
         mixing = (self.mixing or ColourMixing(NO_MIXING)).as_tensor()
         return self.response.to_linear(values), torch.tensor(noise, dtype=torch.float64), mixing
 
@@ -137,14 +142,15 @@ class Calibration:
         >>> found.shot, found.levels, found.chroma_halved
         (0.001, 255, (False, True))
         """
-        shot, read, levels, white_level, disagreement, rows, columns = noise.tolist()
+        shot, read, levels, white_level, disagreement, rows, columns, left = noise.tolist()
         return cls(
             Response.table(light),
             white_level,
             shot,
             read,
             round(levels),
-            mixing=_mixing_of(mixing),
+            left,
+            _mixing_of(mixing),
             chroma_halved=(bool(rows), bool(columns)),
             disagreement=(disagreement,),
         )
@@ -282,7 +288,7 @@ def _calibrated(
         notes.append(_clipped_below_white(below))
     # A quarter of the pixels tells as much as all.
     levels = 255 if hold_eight_bits(torch.from_numpy(cells.pixels[..., ::4])) else 65535
-    shot, read = noise_of(cells, ev, response, levels, notes)
+    noise = noise_of(cells, ev, response, levels, notes)
     if chroma_halved is None:
         lacking = levels == 255 and lacks_fine_colours(cells, response.white_level)
         chroma_halved = lacking, lacking
@@ -300,9 +306,10 @@ def _calibrated(
     return Calibration(
         response,
         response.white_level,
-        shot,
-        read,
+        noise.shot,
+        noise.read,
         levels,
+        noise.left,
         mixing=colour_mixing(cells, ev + errors, response),
         chroma_halved=chroma_halved,
         corrections=corrections,

@@ -69,9 +69,9 @@ class MergeGraph(nn.Module):
         light
             Shape (1021,): the response, light of LDR values from 0 to 1.
         noise
-            Shape (7,): shot and read noise of linear light (variances), largest level (255, 65535), white level, by how
-            many EV exposures disagree, and 1 where files keep half as many rows, and 1 where half as many columns, of
-            colour as of brightness, else 0.
+            Shape (8,): shot and read noise of linear light (variances), largest level (255, 65535), white level, by how
+            many EV exposures disagree, 1 where files keep half as many rows, and 1 where half as many columns, of
+            colour as of brightness, else 0, and the share of the noise that single pixels still have.
         mixing
             Shape (3, 4): what the camera does to the colours of its sensor, a matrix and, in the last column, by which
             share each channel is off beside a clipped one besides.
@@ -117,13 +117,14 @@ class _GivenCalibration:
     white_level: Tensor
     typical_disagreement: Tensor
     chroma_halved: tuple[Tensor, Tensor]
+    noise_left: Tensor
 
     @classmethod
     def of(cls, light: Tensor, noise: Tensor) -> _GivenCalibration:
         """In the order of :meth:`hdr.calibration.Calibration.as_tensors`."""
-        shot, read, levels, white_level, disagreement, rows, columns = noise.unbind()
+        shot, read, levels, white_level, disagreement, rows, columns, left = noise.unbind()
         response, halved = _GivenResponse(light), (rows, columns)
-        return cls(response, shot, read, levels, white_level, disagreement, halved)
+        return cls(response, shot, read, levels, white_level, disagreement, halved, left)
 
 
 def _looked_up(table: Tensor, values: Tensor) -> Tensor:
@@ -139,7 +140,7 @@ def calibration_inputs(calibration: Calibration) -> tuple[Tensor, Tensor, Tensor
     --------
     >>> light, noise, mixing = calibration_inputs(Calibration(Response.srgb()))
     >>> light.shape, noise.shape, mixing.shape
-    (torch.Size([1021]), torch.Size([7]), torch.Size([3, 4]))
+    (torch.Size([1021]), torch.Size([8]), torch.Size([3, 4]))
     """
     light, noise, mixing = calibration.as_tensors()
     return light.float(), noise.float(), mixing.float()

@@ -170,13 +170,16 @@ def _observed(
     rounding = calibration.response.steepness(ldr) / calibration.levels
     # Shot noise, read noise, and what rounding to levels adds: uniform over one step of the file.
     squared = rounding.square()
-    variance = (calibration.shot * light + calibration.read + squared / 12) / t.square()
+    sensor = calibration.shot * light + calibration.read
+    variance = (sensor + squared / 12) / t.square()
     radiance = light / t
     # A response that neighbouring exposures disagree about by so many EV is wrong by a factor, wherever it is used.
     misjudged = radiance * (2.0**calibration.typical_disagreement - 1)
     growth = MU * radiance + 1
     slope = MU / math.log1p(MU) / growth
-    sigma = (variance + misjudged.square()).sqrt()
+    # Pixels differ by less than they are off where the finest noise is gone.
+    of_pixels = (calibration.noise_left * sensor + squared / 12) / t.square()
+    sigma = (of_pixels + misjudged.square()).sqrt()
     # In black the slope would tell many times what noise can make of it.
     deviation = torch.minimum(sigma * slope, _MOST_OF_BLACK * tone_mapped_of(MU * sigma + 1)).mean(1, keepdim=True)
     tone_mapped = tone_mapped_of(growth)

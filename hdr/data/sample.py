@@ -34,8 +34,9 @@ class HdrSample(TypedDict):
     light: Tensor
     """Shape (entries,): the response, light of equally spaced LDR values, as far as it is known."""
     noise: Tensor
-    """Shape (7,): shot, read, levels and white level of the calibration, by how many EV exposures disagree, and 1 where
-    there are half as many rows, and 1 where half as many columns, of colour."""
+    """Shape (8,): shot, read, levels and white level of the calibration, by how many EV exposures disagree, 1 where
+    there are half as many rows, and 1 where half as many columns, of colour, and the share of the noise that is
+    left."""
     mixing: Tensor
     """Shape (3, 4): what the camera does to the colours of its sensor, see
     :meth:`hdr.calibration.Calibration.as_tensors`."""

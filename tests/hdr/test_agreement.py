@@ -231,6 +231,30 @@ def test_single_pixels_that_differ_do_not_count() -> None:
     assert moving_share(*photographed_with(moved), STILL, 2, 1) < 0.005
 
 
+@pytest.mark.parametrize(
+    ("change", "moves"),
+    [("none", False), ("detail of blue", False), ("texture", True), ("shade", True), ("colour", True)],
+)
+def test_what_compression_makes_of_the_colours_of_a_texture_does_not_move(change: str, moves: bool) -> None:
+    # Foliage: a texture of brightness, and hardly any blue, whose detail another exposure has as it comes.
+    source = torch.Generator().manual_seed(2)
+    texture, other = torch.exp(0.4 * torch.randn(2, 1, 156, 156, generator=source))
+    green = torch.tensor([0.05, 0.08, 0.01]).view(3, 1, 1)
+    detail = torch.tensor([0.0, 0.0, 1.0]).view(3, 1, 1) * torch.log(other)
+    there = {
+        "none": green * texture,
+        "detail of blue": green * texture * torch.exp(detail),
+        "texture": green * other,
+        "shade": 0.7 * green * texture,
+        "colour": green.roll(1, dims=0) * texture,
+    }[change]
+    ldr = torch.stack([green * texture, green * texture]).clamp(0, 1)
+    ldr[1, :, :78] = there[:, :78].clamp(0, 1)
+    camera = Calibration(Response.linear(), shot=1e-6, read=1e-8, levels=65535)
+    share = moving_share(ldr, torch.ones(2), camera, torch.zeros(2, 156, 156), 1, 0)
+    assert share == pytest.approx(0.5 if moves else 0.0, abs=0.05)
+
+
 def test_motion_that_the_displacement_undoes_does_not_count() -> None:
     scene = textured(160, 172, darkest=0.001, brightest=0.06)
     instants = [scene[..., :160], scene[..., :160], scene[..., 12:]]

@@ -386,6 +386,19 @@ def test_noise_is_measured_where_it_is_not_smoothed_away(shot: float, jpeg: int 
         assert least < (camera.shot * light + camera.read) / (shot * light + 1e-6) < 1.2
 
 
+@pytest.mark.parametrize(("shot", "jpeg"), [(1e-3, None), (4e-4, 95), (1e-3, 90), (1e-3, 80)])
+def test_how_much_noise_single_pixels_still_have_is_measured(shot: float, jpeg: int | None) -> None:
+    # Against the same exposures without noise, through the same compression. Flat places have less than others.
+    light, response = drawn_light(384, 384), Response.srgb()
+    ldr, clean = (exposures_of(light, EVS, CURVES["srgb"], shot=shot * on, read=0, jpeg=jpeg) for on in (1, 0))
+    camera = calibrate(ldr, ratios(EVS))
+    linear = response.to_linear(clean).double()
+    exposed = (linear > 0.02) & (linear < 0.8)
+    said = camera.noise_left * (camera.shot * linear + camera.read) + (response.slope(clean) / 255).square() / 12
+    found = (response.to_linear(ldr) - linear).square() / said
+    assert (0.8 if jpeg is None else 0.4) < 1 / float(found[exposed].clamp_max(40).mean()) < 1.2
+
+
 def test_light_that_changed_softly_over_the_picture_is_no_noise() -> None:
     # A lamp that moved: within a cell of four pixels it is brighter by up to a tenth at one side.
     light, shot, read = drawn_light(384, 384), 1e-5, 1e-6
@@ -557,6 +570,7 @@ def test_a_calibration_comes_back_from_its_tensors(mixing: ColourMixing | None) 
         shot=1e-3,
         read=1e-5,
         levels=65535,
+        noise_left=0.3,
         mixing=mixing,
         chroma_halved=(False, True),
         disagreement=(0.05, math.nan, 0.15),
@@ -566,7 +580,7 @@ def test_a_calibration_comes_back_from_its_tensors(mixing: ColourMixing | None) 
     torch.testing.assert_close(tensors[0][::4], (torch.arange(256, dtype=torch.float64) / 255) ** 2)
     found = Calibration.from_tensors(*tensors)
     assert (found.white_level, found.shot, found.read, found.levels) == (0.9, 1e-3, 1e-5, 65535)
-    assert (found.mixing, found.chroma_halved) == (mixing, (False, True))
+    assert (found.mixing, found.chroma_halved, found.noise_left) == (mixing, (False, True), 0.3)
     assert found.typical_disagreement == pytest.approx(0.1)
     assert float(found.response.to_linear(torch.tensor(0.3))) == pytest.approx(0.09, rel=1e-4)
 

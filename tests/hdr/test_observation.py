@@ -107,6 +107,16 @@ def test_an_exposure_in_which_nothing_moves_may_differ_by_more() -> None:
     assert torch.equal(known, unknown)
 
 
+def test_pixels_deviate_by_what_is_left_of_the_noise_and_are_off_by_all_of_it() -> None:
+    ldr, exposures = torch.full((2, 3, 4, 4), 0.3), torch.tensor([1.0, 4.0])
+    all_left, quarter = (
+        observe(ldr, exposures, Calibration(Response.linear(), shot=1e-3, read=1e-5, levels=65535, noise_left=left))
+        for left in (1.0, 0.25)
+    )
+    torch.testing.assert_close(quarter[:, 6], all_left[:, 6] / 2, rtol=1e-4, atol=0)
+    assert torch.equal(quarter[:, 7:], all_left[:, 7:])
+
+
 def test_deviation_holds_what_the_exposures_of_a_response_disagree_by() -> None:
     ldr = torch.full((2, 3, 8, 8), 0.5)
     exact, doubtful = (
