@@ -29,7 +29,7 @@ _LARGEST_UNEXPLAINED = 0.1**2
 _PATCH = 13  # pixels; what moves is larger than a leaf and smaller than the image
 _PATCHES = 1000
 _FEWEST_PATCHES = 8
-_OF_TEXTURE = 0.25  # of its variance: what differs by less is the same texture
+_OF_TEXTURE = 0.1  # of its variance: what differs by less is the same texture
 _MOVED = 4.0  # excess over the tolerance, squared: two standard deviations
 
 
@@ -112,7 +112,7 @@ def moving_share(
 
     Looked at in patches of 13 x 13 pixels, each of which counts if most of its pixels differ by more than is expected:
     single pixels differ at every edge that is half a pixel off, things that move do so in one piece. What JPEG makes of
-    a texture is no motion: there brightness must differ by a quarter of the texture's variance, or the mean.
+    a texture is no motion: there brightness must differ by a tenth of the texture's variance, or the mean.
 
     Parameters
     ----------

@@ -255,6 +255,13 @@ def test_what_compression_makes_of_the_colours_of_a_texture_does_not_move(change
     assert share == pytest.approx(0.5 if moves else 0.0, abs=0.05)
 
 
+def test_a_smooth_texture_that_moved_by_a_pixel_is_no_longer_like_itself() -> None:
+    scene = textured(156, 156, darkest=0.01, brightest=0.045)
+    moved = torch.cat([scene[..., :78], scene.roll(1, dims=-1)[..., 78:]], dim=-1)
+    bracket = photographed([scene, scene, moved], noise=5e-4, levels=None)
+    assert moving_share(bracket.ldr, bracket.exposures, bracket.calibration, torch.zeros(2, 156, 156), 2, 1) > 0.4
+
+
 def test_motion_that_the_displacement_undoes_does_not_count() -> None:
     scene = textured(160, 172, darkest=0.001, brightest=0.06)
     instants = [scene[..., :160], scene[..., :160], scene[..., 12:]]
