@@ -30,7 +30,7 @@ _PATCH = 13  # pixels; what moves is larger than a leaf and smaller than the ima
 _PATCHES = 1000
 _FEWEST_PATCHES = 8
 _OF_TEXTURE = 0.1  # of its variance: what differs by less is the same texture
-_MOVED = 4.0  # excess over the tolerance, squared: two standard deviations
+_MOVED = 3.5  # excess over the variance, in its units
 
 
 def unexplained_variance(
