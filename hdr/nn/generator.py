@@ -236,12 +236,14 @@ class Generator(nn.Module):
             sure = still[..., None, None, None] & lost
             logits = torch.where(sure, logits[:, reference : reference + 1], logits)
         weights = torch.softmax(belief_moved + _none_above_a_shorter(logits, moved, sure), dim=1)
-        radiance = self._blended(moved, weights, exposures, reference)
-        if not self.training:
-            return Merged(radiance, weights, moved, ())
-        with torch.no_grad():
-            physical = merged(aligned, torch.softmax(belief, dim=1), exposures, reference)
-        return Merged(radiance, weights, moved, self._coarser(decoded, every, aligned, belief), physical)
+        coarser: tuple[Tensor, ...] = ()
+        physical = None
+        if self.training:
+            coarser = self._coarser(decoded, every, aligned, belief)
+            with torch.no_grad():
+                physical = merged(aligned, torch.softmax(belief, dim=1), exposures, reference)
+        del decoded, every, aligned, belief, belief_moved, logits
+        return Merged(self._blended(moved, weights, exposures, reference), weights, moved, coarser, physical)
 
     def merge_unjudged(
         self,
