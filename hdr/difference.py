@@ -63,8 +63,8 @@ def squared_difference(aligned: Aligned, noise: Tensor, t: Tensor, reference: in
         known = noise[:, index], aligned.deviation[:, index], aligned.lost_detail[:, index], t[:, index]
         return _Shown(growth, *known, None if off is None else off[:, index])
 
-    ours, detail = shown(reference), _loses_detail(aligned)
-    our_error = _colour_error(ours) if detail else None
+    ours = shown(reference)
+    our_error = _colour_error(ours) if _loses_detail(aligned) else None
     # One by one: what lies between is as large as the exposure. The reference differs from itself by nothing.
     squared = [torch.zeros_like(ours.deviation)] * t.shape[1]
     for index in (each for each in range(t.shape[1]) if each != reference):
@@ -79,7 +79,8 @@ def squared_difference(aligned: Aligned, noise: Tensor, t: Tensor, reference: in
 def expected_variance(aligned: Aligned, noise: Tensor, reference: int) -> Tensor:
     """What is expected of :func:`squared_difference` where nothing moves, (B, N, 1, H, W), pixel by pixel."""
     growth = growth_of(aligned.tone_mapped).clamp_min(1).mean(dim=2, keepdim=True)
-    more = (_light_of_noise(noise.mean(dim=2, keepdim=True), reference) - _LITTLE_NOISE).clamp_min(0)
+    of_channels = noise.mean(dim=2, keepdim=True)
+    more = (_light_of_noise(of_channels, of_channels[:, reference : reference + 1]) - _LITTLE_NOISE).clamp_min(0)
     ours = growth[:, reference : reference + 1]
     # The slopes of the logarithm that begins above the noise, over those of the mu-law. Where one channel is black, and
     # most of the deviation is its, they tell too much, by what is also not known of it.
@@ -88,9 +89,9 @@ def expected_variance(aligned: Aligned, noise: Tensor, reference: int) -> Tensor
     return (deviation * theirs).square() + (deviation[:, reference : reference + 1] * ours).square()
 
 
-def _light_of_noise(noise: Tensor, reference: int) -> Tensor:
-    """Noise of the light of two exposures, the reference and each other one, in units of the mu-law's growth."""
-    return MU * (noise.square() + noise[:, reference : reference + 1].square()).sqrt()
+def _light_of_noise(theirs: Tensor, ours: Tensor) -> Tensor:
+    """Noise of the light of two exposures, by that of each, in units of the mu-law's growth."""
+    return MU * (theirs.square() + ours.square()).sqrt()
 
 
 def _difference_beyond_noise(theirs: _Shown, ours: _Shown) -> Tensor:
@@ -100,7 +101,7 @@ def _difference_beyond_noise(theirs: _Shown, ours: _Shown) -> Tensor:
     light leaves the noise.
     """
     limit = MU / torch.maximum(theirs.t, ours.t) + 1  # where the first of the two clips
-    more = MU * (theirs.noise.square() + ours.noise.square()).sqrt()
+    more = _light_of_noise(theirs.noise, ours.noise)
     their_light, our_light = (torch.minimum(shown.growth, limit) + more for shown in (theirs, ours))
     if theirs.off is not None and ours.off is not None:
         spoilt = MU * (theirs.off + ours.off)
