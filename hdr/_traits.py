@@ -45,7 +45,7 @@ _ORDERS = np.linalg.qr(np.stack([np.ones(16), _X, _Y, _X**2, _X * _Y, _Y**2], 1)
 # Medians of chi^2 of as many degrees.
 _MEDIAN_OF_FINEST, _MEDIAN_OF_CURVED, _MEDIAN_OF_SLOPES = 9.342, 2.366, 1.386
 # Variance by curvatures over that by what is finer: white noise has 1, 36 drawn lossless brackets 1.4 or less, but for
-# one with 1.7; 34 of JPEG 1.6 to 8.6, but for four.
+# one with 1.7; 34 of JPEG 1.6 to 8.6, but for three.
 _SMOOTHED = 1.5
 _UNCLIPPED = (0.02, 0.97)  # values, of the white level above
 _COLOUR_KEPT, _COLOUR_NOISE = 0.25, 1.5  # ten JPEG brackets had less of both, and 3 of 38 lossless ones
