@@ -54,6 +54,8 @@ _TRANSLATIONS_TRIED = 500
 _STILL_SHARE = 0.02  # of the image may move in a still scene: leaves, lamps that blink
 _NOTABLE, _NOTABLE_LEVELS = 1.15, 0.2  # by which flow must be better, as a factor and in 8-bit levels
 _EVIDENT, _EVIDENT_LEVELS = 3.0, 20.0  # and by which in a scene that is still otherwise; leaves are left alone
+_TOGETHER, _TOGETHER_LEVELS = 1.35, 2.0  # or there, of the detail in a patch, if all of it moves together
+_TOGETHER_PATCH, _TOGETHER_BLUR = 21, 3.0  # pixels; noise leads flow astray in each place in another way
 _BENT, _NOTABLE_LEVELS_IN_WHITE = 1.0, 5.0  # pixels from the background, and levels more in white at twice as many
 _RESIDUAL_BLUR = 2.0  # pixels
 _TEXTURED = 6.0  # Sobel gradient of 8-bit levels, over the noise
@@ -361,30 +363,47 @@ def _commonest(displacements: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _chosen(here: Grey, there: Grey, flow: Flow, background: Flow, disagreement: float) -> tuple[Flow, Flow]:
-    """The background's motion, and the flow instead where it explains the other image notably, or much, better.
+    """The background's motion, and the flow instead where it explains the other image notably, or evidently, better.
 
     Where nothing is to be seen but noise, flow explains the noise.
     """
-    grid, residuals = _grid(flow), []
-    for candidate in (flow, background):
-        positions = grid + candidate
-        read = cv2.remap(there, positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
-        residuals.append(cv2.GaussianBlur(cv2.absdiff(read, here).astype(np.float32), (0, 0), _RESIDUAL_BLUR))
+    grid = _grid(flow)
+    by_flow, by_background = (_difference(here, there, grid + candidate) for candidate in (flow, background))
+    residual, residual_still = (
+        cv2.GaussianBlur(np.abs(difference), (0, 0), _RESIDUAL_BLUR) for difference in (by_flow, by_background)
+    )
     apart = _lengths(flow - background)
     # In white flow has nothing to hold on to, and bends what another exposure shows there for the sake of a level.
     white = cv2.GaussianBlur((here >= _WHITE).astype(np.float32), (0, 0), _RESIDUAL_BLUR)
     notable = _NOTABLE_LEVELS + _NOTABLE_LEVELS_IN_WHITE * white * (apart / _BENT - 1).clip(0, 1)
-    still = residuals[1] < _NOTABLE * residuals[0] + notable
+    still = residual_still < _NOTABLE * residual + notable
     moves = ~still & (apart > _BACKGROUND_ERROR)
     still &= ~_white_that_moves(here, moves)
     # And where flow leaves the frame, as drifting clouds do at the border: what stands still is still seen there.
     x, y = np.moveaxis(grid + flow, 2, 0)
     still |= (x < 0) | (y < 0) | (x > flow.shape[1] - 1) | (y > flow.shape[0] - 1)
     # What two exposures differ by everywhere is no motion: flow would look for what is as bright elsewhere.
-    differing = _EVIDENT_LEVELS + here * (2 ** (disagreement / GAMMA) - 1)
-    evident = ~still & (residuals[1] >= _EVIDENT * residuals[0] + differing)
-    notably, much = (np.where(place[..., None], flow, background) for place in (~still, evident))
-    return notably, much
+    differing = here * (2 ** (disagreement / GAMMA) - 1)
+    evident = residual_still >= _EVIDENT * residual + _EVIDENT_LEVELS + differing
+    together = background + cv2.GaussianBlur(flow - background, (0, 0), _TOGETHER_BLUR)
+    detail, detail_still = (_detail(d) for d in (_difference(here, there, grid + together), by_background))
+    evident |= (here < _WHITE) & (detail_still >= _TOGETHER**2 * detail + (_TOGETHER_LEVELS + differing / 2) ** 2)
+    notably, evidently = (np.where(place[..., None], flow, background) for place in (~still, evident & ~still))
+    return notably, evidently
+
+
+def _difference(here: Grey, there: Grey, positions: Flow) -> NDArray[np.float32]:
+    read = cv2.remap(there, positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+    difference: NDArray[np.float32] = cv2.subtract(read, here, dtype=cv2.CV_32F)  # type: ignore[assignment]
+    return difference
+
+
+def _detail(difference: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Variance of a difference within a patch around each pixel: not what differs by its light alone."""
+    sides = (_TOGETHER_PATCH, _TOGETHER_PATCH)
+    mean, mean_of_squares = cv2.blur(difference, sides), cv2.sqrBoxFilter(difference, cv2.CV_32F, sides)
+    variance: NDArray[np.float32] = mean_of_squares - mean * mean
+    return variance
 
 
 def _white_that_moves(here: Grey, moves: NDArray[np.bool_]) -> NDArray[np.bool_]:

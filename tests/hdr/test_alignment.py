@@ -372,6 +372,48 @@ def test_in_a_still_scene_flow_is_followed_where_it_explains_twenty_levels_more(
     assert (evident[25:35, 25:35, 0] == (25 if followed else 0)).all()
 
 
+def test_in_a_still_scene_flow_is_followed_where_a_faint_texture_moves_together() -> None:
+    # Grey on grey, of a tenth; single pixels differ by little more than noise makes of them.
+    scene = textured(200, 240, darkest=0.02, brightest=0.9)
+    faint = textured(40, 60, seed=1, darkest=0.1, brightest=0.12)
+    instants = [scene.clone(), scene]
+    for instant, left in zip(instants, (104, 100), strict=True):
+        instant[:, 70:120, 90:180] = 0.11
+        instant[:, 75:115, left : left + 60] = faint
+    found = align(photographed(instants, exposures=(1.0, 4.0), noise=3e-3, reference=1))
+    assert found.still == (True, False)
+    inside = found.displacement[0, :, 85:105, 115:150]
+    assert inside.median(dim=2).values.median(dim=1).values.tolist() == pytest.approx([4, 0], abs=0.5)
+    elsewhere = found.displacement[0].abs().amax(dim=0)
+    elsewhere[65:125, 85:185] = 0
+    assert (elsewhere > 0).float().mean() < 0.01
+
+
+def test_in_a_still_scene_flow_of_noise_is_not_followed_though_it_explains_much() -> None:
+    # The difference of two exposures in noise; flow that reads another of the next five pixels is closer to the
+    # reference, by far, and goes another way in each pixel.
+    random = np.random.default_rng(0)
+    here, there = random.normal(100, 8, (2, 90, 120)).round().clip(0, 255).astype(np.uint8)
+    columns = np.arange(120)
+    candidates = np.stack([there[:, (columns + by).clip(0, 119)] for by in range(-2, 3)])
+    best = np.abs(candidates.astype(int) - here).argmin(axis=0) - 2
+    flow = np.stack([best, np.zeros_like(best)], axis=2).astype(np.float32)
+    notably, evident = hdr.alignment._chosen(here, there, flow, np.zeros_like(flow), 0.0)
+    assert (notably != 0).any(axis=2).mean() > 0.5
+    assert (evident == 0).all()
+
+
+def test_in_a_still_scene_flow_is_not_followed_for_light_that_changed_alone() -> None:
+    # A sky that is brighter to the right; in the other exposure all of it by eight levels, as 20 pixels further right.
+    sky = np.broadcast_to(80 + 0.4 * np.arange(160), (90, 160))
+    here, there = sky.round().astype(np.uint8), (sky - 8).round().astype(np.uint8)
+    flow = np.zeros((90, 160, 2), np.float32)
+    flow[20:70, 40:120] = 20, 0
+    notably, evident = hdr.alignment._chosen(here, there, flow, np.zeros_like(flow), 0.0)
+    assert (notably[30:60, 50:110, 0] == 20).all()
+    assert (evident == 0).all()
+
+
 @pytest.mark.parametrize("wide", [False, True])
 def test_flow_is_followed_up_to_the_border_and_not_out_of_the_frame(wide: bool) -> None:
     """Along the longer side of 60 x 90 pixels; beyond its end the last pixel goes on, and would explain anything."""
