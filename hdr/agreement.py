@@ -160,7 +160,7 @@ def _moving_patches(
     aligned = aligned_at(observed, torch.stack([places, moved]), size)
     # As observe adds it, without observing all again; some of the pixels tell as much as all.
     step = math.ceil(math.sqrt(places[0].numel() / _SAMPLED_PIXELS))
-    some = Aligned(*(maps[..., ::step, ::step] for maps in aligned if maps is not None))
+    some = Aligned._make(None if maps is None else maps[..., ::step, ::step] for maps in aligned)
     t = t.view(1, -1, 1, 1, 1)
     unexplained = at_brightness(_unexplained(some, t, 0), observed[:, :3])
     aligned = aligned._replace(deviation=(aligned.deviation.square() + unexplained).sqrt())

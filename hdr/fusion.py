@@ -34,6 +34,10 @@ _LEAST_VARIANCE, _LEAST_VARIANCE_OF_LIGHT = 1e-10, 1e-14  # in the mu-law domain
 _SURROUNDINGS = 1.0  # pixels, standard deviation: in which a pixel is like its neighbours
 _MOSTLY_LOST = (0.3, 0.5)  # share of surroundings that are lost: of a few, and enough to be told by themselves
 _NOISE_SMOOTHNESS = 1.0  # pixels, standard deviation: of what is told of noise
+_BLACK_SURROUNDINGS = 2.0  # pixels, standard deviation: in which pixels of 0 are counted
+_NO_LIGHT = 0.45  # share of them where there is no light: half, but for what so few pixels tell
+_ADDED_POWER = 2.6  # of the share over that: 1 - x / (x Phi(x) + phi(x)), to 0.04
+_MOST_ADDED = 2.0  # times the noise
 _WIDEST = 8.0  # nats between the largest weight and the smallest: a softmax passes no gradient beyond
 
 
@@ -192,8 +196,10 @@ def physical_merge(
 
 
 def merged(aligned: Aligned, weights: Tensor, exposures: Tensor, reference: int) -> Tensor:
-    """Radiance (B, 3, H, W) in the mu-law domain: the weighted mean, where the reference is clipped not below that."""
-    return not_below_saturation(blended(aligned, weights), aligned, exposures, reference)
+    """Radiance (B, 3, H, W), mu-law domain: the weighted mean, without cut noise and not below a clipped reference."""
+    radiance = blended(aligned, weights)
+    radiance = without_cut_noise(radiance, aligned, weights, noise_of_blend(aligned, weights, radiance).light)
+    return not_below_saturation(radiance, aligned, exposures, reference)
 
 
 def blended(aligned: Aligned, weights: Tensor) -> Tensor:
@@ -235,6 +241,36 @@ def noise_of_blend(aligned: Aligned, weights: Tensor, radiance: Tensor) -> Blend
     light = light_of(blurred(radiance, _NOISE_SMOOTHNESS).clamp(0, 1))
     tone_mapped = (mu_law(light + sigma) - mu_law(light - sigma)) / 2
     return BlendNoise(tone_mapped, (deviation + _LEAST_VARIANCE).sqrt(), sigma)
+
+
+def without_cut_noise(radiance: Tensor, aligned: Aligned, weights: Tensor, noise: Tensor) -> Tensor:
+    """An estimate without the light that noise has left in black because files cut it off at 0.
+
+    Around light x noise of standard deviation s becomes max(x + s z, 0), which is brighter in the mean: by 0.4 s where
+    there is no light at all, as in the dark channel of saturated colours. How much of it is light, x / (x Phi(x / s) +
+    s phi(x / s)), follows from the share of pixels that are 0, Phi(-x / s).
+
+    Parameters
+    ----------
+    radiance
+        Shape (B, 3, H, W), mu-law domain: the estimate.
+    aligned, weights
+        Of the exposures.
+    noise
+        The same shape: standard deviation in linear light; no pixel changes by more than twice as much.
+
+    Returns
+    -------
+    Tensor
+        Shape (B, 3, H, W): nowhere brighter.
+    """
+    if aligned.cut_off is None:
+        return radiance
+    share = (weights * aligned.cut_off.detach().clamp(-1, 0)).sum(dim=1).neg()
+    added = (blurred(share, _BLACK_SURROUNDINGS) / _NO_LIGHT).clamp(0, 1) ** _ADDED_POWER
+    light = light_of(radiance.clamp_min(0))
+    less = mu_law(light - torch.minimum(light * added, _MOST_ADDED * noise))
+    return torch.where((added > 0) & (radiance > 0), less, radiance)
 
 
 def not_below_saturation(radiance: Tensor, aligned: Aligned, exposures: Tensor, reference: int) -> Tensor:

@@ -42,6 +42,8 @@ _PIXELS_AT_ONCE = 1 << 15
 _RIPPLES = 1.5  # pixels, standard deviation: around a pixel that JPEG's ripples may have darkened
 _AMID_CLIPPED = (0.5, 0.7)  # share of what is around it that is clipped: perhaps, and surely, it is, too
 _JUMP = 3.0  # pixels, within ten
+_LEAKED = 0.05  # of the shot noise of the brightest channel: what a camera's colours leave in a black one
+_NO_NOISE = 0.5  # levels of the file, standard deviation: of so little, rounding leaves nothing to be cut off
 _BLACK = 1e-10  # linear light: of less, no root has a gradient that is a number
 
 
@@ -64,6 +66,9 @@ class Aligned(NamedTuple):
     mixing: Tensor | None = None
     """(B, 3, 4): what the cameras do to colours, as :meth:`hdr.calibration.Calibration.as_tensors` gives it; None where
     a clipped channel spoils no other."""
+    cut_off: Tensor | None = None
+    """(B, N, 3, H, W): below 0, down to -1, where a pixel is black because noise was cut off at 0; None where that is
+    not known."""
 
 
 def observe(
@@ -94,7 +99,8 @@ def observe(
     -------
     Tensor
         Shape (N, 11, H, W): radiance in the mu-law domain, saturation, deviation, noise and lost detail as in
-        :class:`Aligned`, but that the saturation of clipped pixels is :data:`CLIPPED`.
+        :class:`Aligned`, but that the saturation of clipped pixels is :data:`CLIPPED`, and that of black ones in which
+        noise was cut off is below 0.
 
     Examples
     --------
@@ -158,7 +164,7 @@ def _without_ripples(saturation: Tensor, calibration: Calibration) -> Tensor:
     perhaps, surely = _AMID_CLIPPED
     share = blurred((saturation >= 1).to(saturation), _RIPPLES)
     lost = ((share - perhaps) / (surely - perhaps)).clamp(0, 1)
-    lost = torch.where((saturation > 0) & torch.as_tensor(subsampled, device=lost.device), lost, 0.0)
+    lost = torch.where((saturation > 0) & torch.as_tensor(subsampled, device=lost.device), lost, -1.0)
     return torch.maximum(saturation, lost)
 
 
@@ -194,7 +200,9 @@ def _observed(
     # No response is known better than to a level: of two exposures the one whose values are large is believed more.
     # Of each channel its own: in saturated colours the dark one has little of the noise of the bright ones.
     noise = (variance + squared * (_RESPONSE_ERROR / t).square()).sqrt()
-    return torch.cat([tone_mapped, saturation, deviation, noise], dim=1)
+    in_black = (calibration.shot * _LEAKED * light.amax(dim=1, keepdim=True) + calibration.read).sqrt()
+    cut_off = ((in_black - _NO_NOISE * rounding) / (rounding + _BLACK)).clamp(0, 1) * (ldr * calibration.levels < 0.5)
+    return torch.cat([tone_mapped, saturation - cut_off, deviation, noise], dim=1)
 
 
 def at_brightness(unexplained: Tensor, tone_mapped: Tensor) -> Tensor:
@@ -278,7 +286,7 @@ def aligned_at(observed: Tensor, positions: Tensor, size: Sequence[int]) -> Alig
 
 def _parted(tone_mapped: Tensor, others: Tensor, seen: Tensor) -> Aligned:
     saturation, deviation, noise, lost = others.split(_PARTS[1:], dim=2)
-    return Aligned(tone_mapped, saturation.clamp_max(1), deviation, noise, seen, lost)
+    return Aligned(tone_mapped, saturation.clamp(0, 1), deviation, noise, seen, lost, cut_off=saturation)
 
 
 def continuity(displacement: Tensor) -> Tensor:

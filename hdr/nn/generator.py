@@ -11,7 +11,16 @@ from torch import Tensor, nn
 
 from hdr._errors import RefusedError
 from hdr.difference import difference_to_reference
-from hdr.fusion import ReferenceLight, blended, merged, noise_of_blend, not_below_saturation, prior, without_tolerance
+from hdr.fusion import (
+    ReferenceLight,
+    blended,
+    merged,
+    noise_of_blend,
+    not_below_saturation,
+    prior,
+    without_cut_noise,
+    without_tolerance,
+)
 from hdr.nn.alignment import CORRECTION_BOUND, DeformableAlignment, upsample_displacement
 from hdr.nn.attention import SpatialAttentionGate
 from hdr.nn.blocks import ConvBlock, ResidualBlock, SharedConvBlock, in_format_of, unshuffled, upsample, zero_initialise
@@ -279,9 +288,10 @@ class Generator(nn.Module):
 
     def _blended(self, aligned: Aligned, weights: Tensor, exposures: Tensor, reference: int) -> Tensor:
         radiance = blended(aligned, weights)
+        noise = noise_of_blend(aligned, weights, radiance)
         if self.denoiser is not None:
-            noise = noise_of_blend(aligned, weights, radiance)
             radiance = self.denoiser(radiance, *noise, weights[:, reference], aligned.saturation[:, reference])
+        radiance = without_cut_noise(radiance, aligned, weights, noise.light)
         return not_below_saturation(radiance, aligned, exposures, reference)
 
     # Inside the network the exposures lie one after the other, (N B, C, H, W): those of all examples first that are the

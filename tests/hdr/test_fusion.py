@@ -10,7 +10,15 @@ from torch import Tensor
 
 from hdr.calibration import Calibration
 from hdr.data.camera import Camera
-from hdr.fusion import blended, noise_of_blend, not_below_saturation, prior, without_tolerance
+from hdr.fusion import (
+    blended,
+    merged,
+    noise_of_blend,
+    not_below_saturation,
+    prior,
+    without_cut_noise,
+    without_tolerance,
+)
 from hdr.mixing import NO_MIXING, TYPICAL
 from hdr.observation import Aligned, bring_to_reference, continuity, observe
 from hdr.radiometry import inverse_mu_law, mu_law
@@ -496,7 +504,8 @@ def test_without_its_tolerance_a_still_bracket_has_the_deviation_of_one_that_mov
 def test_each_example_of_a_batch_has_a_camera_of_its_own() -> None:
     # The last pair of cases above: of a camera that mixes channels, and of one that does not.
     mixing, alone = (clipped_reference([0.0625] * 3, one) for one in (False, True))
-    both = Aligned(*(torch.cat(parts) for parts in zip(mixing, alone, strict=True)))  # type: ignore[arg-type]
+    pairs = zip(mixing[:-1], alone[:-1], strict=True)
+    both = Aligned(*(torch.cat(pair) for pair in pairs))  # type: ignore[arg-type]
     given = mu_law(torch.tensor([0.03, 0.05, 0.4]).view(1, 3, 1, 1).expand(2, 3, 2, 2))
     found = not_below_saturation(given, both, torch.tensor([[1.0, 16.0]]).expand(2, -1), 1)
     expected = torch.tensor([[0.03, 0.05, 0.4], [0.0625, 0.0625, 0.4]])
@@ -515,3 +524,54 @@ def test_noise_of_which_all_exposures_have_as_much_more_is_no_reason_to_doubt_on
     assert bool((weights[:, 1] < 0).any())  # it differs
     (gradient,) = torch.autograd.grad(weights[:, 1].clamp(-7.9, -0.01).mean(), scale)
     assert abs(float(gradient)) < 1e-2
+
+
+def dark(light: Tensor, deviation: float, levels: int = 65535) -> Aligned:
+    """Twice the same light (3, H, W) with other noise of a standard deviation, by a linear camera that cuts it at 0."""
+    random = torch.Generator().manual_seed(0)
+    noisy = light + deviation * torch.randn(2, *light.shape, generator=random)
+    files = (noisy.clamp(0, 1) * levels).round() / levels
+    response = Response.table(torch.linspace(0, 1, 1021))
+    camera = Calibration(response, shot=0.0, read=deviation**2, levels=levels, mixing=None)
+    return bring_to_reference(observe(files, torch.ones(2), camera)[None], torch.zeros(1, 2, 2, *light.shape[1:]), 0)
+
+
+@pytest.mark.parametrize("of_noise", [0.0, 0.25, 0.5, 1.0, 2.0, 5.0])
+def test_noise_that_was_cut_off_in_black_adds_no_light(of_noise: float) -> None:
+    # In the mean max(x + s z, 0) is x Phi(x / s) + s phi(x / s).
+    deviation = 2e-3
+    light = of_noise * deviation
+    aligned = dark(torch.full((3, 64, 64), light), deviation)
+    weights = torch.full((1, 2, 3, 64, 64), 0.5)
+    shown = inverse_mu_law(blended(aligned, weights)).mean().item()
+    phi = math.exp(-(of_noise**2) / 2) / math.sqrt(2 * math.pi)
+    assert shown == pytest.approx(light * (1 + math.erf(of_noise / math.sqrt(2))) / 2 + deviation * phi, rel=0.02)
+    found = inverse_mu_law(merged(aligned, weights, torch.ones(1, 2), 0)).mean().item()
+    assert found == pytest.approx(light, abs=0.15 * deviation)
+    assert found <= shown
+
+
+def test_what_is_black_for_want_of_levels_keeps_the_light_that_rounding_leaves() -> None:
+    # A third of a level: a third of the pixels would show one, if it were for noise alone.
+    aligned = dark(torch.full((3, 64, 64), 0.4 / 255), 0.3 / 255, levels=255)
+    weights = torch.full((1, 2, 3, 64, 64), 0.5)
+    zero = (aligned.tone_mapped < 1e-6).float().mean()
+    assert 0.5 < zero < 0.8
+    assert torch.equal(merged(aligned, weights, torch.ones(1, 2), 0), blended(aligned, weights))
+
+
+def test_what_is_bright_beside_black_is_not_darkened_by_more_than_noise() -> None:
+    light = torch.zeros(3, 24, 24)
+    light[:, :, ::4] = 0.2  # lines
+    aligned = dark(light, 1e-3)
+    weights = torch.full((1, 2, 3, 24, 24), 0.5)
+    estimate = blended(aligned, weights)
+    found = without_cut_noise(estimate, aligned, weights, torch.full_like(estimate, 1e-3))
+    less = inverse_mu_law(estimate) - inverse_mu_law(found)
+    assert 1e-3 < less[..., ::4].mean() <= 2e-3 + 1e-6
+    # Each exposure counts as far as it is in the estimate: by the other alone, here without black, nothing changes.
+    assert aligned.cut_off is not None
+    alone = aligned._replace(cut_off=torch.cat([aligned.cut_off[:, :1], torch.zeros_like(aligned.cut_off[:, 1:])], 1))
+    second = torch.stack([torch.zeros_like(weights[:, 0]), torch.ones_like(weights[:, 1])], dim=1)
+    assert torch.equal(without_cut_noise(estimate, alone, second, torch.full_like(estimate, 1e-3)), estimate)
+    assert torch.equal(without_cut_noise(estimate, aligned._replace(cut_off=None), weights, estimate), estimate)

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from hdr.calibration import Calibration
 from hdr.data.camera import Camera
@@ -37,6 +38,39 @@ def test_saturation_begins_and_ends_below_the_white_level() -> None:
     others = torch.zeros(5)  # each channel is told by itself
     expected = torch.stack([others, torch.tensor([0.0, 0.0, 0.5, 1.0, 1.0]), others]).expand(2, 3, 5)
     torch.testing.assert_close(saturation, expected, atol=1e-3, rtol=0)
+
+
+def test_black_tells_of_cut_noise_where_there_was_more_of_it_than_a_level_holds() -> None:
+    # Variance 0.05 * shot * L of the brightest channel, and read noise, against a level of 1/255 of a linear file.
+    level, linear = 1 / 255, Response.table(torch.linspace(0, 1, 1021))
+    ldr = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 0.8], [0.0, level, 0.8], [level, 0.5, 1.0]]).T.view(1, 3, 4, 1)
+
+    def cut_off(shot: float, read: float) -> Tensor:
+        observed = observe(ldr, torch.ones(1), Calibration(linear, shot=shot, read=read))
+        aligned = bring_to_reference(observed.expand(2, -1, -1, -1)[None], torch.zeros(1, 2, 2, 4, 1), 0)
+        assert aligned.cut_off is not None
+        assert torch.equal(aligned.saturation, aligned.cut_off.clamp(0, 1))
+        return aligned.cut_off[0, 0, :, :, 0].clamp_max(0).neg()
+
+    none = torch.zeros(3, 4)
+    torch.testing.assert_close(cut_off(0.0, (0.4 * level) ** 2), none)
+    black = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]).T
+    black[2, 0] = 1.0
+    torch.testing.assert_close(cut_off(0.0, level**2), black * 0.5, atol=1e-3, rtol=0)
+    torch.testing.assert_close(cut_off(0.0, (9 * level) ** 2), black, atol=1e-3, rtol=0)
+    beside_bright = black.clone()
+    beside_bright[:, 0] = 0.0  # black all over: a bright channel leaves nothing there
+    torch.testing.assert_close(cut_off(level**2 / 0.05 / 0.8, 0.0), beside_bright * 0.5, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("halved", [False, True])
+def test_black_of_files_with_half_the_colours_tells_of_cut_noise_too(halved: bool) -> None:
+    ldr = torch.tensor([0.5, 0.3, 0.0]).view(1, 3, 1, 1).expand(2, -1, 40, 40)
+    calibration = Calibration(Response.gamma(2.2), read=1e-4, chroma_halved=(halved, halved))
+    aligned = bring_to_reference(observe(ldr, torch.ones(2), calibration)[None], torch.zeros(1, 2, 2, 40, 40), 0)
+    assert aligned.cut_off is not None
+    expected = torch.tensor([0.0, 0.0, -1.0]).view(3, 1, 1).expand(2, -1, 40, 40)
+    torch.testing.assert_close(aligned.cut_off[0], expected)
 
 
 @pytest.mark.parametrize(("shift", "expected"), [(0.0, 0.0), (0.05, 0.5), (0.1, 1.0), (0.5, 1.0), (1.0, 1.0)])
