@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import chi2
 from torch import Tensor
 
 from hdr.agreement import _blurred_in_patches, moving_share, unexplained_variance
@@ -301,3 +303,57 @@ def test_whether_much_moves_is_not_told_by_a_few_patches_that_happen_to_move() -
     everywhere = moving_share(*camera)
     assert 0.0 < everywhere < 0.02
     assert moving_share(*camera, enough=0.02) == everywhere
+
+
+def test_unexplained_variance_is_what_a_loop_over_brightnesses_finds() -> None:
+    source = torch.Generator().manual_seed(3)
+    exposures, size = torch.tensor([1.0, 4.0]), (80, 80)
+    tint = torch.tensor([1.0, 0.6, 0.3]).view(3, 1, 1)
+    light = tint * 10 ** (-2.2 + 2.1 * torch.rand(1, *size, generator=source)) / 1.1
+    # Grain, and where it is brightest something quite different, which the longer exposure shows until it clips.
+    there = light * (1 + 0.15 * torch.randn(3, *size, generator=source)).clamp_min(0.1)
+    there = torch.where((light[:1] > 0.05) & (light[:1] < 0.22), 0.4 * light, there)
+    ldr = torch.stack([light, (4 * there).clamp_max(1)])
+    ldr[1] = torch.where(ldr[1] > 0.85, 1.0, ldr[1])
+    camera = Calibration(Response.linear(), shot=2e-4, read=1e-7, levels=65535)
+    found = unexplained_variance(ldr, exposures, camera, torch.zeros(2, 2, *size), 0)
+
+    deviation = observe(ldr, exposures, camera)[:, 6:7].double().numpy()
+    shown = ldr.double().numpy() / np.array([1.0, 4.0]).reshape(2, 1, 1, 1)
+    tone_mapped = np.log1p(5000 * np.minimum(shown, 0.25)) / math.log(5001)  # where the longer one clips
+    squared = np.square(tone_mapped[1] - tone_mapped[0]).mean(0)
+    brightness = (np.log1p(5000 * shown[0]) / math.log(5001)).mean(0)
+    usable = (ldr < 0.9).all(dim=1).all(dim=0).numpy()
+    expected = np.zeros(BINS)
+    compared = []
+    for step in range(BINS):
+        here = usable & (np.floor(brightness * BINS) == step)
+        if here.sum() >= 50:
+            compared.append(step)
+            quantile = np.quantile(squared[here], 0.1) / (chi2.ppf(0.1, 3) / 3)
+            expected[step] = quantile - np.median(np.square(deviation).sum((0, 1))[here])
+    expected[: compared[0]] = expected[compared[0]]
+    assert 0 < compared[0] < compared[-1] < BINS - 1
+    assert expected.max() > 0.1**2  # more is not believed
+    np.testing.assert_allclose(found[1].numpy(), expected.clip(0, 0.1**2), rtol=0.02, atol=1e-6)
+
+
+def test_by_few_patches_that_are_well_exposed_nothing_is_decided() -> None:
+    scene = textured(160, 160, darkest=0.01, brightest=0.045)
+    lit = torch.ones(3, 160, 160)
+    lit[:, :20, :20] = scene[:, :20, :20]
+    bracket = photographed([lit, lit, lit], noise=1e-3)  # still, which four patches do not tell
+    assert moving_share(bracket.ldr, bracket.exposures, bracket.calibration, STILL, 2, 1) == 1.0
+
+
+def test_half_precision_does_not_lose_the_places_of_a_wide_image() -> None:
+    scene = textured(16, 4401, darkest=0.01, brightest=0.045)
+    bracket = photographed([scene[..., :4400], scene[..., :4400], scene[..., 1:]], noise=1e-3)
+    displacement = torch.zeros(3, 2, 16, 4400)
+    displacement[2, 0] = -1.0
+    half, whole = (
+        unexplained_variance(ldr, bracket.exposures, bracket.calibration, displacement, 1)
+        for ldr in (bracket.ldr.half(), bracket.ldr.half().float())
+    )
+    torch.testing.assert_close(half.float(), whole, atol=1e-6, rtol=1e-3)
+    assert moving_share(bracket.ldr.half(), bracket.exposures, bracket.calibration, displacement[2], 2, 1) < 0.01

@@ -1,12 +1,21 @@
 """What differs between exposures without motion: clipping, and what JPEG does to colours."""
 
+import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from hdr.calibration import Calibration
-from hdr.difference import clipped_itself, clipping_value, expected_variance, squared_difference
+from hdr.difference import (
+    clipped_itself,
+    clipping_value,
+    difference_to_reference,
+    expected_variance,
+    squared_difference,
+)
 from hdr.fusion import prior
 from hdr.observation import Aligned, bring_to_reference, observe
 from hdr.radiometry import mu_law
@@ -102,3 +111,59 @@ def test_a_channel_that_was_only_mixed_with_a_clipped_one_is_no_evidence_of_moti
     light[:, 0] /= 4
     weights = prior(aligned._replace(tone_mapped=mu_law(light)), exposures, 1).softmax(dim=1)
     assert float(weights[:, 0].max()) < 0.1
+
+
+def shown(light: Tensor, noise: float = 1e-4, lost: float = 0.0) -> Aligned:
+    """Exposures (B, N, 3, H, W) of light that are clipped nowhere."""
+    one = torch.ones_like(light[:, :, :1])
+    known = (0 * light, 0.01 * one, noise * torch.ones_like(light), one, lost * one)
+    return Aligned(mu_law(light), *known)
+
+
+def test_a_difference_is_of_light_up_to_where_the_first_of_two_exposures_clips() -> None:
+    light = torch.rand(2, 3, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    exposures = torch.tensor([[1.0, 4.0, 16.0], [1.0, 2.0, 8.0]])
+    for reference in range(3):
+        found = difference_to_reference(shown(light), exposures, reference)
+        for one, index in itertools.product(range(2), range(3)):
+            limit = 1 / float(torch.maximum(exposures[one, index], exposures[one, reference]))
+            theirs, ours = (np.minimum(light[one, at].double().numpy(), limit) for at in (index, reference))
+            expected = (np.log1p(5000 * theirs) - np.log1p(5000 * ours)) / math.log(5001)
+            np.testing.assert_allclose(found[one, index].numpy(), expected, atol=1e-6)
+
+
+def test_what_interpolation_leaves_below_black_is_black() -> None:
+    source = torch.Generator().manual_seed(0)
+    below = shown(torch.zeros(1, 2, 3, 8, 8))._replace(
+        tone_mapped=0.1 * torch.rand(1, 2, 3, 8, 8, generator=source) - 0.05
+    )
+    black = below._replace(tone_mapped=below.tone_mapped.clamp_min(0))
+    assert float((below.tone_mapped < 0).float().mean()) > 0.4
+    t = torch.tensor([1.0, 4.0]).view(1, 2, 1, 1, 1)
+    for found, expected in (
+        (squared_difference(one, one.noise, t, 0), expected_variance(one, one.noise, 0)) for one in (below, black)
+    ):
+        torch.testing.assert_close(found, squared_difference(black, black.noise, t, 0))
+        torch.testing.assert_close(expected, expected_variance(black, black.noise, 0))
+
+
+def test_how_much_channels_tell_is_no_reason_to_learn_other_light() -> None:
+    """Where one channel differs, its squared difference times how much it tells changes as the difference does."""
+    light = torch.tensor([0.2, 0.1, 0.02]).view(1, 1, 3, 1, 1).repeat(1, 2, 1, 2, 2)
+    light[:, 1, 2] *= 1.5
+    t = torch.tensor([1.0, 2.0]).view(1, 2, 1, 1, 1)
+    values, slopes = [], []
+    for lost in (0.05, 0.0):
+        aligned = shown(light, lost=lost)
+        for part in (aligned.tone_mapped, aligned.deviation, aligned.lost_detail):
+            part.requires_grad_()
+        squared = squared_difference(aligned, aligned.noise, t, 0)[:, 1]
+        squared.sum().backward()
+        assert aligned.deviation.grad is None
+        assert aligned.lost_detail.grad is None
+        assert aligned.tone_mapped.grad is not None
+        values.append(squared.detach()[:, 0])
+        slopes.append(aligned.tone_mapped.grad[:, 1, 2])
+    told = values[0] / values[1]
+    assert 0.01 < float(told.mean()) < 0.9
+    torch.testing.assert_close(slopes[0], told * slopes[1])

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from hdr._cells import Cells, log_curve, read_off
-from hdr._response_fit import Equations, equations_of_cells, equations_of_ranks, response_of, solve
+from hdr._response_fit import (
+    Equations,
+    _knots,
+    _prior,
+    _variance,
+    equations_of_cells,
+    equations_of_ranks,
+    response_of,
+    solve,
+)
 from hdr.response import Response
 from tests.hdr.cameras import drawn_light
 
@@ -163,3 +175,111 @@ def test_where_no_equation_speaks_the_curve_is_the_one_that_it_began_beside() ->
     np.testing.assert_allclose(solution.curve, SRGB, atol=1e-3)
     np.testing.assert_allclose(solution.errors, 0, atol=1e-6)
     assert np.isnan(solution.residual)
+
+
+def test_a_cell_with_one_black_channel_tells_nothing_of_the_others() -> None:
+    ldr = torch.full((2, 3, 64, 64), 0.4)
+    ldr[:, 1:, :, 32:] = 0.2
+    ldr[1] *= 2 ** (1 / 2.2)
+    ldr[0, 0, :, 32:] = 0.0
+    found = equations_of_cells(Cells.of(ldr), np.array([0.0, 1.0]), GAMMA, 0.0, 1.0)
+    np.testing.assert_allclose(found.low, 0.4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("rough_in", [0, 1])
+def test_a_cell_is_as_flat_as_the_exposure_in_which_it_is_rougher(rough_in: int) -> None:
+    ldr = torch.full((2, 3, 256, 256), 0.4)
+    ldr[1] *= 2 ** (1 / 2.2)
+    ldr[rough_in, :, :, 16:] += torch.arange(256).remainder(2).mul(0.1).sub(0.05)[16:]
+    found = equations_of_cells(Cells.of(ldr), np.array([0.0, 1.0]), GAMMA, 0.0, 1.0)
+    assert max(np.median(found.low_spread), np.median(found.high_spread)) < 1e-3
+
+
+def test_how_well_a_value_is_known_is_its_noise_times_the_slope_of_the_curve() -> None:
+    # Of gamma 2.2, d log2 v^2.2 / dv; half the texture of a cell, and 0.3 levels of rounding.
+    for value, spread in itertools.product((0.2, 0.5, 0.9), (0.0, 0.004, 0.1)):
+        expected = (2.2 / (value * math.log(2))) ** 2 * (spread**2 / 4 + (0.3 / 255) ** 2)
+        assert _variance(GAMMA, np.array(value), np.array(spread)) == pytest.approx(expected, rel=0.01)
+
+
+def test_knots_lie_from_black_to_white_and_closer_at_both_ends() -> None:
+    below, share = _knots(np.linspace(0, 1, 1001))
+    place = below + share
+    assert (below[0], share[0], below[-1], share[-1]) == (0, 0.0, 46, pytest.approx(1.0))
+    assert (share >= 0).all()
+    assert (share <= 1 + 1e-9).all()
+    assert (np.diff(place) > 0).all()
+    density = np.gradient(place, 0.001)
+    assert density[0] > 2 * density[500] < density[-1]
+
+
+@pytest.mark.parametrize("evs", [(-2.0, 0.0, 2.0), (0.0, 1.0, 2.0, 4.0), (0.0, 1.0, 2.0, 3.0, 4.0)])
+def test_the_prior_pays_for_slopes_bends_and_errors_and_a_shoulder_costs_little(evs: tuple[float, ...]) -> None:
+    """Its inverse is a covariance: that of smooth curves, and some of a shoulder; both by a loop over the knots."""
+    prior = _prior(np.array(evs))
+    fine = np.linspace(0, 1, 40_001)
+    below, share = _knots(fine)
+    at = np.interp(np.arange(48), below + share, fine)  # the value of each knot
+    place = 47 * (0.4 * np.log(1 + 64 * at) / math.log(65) + 0.6 * at)  # where a curve is even, in knots
+    smooth = 1e-6 * np.eye(48)
+    slopes = []
+    for low in range(47):
+        slope = np.zeros(48)
+        slope[low : low + 2] = np.array([-1, 1]) / (place[low + 1] - place[low])
+        smooth += (place[low + 1] - place[low]) * np.outer(slope, slope) / 0.25**2
+        slopes.append(slope)
+    for low in range(46):
+        between = (place[low + 2] - place[low]) / 2
+        bend = (slopes[low + 1] - slopes[low]) / between
+        smooth += between * np.outer(bend, bend) / 0.015**2
+    light = np.where(at > 0.04045, ((at + 0.055) / 1.055) ** 2.4, at / 12.92)
+    shoulder = 0.3 * np.log2(1 + 6 * (1 - light))
+    # All but the scale of light, which costs nothing.
+    shapes = np.random.default_rng(0).normal(size=(5, 48)).cumsum(axis=1).cumsum(axis=1) / 100
+    for shape in (*shapes, shoulder, np.log2(1 + at)):
+        # The cheapest way to make it of so many shoulders and of what is left.
+        paid = shoulder @ smooth @ shape / (1 + shoulder @ smooth @ shoulder)
+        rest = shape - paid * shoulder
+        assert shape @ prior[:48, :48] @ shape == pytest.approx(rest @ smooth @ rest + paid**2, rel=0.02)
+    assert not prior[:48, 48:].any()
+    errors = np.random.default_rng(1).normal(size=len(evs))
+    slow = np.vander(np.array(evs), 2 if len(evs) < 5 else 5)
+    own = errors - slow @ np.linalg.lstsq(slow, errors, rcond=None)[0]
+    assert own @ prior[48:, 48:] @ own == pytest.approx(own @ own / 0.015**2, rel=1e-3, abs=1e-6)
+    # What changes slowly is forbidden, and of five exposures that is everything.
+    assert int((np.linalg.eigvalsh(prior[48:, 48:]) > 1e7).sum()) == slow.shape[1]
+
+
+@pytest.mark.parametrize("gamma", [1.0, 2.2, 3.0])
+def test_exact_equations_give_the_curve_of_the_camera(gamma: float) -> None:
+    stated, own = np.array([-2.0, 0.0, 2.0]), log_curve(Response.gamma(gamma))
+    solution = solve(exact_equations(stated, stated, own), stated, SRGB, SRGB)
+    levels = np.linspace(0.15, 0.9, 200)
+    assert np.ptp(read_off(solution.curve, levels) - gamma * np.log2(levels)) < 0.06  # but for the scale of light
+    assert solution.residual < 5e-4
+
+
+def test_equations_that_the_curve_fulfils_leave_it_and_what_they_are_off_by_is_the_residual() -> None:
+    stated = np.array([-2.0, 0.0, 2.0])
+    right = exact_equations(stated, stated, SRGB)
+    solution = solve(right, stated, SRGB, SRGB)
+    assert np.ptp(solution.curve - SRGB) < 0.01
+    assert solution.residual < 1e-3
+    off = np.where(np.arange(len(right.ev)) % 2, 0.1, -0.1)
+    assert solve(right._replace(ev=right.ev + off), stated, SRGB, SRGB).residual == pytest.approx(0.1, abs=0.01)
+
+
+def test_equations_noisier_than_expected_are_no_outliers() -> None:
+    stated = np.array([-2.0, 0.0, 2.0])
+    right = exact_equations(stated, stated, GAMMA)
+    noise = 0.5 * np.random.default_rng(0).normal(size=len(right.ev))
+    noisy, told = (solve(one, stated, SRGB, SRGB).curve for one in (right._replace(ev=right.ev + noise), right))
+    levels = np.linspace(0.2, 0.9, 50)
+    assert np.ptp(read_off(noisy, levels) - read_off(told, levels)) < 0.1
+
+
+def test_a_response_has_no_light_at_black_and_1_at_white() -> None:
+    found = response_of(SRGB + 3.0)
+    levels = torch.tensor([0.0, 51 / 255, 204 / 255, 1.0], dtype=torch.float64)
+    expected = torch.tensor([0.0, (0.255 / 1.055) ** 2.4, (0.855 / 1.055) ** 2.4, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(found.to_linear(levels), expected, rtol=1e-5, atol=0)
