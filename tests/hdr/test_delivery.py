@@ -455,3 +455,13 @@ def test_a_gain_map_needs_eight_pixels_each_way(tmp_path: Path) -> None:
     write_gain_map(tmp_path / "a.jpg", torch.rand(3, 8, 8))
     with Image.open(tmp_path / "a.jpg") as picture:
         assert picture.size == (8, 8)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "mapped.jpg", "a.avif"])
+def test_radiance_that_a_network_has_just_made_is_written_as_any(tmp_path: Path, name: str) -> None:
+    need_encoder(name)
+    written = []
+    for radiance in (scene(), scene().requires_grad_()):
+        write_picture(tmp_path / name, radiance, gain_map=name.startswith("mapped"), overwrite=True)
+        written.append((tmp_path / name).read_bytes())
+    assert written[0] == written[1]

@@ -268,3 +268,62 @@ def test_the_slider_begins_between_all_black_and_all_white(tmp_path, bracket, le
     assert least < begins < most
     assert float(radiance.max()) * 2**least < 1 / 4  # 2 EV below white and more
     assert float(radiance.min()) * 2**most > 0.99
+
+
+@pytest.mark.parametrize(("steps", "code"), [(-0.8, 0), (-0.3, 1), (0.0, 1), (0.3, 1), (0.7, 2)])
+def test_what_is_held_ends_half_a_step_below_the_darkest_code(steps, code):
+    light = 2.0 ** torch.tensor([1.0, 1.0 - 14 + steps * 14 / 254, 1.0 - 15])
+    codes, lowest, step = encode_log2(light.expand(1, 3, 3).permute(2, 0, 1).transpose(0, 2).contiguous())
+    assert (lowest, step) == (pytest.approx(-13), pytest.approx(14 / 254))
+    assert sorted(codes.flatten().tolist()) == [0] * 3 + [code] * 3 + [255] * 3
+
+
+def test_every_number_of_the_page_is_the_brackets(tmp_path):
+    exposures = torch.tensor([1.0, 2.512, 16.0, 99.97])
+    ldr = textured(40, 56).expand(4, 3, 40, 56)
+    calibration = Calibration(Response.gamma(2.2), levels=4095, disagreement=(0.07, 0.11, 0.13))
+    told = Bracket(ldr, exposures, (), calibration, reference_index=2)
+    page = page_of(tmp_path / "a.html", told, merged_of(told, textured(24, 50)))  # cropped
+    words = " ".join(page.text.split())
+    assert "50 x 24 pixels at the instant of exposure 3, from 4 exposures" in words
+    assert re.search(r"Levels of the files\s*4095", words)
+    for text in ("1 x the light", "2.512 x the light", "16 x the light of the shortest, reference", "99.97 x the"):
+        assert text in words
+    rows = re.findall(r"<tr>(<td>.*?)</tr>", (tmp_path / "a.html").read_text(encoding="utf-8"))
+    assert [re.findall(r"<td>(.*?)</td>", row)[3] for row in rows] == ["", "0.07", "0.11", "0.13"]
+
+
+def test_the_slider_of_a_picture_that_is_nearly_black_begins_within_its_range(tmp_path, bracket):
+    radiance = torch.zeros(3, 96, 128)
+    radiance[:, 40, 60] = 1.0
+    slider = page_of(tmp_path / "a.html", bracket, merged_of(bracket, radiance)).by_id("exposure")
+    least, begins, most = (float(slider[name] or "nan") for name in ("min", "value", "max"))
+    assert least <= begins <= most
+
+
+def test_files_of_other_colours_are_shown_in_rec_709_by_whatever_response(tmp_path):
+    colour = torch.tensor([0.2, 0.4, 0.1])
+    ldr = colour.view(3, 1, 1).expand(2, 3, 40, 56)
+    swap = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    other = Bracket(ldr, EXPOSURES[:2], (), Calibration(Response.gamma(2.2)), to_rec709=swap)
+    page_of(tmp_path / "a.html", other, merged_of(other, textured(40, 56)))
+    shown = pixels_of(tmp_path / "a.html", "exposure 2").mean((0, 1))
+    np.testing.assert_allclose(shown, colour[[1, 0, 2]], atol=0.02)
+
+
+def test_the_map_has_one_colour_for_exposures_of_the_same_light(tmp_path):
+    exposures = torch.tensor([1.0, 1.0, 4.0])
+    same = Bracket(textured(40, 56).expand(3, 3, 40, 56), exposures, (), Calibration(Response.gamma(2.2)))
+    merged = merged_of(same, textured(40, 56))
+    merged.weights[:] = torch.tensor([0.0, 1.0, 0.0]).view(3, 1, 1)
+    page_of(tmp_path / "a.html", same, merged)
+    shown = pixels_of(tmp_path / "a.html", "Map of the exposures").mean((0, 1))
+    np.testing.assert_allclose(shown, (0.90, 0.25, 0.15), atol=0.02)  # the shortest's
+
+
+def test_a_strip_is_reduced_to_a_row(tmp_path):
+    # 16 rows of 14000 columns: of 400 columns they are less than half a row.
+    strip = Bracket(torch.full((3, 1, 1), 0.3).expand(2, 3, 16, 14_000), EXPOSURES[:2])
+    merged = merged_of(strip, torch.full((3, 16, 14_000), 0.1), torch.zeros(2, 2, 8, 7000))
+    page_of(tmp_path / "a.html", strip, merged)
+    assert pixels_of(tmp_path / "a.html", "exposure 1").shape == (1, 400, 3)
