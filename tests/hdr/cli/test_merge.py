@@ -25,6 +25,7 @@ from hdr.merge import Merger
 from hdr.response import Response
 from hdr.scene import dynamic_scene
 from hdr.settings import DisplaySettings
+from hdr.tonemap import tonemap
 from tests.hdr.brackets import ldr_of, textured
 from tests.hdr.encoders import need_encoder
 from tests.hdr.photographs import write_photograph
@@ -321,7 +322,7 @@ def test_existing_results_are_replaced_only_with_force(command, tmp_path: Path, 
 
 
 def test_the_radiance_says_where_it_comes_from_and_what_its_colours_are(command, tmp_path, photographs):
-    for name in ("a.exr", "half.exr", "a.hdr", "a.tif"):
+    for name in ("a.exr", "half.exr", "a.hdr", "a.TIF"):
         half = ("--half",) if name.startswith("half") else ()
         finished = command("merge", *photographs, "--out", tmp_path / name, *half, *AS_THEY_LIE)
         assert finished.exit_code == 0, finished.output
@@ -339,8 +340,8 @@ def test_the_radiance_says_where_it_comes_from_and_what_its_colours_are(command,
     torch.testing.assert_close(half, whole, rtol=1e-3, atol=1e-6)
     assert b"\nPRIMARIES=0.64 0.33 0.3 0.6 0.15 0.06 0.3127 0.329\n" in (tmp_path / "a.hdr").read_bytes()[:300]
     torch.testing.assert_close(read_radiance(tmp_path / "a.hdr"), whole, rtol=0.01, atol=0.005)
-    assert torch.equal(read_radiance(tmp_path / "a.tif"), whole)
-    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+    assert torch.equal(read_radiance(tmp_path / "a.TIF"), whole)
+    with tifffile.TiffFile(tmp_path / "a.TIF") as file:
         told = {tag.name: tag.value for tag in file.pages[0].tags.values()}
     assert told["ImageDescription"] == header["comments"]
     assert told["ExifTag"]["ExposureTime"] == (1, 15)
@@ -417,3 +418,53 @@ def test_what_cannot_be_written_is_refused_before_the_merge(command, tmp_path, p
         assert finished.exit_code == 1
         assert "only .exr files hold 16-bit float" in finished.output
     assert not list(tmp_path.glob("a.*"))
+
+
+OUTPUTS = {"--preview": "p.png", "--exposure-map": "m.png", "--report": "r.html", "--save-response": "c.json"}
+
+
+def test_every_output_that_is_there_is_kept_before_the_work_and_replaced_with_force(
+    command, tmp_path, monkeypatch, photographs
+):
+    with monkeypatch.context() as patched:
+        patched.setattr("hdr.cli._bracket.Bracket.from_files", lambda *_, **__: pytest.fail("read before it is known"))
+        for option, name in OUTPUTS.items():
+            (tmp_path / name).write_text("mine")
+            finished = command(
+                "merge", *photographs, "--out", tmp_path / "a.exr", option, tmp_path / name, *AS_THEY_LIE
+            )
+            assert finished.exit_code == 1
+            assert f"{name} exists" in finished.output
+    every = [word for option, name in OUTPUTS.items() for word in (option, tmp_path / name)]
+    finished = command("merge", *photographs, "--out", tmp_path / "a.exr", *every, "--force", *AS_THEY_LIE)
+    assert finished.exit_code == 0, finished.output
+    assert all((tmp_path / name).read_bytes() != b"mine" for name in OUTPUTS.values())
+
+
+def test_outputs_are_as_their_options_say(command, tmp_path, photographs):
+    exposed = ("--ev", "0,0,2", "--reference", "2", *AS_THEY_LIE)
+    options = ("--preview", tmp_path / "p.png", "--operator", "local", "--report", tmp_path / "r.html")
+    out = ("--out", tmp_path / "a.tif", "--exposure-map", tmp_path / "m.png")
+    finished = command("merge", *photographs, *out, *options, *exposed)
+    assert finished.exit_code == 0, finished.output
+    shown = tonemap(read_radiance(tmp_path / "a.tif"), "local")
+    torch.testing.assert_close(read_ldr(tmp_path / "p.png"), shown, atol=0.6 / 255, rtol=0)
+    assert re.search(r"\blocal\b", re.sub(r'data:image/\w+;base64,[^"]+', "", (tmp_path / "r.html").read_text("utf-8")))
+    # What got the same light has one colour: of the first two of three, red.
+    bracket = Bracket.from_files(
+        photographs, exposure_values=[0.0, 0.0, 2.0], reference=1, response=Response.gamma(2.2), check=False
+    )
+    weights = Merger("none").with_weights(bracket, "off").weights.float()
+    red, blue = (torch.tensor(colour).view(3, 1, 1) for colour in ((0.90, 0.25, 0.15), (0.15, 0.35, 0.75)))
+    expected = (weights[0] + weights[1]) * red + weights[2] * blue
+    torch.testing.assert_close(read_ldr(tmp_path / "m.png"), expected, atol=4e-3, rtol=0)
+
+
+def test_a_preview_for_hdr_is_as_bright_as_was_asked_for(command, tmp_path, photographs):
+    means = []
+    for brightness in ("-2", "1"):
+        out = ("--out", tmp_path / f"{brightness}.exr", "--preview", tmp_path / f"{brightness}.jpg", "--gain-map")
+        finished = command("merge", *photographs, *out, "--brightness", brightness, *AS_THEY_LIE)
+        assert finished.exit_code == 0, finished.output
+        means.append(float(read_ldr(tmp_path / f"{brightness}.jpg").mean()))
+    assert means[1] > 1.3 * means[0]
