@@ -12,10 +12,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from captum_ext.attr._common.forward import in_accumulation_dtype
-from captum_ext.attr._common.model_state import functions_called
+from captum_ext.attr._common.operations import Function, functions_called
 from captum_ext.attr._written_out import depends, is_gate_of, is_inverse_root, is_root
-
-Function = Callable[..., Any]
 
 _SOFTMAX = (torch.softmax, torch.Tensor.softmax, functional.softmax)
 _RMS_NORM = (functional.rms_norm, torch.rms_norm)

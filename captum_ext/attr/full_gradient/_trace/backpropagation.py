@@ -26,7 +26,8 @@ from captum_ext.attr._common.forward import (
     or_zeros,
     select_output,
 )
-from captum_ext.attr._common.model_state import RandomDraws, preserve_state
+from captum_ext.attr._common.model_state import preserve_state
+from captum_ext.attr._common.random_draws import RandomDraws
 from captum_ext.attr.full_gradient._trace.bias_term import Consumer
 from captum_ext.attr.full_gradient._trace.determinism import check_repeated
 from captum_ext.attr.full_gradient._trace.operation_trace import LostValueError, OperationTrace

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_ext.attr._common.model_state import Function, argument, functions_called, tensors_in
+from captum_ext.attr._common.operations import Function, argument, functions_called, tensors_in
 from captum_ext.attr.full_gradient._trace.implicit_bias import (
     AffineBias,
     AttentionBias,

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from captum_ext.attr._common.model_state import SOMETIMES_RANDOM, Function, argument, is_training, what_draws
+from captum_ext.attr._common.model_state import is_training
+from captum_ext.attr._common.operations import Function, argument
+from captum_ext.attr._common.random_draws import SOMETIMES_RANDOM, what_draws
 from captum_ext.attr.full_gradient._trace.module_path import ModulePath
 
 _BATCH_STATISTICS = frozenset({torch.nn.functional.batch_norm, torch.batch_norm, torch.native_batch_norm})

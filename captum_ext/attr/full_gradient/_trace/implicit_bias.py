@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-from captum_ext.attr._common.model_state import Function, tensors_in
+from captum_ext.attr._common.operations import Function, tensors_in
 
 _HUGE = 1e38
 

@@ -15,7 +15,8 @@ from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from captum_ext.attr._common.forward import guard_output
-from captum_ext.attr._common.model_state import CONTAINERS, Function, RandomDraws, overwritten, tensors_in
+from captum_ext.attr._common.operations import CONTAINERS, Function, overwritten, tensors_in
+from captum_ext.attr._common.random_draws import RandomDraws
 from captum_ext.attr.full_gradient._trace.bias_rules import Observation
 from captum_ext.attr.full_gradient._trace.bias_term import BiasTerm, Consumer, Operation
 from captum_ext.attr.full_gradient._trace.determinism import check_module, check_operation

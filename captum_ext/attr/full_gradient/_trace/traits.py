@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from captum_ext.attr._common.forward import is_guarded
-from captum_ext.attr._common.model_state import Function, always_draws, writes_in_place
+from captum_ext.attr._common.operations import Function, writes_in_place
+from captum_ext.attr._common.random_draws import always_draws
 from captum_ext.attr.full_gradient._trace.bias_rules import (
     CONNECTED,
     LAYERS,
