@@ -12,15 +12,14 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from captum_ext.attr._common.forward import in_accumulation_dtype
-from captum_ext.attr._common.operations import Function, functions_called
+from captum_ext.attr._common.operations import Function, functions_called, writes_in_place
 from captum_ext.attr._written_out import depends, is_gate_of, is_inverse_root, is_root
 
-_SOFTMAX = (torch.softmax, torch.Tensor.softmax, functional.softmax)
+_SOFTMAX = functions_called("softmax")
 _RMS_NORM = (functional.rms_norm, torch.rms_norm)
-_RECIPROCAL_ROOT = (torch.rsqrt, torch.Tensor.rsqrt)
-_PRODUCTS = functions_called("mul multiply")
+_RECIPROCAL_ROOT = functions_called("rsqrt rsqrt_")
+_PRODUCTS = functions_called("mul multiply mul_ multiply_")
 _QUOTIENTS = functions_called("div divide true_divide div_ divide_ true_divide_")
-_IN_PLACE_PRODUCTS = functions_called("mul_ multiply_")
 _SLOPE_AT_ZERO: dict[Function, float] = {
     functional.gelu: 0.5,
     functional.silu: 0.5,
@@ -44,8 +43,9 @@ class LibraGrad(nn.Module):
     are written out are known too: what ``torch.rsqrt`` gives, and a square root, a standard deviation or a Euclidean
     norm, also with a small number added, by which something is divided, are the denominator of a normalisation, as that
     of ``torch.nn.functional.normalize`` is; and what multiplies x and was made from x alone, element by element, by
-    erf, tanh, a sigmoid or a clamp, is the gate of an activation, as in x * sigmoid(x). Products of two activations, as
-    in gated perceptrons, are not scaled, and compiled or scripted models are not looked into.
+    erf, tanh, a sigmoid or a clamp, is the gate of an activation, as in x * sigmoid(x). In place, as in
+    sigmoid(x).mul_(x), they are the same. A softmax written out by exponentials keeps its gradient, products of two
+    activations, as in gated perceptrons, are not scaled, and compiled or scripted models are not looked into.
 
     Parameters
     ----------
@@ -106,9 +106,9 @@ class _BalancedGradients(TorchFunctionMode):
         if func is functional.normalize:
             return _normalize(*args, **kwargs)
         if func in _RECIPROCAL_ROOT:
-            return func(*args, **kwargs).detach()
-        if len(args) > 1:
-            args = _balanced_operands(func, *args)
+            return _reciprocal_root(func, *args, **kwargs)
+        if func in _PRODUCTS or func in _QUOTIENTS:
+            return _balanced(func, *args, **kwargs)
         if func in _SLOPE_AT_ZERO:
             return _gated(func, *args, **kwargs)
         return func(*args, **kwargs)
@@ -174,17 +174,30 @@ def _normalize(
     return input / norm.clamp_min(eps)
 
 
-def _balanced_operands(func: Function, first: Any, second: Any, *others: Any) -> tuple[Any, ...]:
-    """Return the operands of a product or a quotient: what is written out as a denominator or a gate is a constant."""
+def _balanced(func: Function, input: Any, other: Any, **kwargs: Any) -> Any:  # noqa: A002
+    """Return a product or a quotient, in which what is written out as a denominator or a gate is a constant."""
     if func in _QUOTIENTS:
-        if is_root(second) and depends(first):
-            second = second.detach()
-    elif func in _PRODUCTS or func in _IN_PLACE_PRODUCTS:
-        if _is_factor(second, first):
-            second = second.detach()
-        elif func in _PRODUCTS and _is_factor(first, second):
-            first = first.detach()
-    return first, second, *others
+        if is_root(other) and depends(input):
+            other = other.detach()
+    elif _is_factor(other, input):
+        other = other.detach()
+    elif _is_factor(input, other):
+        return func(_constant_for(func, input), other, **kwargs)
+    return func(input, other, **kwargs)
+
+
+def _reciprocal_root(func: Function, input: Tensor, **kwargs: Any) -> Any:  # noqa: A002
+    return func(_constant_for(func, input), **kwargs)
+
+
+def _constant_for(func: Function, value: Tensor) -> Tensor:
+    """Return a value as a constant: this very tensor where it is overwritten, since the model goes on with it."""
+    if not writes_in_place(func.__name__):
+        return value.detach()
+    if value.is_leaf:  # what asks for a gradient is not overwritten, as autograd says
+        return value
+    # A view cannot be detached in place. Its value written over itself has no more of a gradient.
+    return value.copy_(value.detach().clone()) if value._is_view() else value.detach_()
 
 
 def _is_factor(value: Any, other: Any) -> bool:

@@ -168,6 +168,7 @@ NORMALISATIONS = {
     "by a norm in single precision": lambda x: x / x.float().norm(dim=-1, keepdim=True).double(),
     "in place": lambda x: x.clone().div_(x.norm(dim=-1, keepdim=True)),
     "by PyTorch's function": lambda x: functional.normalize(x, dim=-1),
+    "times a root that is named": lambda x: torch.mul(input=x, other=mean_square(x).rsqrt()),
 }
 ACTIVATIONS = {
     "GELU": lambda x: x * 0.5 * (1.0 + torch.erf(x / math.sqrt(2.0))),
@@ -213,7 +214,6 @@ def gated_linear_unit(x):
 KEPT = {
     "gated linear unit": gated_linear_unit,
     "gate of a weight by the value": lambda x: (WEIGHT / x) * torch.sigmoid(x),
-    "gate that is overwritten": lambda x: (1 + torch.erf(x)).mul_(x),
     "by another power": lambda x: x / mean_square(x) ** 0.25,
     "times another power": lambda x: x * mean_square(x) ** -1.0,
     "by a weight by a root": lambda x: x / (WEIGHT / mean_square(x).sqrt()),
@@ -231,6 +231,91 @@ KEPT = {
     "normalised sum of absolute values": lambda x: functional.normalize(x, p=1),
     "softmax of two dimensions": lambda x: x.exp() / x.exp().sum(-1, keepdim=True),
 }
+
+
+def shifted_between(x):
+    hidden = x + 0
+    gate = torch.sigmoid(hidden)
+    return hidden.add_(1).mul_(gate)
+
+
+def overwritten_view(x):
+    buffer = x.new_zeros(3, 7)
+    buffer[:, 1:6] = 1 + torch.erf(x)
+    gate = buffer[:, 1:6]
+    return gate.mul_(x)
+
+
+IN_PLACE = {
+    "gate": (lambda x: (1 + torch.erf(x)).mul_(x), lambda x: (1 + torch.erf(x)) * x),
+    "gate that is halved": (lambda x: torch.erf(x).add_(1).mul_(x).div_(2), lambda x: (1 + torch.erf(x)) * x / 2),
+    "gate by a scaled value": (lambda x: torch.erf(x).add_(1).mul_(0.5 * x), lambda x: (1 + torch.erf(x)) * (0.5 * x)),
+    "gate with a name": (lambda x: (1 + torch.erf(x)).multiply_(other=x), lambda x: (1 + torch.erf(x)) * x),
+    "gate by a clamp": (lambda x: (x + 3).clamp_(0, 6).mul_(x).div_(6), lambda x: (x + 3).clamp(0, 6) * x / 6),
+    "gate whose value autograd keeps": (lambda x: torch.sigmoid(x).mul_(x), lambda x: torch.sigmoid(x) * x),
+    "gate of an activation": (
+        lambda x: x * torch.tanh((1 + torch.erf(x)).mul_(x)),
+        lambda x: x * torch.tanh((1 + torch.erf(x)) * x),
+    ),
+    "value": (lambda x: (x + 0).mul_(torch.sigmoid(x)), lambda x: (x + 0) * torch.sigmoid(x)),
+    "value by its own gate": (lambda x: (y := x + 0).mul_(y.sigmoid()), lambda x: (y := x + 0) * y.sigmoid()),
+    "root": (lambda x: x * mean_square(x).sqrt().reciprocal_(), lambda x: x * mean_square(x).sqrt().reciprocal()),
+    "reciprocal root": (lambda x: x * mean_square(x).rsqrt_(), lambda x: x * mean_square(x).rsqrt()),
+    "reciprocal root by a function": (lambda x: x * torch.rsqrt_(mean_square(x)), lambda x: x * mean_square(x).rsqrt()),
+    "reciprocal root in a view": (
+        lambda x: x * x.square().mean(-1)[:, None].rsqrt_(),
+        lambda x: x * x.square().mean(-1)[:, None].rsqrt(),
+    ),
+    "inverse root": (lambda x: (1 / x[:, :1].abs().sqrt()).mul_(x[:, :1]), lambda x: x[:, :1] / x[:, :1].abs().sqrt()),
+    "deviation": (
+        lambda x: (y := x - x.mean(-1, keepdim=True)).div_(y.std(-1, keepdim=True)),
+        lambda x: (y := x - x.mean(-1, keepdim=True)) / y.std(-1, keepdim=True),
+    ),
+    # These are none, neither way.
+    "gate of another value": (lambda x: torch.erf(x.flip(-1)).mul_(x), lambda x: torch.erf(x.flip(-1)) * x),
+    "gate of the value before": (shifted_between, lambda x: (x + 1) * torch.sigmoid(x)),
+    "view of a buffer": (overwritten_view, lambda x: (x.new_zeros(3, 5) + (1 + torch.erf(x))).flip(-1).flip(-1) * x),
+    "sum": (lambda x: torch.erf(x).add_(x), lambda x: torch.erf(x) + x),
+    "shares": (
+        lambda x: (y := x.square() + 1).div_(y.sum(-1, keepdim=True)),
+        lambda x: (y := x.square() + 1) / y.sum(-1, keepdim=True),
+    ),
+}
+
+
+@pytest.mark.parametrize(("in_place", "out_of_place"), IN_PLACE.values(), ids=IN_PLACE)
+@pytest.mark.parametrize("before", [nn.Identity(), nn.Linear(5, 5).double()], ids=["input", "inside"])
+def test_a_formula_has_one_balanced_gradient_in_place_and_out_of_place(in_place, out_of_place, before):
+    x = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    found, expected = (LibraGrad(lambda x, f=formula: f(before(x)))(x) for formula in (in_place, out_of_place))
+    torch.testing.assert_close(found, out_of_place(before(x)))
+    weights = torch.randn(found.shape, dtype=torch.float64)
+    gradients = [torch.autograd.grad((weights * output).sum(), x)[0] for output in (found, expected)]
+    torch.testing.assert_close(*gradients)
+    _, delta = FullGrad(LibraGrad(lambda x: in_place(before(x)))).attribute(
+        x.detach(), target=0, return_convergence_delta=True
+    )
+    assert delta.abs().max() < 1e-12
+
+
+def test_what_a_product_in_place_overwrites_is_what_the_model_goes_on_with():
+    def overwritten(x):
+        gate = 1 + torch.erf(x)
+        gate.mul_(x)
+        return gate
+
+    x = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    (found,) = torch.autograd.grad(LibraGrad(overwritten)(x).sum(), x)
+    torch.testing.assert_close(found, 1 + torch.erf(x.detach()))
+
+
+@pytest.mark.parametrize("overwrite", [torch.Tensor.rsqrt_, lambda x: x.view(-1).rsqrt_()], ids=["itself", "view"])
+def test_an_input_that_is_overwritten_is_refused_as_autograd_does_and_keeps_asking_for_its_gradient(overwrite):
+    x = torch.rand(3, 5, requires_grad=True)
+    for model in (overwrite, LibraGrad(overwrite)):
+        with pytest.raises(RuntimeError, match="leaf Variable that requires grad"):
+            model(x)
+        assert x.requires_grad
 
 
 @pytest.mark.parametrize("function", KEPT.values(), ids=KEPT)
