@@ -168,7 +168,9 @@ class SmoothFullGrad(GradientAttribution):
         noise_level
             Standard deviation of the noise, as a part of the range of each image.
         seed
-            Of the noise, which is drawn by a generator of its own: PyTorch's global one is left alone.
+            Of the noise, which is drawn by a generator of its own: PyTorch's global one is left alone. All images get
+            the same noise, each as a part of its range, so that a map depends neither on the other images of the batch
+            nor on ``internal_batch_size``.
 
         Returns
         -------
@@ -180,14 +182,15 @@ class SmoothFullGrad(GradientAttribution):
         positive_integer("n_samples", n_samples, "the number of noisy copies")
         if not 0 <= noise_level < float("inf"):
             raise InvalidArgumentError(f"noise_level={noise_level!r} was given: give a finite number of 0 or more.")
-        generator = torch.Generator(examples.inputs[0].device).manual_seed(seed)
 
         def explain(part: Examples) -> Tensor:
             (image,) = part.inputs
             spread = noise_level * like_rows(image.flatten(1).amax(1) - image.flatten(1).amin(1), image)
+            # In each part from the beginning, and for all images the same: an image's map is that of the image alone.
+            generator = torch.Generator(image.device).manual_seed(seed)
             maps = NoisyMaps()
             for _ in range(n_samples):
-                noise = torch.randn(image.shape, generator=generator, dtype=image.dtype, device=image.device)
+                noise = torch.randn(image.shape[1:], generator=generator, dtype=image.dtype, device=image.device)
                 noisy = replace(part, inputs=(image + noise * spread,))
                 passed, _ = noisy.backpropagate(lambda: maps)
                 maps.add_input(passed, noisy.inputs[0])

@@ -45,12 +45,21 @@ def test_smooth_full_grad_equals_the_published_algorithm():
     model, x = torchvision_model("resnet18"), torchvision_images("resnet18", 2)
     generator = torch.Generator().manual_seed(5)
     ranges = torch.stack([image.max() - image.min() for image in x]).reshape(2, 1, 1, 1)
-    noises = [torch.randn(x.shape, generator=generator, dtype=x.dtype) * 0.15 * ranges for _ in range(3)]
+    noises = [torch.randn(x.shape[1:], generator=generator, dtype=x.dtype) * 0.15 * ranges for _ in range(3)]
     expected = naive_smooth_full_grad(model, x, 3, noises)
     state = torch.get_rng_state()
     found = SmoothFullGrad(model).attribute(x, target=3, n_samples=3, seed=5)
     assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("internal_batch_size", [1, 2, 3, 5])
+def test_smooth_full_grad_of_an_image_is_that_of_the_image_alone(internal_batch_size):
+    method, x = SmoothFullGrad(smooth_cnn()), pictures(5)
+    alone = torch.cat([method.attribute(x[i : i + 1], target=1, n_samples=3, seed=7) for i in range(5)])
+    found = method.attribute(x, target=1, n_samples=3, seed=7, internal_batch_size=internal_batch_size)
+    torch.testing.assert_close(found, alone)
+    assert not torch.allclose(found, method.attribute(x, target=1, n_samples=3, seed=8), rtol=1e-3)
 
 
 def test_smooth_full_grad_averages_over_as_many_copies_as_the_authors_do():
