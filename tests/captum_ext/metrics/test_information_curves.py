@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import math
 
 import numpy as np
 import pytest
@@ -272,6 +273,22 @@ def test_pictures_that_do_not_qualify_are_named_with_the_reason():
     nothing = information_curves(spot_finder(), images[1:2], torch.rand(1, 1, 24, 24), 0)
     with pytest.raises(ValueError, match="no image qualifies"):
         nothing.area("softmax")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_probabilities_of_logits_in_half_precision_are_not_rounded_to_it(dtype):
+    """exp(6) / (exp(6) + 1) is 0.99753, which lies between two numbers of either type."""
+    probability = math.exp(6) / (math.exp(6) + 1)
+
+    def model(x):
+        return torch.tensor([[6.0, 0.0]], dtype=dtype).expand(len(x), 2)
+
+    images = landscape(1)
+    for min_score, is_reached in ((probability - 1e-9, True), (probability + 1e-9, False)):
+        (reason,) = information_curves(
+            model, images, images, target=0, min_score=min_score, hidden="blurred"
+        ).refused.values()
+        assert ("below min_score" not in reason) == is_reached
 
 
 def test_a_probability_of_1_is_not_below_a_min_score_of_1():

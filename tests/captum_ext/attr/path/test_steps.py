@@ -232,6 +232,33 @@ def test_an_output_that_jumps_ends_with_what_the_numbers_resolve():
     assert found.tolist() == [[0.0]]  # no gradient sees a jump
 
 
+@pytest.mark.parametrize("jumping", [0, 1])
+def test_among_several_inputs_the_coarsest_numbers_end_the_halving(jumping):
+    """Of bfloat16 the numbers below 1 lie 2^-8 apart and those above it 2^-7: closer points are one and the same."""
+    inputs = [torch.ones(1, 1, dtype=torch.float64)] * 2
+    inputs[jumping] = inputs[jumping].bfloat16()
+    _, report = IDGI(lambda *x: (x[jumping] > 0.3).double().sum(1) + 0 * (x[0] + x[1]).sum(1)).attribute(
+        tuple(inputs), n_steps=64, **ADAPTIVE
+    )
+    assert report.evaluations.tolist() == [64]
+    assert report.fractions.diff().min() == 2.0**-7
+
+
+def test_a_rise_between_two_flat_parts_is_found_by_integrated_gradients():
+    """The gradient is zero at both ends of the step that holds it, so that only the step's residual tells of it."""
+
+    def rises(x):
+        along = ((x[:, 0] - 0.29) / 0.02).clamp(0, 1)
+        return along**2 * (3 - 2 * along)
+
+    x = torch.ones(1, 1, dtype=torch.float64)
+    found, report = PathIG(rises).attribute(x, n_steps=32, **ADAPTIVE)
+    assert int(((report.fractions > 0.29) & (report.fractions < 0.31)).sum()) >= 12
+    torch.testing.assert_close(found, torch.ones_like(x), rtol=0, atol=0.05)  # the whole rise, from 0 to 1
+    _, equal = PathIG(rises).attribute(x, n_steps=32, return_convergence_delta=True)
+    assert equal.item() == -1.0  # thirty-two equal steps pass over it
+
+
 def test_automatic_steps_say_where_they_did_not_suffice():
     x = torch.tensor([[1.0]], dtype=torch.float64)
     with pytest.warns(UserWarning, match="512 steps were taken and .* remains"):
