@@ -310,7 +310,7 @@ class OperationTrace(TorchFunctionMode):
             return
         kept = Kept([tensor.detach()])
         self._watch(kept)
-        self._known[node, tensor.output_nr] = _Known(lambda: kept.tensors[0], grid)
+        self._known[node, tensor.output_nr] = _Known(partial(_first_of, kept), grid)
 
     def _resolve(self, tensor: Tensor, node: Node) -> bool:
         """Find out about a tensor that no seen operation made: a constant, a view, or a hidden operation."""
@@ -569,8 +569,6 @@ class OperationTrace(TorchFunctionMode):
             bias = _bias_on_base(bias, base_depends, make_call)
         edges = [get_gradient_edge(parent) for parent in parents]
         output = func(*args, **kwargs)
-        if traits.is_guarded:
-            guard_output(func, base)
         self._learn(base, grid)
         if isinstance(bias, ElementwiseBias):
             bias.learn_output(base)
@@ -578,6 +576,11 @@ class OperationTrace(TorchFunctionMode):
         if bias is not None:
             self._hook(base, traits.name, traits.is_layer, self._contract, _Output(base), 0, bias, edges)
         return output
+
+
+def _first_of(kept: Kept) -> Tensor:
+    kept.check()
+    return kept.tensors[0]
 
 
 def _is_plain(tensor: Tensor) -> bool:

@@ -159,6 +159,13 @@ def put_into_constants(x):
     return per_example(y.exp())
 
 
+def put_into_views_of_constants(x):
+    y = torch.full_like(x, 0.7)
+    y[:, 0].copy_(x[:, 1])
+    y[:, 2].mul_(x[:, 0])
+    return per_example((y * (y + 1)).exp())
+
+
 def write_through_views(x):
     y = x * 2
     first, second = y[:, 0], y[:, 1]
@@ -239,6 +246,10 @@ CONDITIONAL = {
     "batch": lambda x, by: F.batch_norm(x, by[:3].detach(), by[3:6].detach().exp(), by[:3], by[3:6]),
     "convolution": lambda x, by: F.conv2d(x, MAPS, by[:2]),
     "linear": lambda x, by: F.linear(x, MAPS[0, 0], by[:8]),
+    "slope": lambda x, by: F.prelu(x, by[:3]),
+    "places": lambda x, by: F.grid_sample(
+        x, F.affine_grid(0.3 * by[:6].reshape(1, 2, 3).tanh(), x.shape, align_corners=False), align_corners=False
+    ),
 }
 
 

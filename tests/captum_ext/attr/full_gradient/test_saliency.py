@@ -122,6 +122,24 @@ def at_full_size(maps):
     return torch.nn.functional.interpolate(rescaled_sum(maps.abs()), size=(8, 8), mode="bilinear", align_corners=True)
 
 
+@pytest.mark.parametrize("method", [FullGrad, SmoothFullGrad])
+def test_neither_are_they_where_their_place_is_known(method):
+    """Unpooling has no bias at its output alone, but lies on the image: drawn is the convolution before it."""
+
+    def unpooled(maps):
+        return torch.nn.functional.max_unpool2d(*torch.nn.functional.max_pool2d(maps, 2, return_indices=True), 2)
+
+    head = torch.nn.Linear(144, 2, dtype=torch.float64)
+    x = pictures(2).requires_grad_()
+    maps = CONV(x)
+    of_input, of_maps = torch.autograd.grad(head(unpooled(maps).flatten(1))[:, 0].sum(), (x, maps))
+    products = (of_input * x) if method is FullGrad else (of_input * x).sum(1, keepdim=True)
+    expected = rescaled_sum(products.abs()) + at_full_size(of_maps * CONV.bias[:, None, None])
+    options = {"postprocess": "paper"} if method is FullGrad else {"n_samples": 1, "noise_level": 0.0}
+    found = method(lambda x: head(unpooled(CONV(x)).flatten(1))).attribute(x.detach(), target=0, **options)
+    torch.testing.assert_close(found, expected.detach())
+
+
 def test_simple_full_grad_takes_layers_and_no_activation_functions():
     x = pictures(2).requires_grad_()
     maps = CONV(x)

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import wrap_torch_function
 
 from captum_ext import FullGrad
 from tests.captum_ext.exactness import assert_exact, per_example
@@ -44,6 +45,12 @@ def script_of_three(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.
     a = torch.exp(x)
     b = torch.sin(a)
     return torch.cos(b) + a, b * 2, a
+
+
+@wrap_torch_function(lambda x: (x,))
+def one_from_the_other(x):
+    c = torch.sigmoid(x) + 1
+    return torch.tanh(c) * x, c
 
 
 def cell(kind, used):
@@ -86,6 +93,11 @@ SEVERAL_OUTPUTS = {
     "slogdet": (lambda x: torch.linalg.slogdet(symmetric(x))[1], SQUARES),
     "qr": (lambda x: sum(per_example(k * p**2) for k, p in enumerate(torch.linalg.qr(x), 1)), SQUARES),
     "custom function": (lambda x: sum(per_example(k * p.exp()) for k, p in enumerate(Cumulative.apply(x), 1)), ROWS),
+    "one made from the other": (
+        lambda x: sum(per_example(k * p.exp()) for k, p in enumerate(one_from_the_other(x))),
+        ROWS,
+    ),
+    "one made from the other, both": (lambda x: sum(per_example(p.exp()) for p in one_from_the_other(x)), ROWS),
     "vmap": (lambda x: sum(per_example(k * p) for k, p in enumerate(torch.vmap(script_of_two)(x), 1)), ROWS),
     "vmap, last first": (lambda x: sum(per_example(p.exp()) for p in reversed(torch.vmap(script_of_three)(x))), ROWS),
 }
@@ -219,16 +231,20 @@ def test_an_activation_may_be_overwritten_in_a_custom_autograd_function():
     assert_exact(forward, torch.rand(2, 3, dtype=torch.float64) + 1)
 
 
+def doubled(y: Tensor) -> Tensor:
+    return y.mul_(2)
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated")
-def test_an_activation_that_is_overwritten_without_being_seen_is_told():
-    @torch.jit.script
-    def doubled(y: Tensor) -> Tensor:
-        return y.mul_(2)
+@pytest.mark.parametrize("is_needed", [True, False], ids=["needed", "not needed"])
+@pytest.mark.parametrize("hide", [torch.jit.script, wrap_torch_function(lambda y: (y,))], ids=["script", "wrapped"])
+def test_an_activation_that_is_overwritten_without_being_seen_is_told(hide, is_needed):
+    hidden = hide(doubled)
 
     def forward(x):
         y = x * 1.5
-        inverse = y.reciprocal()
-        return (inverse + doubled(y)).sum(1)
+        before = y.reciprocal() if is_needed else 0
+        return (before + hidden(y)).exp().sum(1)
 
     with pytest.raises(RuntimeError, match=r"overwritten by an operation that cannot be seen.*Make it out of place"):
         FullGrad(forward).attribute(torch.rand(2, 3, dtype=torch.float64) + 1)
@@ -411,6 +427,7 @@ WRITES = {
     **{f"{name} number": lambda y, x, name=name: getattr(y, name)(0.37) for name in WITH_NUMBER},
     **{f"F.{function.__name__}": lambda y, x, function=function: function(y) for function in FUNCTIONS},
     **{f"F.{f.__name__}(inplace)": lambda y, x, f=f: f(y, inplace=True) for f in WITH_INPLACE},
+    **{f"F.{f.__name__}(by position)": lambda y, x, f=f: f(y, True) for f in (F.silu, F.mish, F.relu6)},
     "F.dropout(inplace)": lambda y, x: F.dropout(y, 0.5, False, inplace=True),
     "F.threshold_": lambda y, x: torch.threshold_(y, 0.5, 0.1),
     "acosh_": lambda y, x: y.add_(1).acosh_(),
