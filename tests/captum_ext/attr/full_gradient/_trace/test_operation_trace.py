@@ -27,7 +27,7 @@ class Cumulative(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x):
-        ctx.save_for_backward(x)
+        ctx.save_for_backward(x.clone())
         return x.sin(), x**3
 
     @staticmethod
@@ -247,6 +247,20 @@ def test_an_activation_that_is_overwritten_without_being_seen_is_told(hide, is_n
         return (before + hidden(y)).exp().sum(1)
 
     with pytest.raises(RuntimeError, match=r"overwritten by an operation that cannot be seen.*Make it out of place"):
+        FullGrad(forward).attribute(torch.rand(2, 3, dtype=torch.float64) + 1)
+
+
+def test_what_a_hidden_operation_was_made_from_may_not_be_overwritten_without_being_seen_either():
+    overwrite = wrap_torch_function(lambda y: (y,))(doubled)
+
+    def forward(x):
+        y = x * 1.5
+        first, second = Cumulative.apply(y)
+        found = first.exp() + second
+        overwrite(y)
+        return found.sum(1)
+
+    with pytest.raises(RuntimeError, match="overwritten by an operation that cannot be seen"):
         FullGrad(forward).attribute(torch.rand(2, 3, dtype=torch.float64) + 1)
 
 
