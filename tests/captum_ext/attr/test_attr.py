@@ -103,6 +103,12 @@ def test_full_grad_takes_a_model_that_does_not_use_what_it_draws():
     torch.testing.assert_close(found, FullGrad(inner).attribute(X, target=1))
 
 
+def test_full_grad_takes_such_a_model_that_overwrites_its_input_too():
+    inner = model()
+    found = FullGrad(lambda x: (torch.rand(1), inner(x.mul_(2)))[1]).attribute(X, target=1)
+    torch.testing.assert_close(found, FullGrad(lambda x: inner(x * 2)).attribute(X, target=1))
+
+
 @pytest.mark.parametrize(("dtype", "noise"), [(torch.float64, 1e-7), (torch.float32, 1e-2), (torch.bfloat16, 2.0)])
 def test_full_grad_refuses_a_little_noise_too(dtype, noise):
     inner = model().to(dtype)

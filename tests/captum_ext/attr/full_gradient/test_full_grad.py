@@ -155,6 +155,45 @@ def test_parts_of_a_batch_give_what_the_whole_batch_gives(target, postprocess):
         torch.testing.assert_close(parts, whole, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("baselines", [None, (0.5, torch.randn(1, 2, 3).double())], ids=["none", "each its own"])
+def test_parts_of_several_inputs_are_of_the_same_examples(baselines):
+    method, inputs = FullGrad(TwoInputs()), (torch.randn(4, 4).double(), torch.randn(4, 2, 3).double())
+    shift, target = torch.randn(4, 6).double(), [0, 4, 2, 1]
+    alone = [
+        method.attribute(
+            tuple(x[i : i + 1] for x in inputs),
+            baselines,
+            target[i],
+            (shift[i : i + 1], 2),
+            return_convergence_delta=True,
+        )
+        for i in range(4)
+    ]
+    for size in (1, 2, 3, None):
+        found, delta = method.attribute(
+            inputs, baselines, target, (shift, 2), internal_batch_size=size, return_convergence_delta=True
+        )
+        for k in range(2):
+            torch.testing.assert_close(found[k], torch.cat([one[k] for one, _ in alone]), rtol=0, atol=1e-12)
+        assert delta.abs().max() < 1e-12
+        layers = method.layer_attributions(inputs, target, (shift, 2), internal_batch_size=size)
+        total = torch.stack([layer.total for layer in layers.values()]).sum(0)
+        torch.testing.assert_close(total, method.forward_func(*inputs, shift, 2)[range(4), target].detach())
+
+
+def test_nothing_that_is_returned_hangs_on_a_graph():
+    method, leaf = FullGrad(smooth_cnn()), pictures(2).requires_grad_()
+    x = leaf * 2
+    found = method.attribute(x, target=1, return_convergence_delta=True)
+    against = method.attribute(x, baselines=leaf, target=1, return_convergence_delta=True)
+    terms = decompose(method.forward_func, x, 1)
+    tensors = [*found, *against, terms.output, terms.input_gradients, terms.input_contribution, terms.delta()]
+    tensors += [part.values for part in terms.contributions]
+    for layer in method.layer_attributions(x, target=1).values():
+        tensors += [layer.total] if layer.map is None else [layer.total, layer.map]
+    assert not any(tensor.requires_grad for tensor in tensors)
+
+
 @pytest.mark.parametrize("target", [[0, 1], [(0,), (1,)], torch.tensor([0, 1]), np.array([0, 1])])
 @pytest.mark.parametrize("size", [None, 1, 2])
 def test_targets_of_a_part_are_not_taken_for_those_of_every_part(target, size):
