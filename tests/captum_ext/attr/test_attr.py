@@ -116,6 +116,13 @@ def test_full_grad_refuses_a_little_noise_too(dtype, noise):
         FullGrad(lambda x: inner(x) + noise * torch.rand(1, dtype=dtype)).attribute(X.to(dtype), target=1)
 
 
+def test_full_grad_takes_a_model_while_another_thread_trains_one():
+    trained = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout()).train()
+    beside = Beside(model(), lambda: trained(torch.ones(4, 3)).sum())
+    torch.testing.assert_close(METHODS["full-grad"](beside), FullGrad(beside.inner).attribute(X, target=1))
+    assert trained[0].num_batches_tracked == len(beside.found) > 0
+
+
 def test_full_grad_refuses_hidden_draws_where_other_threads_could_have_drawn(idle_thread):
     script = torch.jit.trace(lambda x: x * torch.rand(8), torch.ones(2, 8), check_trace=False)
     inner = model()

@@ -181,6 +181,19 @@ def test_parts_of_several_inputs_are_of_the_same_examples(baselines):
         torch.testing.assert_close(total, method.forward_func(*inputs, shift, 2)[range(4), target].detach())
 
 
+def test_gradients_that_are_not_finite_are_refused_of_examples_that_are_taken_one_by_one_too():
+    def model(x):
+        # Seven numbers are of neither of two examples.
+        activated = torch.cat([x.flatten(), x.new_ones(1)]).exp()[:-1].reshape(x.shape)
+        return (activated + torch.where(x > 0, x.sqrt(), 0.0)).sum(1)
+
+    x = torch.tensor([[1.0, 2.0, 3.0], [1.0, 0.0, 2.0]], dtype=torch.float64)
+    for explain in (FullGrad(model).attribute, lambda x: decompose(model, x)):
+        explain(x.clamp(min=0.5))
+        with pytest.raises(InvalidArgumentError, match="no finite gradient exists at these inputs: operation Sqrt"):
+            explain(x)
+
+
 def test_nothing_that_is_returned_hangs_on_a_graph():
     method, leaf = FullGrad(smooth_cnn()), pictures(2).requires_grad_()
     x = leaf * 2
