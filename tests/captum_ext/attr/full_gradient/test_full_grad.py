@@ -194,6 +194,20 @@ def test_gradients_that_are_not_finite_are_refused_of_examples_that_are_taken_on
             explain(x)
 
 
+@pytest.mark.parametrize(
+    "options", [{"projection": "interpolate"}, {"projection": "backflow"}, {"postprocess": "paper"}]
+)
+def test_maps_lie_where_they_are_however_a_model_lays_out_its_channels(options):
+    model = randomise(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Conv2d(4, 5, 3, stride=2), nn.Flatten(), nn.Linear(40, 2))
+    )
+    x = torch.randn(2, 3, 8, 11).double()
+    expected = FullGrad(model).attribute(x, target=1, **options)
+    model = model.to(memory_format=torch.channels_last)
+    assert not model[0](x).is_contiguous()
+    torch.testing.assert_close(FullGrad(model).attribute(x, target=1, **options), expected)
+
+
 def test_nothing_that_is_returned_hangs_on_a_graph():
     method, leaf = FullGrad(smooth_cnn()), pictures(2).requires_grad_()
     x = leaf * 2
