@@ -94,7 +94,8 @@ def join_layers(parts: list[dict[str, LayerContribution]]) -> dict[str, LayerCon
     layers = dict.fromkeys(layer for part in parts for layer in part)
 
     def complete(part: dict[str, LayerContribution]) -> dict[str, LayerContribution]:
-        nothing = LayerContribution(torch.zeros_like(part[INPUT].total), None)
+        total, on_image = part[INPUT].total, part[INPUT].map
+        nothing = LayerContribution(torch.zeros_like(total), None if on_image is None else torch.zeros_like(on_image))
         return {layer: part.get(layer, nothing) for layer in layers}
 
     return concatenate([complete(part) for part in parts])

@@ -756,3 +756,20 @@ def test_cuda_gives_what_cpu_gives():
     found = decompose(model.cuda(), x.cuda(), 3, maps="sum")
     assert found.output.is_cuda
     assert found.delta().abs().item() <= 1e-9
+
+
+def test_examples_that_went_through_different_modules_have_no_common_terms():
+    class Either(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.positive, self.negative = nn.Linear(3, 3).double(), nn.Linear(3, 3).double()
+
+        def forward(self, x):
+            # Seven numbers are of neither of two examples, which are therefore taken one by one.
+            x = torch.cat([x.flatten(), x.new_ones(1)]).exp()[:-1].log().reshape(x.shape)
+            return torch.cat([(self.positive if row.sum() > 0 else self.negative)(row) for row in x.split(1)]).sum(1)
+
+    x = torch.tensor([[1.0, 2.0, 3.0], [-1.0, -2.0, -3.0]], dtype=torch.float64)
+    assert decompose(Either(), x.abs()).delta().abs().max() < 1e-12
+    with pytest.raises(InvalidArgumentError, match="different operations for different examples"):
+        decompose(Either(), x)

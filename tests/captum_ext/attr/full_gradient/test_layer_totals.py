@@ -70,6 +70,25 @@ def test_a_module_that_did_not_run_for_an_example_gave_it_nothing():
     torch.testing.assert_close(found["extra"].total, torch.stack([extra.bias.sum().detach(), x.new_zeros(())]))
 
 
+@pytest.mark.parametrize("first", [1.0, -1.0], ids=["ran first", "ran second"])
+def test_a_module_that_did_not_run_for_an_image_has_a_map_of_nothing_there(first):
+    class Sometimes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.extra = nn.Conv2d(3, 3, 3, padding=1).double()
+
+        def forward(self, x):
+            return (self.extra(x) if x.sum() > 0 else x).exp().sum((1, 2, 3))
+
+    method, image = FullGrad(Sometimes()), torch.rand(1, 3, 4, 5).double()
+    x = torch.cat([first * image, -first * image])
+    ran = 0 if first > 0 else 1
+    found = method.layer_attributions(x, internal_batch_size=1)["extra"]
+    alone = method.layer_attributions(x[ran : ran + 1])["extra"]
+    torch.testing.assert_close(found.map[ran : ran + 1], alone.map)
+    assert not found.map[1 - ran].any()
+
+
 def test_a_module_has_a_map_only_if_all_of_its_biases_have_a_place():
     conv = nn.Conv2d(3, 2, 3).double()
 
