@@ -349,8 +349,9 @@ def masked_attention(x):
 @pytest.mark.parametrize(
     "function",
     [
-        *(put_into_constants, write_through_views, overwrite_what_a_bias_needs, dynamic_convolution, arithmetic),
-        *(several_outputs, constants_mixed_in, indices_and_einsum, normalisations, fourier),
+        *(put_into_constants, put_into_views_of_constants, write_through_views, overwrite_what_a_bias_needs),
+        *(dynamic_convolution, arithmetic, several_outputs, constants_mixed_in, indices_and_einsum, normalisations),
+        fourier,
     ],
 )
 def test_operations_on_maps(function):
