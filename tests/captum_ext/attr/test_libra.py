@@ -211,7 +211,15 @@ def gated_linear_unit(x):
     return values * torch.sigmoid(gates)
 
 
+def gate_of_what_was_made_long_before(x):
+    other = x.flip(-1)
+    for _ in range(40):
+        other = other * 1.01
+    return x * torch.sigmoid(other * x)
+
+
 KEPT = {
+    "gate of more than the value, far back": gate_of_what_was_made_long_before,
     "gated linear unit": gated_linear_unit,
     "gate of a weight by the value": lambda x: (WEIGHT / x) * torch.sigmoid(x),
     "by another power": lambda x: x / mean_square(x) ** 0.25,

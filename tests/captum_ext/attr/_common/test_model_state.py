@@ -224,6 +224,28 @@ def test_buffers_that_nobody_writes_are_not_copied(monkeypatch):
         assert not copied
 
 
+def test_buffers_in_one_storage_come_back_both():
+    class Halves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            both = torch.zeros(2, 3)
+            self.first: Tensor
+            self.second: Tensor
+            self.register_buffer("first", both[0])
+            self.register_buffer("second", both[1])
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.first += 1
+            self.second += 2
+            return x.tanh().sum(1)
+
+    model = Halves().eval()
+    for method in (IDGI, FullGrad):
+        method(model).attribute(torch.rand(2, 3))
+        assert not model.first.any()
+        assert not model.second.any()
+
+
 def test_buffers_that_two_modules_share_come_back():
     first, second = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
     second._buffers = first._buffers

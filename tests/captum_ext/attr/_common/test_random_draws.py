@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from torch import nn
@@ -53,3 +55,16 @@ def test_draws_of_a_context_inside_do_not_look_like_those_of_another_thread(idle
             torch.rand(1)
         torch.rand(1)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_another_thread_drew_is_not_forgotten_after_more_draws_of_ones_own(idle_thread):
+    drawn: list[float] = []
+    with RandomDraws() as account, account.watching():
+        torch.rand(1)
+        thread = threading.Thread(target=lambda: drawn.extend(torch.rand(4).tolist()))
+        thread.start()
+        thread.join()
+        torch.rand(1)
+        torch.rand(1)
+    assert len(drawn) == 4
+    assert not set(drawn) & set(torch.rand(20).tolist())
