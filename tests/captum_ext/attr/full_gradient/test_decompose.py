@@ -613,6 +613,19 @@ def test_autocast_is_repeated_for_single_operations():
     assert (found.delta().abs() < 0.1).all()
 
 
+def test_autocast_is_repeated_where_arguments_have_several_types():
+    layer, weight = nn.Linear(6, 6), torch.randn(6, 1)
+
+    def forward(x):
+        with torch.autocast("cpu", torch.bfloat16):
+            of_input = layer(x).expand(6, 6) * weight.bfloat16()
+            return F.linear(x, of_input).float().tanh().sum(1)  # of float32 and bfloat16
+
+    found = decompose(forward, torch.randn(1, 6), maps="sum")
+    assert [part.name for part in found.contributions] == ["linear", "linear", "tanh"]
+    assert found.delta().abs() < 0.1
+
+
 def test_batch_norm_before_a_transposition_is_differentiated_correctly():
     norm = randomise(nn.BatchNorm2d(4))
 
