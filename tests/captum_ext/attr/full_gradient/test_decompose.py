@@ -363,6 +363,10 @@ def test_fused_attention(options):
     assert_exact(lambda x: attention(x, **options), SEQUENCES)
 
 
+def test_fused_attention_with_a_mask_that_depends_on_the_input():
+    assert_exact(lambda x: attention(x, attn_mask=(x @ x.mT).tanh().unsqueeze(1)), SEQUENCES)
+
+
 def test_masks_of_infinities_give_numbers():
     # One of the three goes through float32, as in transformers, and rounds there.
     assert_exact(masked_attention, SEQUENCES, tolerance=1e-6)
