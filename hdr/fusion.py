@@ -36,7 +36,6 @@ _MOSTLY_LOST = (0.3, 0.5)  # share of surroundings that are lost: of a few, and 
 _NOISE_SMOOTHNESS = 1.0  # pixels, standard deviation: of what is told of noise
 _BLACK_SURROUNDINGS = 2.0  # pixels, standard deviation: in which pixels of 0 are counted
 _NO_LIGHT = 0.45  # share of them where there is no light: half, but for what so few pixels tell
-_ADDED_POWER = 2.6  # of the share over that: 1 - x / (x Phi(x) + phi(x)), to 0.04
 _MOST_ADDED = 2.0  # times the noise
 _WIDEST = 8.0  # nats between the largest weight and the smallest: a softmax passes no gradient beyond
 
@@ -267,7 +266,8 @@ def without_cut_noise(radiance: Tensor, aligned: Aligned, weights: Tensor, noise
     if aligned.cut_off is None:
         return radiance
     share = (weights * aligned.cut_off.detach().clamp(-1, 0)).sum(dim=1).neg()
-    added = (blurred(share, _BLACK_SURROUNDINGS) / _NO_LIGHT).clamp(0, 1) ** _ADDED_POWER
+    share = (blurred(share, _BLACK_SURROUNDINGS) / _NO_LIGHT).clamp(0, 1).square()
+    added = share * (0.7 + 0.3 * share.square())  # 1 - x / (x Phi(x) + phi(x)), to 0.01
     light = light_of(radiance.clamp_min(0))
     less = mu_law(light - torch.minimum(light * added, _MOST_ADDED * noise))
     return torch.where((added > 0) & (radiance > 0), less, radiance)

@@ -201,7 +201,8 @@ def _observed(
     # Of each channel its own: in saturated colours the dark one has little of the noise of the bright ones.
     noise = (variance + squared * (_RESPONSE_ERROR / t).square()).sqrt()
     in_black = (calibration.shot * _LEAKED * light.amax(dim=1, keepdim=True) + calibration.read).sqrt()
-    cut_off = ((in_black - _NO_NOISE * rounding) / (rounding + _BLACK)).clamp(0, 1) * (ldr * calibration.levels < 0.5)
+    level = calibration.response.steepness(ldr.new_zeros(1)) / calibration.levels + _BLACK
+    cut_off = (in_black / level - _NO_NOISE).clamp(0, 1) * (ldr < 0.5 / calibration.levels)
     return torch.cat([tone_mapped, saturation - cut_off, deviation, noise], dim=1)
 
 
