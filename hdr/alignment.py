@@ -56,6 +56,7 @@ _NOTABLE, _NOTABLE_LEVELS = 1.15, 0.2  # by which flow must be better, as a fact
 _EVIDENT, _EVIDENT_LEVELS = 3.0, 20.0  # and by which in a scene that is still otherwise; leaves are left alone
 _TOGETHER, _TOGETHER_LEVELS = 1.35, 2.0  # or there, of the detail in a patch, if all of it moves together
 _TOGETHER_PATCH, _TOGETHER_BLUR = 21, 3.0  # pixels; noise leads flow astray in each place in another way
+_TOGETHER_SCATTER = 1.0  # of flow within a patch, over its mean: the glow of lamps that are brighter flows outwards
 _BENT, _NOTABLE_LEVELS_IN_WHITE = 1.0, 5.0  # pixels from the background, and levels more in white at twice as many
 _RESIDUAL_BLUR = 2.0  # pixels
 _TEXTURED = 6.0  # Sobel gradient of 8-bit levels, over the noise
@@ -387,7 +388,8 @@ def _chosen(here: Grey, there: Grey, flow: Flow, background: Flow, disagreement:
     evident = residual_still >= _EVIDENT * residual + _EVIDENT_LEVELS + differing
     together = background + cv2.GaussianBlur(flow - background, (0, 0), _TOGETHER_BLUR)
     detail, detail_still = (_detail(d) for d in (_difference(here, there, grid + together), by_background))
-    evident |= (here < _WHITE) & (detail_still >= _TOGETHER**2 * detail + (_TOGETHER_LEVELS + differing / 2) ** 2)
+    explained = detail_still >= _TOGETHER**2 * detail + (_TOGETHER_LEVELS + differing / 2) ** 2
+    evident |= (here < _WHITE) & explained & _has_one_flow(flow - background)
     notably, evidently = (np.where(place[..., None], flow, background) for place in (~still, evident & ~still))
     return notably, evidently
 
@@ -404,6 +406,16 @@ def _detail(difference: NDArray[np.float32]) -> NDArray[np.float32]:
     mean, mean_of_squares = cv2.blur(difference, sides), cv2.sqrBoxFilter(difference, cv2.CV_32F, sides)
     variance: NDArray[np.float32] = mean_of_squares - mean * mean
     return variance
+
+
+def _has_one_flow(flow: Flow) -> NDArray[np.bool_]:
+    """Where flow goes one way within a patch around each pixel: its mean is no less than how it scatters."""
+    sides = (_TOGETHER_PATCH, _TOGETHER_PATCH)
+    mean: Flow = cv2.blur(flow, sides)  # type: ignore[assignment]
+    squared_mean = _squared_lengths(mean)
+    mean_of_squares = cv2.blur(_squared_lengths(flow), sides)
+    one: NDArray[np.bool_] = squared_mean * (1 + _TOGETHER_SCATTER**2) >= _TOGETHER_SCATTER**2 * mean_of_squares
+    return one
 
 
 def _white_that_moves(here: Grey, moves: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -424,9 +436,14 @@ def _white_that_moves(here: Grey, moves: NDArray[np.bool_]) -> NDArray[np.bool_]
 
 def _lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Lengths (...) of vectors (..., 2): what NumPy's norm gives, in a quarter of its time over so few components."""
-    x, y = vectors[..., 0], vectors[..., 1]
-    lengths: NDArray[np.float32] = np.sqrt(x * x + y * y)
+    lengths: NDArray[np.float32] = np.sqrt(_squared_lengths(vectors))
     return lengths
+
+
+def _squared_lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    x, y = vectors[..., 0], vectors[..., 1]
+    squared: NDArray[np.float32] = x * x + y * y
+    return squared
 
 
 def _as_tensor(flow: Flow) -> Tensor:

@@ -414,6 +414,19 @@ def test_in_a_still_scene_flow_is_not_followed_for_light_that_changed_alone() ->
     assert (evident == 0).all()
 
 
+def test_in_a_still_scene_flow_is_not_followed_out_of_the_glow_of_a_lamp() -> None:
+    # The glow is wider by two fifths where the exposure is longer than stated; what reads it further out, there,
+    # explains it to a level. No way is that of all the patch.
+    y, x = np.mgrid[-45:46, -60:61].astype(np.float32)
+    squared = x * x + y * y
+    here, there = ((60 + 100 * np.exp(-squared / (2 * s * s))).round().astype(np.uint8) for s in (5, 7))
+    flow = np.stack([0.4 * x, 0.4 * y], axis=2) * (squared < 12**2)[..., None]
+    notably, evident = hdr.alignment._chosen(here, there, flow.astype(np.float32), np.zeros_like(flow), 0.0)
+    amid = (squared > 4**2) & (squared < 7**2)
+    assert (notably[amid] != 0).any(axis=1).mean() > 0.9
+    assert (evident[amid] == 0).all()
+
+
 @pytest.mark.parametrize("wide", [False, True])
 def test_flow_is_followed_up_to_the_border_and_not_out_of_the_frame(wide: bool) -> None:
     """Along the longer side of 60 x 90 pixels; beyond its end the last pixel goes on, and would explain anything."""
