@@ -36,6 +36,7 @@ _MOSTLY_LOST = (0.3, 0.5)  # share of surroundings that are lost: of a few, and 
 _NOISE_SMOOTHNESS = 1.0  # pixels, standard deviation: of what is told of noise
 _BLACK_SURROUNDINGS = 2.0  # pixels, standard deviation: in which pixels of 0 are counted
 _NO_LIGHT = 0.45  # share of them where there is no light: half, but for what so few pixels tell
+_MOST_OF_LIGHT = 0.85  # nothing is known to be wholly black, and faint light is not to be lost
 _MOST_ADDED = 2.0  # times the noise
 _WIDEST = 8.0  # nats between the largest weight and the smallest: a softmax passes no gradient beyond
 
@@ -267,7 +268,7 @@ def without_cut_noise(radiance: Tensor, aligned: Aligned, weights: Tensor, noise
         return radiance
     share = (weights * aligned.cut_off.detach().clamp(-1, 0)).sum(dim=1).neg()
     share = (blurred(share, _BLACK_SURROUNDINGS) / _NO_LIGHT).clamp(0, 1).square()
-    added = share * (0.7 + 0.3 * share.square())  # 1 - x / (x Phi(x) + phi(x)), to 0.01
+    added = (share * (0.7 + 0.3 * share.square())).clamp_max(_MOST_OF_LIGHT)  # 1 - x / (x Phi(x) + phi(x)), to 0.01
     light = light_of(radiance.clamp_min(0))
     less = mu_law(light - torch.minimum(light * added, _MOST_ADDED * noise))
     return torch.where((added > 0) & (radiance > 0), less, radiance)

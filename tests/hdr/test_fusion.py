@@ -548,7 +548,7 @@ def test_noise_that_was_cut_off_in_black_adds_no_light(of_noise: float) -> None:
     assert shown == pytest.approx(light * (1 + math.erf(of_noise / math.sqrt(2))) / 2 + deviation * phi, rel=0.02)
     found = inverse_mu_law(merged(aligned, weights, torch.ones(1, 2), 0)).mean().item()
     assert found == pytest.approx(light, abs=0.15 * deviation)
-    assert found <= shown
+    assert 0.15 * shown <= found * 1.001 <= shown * 1.001  # some light is left, for there may be some
 
 
 def test_what_is_black_for_want_of_levels_keeps_the_light_that_rounding_leaves() -> None:
