@@ -48,7 +48,7 @@ _BACKGROUND_ERROR = 0.5
 _BACKGROUND_SHARE = 0.15  # of these pixels must agree, or there is no background
 _SMALLEST_BACKGROUND = 1 / 16  # of the frame must lie between these pixels
 _FOLLOWED = 0.5  # of them: flow has followed the background, and features need not be looked for
-_STILL = 0.3  # pixels: a background that moves less has not moved
+_STILL = 0.3  # pixels: what moves less has not moved
 _AS_MANY = 0.9  # of those that agree on the best motion; a simpler one that so many agree on is preferred
 _TRANSLATIONS_TRIED = 500
 _STILL_SHARE = 0.02  # of the image may move in a still scene: leaves, lamps that blink
@@ -389,7 +389,7 @@ def _chosen(here: Grey, there: Grey, flow: Flow, background: Flow, disagreement:
     together = background + cv2.GaussianBlur(flow - background, (0, 0), _TOGETHER_BLUR)
     detail, detail_still = (_detail(d) for d in (_difference(here, there, grid + together), by_background))
     explained = detail_still >= _TOGETHER**2 * detail + (_TOGETHER_LEVELS + differing / 2) ** 2
-    evident |= (here < _WHITE) & explained & _has_one_flow(flow - background)
+    evident |= (here < _WHITE) & (apart >= _STILL) & explained & _has_one_flow(flow - background)
     notably, evidently = (np.where(place[..., None], flow, background) for place in (~still, evident & ~still))
     return notably, evidently
 

@@ -414,6 +414,21 @@ def test_in_a_still_scene_flow_is_not_followed_for_light_that_changed_alone() ->
     assert (evident == 0).all()
 
 
+@pytest.mark.parametrize(("shift", "followed"), [(0.25, False), (0.4, True)])
+def test_in_a_still_scene_flow_is_followed_from_a_third_of_a_pixel_on(shift: float, followed: bool) -> None:
+    # Waves of 8 pixels, of which a quarter of a pixel tells 6 levels: pixels that stay where they are stay sharp.
+    columns = np.arange(160)
+    here, there = (
+        np.broadcast_to(120 + 40 * np.sin((columns - by) * np.pi / 4), (90, 160)).round().astype(np.uint8)
+        for by in (0, shift)
+    )
+    flow = np.zeros((90, 160, 2), np.float32)
+    flow[..., 0] = shift
+    flow[:, 100:] = 0
+    _, evident = hdr.alignment._chosen(here, there, flow, np.zeros_like(flow), 0.0)
+    assert (evident[20:70, 20:80, 0] == (np.float32(shift) if followed else 0)).all()
+
+
 def test_in_a_still_scene_flow_is_not_followed_out_of_the_glow_of_a_lamp() -> None:
     # The glow is wider by two fifths where the exposure is longer than stated; what reads it further out, there,
     # explains it to a level. No way is that of all the patch.
