@@ -387,7 +387,7 @@ def _chosen(here: Grey, there: Grey, flow: Flow, background: Flow, disagreement:
     differing = here * (2 ** (disagreement / GAMMA) - 1)
     evident = residual_still >= _EVIDENT * residual + _EVIDENT_LEVELS + differing
     together = background + cv2.GaussianBlur(flow - background, (0, 0), _TOGETHER_BLUR)
-    detail, detail_still = (_detail(d) for d in (_difference(here, there, grid + together), by_background))
+    detail, detail_still = (_variance(d) for d in (_difference(here, there, grid + together), by_background))
     explained = detail_still >= _TOGETHER**2 * detail + (_TOGETHER_LEVELS + differing / 2) ** 2
     evident |= (here < _WHITE) & (apart >= _STILL) & explained & _has_one_flow(flow - background)
     notably, evidently = (np.where(place[..., None], flow, background) for place in (~still, evident & ~still))
@@ -400,21 +400,19 @@ def _difference(here: Grey, there: Grey, positions: Flow) -> NDArray[np.float32]
     return difference
 
 
-def _detail(difference: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Variance of a difference within a patch around each pixel: not what differs by its light alone."""
+def _variance(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Variance of maps (H, W) or (H, W, C) within a patch around each pixel: of a difference, not that of its light."""
     sides = (_TOGETHER_PATCH, _TOGETHER_PATCH)
-    mean, mean_of_squares = cv2.blur(difference, sides), cv2.sqrBoxFilter(difference, cv2.CV_32F, sides)
+    mean, mean_of_squares = cv2.blur(maps, sides), cv2.sqrBoxFilter(maps, cv2.CV_32F, sides)
     variance: NDArray[np.float32] = mean_of_squares - mean * mean
     return variance
 
 
 def _has_one_flow(flow: Flow) -> NDArray[np.bool_]:
     """Where flow goes one way within a patch around each pixel: its mean is no less than how it scatters."""
-    sides = (_TOGETHER_PATCH, _TOGETHER_PATCH)
-    mean: Flow = cv2.blur(flow, sides)  # type: ignore[assignment]
-    squared_mean = _squared_lengths(mean)
-    mean_of_squares = cv2.blur(_squared_lengths(flow), sides)
-    one: NDArray[np.bool_] = squared_mean * (1 + _TOGETHER_SCATTER**2) >= _TOGETHER_SCATTER**2 * mean_of_squares
+    mean: Flow = cv2.blur(flow, (_TOGETHER_PATCH, _TOGETHER_PATCH))  # type: ignore[assignment]
+    x, y = np.moveaxis(_variance(flow), 2, 0)
+    one: NDArray[np.bool_] = _squared_lengths(mean) >= _TOGETHER_SCATTER**2 * (x + y)
     return one
 
 

@@ -7,7 +7,7 @@ consistent with the reference (:mod:`hdr.difference`). Nothing here is learned; 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -195,10 +195,22 @@ def physical_merge(
     return merged(aligned, weights, exposures, reference), weights
 
 
-def merged(aligned: Aligned, weights: Tensor, exposures: Tensor, reference: int) -> Tensor:
-    """Radiance (B, 3, H, W), mu-law domain: the weighted mean, without cut noise and not below a clipped reference."""
+def merged(
+    aligned: Aligned,
+    weights: Tensor,
+    exposures: Tensor,
+    reference: int,
+    denoise: Callable[[Tensor, BlendNoise], Tensor] | None = None,
+) -> Tensor:
+    """Radiance (B, 3, H, W), mu-law domain: the weighted mean, without cut noise and not below a clipped reference.
+
+    ``denoise``, if given, makes an estimate of that mean and of the noise that is left in it.
+    """
     radiance = blended(aligned, weights)
-    radiance = without_cut_noise(radiance, aligned, weights, noise_of_blend(aligned, weights, radiance).light)
+    noise = noise_of_blend(aligned, weights, radiance)
+    if denoise is not None:
+        radiance = denoise(radiance, noise)
+    radiance = without_cut_noise(radiance, aligned, weights, noise.light)
     return not_below_saturation(radiance, aligned, exposures, reference)
 
 

@@ -11,16 +11,7 @@ from torch import Tensor, nn
 
 from hdr._errors import RefusedError
 from hdr.difference import difference_to_reference
-from hdr.fusion import (
-    ReferenceLight,
-    blended,
-    merged,
-    noise_of_blend,
-    not_below_saturation,
-    prior,
-    without_cut_noise,
-    without_tolerance,
-)
+from hdr.fusion import BlendNoise, ReferenceLight, merged, prior, without_tolerance
 from hdr.nn.alignment import CORRECTION_BOUND, DeformableAlignment, upsample_displacement
 from hdr.nn.attention import SpatialAttentionGate
 from hdr.nn.blocks import ConvBlock, ResidualBlock, SharedConvBlock, in_format_of, unshuffled, upsample, zero_initialise
@@ -287,12 +278,15 @@ class Generator(nn.Module):
         return Merged(self._blended(as_noisy, weights, exposures, reference), weights, aligned, ())
 
     def _blended(self, aligned: Aligned, weights: Tensor, exposures: Tensor, reference: int) -> Tensor:
-        radiance = blended(aligned, weights)
-        noise = noise_of_blend(aligned, weights, radiance)
-        if self.denoiser is not None:
-            radiance = self.denoiser(radiance, *noise, weights[:, reference], aligned.saturation[:, reference])
-        radiance = without_cut_noise(radiance, aligned, weights, noise.light)
-        return not_below_saturation(radiance, aligned, exposures, reference)
+        denoiser = self.denoiser
+        if denoiser is None:
+            return merged(aligned, weights, exposures, reference)
+
+        def denoise(radiance: Tensor, noise: BlendNoise) -> Tensor:
+            denoised: Tensor = denoiser(radiance, *noise, weights[:, reference], aligned.saturation[:, reference])
+            return denoised
+
+        return merged(aligned, weights, exposures, reference, denoise)
 
     # Inside the network the exposures lie one after the other, (N B, C, H, W): those of all examples first that are the
     # shortest, and so on. Taking some of them out and putting them together copies blocks, in any memory format.
