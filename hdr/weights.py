@@ -20,7 +20,7 @@ with extras_named():
     from safetensors.torch import save
 
 _FORMAT_OF_ANY_VERSION = "hdr-generator-"
-_FORMAT = f"{_FORMAT_OF_ANY_VERSION}4"
+_FORMAT = f"{_FORMAT_OF_ANY_VERSION}5"
 _BUNDLE = Path(__file__).parent / "_weights"
 _SUFFIX = ".safetensors"
 

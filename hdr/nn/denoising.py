@@ -14,6 +14,8 @@ from hdr.smoothing import blurred
 
 KERNEL_SIZE = 5
 """Pixels: how far neighbours may be."""
+COLOUR_STEP = 2
+"""Pixels from one neighbour of a colour to the next: noise, demosaicing and JPEG leave colours coarser blotches."""
 INPUT_CHANNELS = 15
 """Detail in units of the noise (3) and of the deviation (3), radiance (3), noise (3), deviation, share and saturation
 of the reference."""
@@ -30,14 +32,15 @@ class Denoiser(nn.Module):
 
     y + d tanh(m / d) with m = sum_k w_k (y_k - y) over the neighbours y_k of y within 5 x 5 pixels, w = z / (exp(-s) +
     sum_k abs(z_k)) of the network's outputs: z for all three channels, and a strength s for each, because in saturated
-    colours one channel may be all noise and another have none. d is twice the noise or the deviation that physics
-    expects there, the smaller of the two; upwards, where that is more, as far as light that is brighter by twice the
-    noise lies above y, if no more than twice the pixel's own deviation: what noise has darkened it has moved much
-    farther in the mu-law domain. So no pixel moves farther than its neighbours lie, nor farther than noise may have
-    moved it, and where all are alike it stays.
+    colours one channel may be all noise and another have none. Colours, what a channel is more than the mean of the
+    three, are moved once more by kernels of their own, whose neighbours are farther apart. d is twice the noise or the
+    deviation that physics expects there, the smaller of the two; upwards, where that is more, as far as light that is
+    brighter by twice the noise lies above y, if no more than twice the pixel's own deviation: what noise has darkened
+    it has moved much farther in the mu-law domain. So no pixel moves farther than noise may have moved it, and where
+    all are alike it stays.
 
     What the network sees is in units of the noise, too, for what matters is whether detail exceeds it. Outputs begin as
-    0, which changes nothing. Looks at half resolution, and with three layers reaches 16 pixels.
+    0, which changes nothing. Looks at half resolution, and with three layers 16 pixels far.
 
     Parameters
     ----------
@@ -68,6 +71,8 @@ class Denoiser(nn.Module):
         self.features = nn.Sequential(*blocks)
         self.kernels = zero_initialise(nn.Conv2d(channels, 4 * taps, 1))
         self.strengths = zero_initialise(nn.Conv2d(channels, 4 * 3, 1))
+        self.colour_kernels = zero_initialise(nn.Conv2d(channels, 4 * taps, 1))
+        self.colour_strengths = zero_initialise(nn.Conv2d(channels, 4 * 3, 1))
 
     def forward(
         self,
@@ -106,14 +111,21 @@ class Denoiser(nn.Module):
         inputs = unshuffled(F.pad(inputs, even, mode="replicate"))
         # In planes, because each tap of the kernels is read as an image of its own.
         features = self.features(inputs).contiguous()
-        kernels, strengths = self.kernels(features).to(radiance), self.strengths(features).to(radiance)
-        moved = _towards_neighbours(F.pad(radiance, even, mode="replicate"), kernels, strengths)[..., :height, :width]
+        moved = self._moved(features, F.pad(radiance, even, mode="replicate"))[..., :height, :width]
         largest = _LARGEST_MOVE * torch.minimum(noise, deviation) + _TINY
         of_noise = (deviation / (noise + _TINY)).clamp_max(1)  # where less than the noise is expected, so in light
         darkened = mu_law(light_of(radiance) + _LARGEST_MOVE * of_noise * light_noise) - radiance
         darkened = torch.minimum(darkened, _LARGEST_MOVE * of_pixel)
         largest = torch.where(moved > 0, torch.maximum(largest, darkened), largest)
         return radiance + largest * torch.tanh(moved / largest)
+
+    def _moved(self, features: Tensor, radiance: Tensor) -> Tensor:
+        """By how much the kernels move radiance (B, 3, 2 h, 2 w), for features (B, C, h, w)."""
+        outputs = self.kernels(features).to(radiance), self.strengths(features).to(radiance)
+        moved = _towards_neighbours(radiance, *outputs)
+        outputs = self.colour_kernels(features).to(radiance), self.colour_strengths(features).to(radiance)
+        colours = _towards_neighbours(radiance + moved, *outputs, COLOUR_STEP)
+        return moved + colours - colours.mean(dim=1, keepdim=True)
 
 
 def _network_input(radiance: Tensor, expected: Tensor, differing: Tensor, share: Tensor, saturation: Tensor) -> Tensor:
@@ -139,7 +151,7 @@ def _asinh(values: Tensor) -> Tensor:
     return sign * torch.log(sign * values + torch.sqrt(values.square() + 1))
 
 
-def _towards_neighbours(radiance: Tensor, kernels: Tensor, strengths: Tensor) -> Tensor:
+def _towards_neighbours(radiance: Tensor, kernels: Tensor, strengths: Tensor, step: int = 1) -> Tensor:
     """By how much signed weights move each pixel towards its neighbours, as :class:`Denoiser` says.
 
     Parameters
@@ -151,19 +163,21 @@ def _towards_neighbours(radiance: Tensor, kernels: Tensor, strengths: Tensor) ->
         two, as :func:`torch.nn.functional.pixel_unshuffle` has them.
     strengths
         Shape (B, 3 * 4, h, w): s of the channels, likewise.
+    step
+        Pixels from one neighbour to the next.
     """
     height, width = kernels.shape[-2:]
-    reach = KERNEL_SIZE // 2
+    reach = KERNEL_SIZE // 2 * step
     padded = F.pad(radiance, (reach,) * 4, mode="replicate")
     # Every second pixel, from the first, the second, ... on: the neighbours of such are such again, in one piece.
     every_second = F.pixel_unshuffle(padded, 2).unflatten(1, (-1, 2, 2))
     of_neighbours = kernels.unflatten(1, (-1, 2, 2))
     of_itself = torch.exp(-strengths.clamp(-_LARGEST_STRENGTH, _LARGEST_STRENGTH)).unflatten(1, (-1, 2, 2))
     planes = []
-    for row in range(KERNEL_SIZE + 1):
+    for row in range(2 * reach + 2):
         rows = every_second[:, :, row % 2, :, row // 2 : row // 2 + height].unbind(2)
-        planes.append([rows[column % 2][..., column // 2 : column // 2 + width] for column in range(KERNEL_SIZE + 1)])
-    places = list(itertools.product(range(KERNEL_SIZE), repeat=2))
+        planes.append([rows[column % 2][..., column // 2 : column // 2 + width] for column in range(2 * reach + 2)])
+    places = list(itertools.product(range(0, 2 * reach + 1, step), repeat=2))
     places.remove((reach, reach))
     moved = []
     for top, left in itertools.product(range(2), repeat=2):

@@ -225,7 +225,7 @@ def test_checkpoints_of_other_networks_are_told_in_one_line(data: str, tmp_path:
     # As a run of the version before left it: settings that are all known, and a network that is not.
     state = HdrGan(small(denoising=False)).state_dict()
     torch.save({"hyper_parameters": {"preset": "tiny"}, "state_dict": state, "updates": 3}, last_of(tmp_path))
-    reason = r"24 tensors are others, first 'averaged_generator\.denoiser\.features\.0\.0\.bias'"
+    reason = r"32 tensors are others, first 'averaged_generator\.denoiser\.colour_kernels\.bias'"
     with pytest.raises(ValueError, match=rf"last.ckpt: damaged, or not a checkpoint .* \({reason}\)") as refusal:
         trained(data, tmp_path, resume=True, steps=4)
     assert "\n" not in str(refusal.value)

@@ -7,16 +7,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from hdr.nn.denoising import Denoiser, _asinh, _network_input, _towards_neighbours
+from hdr.nn.denoising import COLOUR_STEP, Denoiser, _asinh, _network_input, _towards_neighbours
 from tests.hdr.naive import naive_blur
 
+REACH = 20
+"""Pixels: the sixteen that the network sees, and four to the farthest neighbour of a colour."""
 
-def random_denoiser(seed: int = 0) -> Denoiser:
+
+def random_denoiser(colours: float = 1.0) -> Denoiser:
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         denoiser = Denoiser(channels=8)
         torch.nn.init.normal_(denoiser.kernels.weight)
         torch.nn.init.normal_(denoiser.strengths.weight)
+        torch.nn.init.normal_(denoiser.colour_kernels.weight, std=colours)
+        torch.nn.init.normal_(denoiser.colour_strengths.weight)
     return denoiser.requires_grad_(False)
 
 
@@ -42,21 +47,23 @@ def test_features_begin_as_large_as_what_comes_in_and_without_a_bias() -> None:
         assert not bool(hidden(torch.zeros_like(seen)).any())
 
 
-def test_every_pixel_moves_towards_its_neighbours_by_its_own_kernel() -> None:
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_every_pixel_moves_towards_its_neighbours_by_its_own_kernel(step: int) -> None:
     source = torch.Generator().manual_seed(1)
     radiance, kernels, strengths = (torch.randn(1, n, 6, 8, generator=source).double() for n in (3, 24, 3))
     outputs = (torch.nn.functional.pixel_unshuffle(maps, 2) for maps in (kernels, 4 * strengths))
-    found = _towards_neighbours(radiance, *outputs)[0].numpy()
-    padded = np.pad(radiance[0].numpy(), ((0, 0), (2, 2), (2, 2)), mode="edge")
-    offsets = [(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3) if (dy, dx) != (0, 0)]
+    found = _towards_neighbours(radiance, *outputs, step)[0].numpy()
+    reach = 2 * step
+    padded = np.pad(radiance[0].numpy(), ((0, 0), (reach, reach), (reach, reach)), mode="edge")
+    offsets = [(step * dy, step * dx) for dy in range(-2, 3) for dx in range(-2, 3) if (dy, dx) != (0, 0)]
     for channel in range(3):
         for row in range(6):
             for column in range(8):
                 z = kernels[0, :, row, column].numpy()
                 strength = np.clip(4 * float(strengths[0, channel, row, column]), -6, 6)
                 weights = z / (math.exp(-strength) + np.abs(z).sum())
-                centre = padded[channel, row + 2, column + 2]
-                neighbours = [padded[channel, row + 2 + dy, column + 2 + dx] for dy, dx in offsets]
+                centre = padded[channel, row + reach, column + reach]
+                neighbours = [padded[channel, row + reach + dy, column + reach + dx] for dy, dx in offsets]
                 expected = sum(w * (y - centre) for w, y in zip(weights, neighbours, strict=True))
                 assert found[channel, row, column] == pytest.approx(expected, abs=1e-12)
 
@@ -70,9 +77,11 @@ def test_what_is_done_is_what_was_computed_but_for_a_bound(height: int, width: i
     even = np.pad(seen.numpy(), ((0, 0), (0, 0), (0, height % 2), (0, width % 2)), mode="edge")
     features = denoiser.features(torch.nn.functional.pixel_unshuffle(torch.from_numpy(even), 2))
     whole = torch.from_numpy(np.pad(inputs[0].numpy(), ((0, 0), (0, 0), (0, height % 2), (0, width % 2)), mode="edge"))
-    moved = _towards_neighbours(whole, denoiser.kernels(features), denoiser.strengths(features)).numpy()[
-        ..., :height, :width
-    ]
+    once = _towards_neighbours(whole, denoiser.kernels(features), denoiser.strengths(features))
+    outputs = denoiser.colour_kernels(features), denoiser.colour_strengths(features)
+    again = _towards_neighbours(whole + once, *outputs, COLOUR_STEP).numpy()
+    # The colours alone: what is added is 0 in the mean of the channels.
+    moved = (once.numpy() + again - again.mean(axis=1, keepdims=True))[..., :height, :width]
     light = (5001 ** inputs[0].numpy() - 1) / 5000
     brighter = light + 2 * inputs[3].numpy() * np.minimum(deviation.numpy() / noise.numpy(), 1)
     darkened = np.minimum(np.log1p(5000 * brighter) / math.log(5001) - inputs[0].numpy(), 2 * inputs[2].numpy())
@@ -113,8 +122,9 @@ def test_detail_is_compressed_by_an_inverse_hyperbolic_sine_that_has_its_slope_e
     torch.testing.assert_close(slope.double(), (exact.square() + 1).rsqrt(), rtol=0, atol=1e-6)
 
 
-def test_what_is_flat_stays_and_no_pixel_moves_farther_than_its_neighbours_or_twice_the_noise() -> None:
-    denoiser, inputs = random_denoiser(), inputs_of()
+@pytest.mark.parametrize("colours", [0.0, 1.0])
+def test_what_is_flat_stays_and_no_pixel_moves_farther_than_its_neighbours_or_twice_the_noise(colours: float) -> None:
+    denoiser, inputs = random_denoiser(colours), inputs_of()
     flat = denoiser(torch.full_like(inputs[0], 0.4), *inputs[1:])
     torch.testing.assert_close(flat, torch.full_like(flat, 0.4), atol=1e-6, rtol=0)
     padded = torch.nn.functional.pad(inputs[0], (2, 2, 2, 2), mode="replicate")
@@ -124,7 +134,8 @@ def test_what_is_flat_stays_and_no_pixel_moves_farther_than_its_neighbours_or_tw
         noise, deviation, light_noise = (times * part for part in inputs[1:4])
         moved = denoiser(inputs[0], noise, deviation, light_noise, *inputs[4:]) - inputs[0]
         assert float(moved.abs().max()) > 0.02
-        assert bool((moved.abs() <= farthest + 1e-6).all())
+        # Colours are moved by what lies farther away, too.
+        assert colours or bool((moved.abs() <= farthest + 1e-6).all())
         light = (5001 ** inputs[0].double() - 1) / 5000
         for sigma, share in ((noise, 1.0), (_blurred(deviation), (_blurred(deviation) / noise).clamp_max(1))):
             # What noise has darkened was brighter by that in light, which is more where it is dark.
@@ -163,7 +174,7 @@ def test_odd_sizes_are_merged_as_the_even_ones_they_are_part_of(height: int, wid
     whole = random_denoiser()(*inputs)
     part = random_denoiser()(*(x[..., :height, :width] for x in inputs))
     assert part.shape[-2:] == (height, width)
-    inner = (..., slice(0, height - 16), slice(0, width - 16))
+    inner = (..., slice(0, height - REACH), slice(0, width - REACH))
     torch.testing.assert_close(part[inner], whole[inner], atol=1e-5, rtol=0)
 
 
@@ -175,7 +186,7 @@ def test_images_smaller_than_what_it_reaches_keep_their_size(height: int, width:
     assert bool(torch.isfinite(denoised).all())
 
 
-def test_it_reaches_sixteen_pixels() -> None:
+def test_it_reaches_twenty_pixels() -> None:
     denoiser, inputs = random_denoiser(), inputs_of(80, 80)
     before = denoiser(*inputs)
     for part in inputs:
@@ -184,7 +195,7 @@ def test_it_reaches_sixteen_pixels() -> None:
         changed[which][..., 40, 40] += 0.3
         rows, columns = (denoiser(*changed) - before).abs().amax(dim=(0, 1)).gt(1e-6).nonzero().unbind(1)
         assert rows.numel() > 0
-        assert max(int((axis - 40).abs().max()) for axis in (rows, columns)) <= 16
+        assert max(int((axis - 40).abs().max()) for axis in (rows, columns)) <= REACH
 
 
 def test_gradients_are_those_of_differences() -> None:
@@ -223,6 +234,8 @@ def test_half_precision_is_close() -> None:
     denoiser, inputs = random_denoiser(), inputs_of()
     denoiser.kernels.weight.mul_(0.1)
     denoiser.strengths.weight.mul_(0.1)
+    denoiser.colour_kernels.weight.mul_(0.1)
+    denoiser.colour_strengths.weight.mul_(0.1)
     precise = denoiser(*inputs)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = denoiser(*inputs)
