@@ -81,7 +81,7 @@ def open_scenes(
             (side, side),
             TRAINING_SCENES,
             split="train",
-            settings=SceneSettings(exposure_error=0.04, estimated=0.75, clean=0.2, largest_step=2.8),
+            settings=SceneSettings(exposure_error=0.04, estimated=0.75, clean=0.2, colourful=0.25, largest_step=2.8),
             crop=None if whole else crop,
         )
     return SyntheticBrackets(

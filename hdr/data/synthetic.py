@@ -30,6 +30,8 @@ from hdr.radiometry import middle
 
 Split = Literal["all", "train", "validation"]
 
+_COLOURS_TIMES = (0.9, 2.6)
+_LEAST_OF_COLOUR = 0.02  # of the mean of the channels
 _LEAST_STEP = 0.8  # below, the longest focal length of a view of a panorama would be less than the shortest
 
 SAME_COUNT = 64
@@ -62,6 +64,9 @@ class SceneSettings:
         camera misjudged at random.
     clean
         Share of the scenes whose camera has little noise: where there is hardly any, hardly any must be found.
+    colourful
+        Share of the scenes whose colours are exchanged, and mostly strengthened: of few pictures' colours all, and
+        flowers and clothes of such whose dark channels have hardly any light.
     largest_step
         Most pixels of a photograph from one pixel of the view to the next, at least 0.8; of a panorama accordingly.
         More than 1 shows detail as fine as pixels, as sharp lenses do: what networks learn on blur, they smooth.
@@ -69,7 +74,7 @@ class SceneSettings:
     Raises
     ------
     ValueError
-        If ``estimated`` or ``clean`` is no share, or ``largest_step`` is too small.
+        If ``estimated``, ``clean`` or ``colourful`` is no share, or ``largest_step`` is too small.
     """
 
     largest_motion: float = 120.0
@@ -81,10 +86,11 @@ class SceneSettings:
     exposure_error: float = 0.0
     estimated: float = 0.0
     clean: float = 0.0
+    colourful: float = 0.0
     largest_step: float = 1.4
 
     def __post_init__(self) -> None:
-        for name in ("estimated", "clean"):
+        for name in ("estimated", "clean", "colourful"):
             if not 0 <= getattr(self, name) <= 1:  # also refuses NaN
                 raise RefusedError(f"{name} is a share of the scenes, from 0 to 1; got {getattr(self, name)}")
         if not _LEAST_STEP <= self.largest_step < math.inf:
@@ -172,6 +178,10 @@ class SyntheticBrackets(Dataset[HdrSample]):
         reference = middle(count)
         which = integer(generator, 0, len(self.scenery) - 1)
         instants = self._scene(generator, self.scenery[which], count, reference)
+        # Nothing is drawn for 0, so that scenes without such colours stay what they were.
+        if self.settings.colourful > 0 and uniform(generator, 0, 1) < self.settings.colourful:
+            order = torch.randperm(3, generator=generator).to(instants.device)
+            instants = with_strong_colours(instants[:, order], log_uniform(generator, *_COLOURS_TIMES))
         ratios = [1.0] + [log_uniform(generator, *self.settings.ratios) for _ in range(count - 1)]
         exposures = torch.tensor(ratios, dtype=torch.float32).cumprod(0)
         lost = 0.0 if uniform(generator, 0, 1) < 0.2 else log_uniform(generator, *self.settings.saturation)
@@ -232,6 +242,20 @@ def saturating_scale(radiance: Tensor, share: float) -> float:
     brightest = radiance.amax(dim=0).flatten()
     # A sun of one pixel is no scene "without saturation": the brightest thousandth counts as nothing.
     return 1.0 / max(torch.quantile(brightest, 1.0 - max(share, 1e-3)).item(), 1e-8)
+
+
+def with_strong_colours(radiance: Tensor, times: float) -> Tensor:
+    """Radiance (N, 3, H, W) with the difference of each channel to the mean of the three multiplied.
+
+    No channel gets less than a fiftieth of the mean, for hardly anything has no light at all in one.
+
+    Examples
+    --------
+    >>> with_strong_colours(torch.tensor([0.4, 0.2, 0.3]).view(1, 3, 1, 1), 2.0).flatten()
+    tensor([0.5000, 0.1000, 0.3000])
+    """
+    mean = radiance.mean(dim=1, keepdim=True)
+    return torch.maximum(mean + times * (radiance - mean), _LEAST_OF_COLOUR * mean)
 
 
 def calibration_of_camera(camera: Camera) -> Calibration:

@@ -17,7 +17,7 @@ from hdr.data import SyntheticBrackets
 from hdr.data.motion import Layer, moving_layer
 from hdr.data.sample import HdrSample, calibration_of, make_sample
 from hdr.data.source import open_scenes
-from hdr.data.synthetic import SAME_COUNT, SceneSettings, saturating_scale
+from hdr.data.synthetic import SAME_COUNT, SceneSettings, saturating_scale, with_strong_colours
 from hdr.evaluation import open_cases
 from hdr.io import write_radiance
 from tests.hdr.panoramas import write_panoramas
@@ -192,9 +192,37 @@ def test_a_share_of_the_cameras_is_clean(folder: Path) -> None:
     assert noisiest(1.0) < 2.2e-4 < noisiest(0.0)
 
 
+def test_a_share_of_the_scenes_has_strong_colours_of_any_hue(tmp_path: Path) -> None:
+    # All the light there is is orange, a third of it red more than the mean.
+    write_radiance(tmp_path / "orange.hdr", torch.tensor([0.6, 0.4, 0.2]).view(3, 1, 1).expand(3, 90, 120))
+
+    def colours(share: float) -> list[tuple[int, float]]:
+        settings = dataclasses.replace(STILL, colourful=share)
+        data = SyntheticBrackets(tmp_path, (48, 64), settings=settings)
+        means = [data[index]["target"].mean(dim=(1, 2)) for index in range(60)]
+        return [(int(mean.argmax()), float(mean.amax() / mean.mean())) for mean in means]
+
+    plain, all_colours = colours(0.0), colours(1.0)
+    assert {brightest for brightest, _ in plain} == {0}
+    assert all(times == pytest.approx(1.5, rel=1e-2) for _, times in plain)
+    assert {brightest for brightest, _ in all_colours} == {0, 1, 2}
+    # 1 + 0.5 times 0.9 to 2.6; of the mean itself it is less where the weakest channel had less than nothing.
+    assert all(1.44 <= times <= 2.31 for _, times in all_colours)
+    assert max(times for _, times in all_colours) > 1.9
+    assert 10 < sum(brightest > 0 for brightest, _ in colours(0.5)) < 30
+
+
+def test_strong_colours_keep_the_mean_of_the_channels_but_where_one_would_have_no_light() -> None:
+    radiance = torch.tensor([[0.5, 0.3, 0.1], [0.9, 0.06, 0.0]]).T.view(1, 3, 1, 2)
+    found = with_strong_colours(radiance, 1.5)[0, :, 0].T
+    torch.testing.assert_close(found[0], torch.tensor([0.6, 0.3, 0.0 + 0.02 * 0.3]))
+    torch.testing.assert_close(found[1], torch.tensor([1.19, 0.02 * 0.32, 0.02 * 0.32]))
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
+        ({"colourful": 1.1}, "colourful is a share of the scenes, from 0 to 1; got 1.1"),
         ({"clean": -0.1}, "clean is a share of the scenes, from 0 to 1; got -0.1"),
         ({"clean": 1.5}, "clean is a share of the scenes, from 0 to 1; got 1.5"),
         ({"estimated": 75}, "estimated is a share of the scenes, from 0 to 1; got 75"),
@@ -210,7 +238,7 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, float], said: str) -
 
 def test_scenes_are_made_with_the_least_settings_and_the_largest(folder: Path) -> None:
     for share, step in ((0.0, 0.8), (1.0, 8.0)):
-        extreme = dataclasses.replace(STILL, clean=share, estimated=share, largest_step=step)
+        extreme = dataclasses.replace(STILL, clean=share, estimated=share, colourful=share, largest_step=step)
         data = scenes(folder, settings=extreme)
         assert all(bool(torch.isfinite(data[index]["target"]).all()) for index in range(6))
 
