@@ -17,7 +17,7 @@ from hdr._extras import extras_named
 from hdr._picture_files import RADIANCE_SUFFIXES, damage_reported, decode_with_opencv, is_raw, opened_image
 from hdr._profiles import profile_matrix, profile_of_tiff
 from hdr._radiance import check_radiance, read_radiance
-from hdr._tiff import BITS_PER_SAMPLE, decode_float_tiff, holds_signed
+from hdr._tiff import BITS_PER_SAMPLE, check_layout, decode_float_tiff, holds_signed
 from hdr._transfer import hdr_transfer
 
 with extras_named():
@@ -105,7 +105,7 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
     if path.suffix.lower() in RADIANCE_SUFFIXES:
         return _linear(path, read_radiance(path))
     data = path.read_bytes()
-    light = decode_float_tiff(data)
+    light = decode_float_tiff(path, data)
     if light is not None:
         linear = _linear(path, torch.from_numpy(light).permute(2, 0, 1).contiguous())
         profile, to_rec709 = profile_matrix(path, profile_of_tiff(path, data))
@@ -121,6 +121,8 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
             raise RefusedError(f"{path}: {bits} bits per channel; photographs must have 8 or 16: convert it first")
         if image.format == "TIFF" and holds_signed(data):
             raise RefusedError(f"{path}: numbers with a sign; photographs must have none: convert it first")
+        if image.format == "TIFF":
+            check_layout(path, image.tag_v2, by_opencv=bits == 16)  # type: ignore[attr-defined]
         pixels = np.array(_without_alpha(path, upright))
         (profile, to_rec709), chroma_halved = profile_matrix(path, image.info.get("icc_profile")), _chroma_halved(image)
     if bits == 16:

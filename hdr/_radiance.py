@@ -158,7 +158,7 @@ def channels_last(image: Tensor) -> NDArray[Any]:
 
 
 def _radiance_of_tiff(path: Path, data: bytes) -> Tensor:
-    pixels = decode_float_tiff(data)
+    pixels = decode_float_tiff(path, data)
     if pixels is None:
         raise RefusedError(
             f"{path}: damaged, or not a TIFF of three channels of 32-bit float, which radiance is read from"

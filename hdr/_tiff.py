@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ with extras_named():
 
 BITS_PER_SAMPLE, IMAGE_DESCRIPTION, SOFTWARE, NITS_OF_ONE = 258, 270, 305, 37439
 _PREDICTOR, _STRIP_OFFSETS, _SAMPLE_FORMAT, _PROFILE = 317, 273, 339, 34675
+_SUBFILE_TYPE, _PHOTOMETRIC, _SAMPLES_PER_PIXEL, _PLANAR_CONFIGURATION = 254, 262, 277, 284
+_REDUCED = (1, 3, 5, 7)  # bit 0 of the subfile's type
+_WHITE_IS_ZERO, _PLANES = 0, 2
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
 _PIXELS_PER_INCH, _INCH = 72, 2
 _HEADER_BYTES = 8
@@ -64,8 +68,24 @@ def encode_tiff(
     return b"".join([front.getbuffer(), tiff[_HEADER_BYTES:]])
 
 
-def decode_float_tiff(data: bytes) -> NDArray[Any] | None:
-    """RGB (H, W, 3) of a TIFF of 32-bit float, which Pillow does not read; None if it is another file."""
+def check_layout(path: Path, tags: Mapping[int, Any], *, by_opencv: bool) -> None:
+    """Raise ValueError where a TIFF's first picture is not the one, or its decoder would misread it without a word."""
+    said = ""
+    if tags.get(_SUBFILE_TYPE) in _REDUCED:
+        said = "its first picture is a small preview of another"
+    elif by_opencv and tags.get(_PLANAR_CONFIGURATION) == _PLANES and tags.get(_SAMPLES_PER_PIXEL) != 1:
+        said = "its colours lie in separate planes"
+    elif by_opencv and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        said = "white is zero in it"
+    if said:
+        raise RefusedError(f"{path}: {said}, which is not read: convert it first")
+
+
+def decode_float_tiff(path: Path, data: bytes) -> NDArray[Any] | None:
+    """RGB (H, W, 3) of a TIFF of 32-bit float, which Pillow does not read; None if it is another file.
+
+    One that OpenCV would misread is a ValueError that names it.
+    """
     if not data.startswith((b"II*\0", b"MM\0*")) or _sample_format(data) != _FLOAT:
         return None
     try:
@@ -74,6 +94,7 @@ def decode_float_tiff(data: bytes) -> NDArray[Any] | None:
         return None
     if pixels is None or pixels.dtype != np.float32 or pixels.ndim != 3 or pixels.shape[2] != 3:
         return None
+    check_layout(path, _directory(BytesIO(data), data[:_HEADER_BYTES]), by_opencv=True)
     return np.ascontiguousarray(pixels[..., ::-1])
 
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import OpenEXR
 import pytest
+import tifffile
 import torch
 from PIL import ExifTags, Image, ImageCms
 
@@ -161,6 +162,52 @@ def test_grey_levels_that_pillow_calls_integers_are_read(tmp_path):
     path = tmp_path / "a.tif"
     path.write_bytes(grey_tiff(32, 24, 16, pixels.tobytes()))
     np.testing.assert_allclose(read_ldr(path)[0].numpy(), pixels / 65535, rtol=1e-6)
+
+
+@pytest.mark.parametrize("byteorder", "<>")
+@pytest.mark.parametrize("depth", [np.uint16, np.float32])
+def test_planes_that_opencv_would_take_for_pixels_are_refused(tmp_path, depth, byteorder):
+    planes = np.linspace(0.1, 0.9, 3 * 24 * 32, dtype=np.float32).reshape(3, 24, 32)
+    planes = planes if depth is np.float32 else (planes * 65535).astype(depth)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, planes, photometric="rgb", planarconfig="separate", byteorder=byteorder)
+    with pytest.raises(ValueError, match=r"a\.tif: its colours lie in separate planes.*: convert it first"):
+        read_ldr(path)
+
+
+def test_planes_that_pillow_reads_are_read(tmp_path):
+    pixels = random_pixels()
+    tifffile.imwrite(tmp_path / "a.tif", pixels.transpose(2, 0, 1), photometric="rgb", planarconfig="separate")
+    torch.testing.assert_close(read_ldr(tmp_path / "a.tif"), as_tensor(pixels) / 255)
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_a_grey_picture_in_which_white_is_zero_is_no_negative(tmp_path, depth):
+    pixels, path = random_pixels(depth=depth)[..., 0], tmp_path / "a.tif"
+    tifffile.imwrite(path, np.iinfo(depth).max - pixels, photometric="miniswhite")
+    if depth is np.uint16:
+        with pytest.raises(ValueError, match=r"a\.tif: white is zero in it.*: convert it first"):
+            read_ldr(path)
+    else:
+        np.testing.assert_allclose(read_ldr(path)[0].numpy(), pixels / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16, np.float32])
+def test_a_preview_is_not_taken_for_the_picture_behind_it(tmp_path, depth):
+    pixels, path = np.full((24, 32, 3), 1, depth), tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as file:
+        file.write(pixels[::4, ::4], photometric="rgb", subfiletype=1)
+        file.write(pixels, photometric="rgb")
+    with pytest.raises(ValueError, match=r"a\.tif: its first picture is a small preview.*: convert it first"):
+        read_ldr(path)
+
+
+def test_of_several_pictures_of_one_size_the_first_is_read(tmp_path):
+    pixels = random_pixels(depth=np.uint16)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(pixels, photometric="rgb", subfiletype=2)  # a page of several
+        file.write(pixels[::-1], photometric="rgb")
+    torch.testing.assert_close(read_ldr(tmp_path / "a.tif"), as_tensor(pixels) / 65535)
 
 
 def test_other_picture_formats_are_refused_by_name(tmp_path):

@@ -39,6 +39,12 @@ def with_blue_called_red() -> bytes:
     return exchanged.replace("sRGB".encode("utf-16-be"), "Swap".encode("utf-16-be"))
 
 
+def test_planes_that_opencv_would_take_for_pixels_are_no_radiance(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", radiance().numpy(), photometric="rgb", planarconfig="separate")
+    with pytest.raises(ValueError, match=r"a\.tif: its colours lie in separate planes"):
+        read_radiance(tmp_path / "a.tif")
+
+
 @settings(max_examples=20)
 @given(height=st.integers(1, 40), width=st.integers(1, 40), suffix=st.sampled_from([".tif", ".TIFF"]))
 def test_radiance_comes_back_bit_by_bit(tmp_path_factory, height: int, width: int, suffix: str) -> None:
