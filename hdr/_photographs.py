@@ -6,10 +6,11 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hdr._errors import RefusedError
@@ -25,7 +26,8 @@ with extras_named():
 
 _FLOAT_LEVELS = 2**24
 _JPEG_SAMPLINGS = {1: (False, True), 2: (True, True)}  # by Pillow's numbers: 4:2:2, 4:2:0
-_ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF's orientations in which rows become columns
+# EXIF's orientations in which rows become columns, and in which rows and columns are then in reverse.
+_ON_ITS_SIDE, _UPSIDE_DOWN, _MIRRORED = (5, 6, 7, 8), (3, 4, 7, 8), (2, 3, 6, 7)
 _PNG_BIT_DEPTH_OFFSET = 24  # the signature, the length and name of IHDR, width and height come first
 _GREY_MODES = ("L", "I", "I;16", "I;16B", "I;16L")  # "I" is what some releases of Pillow call 16 bits
 _REFUSED_MODES = {
@@ -114,7 +116,7 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
         _check_photograph(path, image)
         _check_transfer(path, data)
         with damage_reported(path):
-            bits = _bits_per_channel(image, data)
+            bits, orientation = _bits_per_channel(image, data), _orientation_left(image)
             # Loading it all finds truncation, which OpenCV passes over, also in 16-bit files that OpenCV decodes.
             upright = ImageOps.exif_transpose(image)
         if bits > 8 and bits != 16:
@@ -126,7 +128,7 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
         pixels = np.array(_without_alpha(path, upright))
         (profile, to_rec709), chroma_halved = profile_matrix(path, image.info.get("icc_profile")), _chroma_halved(image)
     if bits == 16:
-        pixels = decode_with_opencv(path, data)
+        pixels = _upright(decode_with_opencv(path, data), orientation)
     levels = int(np.iinfo(pixels.dtype).max)
     scaled = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).div_(levels).contiguous()
     return Photograph(scaled, levels, False, profile, to_rec709, chroma_halved)
@@ -185,6 +187,24 @@ def _chroma_halved(image: Image.Image) -> tuple[bool, bool] | None:
     halved = _JPEG_SAMPLINGS.get(JpegImagePlugin.get_sampling(image))
     turned = image.getexif().get(ExifTags.Base.Orientation) in _ON_ITS_SIDE
     return halved[::-1] if halved and turned else halved
+
+
+def _orientation_left(image: Image.Image) -> object:
+    """The orientation that Pillow knows, from EXIF data of all kinds and XMP, unless OpenCV honours it already."""
+    if image.format == "TIFF" and ExifTags.Base.Orientation in image.tag_v2:  # type: ignore[attr-defined]
+        return None
+    return image.getexif().get(ExifTags.Base.Orientation)
+
+
+def _upright(pixels: NDArray[Any], orientation: object) -> NDArray[Any]:
+    """Pixels (H, W, 3) turned and mirrored as an orientation of EXIF says."""
+    if orientation in _ON_ITS_SIDE:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in _UPSIDE_DOWN:
+        pixels = pixels[::-1]
+    if orientation in _MIRRORED:
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
 
 
 def _bits_per_channel(image: Image.Image, data: bytes) -> int:

@@ -68,8 +68,9 @@ def opened_image(path: Path, data: bytes | None = None) -> Iterator[Image.Image]
 
 
 def decode_with_opencv(path: Path, data: bytes) -> NDArray[Any]:
+    """RGB as stored, but for a TIFF, of which OpenCV honours the tag of its orientation whatever it is told."""
     # From memory: OpenCV 5.0 cannot read an oriented 16-bit TIFF from a file, and it prints instead of raising.
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error as error:

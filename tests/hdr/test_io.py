@@ -81,6 +81,63 @@ def test_orientation_of_16_bit_tiff_is_honoured(tmp_path, orientation):
     torch.testing.assert_close(read_ldr(path), as_tensor(UPRIGHT[orientation](pixels)) / 65535, rtol=1e-6, atol=0)
 
 
+def png_chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def told_in_exif(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    return exif.tobytes()
+
+
+def told_in_xmp(orientation: int) -> bytes:
+    tiff = f'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="{orientation}"'
+    rdf = f'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description {tiff}/></rdf:RDF>'
+    return f'<x:xmpmeta xmlns:x="adobe:ns:meta/">{rdf}</x:xmpmeta>'.encode()
+
+
+def orientation_chunk(kind: str, orientation: int) -> bytes:
+    """As programs tell an orientation in PNG: eXIf (third edition), ImageMagick before it, and editors in XMP."""
+    exif = told_in_exif(orientation)
+    if kind == "eXIf":
+        return png_chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
+    if kind == "raw profile":
+        return png_chunk(b"tEXt", b"Raw profile type exif\0" + f"\nexif\n{len(exif):8}\n{exif.hex()}\n".encode())
+    return png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + told_in_xmp(orientation))
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("kind", ["eXIf", "raw profile", "XMP"])
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_orientation_of_png_is_honoured_wherever_it_is_told(tmp_path, depth, kind, orientation):
+    pixels, path = random_pixels(20, 28, depth), tmp_path / "a.png"
+    assert cv2.imwrite(str(path), pixels[..., ::-1])
+    data = path.read_bytes()
+    place = data.index(b"IDAT") - 4
+    path.write_bytes(data[:place] + orientation_chunk(kind, orientation) + data[place:])
+    expected = as_tensor(UPRIGHT[orientation](pixels)) / np.iinfo(depth).max
+    torch.testing.assert_close(read_ldr(path), expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_orientation_of_tiff_is_honoured_once_where_xmp_tells_it(tmp_path, depth, both, orientation):
+    pixels, xmp = random_pixels(20, 28, depth), told_in_xmp(orientation)
+    tags = [(700, "B", len(xmp), xmp, True), (274, "H", 1, orientation, True)]
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extratags=tags[: 1 + both])
+    expected = as_tensor(UPRIGHT[orientation](pixels)) / np.iinfo(depth).max
+    torch.testing.assert_close(read_ldr(tmp_path / "a.tif"), expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_orientation_of_linear_light_is_honoured(tmp_path, orientation):
+    light = np.random.default_rng(0).random((20, 28, 3), np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", light, photometric="rgb", extratags=[(274, "H", 1, orientation, True)])
+    assert torch.equal(read_ldr(tmp_path / "a.tif"), as_tensor(UPRIGHT[orientation](light)))
+
+
 @pytest.mark.parametrize(
     ("mode", "suffix", "named"),
     [
