@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +24,9 @@ def linear_rec709_profile() -> bytes:
 
     Source: ICC.1:2022, "Image technology colour management: architecture, profile format and data structure".
     """
-    colorants, adaptation = _colorants()
+    columns, adaptation = colorants(REC709)
     straight = b"para" + bytes(4) + struct.pack(">HHi", 0, 0, 1 << 16)  # a gamma of 1
-    xyz = {
-        f"{colour}XYZ": b"XYZ " + bytes(4) + _fixed(column) for colour, column in zip("rgb", colorants.T, strict=True)
-    }
+    xyz = {f"{colour}XYZ": b"XYZ " + bytes(4) + _fixed(column) for colour, column in zip("rgb", columns.T, strict=True)}
     tags = {
         "desc": _text(NAME),
         "cprt": _text("No copyright, use freely"),
@@ -46,9 +45,12 @@ def linear_rec709_profile() -> bytes:
     return _header(begin + len(body)) + directory + body
 
 
-def _colorants() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """XYZ of red, green and blue as columns, in the white of profiles; and the matrix that brought them there."""
-    xy = np.array(REC709).reshape(4, 2)
+def colorants(chromaticities: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """XYZ of red, green and blue as columns, in the white of profiles; and the matrix that brought them there.
+
+    ``chromaticities`` are x and y of red, green, blue and their white.
+    """
+    xy = np.array(chromaticities, np.float64).reshape(4, 2)
     columns = np.stack([xy[:, 0] / xy[:, 1], np.ones(4), (1 - xy.sum(1)) / xy[:, 1]])
     primaries, white = columns[:, :3], columns[:, 3]
     native = primaries * np.linalg.solve(primaries, white)  # which add up to white

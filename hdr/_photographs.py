@@ -17,7 +17,7 @@ from hdr._errors import RefusedError
 from hdr._extras import extras_named
 from hdr._picture_files import RADIANCE_SUFFIXES, damage_reported, decode_with_opencv, is_raw, opened_image
 from hdr._profiles import profile_matrix, profile_of_tiff
-from hdr._radiance import check_radiance, read_radiance
+from hdr._radiance import check_radiance, read_linear
 from hdr._tiff import BITS_PER_SAMPLE, check_layout, decode_float_tiff, holds_signed
 from hdr._transfer import hdr_transfer
 
@@ -105,13 +105,12 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
     if is_raw(path):
         raise RefusedError(f"{path}: camera raw, which hdr.raw.read_raw reads")
     if path.suffix.lower() in RADIANCE_SUFFIXES:
-        return _linear(path, read_radiance(path))
+        return _linear(path, *read_linear(path))
     data = path.read_bytes()
     light = decode_float_tiff(path, data)
     if light is not None:
-        linear = _linear(path, torch.from_numpy(light).permute(2, 0, 1).contiguous())
-        profile, to_rec709 = profile_matrix(path, profile_of_tiff(path, data))
-        return linear._replace(profile=profile, to_rec709=to_rec709)
+        colours = profile_matrix(path, profile_of_tiff(path, data))
+        return _linear(path, torch.from_numpy(light).permute(2, 0, 1).contiguous(), *colours)
     with opened_image(path, data) as image:
         _check_photograph(path, image)
         _check_transfer(path, data)
@@ -140,7 +139,7 @@ def shared_chroma(photographs: Sequence[Photograph]) -> tuple[bool, bool] | None
     return said.pop() if len(said) == 1 else None
 
 
-def _linear(path: Path, light: Tensor) -> Photograph:
+def _linear(path: Path, light: Tensor, profile: str, to_rec709: Tensor | None) -> Photograph:
     check_radiance(light, str(path))
     brightest = float(light.max())
     if brightest > 1:
@@ -148,7 +147,7 @@ def _linear(path: Path, light: Tensor) -> Photograph:
             f"{path}: linear light up to {brightest:g}; as an exposure of a bracket it has to lie in [0, 1], where 1 "
             "is the camera's white: divide all exposures by that"
         )
-    return Photograph(light, _FLOAT_LEVELS, linear=True)
+    return Photograph(light, _FLOAT_LEVELS, linear=True, profile=profile, to_rec709=to_rec709)
 
 
 def _check_photograph(path: Path, image: Image.Image) -> None:

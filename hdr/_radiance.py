@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from hdr._files import known_suffix, written_whole
 from hdr._icc import linear_rec709_profile
 from hdr._images import check_tensor
 from hdr._picture_files import RADIANCE_SUFFIXES, TIFF_SUFFIXES, decode_with_opencv
-from hdr._profiles import profile_matrix, profile_of_tiff
+from hdr._profiles import primaries_matrix, profile_matrix, profile_of_tiff
 from hdr._tiff import IMAGE_DESCRIPTION, NITS_OF_ONE, SOFTWARE, decode_float_tiff, encode_tiff
 from hdr.geometry import transformed
 from hdr.radiometry import REC709
@@ -37,7 +37,8 @@ def read_radiance(path: str | os.PathLike[str]) -> Tensor:
     ----------
     path
         A .hdr or .exr file, or TIFF of 32-bit float. Of an .exr file the channels R, G and B are read, whatever else
-        there is; of a TIFF the colours of a profile become Rec. 709, and what lies outside is clipped at 0.
+        there is. Colours of other primaries, which a TIFF's profile, ``chromaticities`` of an .exr and ``PRIMARIES`` of
+        a .hdr file tell, become Rec. 709, and what lies outside is clipped at 0.
 
     Returns
     -------
@@ -51,18 +52,28 @@ def read_radiance(path: str | os.PathLike[str]) -> Tensor:
     ValueError
         If it is damaged, has no R, G and B, or has NaN, infinite or negative values.
     """
-    path = Path(path)
+    radiance, _, to_rec709 = read_linear(Path(path))
+    return radiance if to_rec709 is None else transformed(to_rec709, radiance).clamp_min_(0)
+
+
+def read_linear(path: Path) -> tuple[Tensor, str, Tensor | None]:
+    """Linear light as a file holds it, the name of colours other than Rec. 709, and the matrix from them to that."""
     suffix = known_suffix(path, (*RADIANCE_SUFFIXES, *TIFF_SUFFIXES), "radiance is read from")
     data = path.read_bytes()
-    if suffix in TIFF_SUFFIXES:
-        return _radiance_of_tiff(path, data)
     # OpenCV goes by the content: of a PNG with another name it would make radiance from 0 to 255.
     if suffix == ".hdr" and not data.startswith(b"#?"):
         raise RefusedError(f"{path}: damaged, or not a Radiance .hdr file")
-    pixels = decode_with_opencv(path, data) if suffix == ".hdr" else _read_exr(path)
+    if suffix == ".hdr":
+        pixels, primaries = decode_with_opencv(path, data), _primaries_of_hdr(data)
+    elif suffix == ".exr":
+        pixels, primaries = _read_exr(path)
+    else:
+        pixels, primaries = _read_tiff(path, data), None
     radiance = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).contiguous()
     check_radiance(radiance, str(path))
-    return radiance
+    if suffix in TIFF_SUFFIXES:
+        return radiance, *profile_matrix(path, profile_of_tiff(path, data))
+    return radiance, *primaries_matrix(path, primaries)
 
 
 def write_radiance(
@@ -157,16 +168,24 @@ def channels_last(image: Tensor) -> NDArray[Any]:
     return np.ascontiguousarray(image.detach().cpu().to(torch.float32).permute(1, 2, 0).numpy())
 
 
-def _radiance_of_tiff(path: Path, data: bytes) -> Tensor:
+def _read_tiff(path: Path, data: bytes) -> NDArray[Any]:
     pixels = decode_float_tiff(path, data)
     if pixels is None:
         raise RefusedError(
             f"{path}: damaged, or not a TIFF of three channels of 32-bit float, which radiance is read from"
         )
-    radiance = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-    check_radiance(radiance, str(path))
-    _, to_rec709 = profile_matrix(path, profile_of_tiff(path, data))
-    return radiance if to_rec709 is None else transformed(to_rec709, radiance).clamp_min_(0)
+    return pixels
+
+
+def _primaries_of_hdr(data: bytes) -> Sequence[float] | None:
+    """What the header says of x and y of red, green, blue and white."""
+    head, _, _ = data.partition(b"\n\n")
+    said = [line.partition(b"=")[2] for line in head.split(b"\n") if line.startswith(b"PRIMARIES=")]
+    try:
+        numbers = [float(word) for word in said[-1].split()] if said else []
+    except ValueError:
+        return None
+    return numbers if len(numbers) == 8 else None
 
 
 def _tags(attributes: Mapping[str, str | float]) -> dict[int, str | float]:
@@ -175,17 +194,19 @@ def _tags(attributes: Mapping[str, str | float]) -> dict[int, str | float]:
     return {tag: attributes[name] for name, tag in names.items() if name in attributes}
 
 
-def _read_exr(path: Path) -> NDArray[Any]:
+def _read_exr(path: Path) -> tuple[NDArray[Any], Sequence[float] | None]:
+    """Pixels, and x and y of red, green, blue and white, if it says them."""
     try:
         with OpenEXR.File(os.fspath(path), separate_channels=True) as file:
             channels = {name: channel.pixels for name, channel in file.channels().items()}
+            primaries = file.header().get("chromaticities")
     except (RuntimeError, ValueError) as error:  # ValueError: a file whose only part could not be read
         raise RefusedError(f"{path}: damaged, or not an OpenEXR file ({error})") from error
     missing = [name for name in "RGB" if channels.get(name) is None]
     if missing:
         found = ", ".join(channels) or "none"
         raise RefusedError(f"{path}: channels R, G and B are needed; {', '.join(missing)} missing, there are: {found}")
-    return np.stack([channels[name] for name in "RGB"], axis=-1)
+    return np.stack([channels[name] for name in "RGB"], axis=-1), primaries
 
 
 def _write_hdr(path: Path, pixels: NDArray[Any], white: str | float | None) -> None:

@@ -730,6 +730,84 @@ def test_a_bracket_of_linear_files_has_a_linear_response(tmp_path):
     torch.testing.assert_close(bracket.radiance(1), scene, atol=1e-6, rtol=1e-5)
 
 
+# x and y of red, green, blue and white, and the matrix to Rec. 709 that others have published: of Display P3
+# (https://www.w3.org/TR/css-color-4/, by way of XYZ), and of ACES AP0 with Bradford's adaptation from its own white
+# (https://docs.acescentral.com, the sRGB output transform without its curve).
+OTHER_PRIMARIES = {
+    "p3": (
+        (0.68, 0.32, 0.265, 0.69, 0.15, 0.06, 0.3127, 0.329),
+        [[1.2249, -0.2249, 0.0], [-0.0421, 1.0421, 0.0], [-0.0196, -0.0786, 1.0983]],
+    ),
+    "aces": (
+        (0.7347, 0.2653, 0.0, 1.0, 0.0001, -0.077, 0.32168, 0.33767),
+        [[2.5217, -1.1341, -0.3876], [-0.2765, 1.3727, -0.0962], [-0.0154, -0.1530, 1.1684]],
+    ),
+}
+
+
+def write_with_primaries(path: Path, light: torch.Tensor, primaries: tuple[float, ...]) -> Path:
+    """An .exr or .hdr file whose numbers are of these primaries, as it says."""
+    if path.suffix == ".exr":
+        header = {"type": OpenEXR.scanlineimage, "compression": OpenEXR.ZIP_COMPRESSION, "chromaticities": primaries}
+        with OpenEXR.File(header, {"RGB": np.ascontiguousarray(light.permute(1, 2, 0).numpy())}) as file:
+            file.write(str(path))
+        return path
+    write_radiance(path, light)
+    lines = path.read_bytes().split(b"\n")
+    place = next(index for index, line in enumerate(lines) if line.startswith(b"PRIMARIES="))
+    lines[place] = f"PRIMARIES= {' '.join(map(str, primaries))}".encode()
+    path.write_bytes(b"\n".join(lines))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".exr", ".hdr"])
+@pytest.mark.parametrize("name", OTHER_PRIMARIES)
+def test_radiance_of_other_primaries_becomes_rec_709(tmp_path, name, suffix):
+    primaries, matrix = OTHER_PRIMARIES[name]
+    light = radiance(20, 30)
+    path = write_with_primaries(tmp_path / f"a{suffix}", light, primaries)
+    expected = torch.einsum("ij,jhw->ihw", torch.tensor(matrix), light).clamp_min(0)
+    tolerance = 0.02 if suffix == ".hdr" else 1e-3
+    torch.testing.assert_close(read_radiance(path), expected, atol=tolerance * float(light.max()), rtol=0)
+
+
+@pytest.mark.parametrize("suffix", [".exr", ".hdr"])
+def test_light_of_other_primaries_is_merged_before_it_becomes_rec_709(tmp_path, suffix):
+    primaries, matrix = OTHER_PRIMARIES["p3"]
+    light = torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0))
+    found = read_photograph(write_with_primaries(tmp_path / f"a{suffix}", light, primaries))
+    torch.testing.assert_close(found.image, light, atol=0.005, rtol=0)
+    torch.testing.assert_close(found.to_rec709, torch.tensor(matrix), atol=1e-3, rtol=0)
+    assert found.profile
+
+
+@pytest.mark.parametrize("suffix", [".exr", ".hdr"])
+def test_primaries_of_rec_709_change_nothing(tmp_path, suffix):
+    light = torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0))
+    write_radiance(tmp_path / f"a{suffix}", light)
+    found = read_photograph(tmp_path / f"a{suffix}")
+    assert (found.profile, found.to_rec709) == ("", None)
+
+
+@pytest.mark.parametrize("primaries", [(0.0,) * 8, (0.3, 0.3) * 4, (float("nan"),) * 8])
+def test_primaries_that_are_none_are_passed_over_with_a_word(tmp_path, primaries):
+    light = radiance(20, 30)
+    path = write_with_primaries(tmp_path / "a.exr", light, primaries)
+    with pytest.warns(UserWarning, match=r"a\.exr: its primaries .* are none"):
+        assert torch.equal(read_radiance(path), light)
+
+
+@pytest.mark.parametrize("said", [b"", b"0.64 0.33", b"red green blue"])
+def test_what_a_header_cannot_mean_is_passed_over(tmp_path, said):
+    light = radiance(20, 30)
+    write_radiance(tmp_path / "a.hdr", light)
+    expected = read_radiance(tmp_path / "a.hdr")
+    data = (tmp_path / "a.hdr").read_bytes()
+    begin = data.index(b"PRIMARIES=") + len(b"PRIMARIES=")
+    (tmp_path / "a.hdr").write_bytes(data[:begin] + said + data[data.index(b"\n", begin) :])
+    assert torch.equal(read_radiance(tmp_path / "a.hdr"), expected)
+
+
 @pytest.mark.parametrize(
     ("value", "said"), [(1.5, "linear light up to 1.5"), (float("nan"), "NaN"), (-0.1, "negative")]
 )
@@ -784,6 +862,13 @@ def test_the_matrix_is_applied_to_the_merged_radiance(tmp_path):
     Image.open(paths[1]).save(paths[1], icc_profile=None)  # without the profile
     with pytest.raises(ValueError, match=r"one colour profile, got 1\.png Swap.*, 4\.png sRGB"):
         Bracket.from_files(paths, [1.0, 4.0, 16.0])
+
+
+def test_a_profile_whose_primaries_are_one_is_not_applied(tmp_path):
+    profile = profile_that_calls("red", "red", "red")
+    Image.fromarray(random_pixels()).save(tmp_path / "a.png", icc_profile=profile)
+    with pytest.warns(UserWarning, match="not applied"):
+        assert read_photograph(tmp_path / "a.png").to_rec709 is None
 
 
 def test_the_profile_of_srgb_changes_nothing(tmp_path):
