@@ -27,6 +27,7 @@ with extras_named():
     import cv2
     import OpenEXR
 
+_LARGEST_RGBE = 255 / 256 * 2.0**127  # mantissa and exponent have 8 bits each; what is more becomes black
 _RADIANCE_EFFICACY = 179.0  # lm/W of equal-energy white, by which Radiance converts; values over EXPOSURE are W/sr/m^2
 
 
@@ -130,11 +131,10 @@ def write_radiance(
     if half and suffix != ".exr":
         raise RefusedError(f"{path}: only .exr files hold 16-bit float; leave half out")
     precision = np.finfo(np.float16 if half else np.float32)
-    brightest, largest = float(radiance.max()), float(precision.max)
+    brightest, largest = float(radiance.max()), _LARGEST_RGBE if suffix == ".hdr" else float(precision.max)
     if brightest > largest:
-        raise RefusedError(
-            f"{path}: radiance of {brightest:g} is too large for {precision.bits}-bit float ({largest:.6g})"
-        )
+        kind = "the shared exponent of .hdr files" if suffix == ".hdr" else f"{precision.bits}-bit float"
+        raise RefusedError(f"{path}: radiance of {brightest:g} is too large for {kind} ({largest:.6g})")
     pixels, told = channels_last(radiance).astype(precision.dtype, copy=False), attributes or {}
     with written_whole(path, overwrite=overwrite) as temporary:
         if suffix == ".hdr":

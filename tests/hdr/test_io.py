@@ -351,6 +351,15 @@ def test_hdr_keeps_radiance_within_a_step_of_its_shared_exponent(tmp_path):
     assert bool(((read_radiance(tmp_path / "a.hdr") - radiance()).abs() <= step).all())
 
 
+def test_light_that_a_shared_exponent_cannot_hold_is_refused_and_not_made_black(tmp_path):
+    # A mantissa of 255 / 256 and the largest exponent, 255 - 128: Ward, "Real pixels", Graphics Gems II.
+    brightest = 255 / 256 * 2.0**127
+    write_radiance(tmp_path / "a.hdr", torch.full((3, 2, 9), brightest))
+    assert float(read_radiance(tmp_path / "a.hdr").min()) == pytest.approx(brightest)
+    with pytest.raises(ValueError, match=r"radiance of 1\.75e\+38 is too large"):
+        write_radiance(tmp_path / "b.hdr", torch.full((3, 2, 9), 1.75e38))
+
+
 def test_exr_of_others_is_read_by_channel_name(tmp_path):
     pixels = np.random.default_rng(0).random((20, 30, 4)).astype(np.float16)
     channels = {name: np.ascontiguousarray(pixels[..., index]) for index, name in enumerate("BGRZ")}

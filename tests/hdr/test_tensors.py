@@ -34,10 +34,10 @@ def test_a_picture_of_16_bits_is_written_of_every_precision(tmp_path, dtype) -> 
     assert (read_ldr(tmp_path / "a.tif") * 65535)[0, 0].tolist() == pytest.approx([0, 49151, 65535], abs=1)
 
 
-@pytest.mark.parametrize("name", ["a.exr", "a.hdr"])
-def test_radiance_beyond_the_files_floats_is_refused(tmp_path, name) -> None:
+@pytest.mark.parametrize(("name", "largest"), [("a.exr", r"32-bit float \(3\.4"), ("a.hdr", r"\.hdr files \(1\.69")])
+def test_radiance_beyond_the_files_floats_is_refused(tmp_path, name, largest) -> None:
     radiance = torch.full((3, 2, 2), 1e39, dtype=torch.float64)  # finite, and more than 3.4e38
-    with pytest.raises(ValueError, match=rf"{name}: radiance of 1e\+39 is too large for 32-bit float \(3\.4"):
+    with pytest.raises(ValueError, match=rf"{name}: radiance of 1e\+39 is too large for .*{largest}"):
         write_radiance(tmp_path / name, radiance)
     assert list(tmp_path.iterdir()) == []
 
