@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from hdr._errors import RefusedError
 
@@ -97,6 +97,8 @@ def check_writable(
     path = Path(path)
     if suffixes is not None:
         known_suffix(path, suffixes, "the result is written to")
+    if path.suffix.lower() == ".exr":
+        check_name_is_text(path, "OpenEXR")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give the name of a file")
     if path.exists() and not path.is_file():
@@ -145,6 +147,19 @@ def identity(path: Path) -> object:
     except OSError:
         return str(path.resolve()).casefold()  # which may be one file when it is written
     return found.st_dev, found.st_ino
+
+
+def as_text(name: str, errors: Literal["backslashreplace", "replace"] = "backslashreplace") -> str:
+    """A name as every file can tell it: bytes that are no UTF-8, as old disks have them, by their numbers or as �."""
+    return os.fsencode(name).decode("utf-8", errors)
+
+
+def check_name_is_text(path: Path, reader: str) -> None:
+    """Raise a ValueError if a name, which ``reader`` takes as UTF-8 alone, is not."""
+    if as_text(os.fspath(path)) != os.fspath(path):
+        raise RefusedError(
+            f"{path}: a name that is no UTF-8, which {reader} does not open; rename the file or its folder"
+        )
 
 
 def known_suffix(path: Path, allowed: tuple[str, ...], verb: str) -> str:

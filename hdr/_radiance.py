@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hdr._errors import RefusedError
 from hdr._extras import extras_named
-from hdr._files import known_suffix, written_whole
+from hdr._files import as_text, check_name_is_text, known_suffix, written_whole
 from hdr._icc import linear_rec709_profile
 from hdr._images import check_tensor
 from hdr._picture_files import RADIANCE_SUFFIXES, TIFF_SUFFIXES, decode_with_opencv
@@ -196,6 +196,7 @@ def _tags(attributes: Mapping[str, str | float]) -> dict[int, str | float]:
 
 def _read_exr(path: Path) -> tuple[NDArray[Any], Sequence[float] | None]:
     """Pixels, and x and y of red, green, blue and white, if it says them."""
+    check_name_is_text(path, "OpenEXR")
     try:
         with OpenEXR.File(os.fspath(path), separate_channels=True) as file:
             channels = {name: channel.pixels for name, channel in file.channels().items()}
@@ -232,7 +233,7 @@ def _write_hdr(path: Path, pixels: NDArray[Any], white: str | float | None) -> N
 
 def _write_exr(path: Path, pixels: NDArray[Any], attributes: Mapping[str, str | float]) -> None:
     header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, "chromaticities": REC709}
-    header |= attributes
+    header |= {name: as_text(told) if isinstance(told, str) else told for name, told in attributes.items()}
     try:
         with OpenEXR.File(header, {"RGB": pixels}) as file:
             file.write(os.fspath(path))

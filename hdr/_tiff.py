@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hdr._errors import RefusedError
 from hdr._exif_text import as_stored
 from hdr._extras import extras_named
+from hdr._files import as_text
 
 with extras_named():
     import cv2
@@ -55,7 +56,7 @@ def encode_tiff(
     directory[_RESOLUTION_UNIT] = _INCH
     for tag, told in (tags or {}).items():
         if isinstance(told, str):
-            directory[tag] = as_stored(told.encode().decode("latin-1"))
+            directory[tag] = as_stored(as_text(told).encode().decode("latin-1"))
         else:
             directory.tagtype[tag], directory[tag] = TiffTags.DOUBLE, told
     if exif is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hdr._errors import RefusedError
 from hdr._extras import extras_named
+from hdr._files import as_text
 from hdr.exif import read_exif
 from hdr.exposure import CameraSettings, read_camera_settings, settings_of
 from hdr.io import HEIF_SUFFIXES, RAW_SUFFIXES, damage_reported, is_raw, opened_image
@@ -250,7 +251,8 @@ def _is_of_another_kind(one: Shot, other: Shot) -> bool:
 def _named(runs: Iterable[Sequence[Shot]], count: int | None) -> Iterable[ShotGroup]:
     taken: set[str] = set()
     for run in runs:
-        first, last = run[0].path.stem, run[-1].path.stem
+        # Where a name is no text there are encoders that do not open it.
+        first, last = (as_text(shot.path.stem, "replace") for shot in (run[0], run[-1]))
         plain = first if len(run) == 1 else f"{first}-{last}"
         name, number = plain, 1
         # Cards count from 1 again, and there are disks to which A and a are one name.

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hdr._extras import extras_named
-from hdr._files import check_writable, written_whole
+from hdr._files import as_text, check_writable, written_whole
 from hdr.alignment import Alignment
 from hdr.bracket import Bracket
 from hdr.exposure_map import draw_exposure_map
@@ -118,7 +118,7 @@ def write_report(
         notes=f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in told)}</ul>" if told else "<p>None.</p>",
     )
     with written_whole(path, overwrite=overwrite) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(as_text(page), encoding="utf-8")
 
 
 def encode_log2(radiance: Tensor) -> tuple[NDArray[np.uint8], float, float]:

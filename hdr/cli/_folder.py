@@ -73,7 +73,8 @@ def merge_folder(
         raise RefusedError(f"{folder}: no brackets; state --group if the pictures belong together nevertheless")
     out.mkdir(parents=True, exist_ok=True)
     share = ranks.share(jobs)
-    waiting = [job for job in share if output.force or not job.out.exists()]
+    # By what never raises: a name that is too long is told of its bracket, and the others are merged.
+    waiting = [job for job in share if output.force or not os.path.isfile(job.out)]
     if len(waiting) < len(share):
         say(f"{ranks.name}{len(share) - len(waiting)} of {len(share)} are in {out} already.")
     merging = dataclasses.replace(merging, device=ranks.device(merging.device))

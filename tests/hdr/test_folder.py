@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -153,6 +155,14 @@ def test_names_that_come_again_or_differ_in_case_only_are_told_apart(tmp_path: P
         for number, time in enumerate(TIMES):
             shoot(tmp_path / folder / f"{name}_{number}.jpg", begin, time)
     assert [group.name for group in find_brackets(tmp_path).groups] == ["IMG_0-IMG_2", "IMG_0-IMG_2-2", "img_0-img_2-3"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text on macOS and Windows")
+def test_names_that_are_no_text_make_names_that_are(tmp_path: Path) -> None:
+    for index, time in enumerate(TIMES):
+        shoot(tmp_path / f"{index}.jpg", time=time).rename(tmp_path / os.fsdecode(b"caf\xe9%d.jpg" % index))
+    (group,) = find_brackets(tmp_path).groups
+    assert group.name == "caf\N{REPLACEMENT CHARACTER}0-caf\N{REPLACEMENT CHARACTER}2"
 
 
 def test_damaged_files_are_named_and_the_others_are_grouped(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import os
 import struct
+import sys
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
@@ -567,6 +568,48 @@ def test_a_link_decides_where_a_picture_lies_and_not_what_it_is(tmp_path):
     (tmp_path / "b.exr").symlink_to("nowhere/17")
     with pytest.raises(FileNotFoundError, match=r"b\.exr: there is no folder .*nowhere"):
         check_writable(tmp_path / "b.exr")
+
+
+NO_TEXT = os.fsdecode(b"caf\xe9")  # Latin-1, as disks of another decade have it
+needs_names_of_bytes = pytest.mark.skipif(
+    sys.platform != "linux", reason="names of files are text on macOS and Windows"
+)
+
+
+@needs_names_of_bytes
+@pytest.mark.parametrize("suffix", [".tif", ".hdr", ".png", ".jpg"])
+def test_names_that_are_no_text_are_names(tmp_path, suffix):
+    (tmp_path / NO_TEXT).mkdir()
+    path = tmp_path / NO_TEXT / f"{NO_TEXT}{suffix}"
+    if suffix in (".tif", ".hdr"):
+        write_radiance(path, radiance())
+        assert read_radiance(path).shape == (3, 20, 30)
+    else:
+        write_preview(path, radiance())
+        assert read_ldr(path).shape == (3, 20, 30)
+
+
+@needs_names_of_bytes
+def test_what_openexr_cannot_open_is_refused_before_the_work(tmp_path):
+    path = tmp_path / f"{NO_TEXT}.exr"
+    write_radiance(tmp_path / "a.exr", radiance())
+    (tmp_path / "a.exr").rename(path)
+    with pytest.raises(ValueError, match="a name that is no UTF-8, which OpenEXR does not open"):
+        read_radiance(path)
+    path.unlink()
+    with pytest.raises(ValueError, match="a name that is no UTF-8, which OpenEXR does not open"):
+        check_writable(path)
+
+
+@pytest.mark.parametrize("suffix", [".exr", ".tif"])
+def test_names_that_are_no_text_are_told_in_a_file_by_their_bytes(tmp_path, suffix):
+    write_radiance(tmp_path / f"a{suffix}", radiance(), attributes={"comments": f"merged from {NO_TEXT}.jpg"})
+    if suffix == ".exr":
+        with OpenEXR.File(str(tmp_path / "a.exr")) as file:
+            assert file.header()["comments"] == r"merged from caf\xe9.jpg"
+    else:
+        with tifffile.TiffFile(tmp_path / "a.tif") as file:
+            assert file.pages[0].description == r"merged from caf\xe9.jpg"
 
 
 def test_a_pipe_is_not_replaced(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import colorsys
 import dataclasses
+import os
 import re
 from html.parser import HTMLParser
 from io import BytesIO
@@ -141,6 +142,12 @@ def test_names_and_notes_stand_as_text(tmp_path, bracket):
     assert page.text.count(notes[1]) == 1  # of the calibration, and raised: one note
     assert [tag for tag, _ in page.elements].count("script") == 1
     assert not any(tag == "i" for tag, _ in page.elements)
+
+
+def test_names_that_are_no_text_are_told_by_their_bytes(tmp_path, bracket):
+    named = dataclasses.replace(bracket, names=(os.fsdecode(b"caf\xe9.jpg"), *bracket.names[1:]))
+    page = page_of(tmp_path / "a.html", named, Merger().with_weights(named), notes=[named.names[0]])
+    assert page.text.count(r"caf\xe9.jpg") > 2
 
 
 def test_what_was_estimated_is_told(tmp_path, bracket):

@@ -110,6 +110,20 @@ def test_what_failed_is_named_and_the_others_are_merged(command, tmp_path):
     assert len(names(out)) == 3
 
 
+def test_a_result_that_cannot_be_written_is_named_and_the_others_are_merged(command, tmp_path):
+    card, out = tmp_path / "card", tmp_path / "out"
+    card.mkdir()
+    write_card(card, 3)
+    for number in range(3):  # together more than the 255 bytes that a name may have
+        (card / f"IMG_{number:04d}.jpg").rename(card / f"{'a' * 150}{number}.jpg")
+    (out / "IMG_0003-IMG_0005.exr").mkdir(parents=True)
+    finished = command("merge", card, "--out", out, *OPTIONS)
+    assert finished.exit_code == 1
+    assert f"Failed: {'a' * 150}0-{'a' * 150}2: " in finished.stderr
+    assert "IMG_0003-IMG_0005.exr is a folder" in finished.stderr
+    assert names(out) == ["IMG_0003-IMG_0005.exr", "IMG_0006-IMG_0008.exr"]
+
+
 def test_a_mistake_of_ours_is_a_traceback_and_the_others_are_merged(command, tmp_path, monkeypatch):
     card, out = tmp_path / "card", tmp_path / "out"
     card.mkdir()
