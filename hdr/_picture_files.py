@@ -43,6 +43,10 @@ def damage_reported(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except MemoryError:
         raise
+    except Image.DecompressionBombError as error:
+        raise RefusedError(
+            f"{path}: damaged, or of more pixels than are read: make it smaller first ({error})"
+        ) from error
     except Exception as error:  # OSError, SyntaxError, ValueError, TypeError, struct.error and more, by the damage
         reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
         raise RefusedError(

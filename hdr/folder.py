@@ -231,8 +231,8 @@ def _begins_anew(run: list[Shot], shot: Shot, gap: timedelta) -> bool:
     last = run[-1]
     if last.taken is not None and shot.taken is not None:
         # Cameras write down whole seconds: up to one of them is rounding.
-        end = last.taken + timedelta(seconds=last.settings.time or 0.0)
-        if shot.taken - end > gap + timedelta(seconds=1):
+        between = (shot.taken - last.taken).total_seconds() - (last.settings.time or 0.0)
+        if between > gap.total_seconds() + 1:
             return True
     exposures = [one.exposure for one in run]
     if shot.exposure is None or None in exposures:

@@ -78,6 +78,13 @@ def test_a_long_exposure_is_no_gap(tmp_path: Path) -> None:
     assert [len(group) for group in found(find_brackets(tmp_path))] == [3]
 
 
+@pytest.mark.parametrize("time", [2.0**32 - 1, 1e300])
+def test_an_exposure_beyond_the_calendar_is_no_gap(time: float) -> None:
+    settings = [CameraSettings(seconds, 100.0, 8.0) for seconds in (time, 1 / 100)]
+    shots = [Shot(Path(f"{one.time}.jpg"), "", datetime.max.replace(microsecond=0), one, None) for one in settings]
+    assert _runs(shots, None, timedelta(seconds=5)) == [shots]
+
+
 @pytest.mark.parametrize("change", ["camera", "size", "serial"])
 def test_cameras_and_sizes_are_not_mixed(tmp_path: Path, change: str) -> None:
     for number, time in enumerate(TIMES):

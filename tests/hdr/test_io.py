@@ -295,11 +295,18 @@ def test_truncated_16_bit_files_are_refused(tmp_path, suffix, kept):
         read_ldr(cut)
 
 
+def test_more_pixels_than_pillow_opens_are_no_damage(tmp_path, monkeypatch):
+    write_photograph(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)  # of which Pillow opens twice as many, with a warning
+    with pytest.raises(ValueError, match=r"a\.png: damaged, or of more pixels than are read: make it smaller first"):
+        read_ldr(tmp_path / "a.png")
+
+
 def test_impossible_dimensions_are_refused(tmp_path):
     path = write_16_bit_tiff(tmp_path / "a.tif", random_pixels(depth=np.uint16), orientation=1)
     width_entry = struct.pack("<HHII", 256, 4, 1, 32)
     path.write_bytes(path.read_bytes().replace(width_entry, struct.pack("<HHII", 256, 4, 1, 2**30)))
-    with pytest.raises(ValueError, match=r"a.tif: damaged, or not a picture"):
+    with pytest.raises(ValueError, match=r"a.tif: damaged, or of more pixels than are read"):
         read_ldr(path)
 
 
