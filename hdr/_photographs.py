@@ -16,10 +16,10 @@ from torch import Tensor
 from hdr._errors import RefusedError
 from hdr._extras import extras_named
 from hdr._picture_files import RADIANCE_SUFFIXES, damage_reported, decode_with_opencv, is_raw, opened_image
-from hdr._profiles import profile_matrix, profile_of_tiff
+from hdr._profiles import primaries_matrix, profile_matrix, profile_of_tiff
 from hdr._radiance import check_radiance, read_linear
 from hdr._tiff import BITS_PER_SAMPLE, check_layout, decode_float_tiff, holds_signed
-from hdr._transfer import hdr_transfer
+from hdr._transfer import coded_primaries, hdr_transfer
 
 with extras_named():
     from PIL import ExifTags, Image, ImageOps, JpegImagePlugin
@@ -125,7 +125,7 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
         if image.format == "TIFF":
             check_layout(path, image.tag_v2, by_opencv=bits == 16)  # type: ignore[attr-defined]
         pixels = np.array(_without_alpha(path, upright))
-        (profile, to_rec709), chroma_halved = profile_matrix(path, image.info.get("icc_profile")), _chroma_halved(image)
+        (profile, to_rec709), chroma_halved = _colours(path, image, data), _chroma_halved(image)
     if bits == 16:
         pixels = _upright(decode_with_opencv(path, data), orientation)
     levels = int(np.iinfo(pixels.dtype).max)
@@ -167,6 +167,14 @@ def _check_transfer(path: Path, data: bytes) -> None:
             f"{path}: its values are {transfer}, for a display that shows HDR; photographs must have the camera's own "
             "curve: give its raw files, or convert it first"
         )
+
+
+def _colours(path: Path, image: Image.Image, data: bytes) -> tuple[str, Tensor | None]:
+    """Name of colours other than Rec. 709, and the matrix to that: by profile, or by number, which PNG has first."""
+    coded, profile = coded_primaries(data), image.info.get("icc_profile")
+    if coded is not None and (image.format == "PNG" or not profile):
+        return primaries_matrix(path, coded)
+    return profile_matrix(path, profile)
 
 
 def _without_alpha(path: Path, image: Image.Image) -> Image.Image:

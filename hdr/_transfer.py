@@ -1,11 +1,15 @@
-"""Whether a picture file says that its values are PQ or HLG, which are no camera's curve and no sRGB."""
+"""What a picture file says by number of its values: PQ or HLG, which are no camera's curve, and its primaries."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
 
-_TRANSFERS = {16: "PQ", 18: "HLG"}  # transfer characteristics of ITU-T H.273
+from hdr.radiometry import P3, REC2020
+
+# Transfer characteristics and colour primaries of ITU-T H.273; all other primaries are taken as Rec. 709.
+_TRANSFERS = {16: "PQ", 18: "HLG"}
+_PRIMARIES = {9: REC2020, 12: P3}
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _Box = tuple[bytes, int, int]
 
@@ -23,36 +27,53 @@ def hdr_transfer(data: bytes) -> str:
     >>> hdr_transfer(b"no picture")
     ''
     """
+    _, transfer = _coded(data)
+    return _TRANSFERS.get(transfer, "")
+
+
+def coded_primaries(data: bytes) -> tuple[float, ...] | None:
+    """Chromaticities of red, green, blue and white, if a PNG, AVIF or HEIC file says others than those of Rec. 709.
+
+    Parameters
+    ----------
+    data
+        All of the file.
+    """
+    primaries, _ = _coded(data)
+    return _PRIMARIES.get(primaries)
+
+
+def _coded(data: bytes) -> tuple[int, int]:
+    """Numbers of the primaries and the transfer; zeros where a file says none."""
     try:
-        number = _png_transfer(data) if data.startswith(_PNG_SIGNATURE) else _heif_transfer(data)
+        return _png_numbers(data) if data.startswith(_PNG_SIGNATURE) else _heif_numbers(data)
     except (struct.error, IndexError):  # damage is told where the picture is decoded
-        return ""
-    return _TRANSFERS.get(number, "")
+        return 0, 0
 
 
-def _png_transfer(data: bytes) -> int:
+def _png_numbers(data: bytes) -> tuple[int, int]:
     """Of the chunk cICP: primaries, transfer, matrix, range (PNG, third edition, 11.3.2.6)."""
     start = len(_PNG_SIGNATURE)
     while start + 8 <= len(data):
         size, name = struct.unpack_from(">I4s", data, start)
         if name == b"cICP":
-            return data[start + 9]
+            return data[start + 8], data[start + 9]
         if name == b"IDAT":  # colours are told before the pixels
-            return 0
+            break
         start += 12 + size
-    return 0
+    return 0, 0
 
 
-def _heif_transfer(data: bytes) -> int:
+def _heif_numbers(data: bytes) -> tuple[int, int]:
     """Of the primary image: other images, as that of a gain map, have colours of their own (ISO/IEC 23008-12, 6)."""
     if data[4:8] != b"ftyp":
-        return 0
+        return 0, 0
     meta = _of_name(_boxes(data, 0, len(data)), b"meta")
     # The head of a full box, version and flags, takes four bytes more.
     inner = [box for _, start, end in meta for box in _boxes(data, start + 4, end)]
     properties = [box for _, start, end in _of_name(inner, b"iprp") for box in _boxes(data, start, end)]
     colours = [
-        (index, data[start : start + 4], struct.unpack_from(">H", data, start + 6)[0])
+        (index, data[start : start + 4], struct.unpack_from(">HH", data, start + 4))
         for _, begin, finish in _of_name(properties, b"ipco")
         for index, (name, start, _) in enumerate(_boxes(data, begin, finish), start=1)
         if name == b"colr"
@@ -61,7 +82,7 @@ def _heif_transfer(data: bytes) -> int:
     own = {index for number, index in _associations(data, properties) if number == primary}
     # Where the primary image is put together of tiles, these alone may tell.
     told = [colour for colour in colours if colour[0] in own] or colours
-    return next((transfer for _, kind, transfer in told if kind == b"nclx"), 0)
+    return next((numbers for _, kind, numbers in told if kind == b"nclx"), (0, 0))
 
 
 def _primary_item(data: bytes, inner: list[_Box]) -> int:

@@ -24,7 +24,7 @@ from hdr._exif_boxes import with_exif_box, with_exif_item
 from hdr._extras import extras_named
 from hdr._files import check_writable, known_suffix, written_whole
 from hdr.io import MOST_EXIF_BYTES, PREVIEW_SUFFIXES, check_radiance, write_preview
-from hdr.radiometry import MIDDLE_GREY, REC709, log_average
+from hdr.radiometry import MIDDLE_GREY, P3, REC709, REC2020, log_average
 from hdr.settings import PQ_PEAK, SDR_WHITE, Operator, Primaries
 from hdr.settings import DisplaySettings as DisplaySettings
 
@@ -35,12 +35,7 @@ HLG_PEAK = 1000.0
 
 _BLACK = 1e-6
 _SMALLEST_SIDE = 8  # of what libultrahdr encodes
-_WHITE = REC709[6:]
-_CHROMATICITIES: dict[Primaries, tuple[float, ...]] = {
-    "rec709": REC709,
-    "p3": (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, *_WHITE),
-    "rec2020": (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, *_WHITE),
-}
+_CHROMATICITIES: dict[Primaries, tuple[float, ...]] = {"rec709": REC709, "p3": P3, "rec2020": REC2020}
 
 
 def check_picture(path: str | os.PathLike[str], gain_map: bool = False, *, overwrite: bool = False) -> None:

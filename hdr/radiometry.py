@@ -21,6 +21,10 @@ MIDDLE_GREY = 0.18
 """Of diffuse white: what an ordinary scene has on the average."""
 REC709 = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06, 0.3127, 0.329)
 """Chromaticities of red, green, blue and white, which are those of all radiance here."""
+P3 = (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, *REC709[6:])
+"""Chromaticities of Display P3."""
+REC2020 = (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, *REC709[6:])
+"""Chromaticities of ITU-R BT.2020."""
 
 _LUMINANCE = (0.2126, 0.7152, 0.0722)  # of linear light, ITU-R BT.709
 

@@ -18,6 +18,7 @@ import torch
 from PIL import ExifTags, Image, ImageCms
 
 from hdr._files import check_writable, written_whole
+from hdr._photographs import _colours
 from hdr._transfer import hdr_transfer
 from hdr.bracket import Bracket
 from hdr.exposure import read_camera_settings
@@ -846,6 +847,55 @@ def test_primaries_of_rec_709_change_nothing(tmp_path, suffix):
     write_radiance(tmp_path / f"a{suffix}", light)
     found = read_photograph(tmp_path / f"a{suffix}")
     assert (found.profile, found.to_rec709) == ("", None)
+
+
+def png_with_numbers(path: Path, primaries: int, **options) -> Path:
+    Image.fromarray(random_pixels()).save(path, **options)
+    data = path.read_bytes()
+    path.write_bytes(data[:33] + png_chunk(b"cICP", bytes([primaries, 13, 0, 1])) + data[33:])
+    return path
+
+
+# Of Rec. 2020: ITU-R BT.2087, annex 2, the inverse of equation (4).
+PRIMARIES_BY_NUMBER = {
+    1: None,
+    2: None,  # not specified
+    9: [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]],
+    12: OTHER_PRIMARIES["p3"][1],
+}
+
+
+@pytest.mark.parametrize("suffix", [".png", ".avif", ".heic"])
+@pytest.mark.parametrize("number", PRIMARIES_BY_NUMBER)
+def test_primaries_that_are_told_by_number_have_a_matrix_to_rec_709(tmp_path, number, suffix):
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".png":
+        png_with_numbers(path, number)
+    elif suffix == ".avif":
+        need_encoder("a.avif")
+        import imagecodecs
+
+        path.write_bytes(imagecodecs.avif_encode(smooth_pixels(), primaries=number, transfer=13, matrix=6))
+    else:
+        pillow_heif = pytest.importorskip("pillow_heif")
+        heic = pillow_heif.from_pillow(Image.fromarray(smooth_pixels()))
+        heic.save(path, color_primaries=number, transfer_characteristics=13, matrix_coefficients=6)
+    found, expected = read_photograph(path).to_rec709, PRIMARIES_BY_NUMBER[number]
+    if expected is None:
+        assert found is None
+    else:
+        torch.testing.assert_close(found, torch.tensor(expected), atol=1e-3, rtol=0)
+
+
+def test_of_numbers_and_a_profile_png_believes_the_numbers_and_heic_the_profile(tmp_path):
+    profile = profile_that_calls("b", "g", "r")
+    found = read_photograph(png_with_numbers(tmp_path / "a.png", 12, icc_profile=profile))
+    torch.testing.assert_close(found.to_rec709, torch.tensor(PRIMARIES_BY_NUMBER[12]), atol=1e-3, rtol=0)
+    image = Image.new("RGB", (1, 1))  # no encoder here writes both
+    image.format = "HEIF"
+    assert _colours(Path("a.heic"), image, heif(nclx(13)))[0].startswith("primaries 0.708")
+    image.info["icc_profile"] = profile
+    assert _colours(Path("a.heic"), image, heif(nclx(13)))[0].startswith("Swap")
 
 
 @pytest.mark.parametrize("primaries", [(0.0,) * 8, (0.3, 0.3) * 4, (float("nan"),) * 8])
