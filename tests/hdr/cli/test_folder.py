@@ -32,8 +32,10 @@ def scene(number: int) -> torch.Tensor:
     return torch.from_numpy(cv2.GaussianBlur(smooth.permute(1, 2, 0).numpy(), (0, 0), 2)).permute(2, 0, 1)
 
 
-def write_card(folder: Path, brackets: int, raw: tuple[int, ...] = ()) -> None:
-    """Brackets a minute apart; those of ``raw`` as raw files."""
+def write_card(
+    folder: Path, brackets: int, raw: tuple[int, ...] = (), *, apart: float = 0.0, untold: tuple[int, ...] = ()
+) -> None:
+    """Brackets a minute apart, those of ``raw`` as raw files; pictures so many seconds, ``untold`` without a time."""
     for number in range(brackets):
         moment = datetime(2024, 5, 6, 7, 8, 9) + timedelta(minutes=number)
         for index, (seconds, exposure) in enumerate(zip(TIMES, (1.0, 4.0, 16.0), strict=True)):
@@ -47,8 +49,10 @@ def write_card(folder: Path, brackets: int, raw: tuple[int, ...] = ()) -> None:
             exif = Image.Exif()
             exif[ExifTags.Base.Make] = "Maker"
             details = exif.get_ifd(ExifTags.IFD.Exif)
-            details[ExifTags.Base.ExposureTime] = seconds
-            details[ExifTags.Base.DateTimeOriginal] = moment.strftime("%Y:%m:%d %H:%M:%S")
+            if 3 * number + index not in untold:
+                details[ExifTags.Base.ExposureTime] = seconds
+            begun = moment + timedelta(seconds=index * apart)
+            details[ExifTags.Base.DateTimeOriginal] = begun.strftime("%Y:%m:%d %H:%M:%S")
             pixels = (ldr_of(scene(number), exposure) * 255).round().byte().permute(1, 2, 0).numpy()
             Image.fromarray(pixels).save(path, quality=98, subsampling=0, exif=exif)
 
@@ -65,6 +69,72 @@ def test_a_dry_run_shows_the_brackets_and_writes_nothing(command, tmp_path):
     assert "IMG_0000-IMG_0002" in finished.output
     assert "IMG_0003-IMG_0005" in finished.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("gap", "said"), [("7", "1 : 4 : 16"), ("6", "3 single pictures")])
+def test_the_gap_between_brackets_is_the_one_stated(command, tmp_path, gap, said):
+    write_card(tmp_path, 1, apart=8)  # of which a second may be rounding
+    finished = command("merge", tmp_path, "--out", tmp_path / "out", "--dry-run", "--gap", gap)
+    assert finished.exit_code == 0
+    assert said in finished.output
+
+
+@pytest.mark.parametrize("stated", [("--ev", "-2,0,2"), ("--times", "1/400,1/100,1/25"), ()])
+def test_brackets_without_times_are_merged_where_exposures_are_stated(command, tmp_path, stated):
+    card, out = tmp_path / "card", tmp_path / "out"
+    card.mkdir()
+    write_card(card, 2, untold=(4,))
+    shown = command("merge", card, "--out", out, "--dry-run", *stated)
+    finished = command("merge", card, "--out", out, *stated, *OPTIONS)
+    assert finished.exit_code == 0, finished.output
+    whole, untold = "IMG_0000-IMG_0002.exr", "IMG_0003-IMG_0005.exr"
+    assert names(out) == ([whole, untold] if stated else [whole])
+    assert "1 : ? : 16" in shown.output
+    assert ("no exposure time" in shown.output) != bool(stated)
+
+
+def test_a_card_without_brackets_says_so(command, tmp_path):
+    write_card(tmp_path, 1, apart=8)
+    finished = command("merge", tmp_path, "--out", tmp_path / "out", *OPTIONS)
+    assert finished.exit_code == 1
+    assert "Left out: 3 single pictures, IMG_0000.jpg, IMG_0001.jpg, IMG_0002.jpg" in finished.output
+    assert "no brackets; state --group" in finished.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_of_many_pictures_that_are_left_out_five_are_named(command, tmp_path):
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        write_card(tmp_path / str(number), 1, apart=8)
+    (tmp_path / "1" / "IMG_0002.jpg").unlink()
+    for expected in ("Left out: 5 single pictures, ", "Left out: 6 single pictures, "):
+        shown = command("merge", tmp_path, "--out", tmp_path / "out", "--dry-run")
+        assert expected in shown.output
+        assert shown.output.count(".jpg") == 5
+        assert shown.output.strip().endswith(", ...") == ("6" in expected)
+        write_card(tmp_path / "1", 1, apart=8)
+
+
+def test_what_a_run_that_was_cut_short_left_behind_is_replaced(command, tmp_path):
+    card, out = tmp_path / "card", tmp_path / "out"
+    card.mkdir()
+    out.mkdir()
+    write_card(card, 1)
+    (out / "IMG_0000-IMG_0002.jpg").write_bytes(b"of a run without its radiance, which is written last")
+    finished = command("merge", card, "--out", out, "--preview", "jpg", *OPTIONS)
+    assert finished.exit_code == 0, finished.output
+    assert Image.open(out / "IMG_0000-IMG_0002.jpg").size == (64, 48)
+
+
+def test_names_with_dots_are_whole(command, tmp_path):
+    card, out = tmp_path / "card", tmp_path / "out"
+    card.mkdir()
+    write_card(card, 1)
+    for number in range(3):
+        (card / f"IMG_{number:04d}.jpg").rename(card / f"5.6.{number}.jpg")
+    finished = command("merge", card, "--out", out, "--preview", "jpg", *OPTIONS)
+    assert finished.exit_code == 0, finished.output
+    assert names(out) == ["5.6.0-5.6.2.exr", "5.6.0-5.6.2.jpg"]
 
 
 def test_names_are_whole_on_a_narrow_terminal(command, tmp_path, monkeypatch):
@@ -339,6 +409,8 @@ def test_radiance_is_written_as_what_is_asked_for(command, tmp_path, kind):
         (("--jobs", "0"), "--jobs is at least 1"),
         (("--exposure-map", "a.png"), "are for one bracket"),
         (("--report", "a.html"), "are for one bracket"),
+        (("--save-response", "a.json"), "are for one bracket"),
+        (("--exposures", "a.txt"), "are for one bracket"),
         (("--preview", "bmp"), "--preview is one of jpg, png, tif, avif, jxl"),
         (("--group", "1"), "two or more pictures"),
         (("--preview", "png", "--gain-map"), "Error: preview.png: only a .jpg file can have a gain map"),
