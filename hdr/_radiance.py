@@ -200,7 +200,9 @@ def _read_exr(path: Path) -> tuple[NDArray[Any], Sequence[float] | None]:
     try:
         with OpenEXR.File(os.fspath(path), separate_channels=True) as file:
             channels = {name: channel.pixels for name, channel in file.channels().items()}
-            primaries = file.header().get("chromaticities")
+            said = file.header().get("chromaticities")
+            # Damage, or another program, may have given the attribute another type.
+            primaries = said if isinstance(said, tuple) and len(said) == 8 else None
     except (RuntimeError, ValueError) as error:  # ValueError: a file whose only part could not be read
         raise RefusedError(f"{path}: damaged, or not an OpenEXR file ({error})") from error
     missing = [name for name in "RGB" if channels.get(name) is None]

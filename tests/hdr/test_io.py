@@ -906,6 +906,15 @@ def test_primaries_that_are_none_are_passed_over_with_a_word(tmp_path, primaries
         assert torch.equal(read_radiance(path), light)
 
 
+def test_chromaticities_of_another_type_are_passed_over(tmp_path):
+    light = radiance(20, 30)
+    write_with_primaries(tmp_path / "a.exr", light, OTHER_PRIMARIES["p3"][0])
+    data, attribute = (tmp_path / "a.exr").read_bytes(), b"chromaticities\0chromaticities\0"  # its name and its type
+    assert data.count(attribute) == 1
+    (tmp_path / "a.exr").write_bytes(data.replace(attribute, b"chromaticities\0chromaticitiez\0"))
+    assert torch.equal(read_radiance(tmp_path / "a.exr"), light)
+
+
 @pytest.mark.parametrize("said", [b"", b"0.64 0.33", b"red green blue"])
 def test_what_a_header_cannot_mean_is_passed_over(tmp_path, said):
     light = radiance(20, 30)
