@@ -180,14 +180,22 @@ def test_what_failed_is_named_and_the_others_are_merged(command, tmp_path):
     assert len(names(out)) == 3
 
 
-def test_a_result_that_cannot_be_written_is_named_and_the_others_are_merged(command, tmp_path):
+def test_a_result_that_cannot_be_written_is_named_and_the_others_are_merged(command, tmp_path, monkeypatch):
     card, out = tmp_path / "card", tmp_path / "out"
     card.mkdir()
     write_card(card, 3)
     for number in range(3):  # together more than the 255 bytes that a name may have
         (card / f"IMG_{number:04d}.jpg").rename(card / f"{'a' * 150}{number}.jpg")
     (out / "IMG_0003-IMG_0005.exr").mkdir(parents=True)
+    merged = []
+
+    def merge(bracket, target, *arguments, **options):
+        merged.append(target.name)
+        return merge_bracket(bracket, target, *arguments, **options)
+
+    monkeypatch.setattr(_folder, "merge_bracket", merge)
     finished = command("merge", card, "--out", out, *OPTIONS)
+    assert merged == ["IMG_0006-IMG_0008.exr"]  # what cannot be written is known before the work
     assert finished.exit_code == 1
     assert f"Failed: {'a' * 150}0-{'a' * 150}2: " in finished.stderr
     assert "IMG_0003-IMG_0005.exr is a folder" in finished.stderr
@@ -420,6 +428,7 @@ def test_radiance_is_written_as_what_is_asked_for(command, tmp_path, kind):
         (("--gain-map",), "Error: --gain-map is of the preview"),
         (("--radiance", "tif", "--preview", "tif"), "Error: radiance and preview would have one name, as .tif"),
         (("--radiance", "hdr", "--half"), "Error: only .exr files hold 16-bit float"),
+        (("--radiance", "tif", "--half"), "Error: only .exr files hold 16-bit float"),
         (("--operator", "local"), "Error: without a preview there is no use for --operator"),
         (("--preview", "jpg", "--brightness", "1"), "Error: preview.jpg has no use for --brightness"),
     ],
@@ -448,9 +457,36 @@ def test_an_encoder_that_is_too_old_is_told_once_and_not_for_every_bracket(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_is_no_folder_for_results(command, tmp_path):
+    write_card(tmp_path, 1)
+    (tmp_path / "out").write_bytes(b"")
+    finished = command("merge", tmp_path, "--out", tmp_path / "out", "--dry-run")
+    assert finished.exit_code == 1
+    assert finished.output.startswith("Error: ")  # before the folder is read
+    assert "out is a file; give the name of a folder" in finished.output
+
+
+def test_how_pictures_are_displayed_is_said_of_every_bracket(command, tmp_path, monkeypatch):
+    asked = []
+
+    def merge(bracket, target, merger, output, display=None, **options):
+        asked.append((target.name, output.preview.name, output.gain_map, display and display.brightness))
+
+    monkeypatch.setattr(_folder, "merge_bracket", merge)
+    pytest.importorskip("imagecodecs")
+    write_card(tmp_path, 2)
+    options = ("--preview", "jpg", "--gain-map", "--brightness", "1", *OPTIONS)
+    finished = command("merge", tmp_path, "--out", tmp_path / "out", *options)
+    assert finished.exit_code == 0, finished.output
+    assert asked == [(f"{name}.exr", f"{name}.jpg", True, 1.0) for name in ("IMG_0000-IMG_0002", "IMG_0003-IMG_0005")]
+
+
 def test_a_folder_is_not_overwritten_by_its_results(command, tmp_path):
     write_card(tmp_path, 1)
     before = names(tmp_path)
+    link = tmp_path.with_name(f"{tmp_path.name} too")
+    link.symlink_to(tmp_path)
+    assert "choose another folder" in command("merge", tmp_path, "--out", link).output
     assert "choose another folder" in command("merge", tmp_path, "--out", tmp_path).output
     assert (
         "for a folder" in command("merge", tmp_path / "IMG_0000.jpg", "--out", tmp_path / "a.exr", "--jobs", "2").output
