@@ -20,11 +20,13 @@ from hdr._profiles import primaries_matrix, profile_matrix, profile_of_tiff
 from hdr._radiance import check_radiance, read_linear
 from hdr._tiff import BITS_PER_SAMPLE, check_layout, decode_float_tiff, holds_signed
 from hdr._transfer import coded_primaries, hdr_transfer
+from hdr.radiometry import ADOBE_RGB
 
 with extras_named():
     from PIL import ExifTags, Image, ImageOps, JpegImagePlugin
 
 _FLOAT_LEVELS = 2**24
+_DCF_OPTIONAL = "R03"  # by which EXIF data say Adobe RGB
 _JPEG_SAMPLINGS = {1: (False, True), 2: (True, True)}  # by Pillow's numbers: 4:2:2, 4:2:0
 # EXIF's orientations in which rows become columns, and in which rows and columns are then in reverse.
 _ON_ITS_SIDE, _UPSIDE_DOWN, _MIRRORED = (5, 6, 7, 8), (3, 4, 7, 8), (2, 3, 6, 7)
@@ -170,11 +172,23 @@ def _check_transfer(path: Path, data: bytes) -> None:
 
 
 def _colours(path: Path, image: Image.Image, data: bytes) -> tuple[str, Tensor | None]:
-    """Name of colours other than Rec. 709, and the matrix to that: by profile, or by number, which PNG has first."""
+    """Name of colours other than Rec. 709, and the matrix to that.
+
+    They are told by a profile, by number, which in PNG comes first, or by EXIF data.
+    """
     coded, profile = coded_primaries(data), image.info.get("icc_profile")
-    if coded is not None and (image.format == "PNG" or not profile):
-        return primaries_matrix(path, coded)
-    return profile_matrix(path, profile)
+    if profile and (coded is None or image.format != "PNG"):
+        return profile_matrix(path, profile)
+    return primaries_matrix(path, ADOBE_RGB if coded is None and _is_of_adobe_rgb(image) else coded)
+
+
+def _is_of_adobe_rgb(image: Image.Image) -> bool:
+    """Whether EXIF data say that colours are of DCF's other space (JEITA CP-3461), as cameras do without a profile."""
+    try:
+        index = image.getexif().get_ifd(ExifTags.IFD.Interop).get(ExifTags.Interop.InteropIndex)
+    except Exception:  # whatever Pillow makes of damage, which no more than this depends on
+        return False
+    return isinstance(index, str) and index.strip("\0 ") == _DCF_OPTIONAL
 
 
 def _without_alpha(path: Path, image: Image.Image) -> Image.Image:

@@ -21,6 +21,8 @@ MIDDLE_GREY = 0.18
 """Of diffuse white: what an ordinary scene has on the average."""
 REC709 = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06, 0.3127, 0.329)
 """Chromaticities of red, green, blue and white, which are those of all radiance here."""
+ADOBE_RGB = (0.64, 0.33, 0.21, 0.71, 0.15, 0.06, *REC709[6:])
+"""Chromaticities of Adobe RGB (1998)."""
 P3 = (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, *REC709[6:])
 """Chromaticities of Display P3."""
 REC2020 = (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, *REC709[6:])

@@ -887,6 +887,38 @@ def test_primaries_that_are_told_by_number_have_a_matrix_to_rec_709(tmp_path, nu
         torch.testing.assert_close(found, torch.tensor(expected), atol=1e-3, rtol=0)
 
 
+def interop(index: str) -> Image.Exif:
+    """EXIF data of a camera that says by an index which of DCF's colour spaces it took."""
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.IFD.Interop] = {1: index, 2: b"0100"}
+    exif.get_ifd(ExifTags.IFD.Exif)[0xA001] = 1 if index == "R98" else 0xFFFF
+    exif[ExifTags.Base.Make] = "Maker"
+    return exif
+
+
+# Adobe RGB (1998) Color Image Encoding, 4.3.5.3 to XYZ, and IEC 61966-2-1 back: red and blue are those of sRGB.
+FROM_ADOBE_RGB = [[1.3983, -0.3983, 0.0], [0.0, 1.0, 0.0], [0.0, -0.0429, 1.0429]]
+
+
+@pytest.mark.parametrize(("index", "expected"), [("R98", None), ("R03", FROM_ADOBE_RGB)])
+def test_adobe_rgb_that_a_camera_tells_without_a_profile_has_a_matrix(tmp_path, index, expected):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(smooth_pixels()).save(path, exif=interop(index))
+    with Image.open(path) as image:  # the encoder keeps it
+        assert image.getexif().get_ifd(ExifTags.IFD.Interop)[1] == index
+    found = read_photograph(path).to_rec709
+    if expected is None:
+        assert found is None
+    else:
+        torch.testing.assert_close(found, torch.tensor(expected), atol=1e-3, rtol=0)
+
+
+def test_a_profile_is_believed_before_the_index_of_a_camera(tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(smooth_pixels()).save(tmp_path / "a.jpg", exif=interop("R03"), icc_profile=profile)
+    assert read_photograph(tmp_path / "a.jpg").to_rec709 is None
+
+
 def test_of_numbers_and_a_profile_png_believes_the_numbers_and_heic_the_profile(tmp_path):
     profile = profile_that_calls("b", "g", "r")
     found = read_photograph(png_with_numbers(tmp_path / "a.png", 12, icc_profile=profile))
