@@ -14,7 +14,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from hdr.exposure import CameraSettings
-from hdr.folder import Contents, Shot, _runs, find_brackets, read_shot
+from hdr.folder import Contents, Shot, _photographs, _runs, find_brackets, read_shot
 
 BEGIN = datetime(2024, 5, 6, 7, 8, 9)
 TIMES = (1 / 100, 1 / 400, 1 / 25)  # as cameras take them: middle, short, long
@@ -193,6 +193,73 @@ def test_the_raw_file_stands_for_the_jpeg_beside_it(tmp_path: Path) -> None:
     contents = find_brackets(tmp_path)
     assert found(contents) == [["IMG_0.DNG", "IMG_1.DNG", "IMG_2.DNG"]]
     assert [path.name for path in contents.left_out] == ["IMG_0.JPG", "IMG_1.JPG", "IMG_2.JPG"]
+
+
+def test_a_raw_file_elsewhere_stands_for_no_other_picture_of_its_name(tmp_path: Path) -> None:
+    for number, time in enumerate(TIMES):
+        shoot(tmp_path / "jpeg" / f"IMG_{number}.jpg", 0, time)
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "IMG_0.dng").write_bytes(b"")  # cameras count from 1 again
+    assert find_brackets(tmp_path / "jpeg").left_out == ()
+    assert _photographs(tmp_path, None)[1] == []
+
+
+def test_what_is_named_as_a_picture_and_is_no_file_is_passed_over(tmp_path: Path) -> None:
+    for number, time in enumerate(TIMES):
+        shoot(tmp_path / "100.jpg" / f"IMG_{number}.jpg", 0, time)
+    (tmp_path / "IMG_9.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    contents = find_brackets(tmp_path)
+    assert [len(group) for group in found(contents)] == [3]
+    assert contents.unreadable == {}
+
+
+@pytest.mark.parametrize(("card", "results"), [(".", "card/out"), (".", "link/out"), ("../link", "card/out")])
+def test_results_are_passed_over_by_whatever_path_they_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, card: str, results: str
+) -> None:
+    for place in ("DCIM", "out"):
+        for number, time in enumerate(TIMES):
+            shoot(tmp_path / "card" / place / f"IMG_{number}.jpg", 0, time)
+    (tmp_path / "link").symlink_to(tmp_path / "card")
+    monkeypatch.chdir(tmp_path / "card")
+    contents = find_brackets(card, exclude=tmp_path / results)
+    assert [group.paths[0].parent.name for group in contents.groups] == ["DCIM"]
+
+
+def test_pictures_without_a_moment_stand_behind_those_that_have_one(tmp_path: Path) -> None:
+    for number, time in enumerate(TIMES):
+        shoot(tmp_path / f"A{number}.jpg", None, time)
+        shoot(tmp_path / f"b{number}.jpg", 0, time)
+        shoot(tmp_path / f"C{number}.jpg", None, time, camera="Another")
+    assert found(find_brackets(tmp_path)) == [[f"{name}{number}.jpg" for number in range(3)] for name in "bAC"]
+
+
+def test_names_are_in_order_whatever_their_case_and_folder(tmp_path: Path) -> None:
+    names = ["2/a1.jpg", "1/B2.jpg", "3/c3.jpg"]
+    for name, time in zip(names, TIMES, strict=True):
+        shoot(tmp_path / name, 0, time)
+    assert found(find_brackets(tmp_path)) == [["a1.jpg", "B2.jpg", "c3.jpg"]]
+
+
+@pytest.mark.parametrize(("gap", "expected"), [(0, [1, 1]), (86_400, [2])])
+def test_the_gap_may_be_nothing_and_a_day(tmp_path: Path, gap: float, expected: list[int]) -> None:
+    for number, time in enumerate(TIMES[:2]):
+        shoot(tmp_path / f"IMG_{number}.jpg", 3 * number, time)
+    assert [len(group) for group in found(find_brackets(tmp_path, gap=gap))] == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),  # time * ISO / 100 / N^2
+    [((0.5, 200.0, 2.0), 0.25), ((0.5, None, 2.0), 0.125), ((0.5, 200.0, None), 1.0), ((None, 200.0, 2.0), None)],
+)
+def test_settings_that_are_not_known_are_left_out_of_the_exposure(
+    settings: tuple[float | None, float | None, float | None], expected: float | None
+) -> None:
+    assert Shot(Path("a.jpg"), "", None, CameraSettings(*settings), None).exposure == expected
+
+
+def test_room_that_a_camera_leaves_in_its_name_is_none_of_it(tmp_path: Path) -> None:
+    assert read_shot(shoot(tmp_path / "a.jpg", camera="One  \0\0")).camera == "Maker One"
 
 
 def test_what_the_camera_wrote_down_is_read(tmp_path: Path) -> None:
