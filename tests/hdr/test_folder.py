@@ -14,7 +14,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from hdr.exposure import CameraSettings
-from hdr.folder import Contents, Shot, _photographs, _runs, find_brackets, read_shot
+from hdr.folder import Contents, Shot, _moment, _photographs, _runs, find_brackets, read_shot
 
 BEGIN = datetime(2024, 5, 6, 7, 8, 9)
 TIMES = (1 / 100, 1 / 400, 1 / 25)  # as cameras take them: middle, short, long
@@ -115,7 +115,7 @@ def test_pictures_are_counted_off_where_that_is_asked_for(tmp_path: Path) -> Non
         shoot(tmp_path / f"IMG_{number}.jpg", 100 * number, TIMES[number % 3])
     contents = find_brackets(tmp_path, group=3)
     assert [len(group) for group in found(contents)] == [3, 3, 1]
-    assert contents.groups[2].problem == "a single picture"
+    assert [group.problem for group in contents.groups] == ["", "", "a single picture"]
     shoot(tmp_path / "IMG_7.jpg", 701, 1 / 9)
     assert find_brackets(tmp_path, group=3).groups[2].problem == "2 of 3 pictures"
 
@@ -329,6 +329,23 @@ def test_parts_of_a_second_put_pictures_in_order(tmp_path: Path) -> None:
     assert [shot.path.stem[-1] for shot in group.shots] == ["3", "2", "1", "0", "4"]
     after = [shot.taken - BEGIN for shot in group.shots if shot.taken]
     assert after == [timedelta(seconds=part) for part in (0, 0.075, 0.5, 0.75, 0.9)]
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [("2024:05:06 07:08:09 \0", BEGIN), (" 2024:05:06 07:08:09", BEGIN), ("    :  :     :  :  ", None), ("", None)],
+)
+def test_moments_may_have_room_about_them(text: str, taken: datetime | None) -> None:
+    assert _moment(text, None) == taken
+
+
+def test_every_file_is_counted_as_it_is_read(tmp_path: Path) -> None:
+    for number in range(3):
+        shoot(tmp_path / f"IMG_{number}.jpg")
+    (tmp_path / "IMG_1.jpg").write_bytes(b"")  # damaged ones, too
+    read: list[int] = []
+    find_brackets(tmp_path, progress=lambda: read.append(1))
+    assert len(read) == 3
 
 
 def test_where_the_moment_is_missing_that_of_the_file_is_taken(tmp_path: Path) -> None:

@@ -651,6 +651,14 @@ def test_an_opaque_alpha_channel_is_dropped_with_a_word(tmp_path, suffix):
     torch.testing.assert_close(found, torch.from_numpy(smooth_pixels()).permute(2, 0, 1) / 255)
 
 
+def test_a_pixel_that_is_hardly_transparent_is_no_photograph(tmp_path):
+    pixels = np.full((24, 32, 4), 255, np.uint8)
+    pixels[3, 4, 3] = 254
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="transparent in parts"):
+        read_ldr(tmp_path / "a.png")
+
+
 def test_avif_is_read(tmp_path):
     Image.fromarray(smooth_pixels()).save(tmp_path / "a.avif", quality=95)
     expected = torch.from_numpy(smooth_pixels()).permute(2, 0, 1) / 255
