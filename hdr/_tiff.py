@@ -21,7 +21,7 @@ with extras_named():
 
 BITS_PER_SAMPLE, IMAGE_DESCRIPTION, SOFTWARE, NITS_OF_ONE = 258, 270, 305, 37439
 _PREDICTOR, _STRIP_OFFSETS, _SAMPLE_FORMAT, _PROFILE = 317, 273, 339, 34675
-_SUBFILE_TYPE, _PHOTOMETRIC, _SAMPLES_PER_PIXEL, _PLANAR_CONFIGURATION = 254, 262, 277, 284
+_SUBFILE_TYPE, _PHOTOMETRIC, _PLANAR_CONFIGURATION = 254, 262, 284
 _REDUCED = (1, 3, 5, 7)  # bit 0 of the subfile's type
 _WHITE_IS_ZERO, _PLANES = 0, 2
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
@@ -74,7 +74,7 @@ def check_layout(path: Path, tags: Mapping[int, Any], *, by_opencv: bool) -> Non
     said = ""
     if tags.get(_SUBFILE_TYPE) in _REDUCED:
         said = "its first picture is a small preview of another"
-    elif by_opencv and tags.get(_PLANAR_CONFIGURATION) == _PLANES and tags.get(_SAMPLES_PER_PIXEL) != 1:
+    elif by_opencv and tags.get(_PLANAR_CONFIGURATION) == _PLANES:
         said = "its colours lie in separate planes"
     elif by_opencv and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         said = "white is zero in it"

@@ -789,6 +789,13 @@ def test_linear_light_is_read_as_it_is_and_known_as_linear(tmp_path, suffix):
     torch.testing.assert_close(found.image, light, atol=0.005 if suffix == ".hdr" else 0, rtol=0)
 
 
+def test_linear_light_may_be_white(tmp_path):
+    light = torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0))
+    light[:, 3, 4] = 1
+    write_radiance(tmp_path / "a.exr", light)
+    assert torch.equal(read_ldr(tmp_path / "a.exr"), light)
+
+
 def test_a_bracket_of_linear_files_has_a_linear_response(tmp_path):
     scene = textured(32, 48, darkest=0.002, brightest=0.06)
     for t in (1.0, 4.0, 16.0):
@@ -1020,6 +1027,16 @@ def test_the_matrix_is_applied_to_the_merged_radiance(tmp_path):
     Image.open(paths[1]).save(paths[1], icc_profile=None)  # without the profile
     with pytest.raises(ValueError, match=r"one colour profile, got 1\.png Swap.*, 4\.png sRGB"):
         Bracket.from_files(paths, [1.0, 4.0, 16.0])
+
+
+def test_srgb_by_name_needs_no_matrix(tmp_path, recwarn):
+    # As the profile of tables that the ICC itself publishes: sRGB v4, of which a matrix is no part.
+    tables = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    for encoding in ("ascii", "utf-16-be"):
+        tables = tables.replace("Lab identity".encode(encoding), "sRGB v4 with".encode(encoding))
+    Image.fromarray(smooth_pixels()).save(tmp_path / "a.png", icc_profile=tables)
+    found = read_photograph(tmp_path / "a.png")
+    assert (found.profile, found.to_rec709, len(recwarn)) == ("", None, 0)
 
 
 def test_a_profile_whose_primaries_are_one_is_not_applied(tmp_path):
