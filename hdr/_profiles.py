@@ -56,14 +56,15 @@ def primaries_matrix(path: Path, chromaticities: Sequence[float] | None) -> tupl
     """
     if chromaticities is None or np.abs(np.subtract(chromaticities, REC709)).max() < _SAME_COLOURS:
         return "", None
-    name = f"primaries {' '.join(f'{number:.4g}' for number in chromaticities)}"
+    numbers = " ".join(f"{number:.4g}" for number in chromaticities)
+    name = f"primaries {numbers}"
     try:
         with np.errstate(divide="ignore", invalid="ignore"):
             theirs, _ = colorants(chromaticities)
     except np.linalg.LinAlgError:
         theirs = np.zeros((3, 3))
     if _on_one_line(theirs):
-        warnings.warn(f"{path}: its {name} are none, and are not applied", stacklevel=4)
+        warnings.warn(f"{path}: its primaries {numbers} are none, and are not applied", stacklevel=4)
         return name, None
     return name, torch.from_numpy(np.linalg.inv(colorants(REC709)[0]) @ theirs).float()
 
