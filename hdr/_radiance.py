@@ -131,7 +131,7 @@ def write_radiance(
     if half and suffix != ".exr":
         raise RefusedError(f"{path}: only .exr files hold 16-bit float; leave half out")
     precision = np.finfo(np.float16 if half else np.float32)
-    brightest, largest = float(radiance.max()), _LARGEST_RGBE if suffix == ".hdr" else float(precision.max)
+    brightest, largest = float(radiance.detach().max()), _LARGEST_RGBE if suffix == ".hdr" else float(precision.max)
     if brightest > largest:
         kind = "the shared exponent of .hdr files" if suffix == ".hdr" else f"{precision.bits}-bit float"
         raise RefusedError(f"{path}: radiance of {brightest:g} is too large for {kind} ({largest:.6g})")

@@ -16,12 +16,14 @@ from hdr._exif_boxes import with_exif_box, with_exif_item
 from hdr.cli import main
 from hdr.delivery import (
     DisplaySettings,
+    _levels,
     check_picture,
     display_light,
     encoded_signal,
     from_rec709,
     hlg,
     pq,
+    with_exif,
     write_avif,
     write_gain_map,
     write_jxl,
@@ -465,3 +467,20 @@ def test_radiance_that_a_network_has_just_made_is_written_as_any(tmp_path: Path,
         write_picture(tmp_path / name, radiance, gain_map=name.startswith("mapped"), overwrite=True)
         written.append((tmp_path / name).read_bytes())
     assert written[0] == written[1]
+
+
+@pytest.mark.parametrize(("bits", "expected"), [(10, [0, 512, 1023]), (12, [0, 2048, 4095])])
+def test_the_largest_signal_is_the_largest_level(bits: int, expected: list[int]) -> None:
+    signal = torch.tensor([0.0, 0.5001, 1.0]).expand(
+        3, 1, 3
+    )  # full range, BT.2100, table 9: (2^n - 1) times the signal
+    assert _levels(signal, bits)[0, :, 0].tolist() == expected
+
+
+def test_a_segment_of_a_jpeg_counts_itself_in_16_bits() -> None:
+    jpeg = b"\xff\xd8\xff\xd9"
+    longest = with_exif(jpeg, bytes(65_533))
+    assert longest[:6] == b"\xff\xd8\xff\xe1\xff\xff"
+    assert longest[2 + 2 + 0xFFFF :] == jpeg[2:]
+    with pytest.raises(ValueError, match="at most 65533 fit"):
+        with_exif(jpeg, bytes(65_534))

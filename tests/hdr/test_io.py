@@ -6,7 +6,7 @@ import os
 import struct
 import sys
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import cv2
@@ -15,7 +15,7 @@ import OpenEXR
 import pytest
 import tifffile
 import torch
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, JpegImagePlugin
 
 from hdr._files import check_writable, written_whole
 from hdr._photographs import _colours
@@ -457,6 +457,42 @@ def test_values_that_no_display_has_are_not_written(tmp_path, name, value):
     with pytest.raises(ValueError, match=r"1 of 60 values of the picture are NaN or outside of \[0, 1\]"):
         write_image(tmp_path / name, image)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_jpeg_keeps_all_of_its_colours_and_hardly_loses_levels(tmp_path):
+    write_image(tmp_path / "a.jpg", textured(48, 64).clamp(0, 1))
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert JpegImagePlugin.get_sampling(image) == 0  # 4:4:4
+        # Of ITU-T T.81, K.1, as libjpeg scales it by quality: the first step of luminance is 16.
+        assert image.quantization[0][0] == round(16 * (200 - 2 * 95) / 100)
+
+
+def test_a_tiff_has_72_pixels_per_inch(tmp_path):
+    write_image(tmp_path / "a.tif", textured(24, 32).clamp(0, 1))
+    with Image.open(tmp_path / "a.tif") as image:
+        assert [image.tag_v2[tag] for tag in (282, 283, 296)] == [72, 72, 2]  # TIFF 6.0: a unit of 2 is the inch
+
+
+def test_values_that_rounding_put_outside_are_those_at_the_end(tmp_path):
+    image = torch.tensor([-5e-7, 1 + 5e-7]).expand(3, 1, 2)
+    write_image(tmp_path / "a.png", image)
+    assert read_ldr(tmp_path / "a.png")[0].tolist() == [[0.0, 1.0]]
+
+
+def test_radiance_with_a_gradient_is_written(tmp_path):
+    light = radiance().requires_grad_()
+    write_preview(tmp_path / "a.png", light)
+    write_radiance(tmp_path / "a.exr", light)
+    assert torch.equal(read_radiance(tmp_path / "a.exr"), light.detach())
+
+
+@pytest.mark.parametrize(("size", "kept"), [(65_533, True), (65_534, False)])
+def test_exif_data_that_a_jpeg_cannot_count_are_left_out_with_a_word(tmp_path, size, kept):
+    exif = told_in_exif(1).ljust(size, b"\0")  # a segment counts itself, and two bytes for that, in 16 bits
+    with nullcontext() if kept else pytest.warns(UserWarning, match="without EXIF data, which is too long"):
+        write_image(tmp_path / "a.jpg", textured(24, 32).clamp(0, 1), exif=exif)
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert (ExifTags.Base.Orientation in image.getexif()) == kept
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 5), (4, 5), (1, 3, 4, 5)])
