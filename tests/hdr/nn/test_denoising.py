@@ -51,8 +51,8 @@ def test_features_begin_as_large_as_what_comes_in_and_without_a_bias() -> None:
 def test_every_pixel_moves_towards_its_neighbours_by_its_own_kernel(step: int) -> None:
     source = torch.Generator().manual_seed(1)
     radiance, kernels, strengths = (torch.randn(1, n, 6, 8, generator=source).double() for n in (3, 24, 3))
-    outputs = (torch.nn.functional.pixel_unshuffle(maps, 2) for maps in (kernels, 4 * strengths))
-    found = _towards_neighbours(radiance, *outputs, step)[0].numpy()
+    of_kernels, of_strengths = (torch.nn.functional.pixel_unshuffle(maps, 2) for maps in (kernels, 4 * strengths))
+    found = _towards_neighbours(radiance, of_kernels, of_strengths, step)[0].numpy()
     reach = 2 * step
     padded = np.pad(radiance[0].numpy(), ((0, 0), (reach, reach), (reach, reach)), mode="edge")
     offsets = [(step * dy, step * dx) for dy in range(-2, 3) for dx in range(-2, 3) if (dy, dx) != (0, 0)]
