@@ -52,9 +52,12 @@ def profile_matrix(path: Path, data: bytes | None) -> tuple[str, Tensor | None]:
 def primaries_matrix(path: Path, chromaticities: Sequence[float] | None) -> tuple[str, Tensor | None]:
     """Name of primaries other than Rec. 709, and the matrix from their linear light to that.
 
-    ``chromaticities`` are x and y of red, green, blue and their white; None stands for Rec. 709.
+    ``chromaticities`` are x and y of red, green, blue and their white; None stands for Rec. 709, and so do zeros alone,
+    which Photoshop writes.
     """
-    if chromaticities is None or np.abs(np.subtract(chromaticities, REC709)).max() < _SAME_COLOURS:
+    if chromaticities is None or not any(chromaticities):
+        return "", None
+    if np.abs(np.subtract(chromaticities, REC709)).max() < _SAME_COLOURS:
         return "", None
     numbers = " ".join(f"{number:.4g}" for number in chromaticities)
     name = f"primaries {numbers}"

@@ -900,6 +900,15 @@ def test_primaries_of_rec_709_change_nothing(tmp_path, suffix):
     assert (found.profile, found.to_rec709) == ("", None)
 
 
+@pytest.mark.parametrize("suffix", [".exr", ".hdr"])
+def test_primaries_of_nothing_but_zeros_as_photoshop_writes_them_say_nothing(tmp_path, suffix, recwarn):
+    light = torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0))
+    found = read_photograph(write_with_primaries(tmp_path / f"a{suffix}", light, (0.0,) * 8))
+    torch.testing.assert_close(found.image, light, atol=0.005, rtol=0)
+    assert (found.profile, found.to_rec709) == ("", None)
+    assert not recwarn.list
+
+
 def png_with_numbers(path: Path, primaries: int, **options) -> Path:
     Image.fromarray(random_pixels()).save(path, **options)
     data = path.read_bytes()
@@ -981,7 +990,7 @@ def test_of_numbers_and_a_profile_png_believes_the_numbers_and_heic_the_profile(
     assert _colours(Path("a.heic"), image, heif(nclx(13)))[0].startswith("Swap")
 
 
-@pytest.mark.parametrize("primaries", [(0.0,) * 8, (0.3, 0.3) * 4, (float("nan"),) * 8])
+@pytest.mark.parametrize("primaries", [(0.1, 0.0) * 4, (0.3, 0.3) * 4, (float("nan"),) * 8])
 def test_primaries_that_are_none_are_passed_over_with_a_word(tmp_path, primaries):
     light = radiance(20, 30)
     path = write_with_primaries(tmp_path / "a.exr", light, primaries)
