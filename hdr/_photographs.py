@@ -17,7 +17,7 @@ from hdr._errors import RefusedError
 from hdr._extras import extras_named
 from hdr._picture_files import RADIANCE_SUFFIXES, damage_reported, decode_with_opencv, is_raw, opened_image
 from hdr._profiles import primaries_matrix, profile_matrix, profile_of_tiff
-from hdr._radiance import check_radiance, read_linear
+from hdr._radiance import as_radiance, read_linear
 from hdr._tiff import BITS_PER_SAMPLE, check_layout, decode_float_tiff, holds_signed
 from hdr._transfer import coded_primaries, hdr_transfer
 from hdr.radiometry import ADOBE_RGB
@@ -112,7 +112,7 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
     light = decode_float_tiff(path, data)
     if light is not None:
         colours = profile_matrix(path, profile_of_tiff(path, data))
-        return _linear(path, torch.from_numpy(light).permute(2, 0, 1).contiguous(), *colours)
+        return _linear(path, as_radiance(path, light), *colours)
     with opened_image(path, data) as image:
         _check_photograph(path, image)
         _check_transfer(path, data)
@@ -142,7 +142,6 @@ def shared_chroma(photographs: Sequence[Photograph]) -> tuple[bool, bool] | None
 
 
 def _linear(path: Path, light: Tensor, profile: str, to_rec709: Tensor | None) -> Photograph:
-    check_radiance(light, str(path))
     brightest = float(light.max())
     if brightest > 1:
         raise RefusedError(

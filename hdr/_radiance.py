@@ -70,11 +70,17 @@ def read_linear(path: Path) -> tuple[Tensor, str, Tensor | None]:
         pixels, primaries = _read_exr(path)
     else:
         pixels, primaries = _read_tiff(path, data), None
-    radiance = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).contiguous()
-    check_radiance(radiance, str(path))
+    radiance = as_radiance(path, pixels)
     if suffix in TIFF_SUFFIXES:
         return radiance, *profile_matrix(path, profile_of_tiff(path, data))
     return radiance, *primaries_matrix(path, primaries)
+
+
+def as_radiance(path: Path, pixels: NDArray[Any]) -> Tensor:
+    """Pixels (H, W, 3) of a file as radiance (3, H, W), float32; a ValueError that names the file if they are none."""
+    radiance = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).contiguous()
+    check_radiance(radiance, str(path))
+    return radiance
 
 
 def write_radiance(

@@ -65,8 +65,8 @@ class SceneSettings:
     clean
         Share of the scenes whose camera has little noise: where there is hardly any, hardly any must be found.
     colourful
-        Share of the scenes whose colours are exchanged, and mostly strengthened: of few pictures' colours all, and
-        flowers and clothes of such whose dark channels have hardly any light.
+        Share of the scenes whose channels are exchanged, and their colours mostly strengthened: so few pictures have
+        all hues, and channels with hardly any light, as those of flowers and clothes.
     largest_step
         Most pixels of a photograph from one pixel of the view to the next, at least 0.8; of a panorama accordingly.
         More than 1 shows detail as fine as pixels, as sharp lenses do: what networks learn on blur, they smooth.
