@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hdr.nn.denoising import COLOUR_STEP, Denoiser, _asinh, _network_input, _towards_neighbours
+from hdr.nn.denoising import Denoiser, _asinh, _network_input, _towards_neighbours
 from tests.hdr.naive import naive_blur
 
 REACH = 20
@@ -79,7 +79,7 @@ def test_what_is_done_is_what_was_computed_but_for_a_bound(height: int, width: i
     whole = torch.from_numpy(np.pad(inputs[0].numpy(), ((0, 0), (0, 0), (0, height % 2), (0, width % 2)), mode="edge"))
     once = _towards_neighbours(whole, denoiser.kernels(features), denoiser.strengths(features))
     outputs = denoiser.colour_kernels(features), denoiser.colour_strengths(features)
-    again = _towards_neighbours(whole + once, *outputs, COLOUR_STEP).numpy()
+    again = _towards_neighbours(whole + once, *outputs, step=2).numpy()
     # The colours alone: what is added is 0 in the mean of the channels.
     moved = (once.numpy() + again - again.mean(axis=1, keepdims=True))[..., :height, :width]
     light = (5001 ** inputs[0].numpy() - 1) / 5000
