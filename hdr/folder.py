@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from hdr._errors import RefusedError
 from hdr._extras import extras_named
@@ -92,12 +95,18 @@ class Contents:
     unreadable
         File and reason.
     left_out
-        Developed pictures that lie beside the raw file of the same shot.
+        Developed pictures of shots that lie there raw, too.
+    copies
+        Further files of shots, raw or developed, of which another file is taken.
+    stand_ins
+        Raw files that LibRaw does not know, and why, for which the developed pictures beside them are taken.
     """
 
     groups: tuple[ShotGroup, ...]
     unreadable: dict[Path, str] = field(default_factory=dict)
     left_out: tuple[Path, ...] = ()
+    copies: tuple[Path, ...] = ()
+    stand_ins: dict[Path, str] = field(default_factory=dict)
 
 
 def find_brackets(
@@ -112,7 +121,8 @@ def find_brackets(
 
     Pictures are ordered by camera and time. A bracket ends where the camera or the size of the pictures changes, where
     more than ``gap`` seconds pass from the end of one exposure to the beginning of the next, and where an exposure
-    comes again that the bracket already has. Where a shot lies there raw and developed, the raw file is taken.
+    comes again that the bracket already has. Of a shot that lies there in several files, of one name and moment, one is
+    taken: the raw file where LibRaw knows it, otherwise that of the commonest kind, of these the one with most pixels.
 
     Parameters
     ----------
@@ -145,22 +155,27 @@ def find_brackets(
     passed_over = None if exclude is None else Path(exclude).resolve()
     if passed_over is not None and folder.resolve() not in passed_over.parents:
         passed_over = None  # results beside or above the photographs: nothing of theirs is in the way
-    paths, left_out = _photographs(folder, passed_over)
+    paths, beside = _photographs(folder, passed_over)
     if not paths:
         raise RefusedError(f"{folder}: no photographs ({', '.join(PHOTOGRAPH_SUFFIXES)})")
-    shots: list[Shot] = []
-    unreadable: dict[Path, str] = {}
-    for path in paths:
-        try:
-            shots.append(read_shot(path))
-        except (OSError, RefusedError) as error:
-            unreadable[path] = str(error)
-        if progress is not None:
-            progress()
-    shots.sort(key=lambda shot: (shot.camera, shot.taken is None, shot.taken or datetime.min, _by_name(shot.path)))
-    runs = _runs(shots, group, timedelta(seconds=gap))
+    shots, refused = _read(paths, progress)
+    unknown = {path: error for path, error in refused.items() if path in beside and _is_unknown(error)}
+    developed, damaged = _read([one for path in unknown for one in beside[path]], progress)
+    stand_ins = {path for path, error in unknown.items() if _stood_for(path, error, shots, developed)}
+    shots += [one for one in developed if any(one.path in beside[path] for path in stand_ins)]
+    refused |= damaged
+    chosen, copies = _one_of_each(shots)
+    left_out = [one for path, several in beside.items() if path not in stand_ins for one in several]
+    left_out += [one for one, other in copies.items() if is_raw(other) and not is_raw(one)]
+    runs = _runs(sorted(chosen, key=_in_order), group, timedelta(seconds=gap))
     runs.sort(key=lambda run: (run[0].taken is None, run[0].taken or datetime.min, _by_name(run[0].path)))
-    return Contents(tuple(_named(runs, group)), unreadable, tuple(left_out))
+    return Contents(
+        tuple(_named(runs, group)),
+        {path: str(error) for path, error in refused.items() if path not in stand_ins},
+        tuple(sorted(left_out, key=_by_name)),
+        tuple(sorted(copies.keys() - set(left_out), key=_by_name)),
+        {path: str(unknown[path]) for path in beside if path in stand_ins},
+    )
 
 
 def read_shot(path: str | os.PathLike[str]) -> Shot:
@@ -195,8 +210,8 @@ def read_shot(path: str | os.PathLike[str]) -> Shot:
     return Shot(path, camera, taken or _moment(tags.get(_BASE.DateTime), None), settings, size)
 
 
-def _photographs(folder: Path, exclude: Path | None) -> tuple[list[Path], list[Path]]:
-    """Files of a folder by name, and those that the raw file of the same shot stands for."""
+def _photographs(folder: Path, exclude: Path | None) -> tuple[list[Path], dict[Path, list[Path]]]:
+    """Files of a folder by name; and by raw file the developed ones beside it, for which it stands."""
     found = sorted(
         (
             path
@@ -208,9 +223,114 @@ def _photographs(folder: Path, exclude: Path | None) -> tuple[list[Path], list[P
         ),
         key=_by_name,
     )
-    raw = {path.with_suffix("") for path in found if is_raw(path)}
-    left_out = {path for path in found if not is_raw(path) and path.with_suffix("") in raw}
-    return [path for path in found if path not in left_out], [path for path in found if path in left_out]
+    raw = {path.with_suffix(""): path for path in found if is_raw(path)}
+    beside: dict[Path, list[Path]] = {}
+    for path in found:
+        if not is_raw(path) and path.with_suffix("") in raw:
+            beside.setdefault(raw[path.with_suffix("")], []).append(path)
+    return [path for path in found if is_raw(path) or path.with_suffix("") not in raw], beside
+
+
+def _read(
+    paths: Iterable[Path], progress: Callable[[], object] | None
+) -> tuple[list[Shot], dict[Path, OSError | RefusedError]]:
+    shots: list[Shot] = []
+    refused: dict[Path, OSError | RefusedError] = {}
+    for path in paths:
+        try:
+            shots.append(read_shot(path))
+        except (OSError, RefusedError) as error:
+            refused[path] = error
+        if progress is not None:
+            progress()
+    return shots, refused
+
+
+def _is_unknown(error: OSError | RefusedError) -> bool:
+    from hdr.raw import UnknownRawError
+
+    return isinstance(error, UnknownRawError)
+
+
+def _stood_for(path: Path, error: OSError | RefusedError, shots: Sequence[Shot], developed: Sequence[Shot]) -> bool:
+    """Whether a raw file that LibRaw does not know is rather of a kind that it does not know than damaged."""
+    from hdr.raw import UnknownRawError
+
+    beside = [one for one in developed if one.path.with_suffix("") == path.with_suffix("")]
+    if not beside:
+        return False  # nothing else can be read either
+    if isinstance(error, UnknownRawError) and error.known_camera:
+        return True
+    # A file that begins with nothing is as unknown as one of a new camera, but others of that camera are known.
+    return not any(
+        one.path.suffix.lower() == path.suffix.lower() and _may_be_one_camera(one, other)
+        for one in shots
+        for other in beside
+    )
+
+
+def _one_of_each(shots: Sequence[Shot]) -> tuple[list[Shot], dict[Path, Path]]:
+    """One file of every shot; and by every other file the one that is taken for it."""
+    common = Counter(shot.path.suffix.lower() for shot in shots)
+    of_one_name: dict[str, list[list[Shot]]] = {}
+    for shot in shots:
+        same = of_one_name.setdefault(shot.path.stem.casefold(), [])
+        for several in same:
+            if _are_one_shot(several[0], shot):
+                several.append(shot)
+                break
+        else:
+            same.append([shot])
+    chosen: list[Shot] = []
+    copies: dict[Path, Path] = {}
+    for same in of_one_name.values():
+        for several in same:
+            best = min(
+                several,
+                key=lambda shot: (
+                    not is_raw(shot.path),
+                    -common[shot.path.suffix.lower()],
+                    -math.prod(shot.size or ()),
+                    os.fspath(shot.path),
+                ),
+            )
+            chosen.append(best)
+            copies |= {shot.path: best.path for shot in several if shot is not best}
+    return chosen, copies
+
+
+def _are_one_shot(one: Shot, other: Shot) -> bool:
+    """Whether two files of one name are of one shot: by camera and moment, or as they lie beside each other."""
+    beside = one.path.with_suffix("") == other.path.with_suffix("")
+    if one.taken is None or other.taken is None:
+        if not beside:
+            return False
+    elif one.taken.replace(microsecond=0) != other.taken.replace(microsecond=0):
+        return False
+    if not beside and not (one.camera and other.camera):
+        return False  # programs write many files in a second, cameras none twice
+    settings = zip(astuple(one.settings), astuple(other.settings), strict=True)
+    return _may_be_one_camera(one, other) and all(
+        mine is None or theirs is None or _have_same_light(mine, theirs) for mine, theirs in settings
+    )
+
+
+def _may_be_one_camera(one: Shot, other: Shot) -> bool:
+    """Whether two cameras have one name; raw files may tell more of it than developed ones, or nothing."""
+    if any(shot.camera == shot.path.suffix.lower() for shot in (one, other)):
+        return True
+    return one.camera.startswith(other.camera) or other.camera.startswith(one.camera)
+
+
+def _have_same_light(one: float, other: float) -> bool:
+    """Whether two exposures, or settings, are the same, as what differs by less than those of a bracket do is."""
+    return max(one, other) < SAME_LIGHT * min(one, other)
+
+
+def _in_order(shot: Shot) -> tuple[Any, ...]:
+    # Pictures of two kinds that were taken in turn are two brackets.
+    kind = (shot.camera, is_raw(shot.path), sorted(shot.size or ()))
+    return (*kind, shot.taken is None, shot.taken or datetime.min, _by_name(shot.path))
 
 
 def _runs(shots: Sequence[Shot], count: int | None, gap: timedelta) -> list[list[Shot]]:
@@ -237,9 +357,8 @@ def _begins_anew(run: list[Shot], shot: Shot, gap: timedelta) -> bool:
     exposures = [one.exposure for one in run]
     if shot.exposure is None or None in exposures:
         return False  # without exposures only time tells
-    # An exposure that the run has already begins the next one; what differs by less than two exposures do is the same.
-    pairs = [(shot.exposure, exposure) for exposure in exposures if exposure is not None]
-    return any(max(pair) < SAME_LIGHT * min(pair) for pair in pairs)
+    # An exposure that the run has already begins the next one.
+    return any(_have_same_light(shot.exposure, exposure) for exposure in exposures if exposure is not None)
 
 
 def _is_of_another_kind(one: Shot, other: Shot) -> bool:

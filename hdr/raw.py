@@ -30,6 +30,21 @@ Colours = Literal["rec709", "sensor"]
 WhiteBalanceSource = Literal["camera", "daylight", "auto"]
 WhiteBalance = WhiteBalanceSource | tuple[float, float, float]
 
+
+class UnknownRawError(RefusedError):
+    """A raw file of a camera, or of a kind, that LibRaw does not know; it may be whole nevertheless.
+
+    Attributes
+    ----------
+    known_camera
+        Whether it is of a camera that LibRaw knows, and only its pixels are stored in a way that it does not.
+    """
+
+    def __init__(self, told: str, *, known_camera: bool) -> None:
+        super().__init__(told)
+        self.known_camera = known_camera
+
+
 LEVELS = 65535
 """Largest level of what LibRaw returns."""
 
@@ -282,18 +297,24 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[rawpy.RawPy]:
         import rawpy
     with Path(path).open("rb"):  # the operating system's own words where it cannot be opened
         pass
+    opened = False
     try:
         with rawpy.imread(os.fspath(path)) as raw:
+            opened = True
             yield raw
-    except rawpy.LibRawFileUnsupportedError as error:
-        raise RefusedError(f"{path}: not a raw file of a camera that LibRaw {_version(rawpy)} knows") from error
-    except rawpy.NotSupportedError as error:
-        raise RefusedError(
-            f"{path}: LibRaw {_version(rawpy)} cannot develop this kind of raw file ({error})"
-        ) from error
+    except (rawpy.LibRawFileUnsupportedError, rawpy.NotSupportedError) as error:
+        known = f"LibRaw {_version(rawpy)}"
+        if not opened:
+            told = f"{path}: not a raw file of a camera that {known} knows"
+        else:  # as of Apple's DNG files with JPEG XL inside: all is known but how the pixels are stored
+            told = f"{path}: {known} cannot develop this kind of raw file ({_reason(error)})"
+        raise UnknownRawError(told, known_camera=opened) from error
     except rawpy.LibRawError as error:
-        reason = error.args[0].decode(errors="replace") if error.args and isinstance(error.args[0], bytes) else error
-        raise RefusedError(f"{path}: damaged, or not a camera's raw file ({reason})") from error
+        raise RefusedError(f"{path}: damaged, or not a camera's raw file ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> object:
+    return error.args[0].decode(errors="replace") if error.args and isinstance(error.args[0], bytes) else error
 
 
 def _version(rawpy: Any) -> str:

@@ -160,7 +160,17 @@ def _show(folder: Path, contents: Contents, merged: set[str]) -> None:
         say(f"Left out: {_counted(len(single), 'single picture')}, {_some(single)}")
     if contents.left_out:
         beside = [path.name for path in contents.left_out]
-        say(f"Left out for the raw files beside: {_counted(len(beside), 'developed picture')}, {_some(beside)}")
+        say(f"Left out for raw files of the same shots: {_counted(len(beside), 'developed picture')}, {_some(beside)}")
+    if contents.copies:
+        copies = [_name(path, folder) for path in contents.copies]
+        say(f"Left out for other files of the same shots: {_counted(len(copies), 'picture')}, {_some(copies)}")
+    if contents.stand_ins:
+        raw = [path.name for path in contents.stand_ins]
+        reason = next(iter(contents.stand_ins.values()))
+        note(
+            f"Note: {_counted(len(raw), 'raw file')} cannot be read, {_some(raw)}, and the developed pictures beside "
+            f"are taken instead; to merge the raw files, update rawpy, or convert them to DNG ({reason})"
+        )
     for path, reason in contents.unreadable.items():
         note(f"Not read: {_name(path, folder)}: {reason}")
 

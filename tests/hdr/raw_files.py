@@ -29,6 +29,7 @@ def write_dng(
     seed: int = 0,
     colours: NDArray[np.float64] | None = None,
     with_matrix: bool = True,
+    moment: str | None = None,
 ) -> None:
     """Photograph light (H, W, 3), linear Rec. 709 in which a channel clips at 1, by a sensor of RGGB pixels.
 
@@ -63,6 +64,8 @@ def write_dng(
     ]
     if not with_matrix:
         tags = [tag for tag in tags if tag[0] not in (50721, 50778)]
+    if moment is not None:
+        tags.append((306, 2, 0, moment, False))
     if time is not None:
         tags.append((33434, 5, 1, rationals((time,)), False))
     if f_number is not None:
@@ -78,3 +81,10 @@ def write_dng(
     directory = struct.pack("<H", len(entries) // 12) + entries + struct.pack("<I", 0)
     data += b"\0" * (len(data) % 2)
     path.write_bytes(data.replace(place, struct.pack("<HHII", _EXIF_DIRECTORY, 4, 1, len(data))) + directory)
+
+
+def store_as_jpeg_xl(path: Path) -> None:
+    """Say in a DNG file that its pixels are JPEG XL, which LibRaw does not develop by itself."""
+    data, compression = path.read_bytes(), struct.pack("<HHIHH", 259, 3, 1, 1, 0)
+    assert data.count(compression) == 1
+    path.write_bytes(data.replace(compression, struct.pack("<HHIHH", 259, 3, 1, 52546, 0)))

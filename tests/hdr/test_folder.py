@@ -30,10 +30,11 @@ def shoot(
     iso: int = 100,
     f_number: float | None = None,
     part: str | None = None,
+    make: str = "Maker",
 ) -> Path:
     """A photograph taken so many seconds after the first."""
     exif = Image.Exif()
-    exif[ExifTags.Base.Make], exif[ExifTags.Base.Model] = "Maker", camera
+    exif[ExifTags.Base.Make], exif[ExifTags.Base.Model] = make, camera
     details = exif.get_ifd(ExifTags.IFD.Exif)
     details[ExifTags.Base.ISOSpeedRatings] = iso
     if f_number is not None:
@@ -195,13 +196,117 @@ def test_the_raw_file_stands_for_the_jpeg_beside_it(tmp_path: Path) -> None:
     assert [path.name for path in contents.left_out] == ["IMG_0.JPG", "IMG_1.JPG", "IMG_2.JPG"]
 
 
+def test_where_libraw_knows_no_raw_file_of_a_camera_the_developed_pictures_are_taken(tmp_path: Path) -> None:
+    pytest.importorskip("rawpy")
+    for number, time in enumerate(TIMES):
+        shoot(tmp_path / f"IMG_{number}.JPG", 0, time)
+        (tmp_path / f"IMG_{number}.CR3").write_bytes(b"of a camera of next year " * 1000)
+    shoot(tmp_path / "IMG_1.TIF", 0, TIMES[1])  # one alone is developed in another way, and no bracket is of two ways
+    (tmp_path / "IMG_7.CR3").write_bytes(b"of a camera of next year " * 1000)
+    contents = find_brackets(tmp_path)
+    assert found(contents) == [["IMG_0.JPG", "IMG_1.JPG", "IMG_2.JPG"]]
+    assert [path.name for path in contents.stand_ins] == ["IMG_0.CR3", "IMG_1.CR3", "IMG_2.CR3"]
+    assert all("not a raw file of a camera that LibRaw" in reason for reason in contents.stand_ins.values())
+    assert [path.name for path in contents.copies] == ["IMG_1.TIF"]
+    assert contents.left_out == ()
+    assert [path.name for path in contents.unreadable] == ["IMG_7.CR3"]
+
+
+def test_a_raw_file_whose_pixels_libraw_does_not_know_is_one_by_itself(tmp_path: Path) -> None:
+    pytest.importorskip("rawpy")
+    from tests.hdr.raw_files import store_as_jpeg_xl, write_dng
+
+    for number in range(6):  # of one camera, whose first bracket is stored in another way, as phones offer it
+        shoot(tmp_path / f"IMG_{number}.JPG", 60 * (number // 3), TIMES[number % 3], camera="Camera", make="Test")
+        write_dng(tmp_path / f"IMG_{number}.DNG", np.full((32, 48, 3), 0.2), time=TIMES[number % 3])
+        if number < 3:
+            store_as_jpeg_xl(tmp_path / f"IMG_{number}.DNG")
+    contents = find_brackets(tmp_path)
+    assert sorted(found(contents)) == [[f"IMG_{n}.JPG" for n in (0, 1, 2)], [f"IMG_{n}.DNG" for n in (3, 4, 5)]]
+    assert all("cannot develop this kind of raw file" in reason for reason in contents.stand_ins.values())
+    assert len(contents.stand_ins) == len(contents.left_out) == 3
+
+
+@pytest.mark.parametrize("content", [b"", bytes(5000), b"II*\0"])
+def test_a_damaged_raw_file_among_others_is_told(tmp_path: Path, content: bytes) -> None:
+    pytest.importorskip("rawpy")
+    from tests.hdr.raw_files import write_dng
+
+    for number, time in enumerate(TIMES):
+        shoot(tmp_path / f"IMG_{number}.JPG", 0, time, camera="Test Camera", make="Test")
+        write_dng(tmp_path / f"IMG_{number}.DNG", np.full((32, 48, 3), 0.2), time=time)
+    (tmp_path / "IMG_1.DNG").write_bytes(content)
+    contents = find_brackets(tmp_path)
+    assert found(contents) == [["IMG_0.DNG", "IMG_2.DNG"]]
+    assert [path.name for path in contents.unreadable] == ["IMG_1.DNG"]
+    assert contents.stand_ins == {}
+
+
+def test_raw_and_developed_pictures_in_folders_of_their_own_are_of_the_same_shots(tmp_path: Path) -> None:
+    pytest.importorskip("rawpy")
+    from tests.hdr.raw_files import write_dng
+
+    for number, time in enumerate(TIMES):
+        shoot(tmp_path / "jpeg" / f"IMG_{number}.JPG", 0, time, camera="Test Camera", make="Test")
+        (tmp_path / "raw").mkdir(exist_ok=True)
+        write_dng(
+            tmp_path / "raw" / f"IMG_{number}.DNG", np.full((32, 48, 3), 0.2), time=time, moment="2024:05:06 07:08:09"
+        )
+    contents = find_brackets(tmp_path)
+    assert found(contents) == [["IMG_0.DNG", "IMG_1.DNG", "IMG_2.DNG"]]
+    assert len(contents.left_out) == 3
+
+
+@pytest.mark.parametrize("place", ["copy", "."])
+@pytest.mark.parametrize("suffix", [".jpg", ".heic"])
+def test_of_one_shot_in_several_files_one_is_taken(tmp_path: Path, place: str, suffix: str) -> None:
+    if place == "." and suffix == ".jpg":
+        pytest.skip("these are one file")
+    if suffix == ".heic":
+        pytest.importorskip("pi_heif")
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    for number in range(6):
+        shoot(tmp_path / f"IMG_{number}.jpg", 60 * (number // 3), TIMES[number % 3])
+        if number != 5:
+            shoot(tmp_path / place / f"IMG_{number}{suffix}", 60 * (number // 3), TIMES[number % 3])
+    contents = find_brackets(tmp_path)
+    assert found(contents) == [[f"IMG_{n}.jpg" for n in numbers] for numbers in ((0, 1, 2), (3, 4, 5))]
+    assert {path.parent for path in (shot.path for group in contents.groups for shot in group.shots)} == {tmp_path}
+    assert [path.name for path in contents.copies] == [f"IMG_{n}{suffix}" for n in range(5)]
+
+
+def test_of_copies_of_two_sizes_the_larger_is_taken(tmp_path: Path) -> None:
+    for number, time in enumerate(TIMES):
+        shoot(tmp_path / "a" / f"IMG_{number}.jpg", 0, time, size=(16, 12))
+        shoot(tmp_path / "b" / f"IMG_{number}.jpg", 0, time)
+    (group,) = find_brackets(tmp_path).groups
+    assert [path.parent.name for path in group.paths] == ["b", "b", "b"]
+
+
+def test_a_name_that_comes_again_at_another_moment_is_another_shot(tmp_path: Path) -> None:
+    for place, seconds in (("100", 0), ("101", 1)):
+        for number, time in enumerate(TIMES):
+            shoot(tmp_path / place / f"IMG_{number}.jpg", seconds, time)
+    contents = find_brackets(tmp_path)
+    assert [len(group) for group in found(contents)] == [3, 3]
+    assert contents.copies == ()
+
+
+def test_pictures_of_two_sizes_that_were_taken_in_turn_are_two_brackets(tmp_path: Path) -> None:
+    for number, time in enumerate(TIMES):
+        shoot(tmp_path / f"IMG_{2 * number}.jpg", number, time)
+        shoot(tmp_path / f"IMG_{2 * number + 1}.jpg", number, time, size=(48, 36))
+    names = [[f"IMG_{number}.jpg" for number in numbers] for numbers in ((0, 2, 4), (1, 3, 5))]
+    assert found(find_brackets(tmp_path)) == names
+
+
 def test_a_raw_file_elsewhere_stands_for_no_other_picture_of_its_name(tmp_path: Path) -> None:
     for number, time in enumerate(TIMES):
         shoot(tmp_path / "jpeg" / f"IMG_{number}.jpg", 0, time)
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "IMG_0.dng").write_bytes(b"")  # cameras count from 1 again
     assert find_brackets(tmp_path / "jpeg").left_out == ()
-    assert _photographs(tmp_path, None)[1] == []
+    assert _photographs(tmp_path, None)[1] == {}
 
 
 def test_what_is_named_as_a_picture_and_is_no_file_is_passed_over(tmp_path: Path) -> None:

@@ -79,6 +79,24 @@ def test_the_gap_between_brackets_is_the_one_stated(command, tmp_path, gap, said
     assert said in finished.output
 
 
+def test_a_card_whose_raw_files_nobody_knows_is_merged_from_the_pictures_beside_and_said_once(command, tmp_path):
+    pytest.importorskip("rawpy")
+    card, out = tmp_path / "card", tmp_path / "out"
+    card.mkdir()
+    write_card(card, 2)
+    for number in range(6):
+        (card / f"IMG_{number:04d}.cr3").write_bytes(b"of a camera of next year " * 1000)
+    for told in ("Merged 2 brackets", "2 of 2 are in"):
+        finished = command("merge", card, "--out", out, *OPTIONS)
+        assert finished.exit_code == 0, finished.output
+        assert told in finished.stdout
+        (said,) = [line for line in finished.stderr.splitlines() if ".cr3" in line]
+        assert said.startswith("Note: 6 raw files cannot be read, IMG_0000.cr3, IMG_0001.cr3, ")
+        assert "update rawpy" in said
+        assert "a camera that LibRaw" in said
+    assert names(out) == ["IMG_0000-IMG_0002.exr", "IMG_0003-IMG_0005.exr"]
+
+
 @pytest.mark.parametrize("stated", [("--ev", "-2,0,2"), ("--times", "1/400,1/100,1/25"), ()])
 def test_brackets_without_times_are_merged_where_exposures_are_stated(command, tmp_path, stated):
     card, out = tmp_path / "card", tmp_path / "out"
@@ -103,16 +121,14 @@ def test_a_card_without_brackets_says_so(command, tmp_path):
 
 
 def test_of_many_pictures_that_are_left_out_five_are_named(command, tmp_path):
-    for number in range(2):
-        (tmp_path / str(number)).mkdir()
-        write_card(tmp_path / str(number), 1, apart=8)
-    (tmp_path / "1" / "IMG_0002.jpg").unlink()
+    write_card(tmp_path, 2, apart=8)
+    (tmp_path / "IMG_0005.jpg").unlink()
     for expected in ("Left out: 5 single pictures, ", "Left out: 6 single pictures, "):
         shown = command("merge", tmp_path, "--out", tmp_path / "out", "--dry-run")
         assert expected in shown.output
         assert shown.output.count(".jpg") == 5
         assert shown.output.strip().endswith(", ...") == ("6" in expected)
-        write_card(tmp_path / "1", 1, apart=8)
+        write_card(tmp_path, 2, apart=8)
 
 
 def test_what_a_run_that_was_cut_short_left_behind_is_replaced(command, tmp_path):
