@@ -19,7 +19,15 @@ from hdr._icc import linear_rec709_profile
 from hdr._images import check_tensor
 from hdr._picture_files import RADIANCE_SUFFIXES, TIFF_SUFFIXES, decode_with_opencv
 from hdr._profiles import primaries_matrix, profile_matrix, profile_of_tiff
-from hdr._tiff import IMAGE_DESCRIPTION, NITS_OF_ONE, SOFTWARE, decode_float_tiff, encode_tiff
+from hdr._tiff import (
+    DOCUMENT_NAME,
+    IMAGE_DESCRIPTION,
+    NITS_OF_ONE,
+    SOFTWARE,
+    decode_float_tiff,
+    encode_tiff,
+    words_of,
+)
 from hdr.geometry import transformed
 from hdr.radiometry import REC709
 
@@ -27,6 +35,8 @@ with extras_named():
     import cv2
     import OpenEXR
 
+_PHOTOGRAPHS = "photographs"
+_HEAD_OF_HDR = 4096
 _LARGEST_RGBE = 255 / 256 * 2.0**127  # mantissa and exponent have 8 bits each; what is more becomes black
 _RADIANCE_EFFICACY = 179.0  # lm/W of equal-energy white, by which Radiance converts; values over EXPOSURE are W/sr/m^2
 
@@ -105,7 +115,8 @@ def write_radiance(
     attributes
         Words and numbers for the header of an .exr file, by name, such as ``expTime`` and ``comments``. Of these a .hdr
         file is told ``whiteLuminance``, the candela per square metre of 1, as ``EXPOSURE``; and a .tif file that as
-        ``StoNits``, ``comments`` and ``software``.
+        ``StoNits``, ``comments`` and ``software``. All are told ``photographs``, which
+        stands for those it is of.
     exif
         EXIF data for a .tif file, see :func:`hdr.exif.carried_exif`; the others have no place for them.
     overwrite
@@ -144,11 +155,34 @@ def write_radiance(
     pixels, told = channels_last(radiance).astype(precision.dtype, copy=False), attributes or {}
     with written_whole(path, overwrite=overwrite) as temporary:
         if suffix == ".hdr":
-            _write_hdr(temporary, pixels, told.get("whiteLuminance"))
+            _write_hdr(temporary, pixels, told)
         elif suffix == ".exr":
             _write_exr(temporary, pixels, told)
         else:
             temporary.write_bytes(encode_tiff(pixels, linear_rec709_profile(), exif, _tags(told)))
+
+
+def told_photographs(path: Path) -> str:
+    """By which photographs a file of radiance says that it was made; empty if it does not, or is damaged.
+
+    Only its head is read.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
+    """
+    with path.open("rb") as file:
+        try:
+            if path.suffix.lower() == ".exr":
+                with OpenEXR.File(os.fspath(path), header_only=True) as header:
+                    return str(header.header().get(_PHOTOGRAPHS, ""))
+            if path.suffix.lower() == ".hdr":
+                said = [line.partition("=") for line in file.read(_HEAD_OF_HDR).decode("latin-1").split("\n")]
+                return next((value for name, _, value in said if name == _PHOTOGRAPHS.upper()), "")
+            return words_of(file, DOCUMENT_NAME).removeprefix(f"{_PHOTOGRAPHS} ")
+        except Exception:  # whatever is made of damage, it says nothing of photographs
+            return ""
 
 
 def check_radiance(radiance: Tensor, name: str) -> None:
@@ -197,7 +231,10 @@ def _primaries_of_hdr(data: bytes) -> Sequence[float] | None:
 def _tags(attributes: Mapping[str, str | float]) -> dict[int, str | float]:
     """What of OpenEXR's attributes TIFF has tags for."""
     names = {"comments": IMAGE_DESCRIPTION, "software": SOFTWARE, "whiteLuminance": NITS_OF_ONE}
-    return {tag: attributes[name] for name, tag in names.items() if name in attributes}
+    tags = {tag: attributes[name] for name, tag in names.items() if name in attributes}
+    if _PHOTOGRAPHS in attributes:  # which nothing else in the file may push aside
+        tags[DOCUMENT_NAME] = f"{_PHOTOGRAPHS} {attributes[_PHOTOGRAPHS]}"
+    return tags
 
 
 def _read_exr(path: Path) -> tuple[NDArray[Any], Sequence[float] | None]:
@@ -218,7 +255,7 @@ def _read_exr(path: Path) -> tuple[NDArray[Any], Sequence[float] | None]:
     return np.stack([channels[name] for name in "RGB"], axis=-1), primaries
 
 
-def _write_hdr(path: Path, pixels: NDArray[Any], white: str | float | None) -> None:
+def _write_hdr(path: Path, pixels: NDArray[Any], attributes: Mapping[str, str | float]) -> None:
     # Into memory: on Windows OpenCV opens no path with letters that the system's code page lacks. It goes by a
     # temporary file, keeps the reason of what fails for itself, and does not look when the last buffer is flushed.
     reason = None
@@ -229,8 +266,11 @@ def _write_hdr(path: Path, pixels: NDArray[Any], white: str | float | None) -> N
     if not encoded:
         raise OSError("the .hdr file could not be written; is the disk full?") from reason
     told = f"\nPRIMARIES={' '.join(map(str, REC709))}\n"
+    white = attributes.get("whiteLuminance")
     if white is not None:
         told += f"EXPOSURE={_RADIANCE_EFFICACY / float(white):.6g}\n"
+    if _PHOTOGRAPHS in attributes:
+        told += f"{_PHOTOGRAPHS.upper()}={attributes[_PHOTOGRAPHS]}\n"
     content = data.tobytes().replace(b"\n", told.encode(), 1)
     try:
         decode_with_opencv(path, content)

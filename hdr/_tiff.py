@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ with extras_named():
     import cv2
     from PIL import ExifTags, Image, TiffImagePlugin, TiffTags
 
-BITS_PER_SAMPLE, IMAGE_DESCRIPTION, SOFTWARE, NITS_OF_ONE = 258, 270, 305, 37439
+BITS_PER_SAMPLE, DOCUMENT_NAME, IMAGE_DESCRIPTION, SOFTWARE, NITS_OF_ONE = 258, 269, 270, 305, 37439
 _PREDICTOR, _STRIP_OFFSETS, _SAMPLE_FORMAT, _PROFILE = 317, 273, 339, 34675
 _SUBFILE_TYPE, _PHOTOMETRIC, _PLANAR_CONFIGURATION = 254, 262, 284
 _REDUCED = (1, 3, 5, 7)  # bit 0 of the subfile's type
@@ -104,6 +104,12 @@ def profile_of(data: bytes) -> bytes | None:
     return _directory(BytesIO(data), data[:_HEADER_BYTES]).get(_PROFILE)
 
 
+def words_of(file: IO[bytes], tag: int) -> str:
+    """What a TIFF says in a tag of words, of which no more than the directory is read; empty without it."""
+    words = _directory(file, file.read(_HEADER_BYTES)).get(tag)
+    return words if isinstance(words, str) else ""
+
+
 def holds_signed(data: bytes) -> bool:
     """Whether a TIFF holds numbers with a sign."""
     return _sample_format(data) == _SIGNED
@@ -126,7 +132,7 @@ def _sample_format(data: bytes) -> int:
         return 1
 
 
-def _directory(file: BytesIO, header: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
+def _directory(file: IO[bytes], header: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
     directory = TiffImagePlugin.ImageFileDirectory_v2(header)
     file.seek(directory.next)
     directory.load(file)

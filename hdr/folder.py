@@ -79,6 +79,11 @@ class ShotGroup:
     problem: str = ""
 
     @property
+    def plain_name(self) -> str:
+        """What it is named by its files alone, of which there may be several on one card."""
+        return _plain_name(self.shots)
+
+    @property
     def paths(self) -> list[Path]:
         """The files."""
         return [shot.path for shot in self.shots]
@@ -370,9 +375,7 @@ def _is_of_another_kind(one: Shot, other: Shot) -> bool:
 def _named(runs: Iterable[Sequence[Shot]], count: int | None) -> Iterable[ShotGroup]:
     taken: set[str] = set()
     for run in runs:
-        # Where a name is no text there are encoders that do not open it.
-        first, last = (as_text(shot.path.stem, "replace") for shot in (run[0], run[-1]))
-        plain = first if len(run) == 1 else f"{first}-{last}"
+        plain = _plain_name(run)
         name, number = plain, 1
         # Cards count from 1 again, and there are disks to which A and a are one name.
         while name.casefold() in taken:
@@ -380,6 +383,12 @@ def _named(runs: Iterable[Sequence[Shot]], count: int | None) -> Iterable[ShotGr
             name = f"{plain}-{number}"
         taken.add(name.casefold())
         yield ShotGroup(name, tuple(run), _problem(run, count))
+
+
+def _plain_name(shots: Sequence[Shot]) -> str:
+    # Where a name is no text there are encoders that do not open it.
+    first, last = (as_text(shot.path.stem, "replace") for shot in (shots[0], shots[-1]))
+    return first if len(shots) == 1 else f"{first}-{last}"
 
 
 def _problem(run: Sequence[Shot], count: int | None) -> str:

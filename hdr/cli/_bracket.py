@@ -94,12 +94,14 @@ def merge_bracket(
     output: OutputSettings,
     display: DisplaySettings | None = None,
     *,
+    photographs: str = "",
     notes: Sequence[str] = (),
     progress: bool = True,
 ) -> str:
     """Merge one bracket, write all that is asked for, the radiance last, and return what is to be told.
 
-    ``notes`` are what was warned of until the report is written, in which they stand.
+    ``photographs`` is what the radiance is known by in a folder of results; ``notes`` are what was warned of until the
+    report is written, in which they stand.
     """
     if output.save_response is not None and not bracket.calibration.response_known:
         raise RefusedError(
@@ -134,6 +136,8 @@ def merge_bracket(
         bracket.calibration.response.save(output.save_response, overwrite=overwrite)
     # Last: where it lies, all lies.
     attributes = _told_in_the_file(bracket)
+    if photographs:
+        attributes["photographs"] = photographs
     write_radiance(out, radiance, half=output.half, attributes=attributes, exif=exif, overwrite=overwrite)
     return _told(bracket, seconds, merger.device, [str(path) for path in output.written(out)])
 

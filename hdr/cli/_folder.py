@@ -6,7 +6,7 @@ import dataclasses
 import multiprocessing
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from hdr.cli._console import about, note, noted_warnings, print_table, say
 from hdr.cli._memory import keep_memory
 from hdr.cli._ranks import Ranks
 from hdr.cli._refusals import refusal
+from hdr.cli._results import find_results
 from hdr.cli._settings import BracketSettings, FolderSettings, MergerSettings, OutputSettings, check_display_options
 from hdr.delivery import check_encoder
 from hdr.folder import Contents, ShotGroup, find_brackets
@@ -36,6 +37,7 @@ _PREVIEWS = ("jpg", "png", "tif", "avif", "jxl")
 @dataclass(frozen=True)
 class _Job:
     group: ShotGroup
+    photographs: str
     out: Path
     reading: BracketSettings
     output: OutputSettings
@@ -60,23 +62,44 @@ def merge_folder(
     with tqdm(desc="Reading the folder", unit=" files", delay=1, disable=ranks.rank > 0) as bar:
         contents = find_brackets(folder, group=grouping.group, gap=grouping.gap, exclude=out, progress=bar.update)
     stated = reading.times is not None or reading.ev is not None
-    jobs = [
-        _Job(group, out / f"{group.name}.{grouping.radiance}", reading, _outputs(output, out / group.name), display)
-        for group in contents.groups
-        if len(group.shots) > 1 and (stated or not group.problem)
-    ]
+    brackets = [group for group in contents.groups if len(group.shots) > 1 and (stated or not group.problem)]
+    preview = output.preview.name if output.preview is not None else ""
+    found = find_results(brackets, out, grouping.radiance, force=output.force)
     if ranks.rank == 0:
-        _show(folder, contents, {job.group.name for job in jobs})
+        names = {group: result.group.name for group, result in zip(brackets, found, strict=True)}
+        _show(folder, contents, names)
+        others = zip(brackets, found, strict=True)
+        renamed = [one.group.name for group, one in others if not one.done and one.group.name != group.name]
+        if renamed:
+            say(f"Named otherwise, for {out} holds what is of other photographs by the first name: {_some(renamed)}")
     if grouping.dry_run:
         return 0
-    if not jobs:
+    if not brackets:
         raise RefusedError(f"{folder}: no brackets; state --group if the pictures belong together nevertheless")
     out.mkdir(parents=True, exist_ok=True)
-    share = ranks.share(jobs)
-    # By what never raises: a name that is too long is told of its bracket, and the others are merged.
-    waiting = [job for job in share if output.force or not os.path.isfile(job.out)]
+    share = ranks.share(found)
+    waiting = [
+        _Job(
+            result.group,
+            result.photographs,
+            out / f"{result.group.name}.{grouping.radiance}",
+            reading,
+            _outputs(output, out / result.group.name),
+            display,
+        )
+        for result in share
+        if output.force or not result.done
+    ]
     if len(waiting) < len(share):
         say(f"{ranks.name}{len(share) - len(waiting)} of {len(share)} are in {out} already.")
+    lacking = [
+        result.group.name for result in share if result.done and not _has_preview(out, result.group.name, preview)
+    ]
+    if lacking and not output.force:
+        note(
+            f"{ranks.name}Note: {_counted(len(lacking), 'bracket')} of these have no .{preview}, {_some(lacking)}: "
+            "hdr tonemap makes one of the radiance, and --force merges anew"
+        )
     merging = dataclasses.replace(merging, device=ranks.device(merging.device))
     merged = _merged(waiting, merging, grouping.jobs)
     results = tqdm(merged, total=len(waiting), desc="Merging", unit=" brackets", disable=ranks.rank > 0)
@@ -133,6 +156,10 @@ def _outputs(output: OutputSettings, stem: Path) -> OutputSettings:
     return dataclasses.replace(output, preview=stem.with_name(f"{stem.name}.{output.preview.name}"))
 
 
+def _has_preview(out: Path, name: str, preview: str) -> bool:
+    return not preview or (out / f"{name}.{preview}").is_file()
+
+
 def _name(path: Path, folder: Path) -> str:
     return str(path.relative_to(folder))  # on a card one name comes again in every folder
 
@@ -141,7 +168,7 @@ def _counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def _show(folder: Path, contents: Contents, merged: set[str]) -> None:
+def _show(folder: Path, contents: Contents, merged: Mapping[ShotGroup, str]) -> None:
     rows = []
     for group in contents.groups:
         if len(group.shots) > 1:
@@ -149,9 +176,15 @@ def _show(folder: Path, contents: Contents, merged: set[str]) -> None:
             known = [exposure for exposure in exposures if exposure is not None]
             ratios = " : ".join("?" if t is None else f"{t / min(known):.3g}" for t in exposures)
             taken = group.shots[0].taken
-            problem = "" if group.name in merged else group.problem
+            problem = "" if group in merged else group.problem
             rows.append(
-                [group.name, str(taken or ""), ", ".join(shot.path.name for shot in group.shots), ratios, problem]
+                [
+                    merged.get(group, group.name),
+                    str(taken or ""),
+                    ", ".join(shot.path.name for shot in group.shots),
+                    ratios,
+                    problem,
+                ]
             )
     if rows:
         print_table("Brackets", ["Name", "Taken", "Pictures", "Exposures", "Not merged because"], [], rows)
@@ -251,7 +284,9 @@ def _attempt(job: _Job, merger: Merger, reading: Future[Bracket] | None = None) 
     try:
         bracket = _read(job) if reading is None else reading.result()
         with about(job.group.name):
-            merge_bracket(bracket, job.out, merger, job.output, job.display, progress=False)
+            merge_bracket(
+                bracket, job.out, merger, job.output, job.display, photographs=job.photographs, progress=False
+            )
     except Exception as error:
         told = refusal(error, "merge")
         if told is None:  # one mistake of ours does not keep the other brackets from being merged

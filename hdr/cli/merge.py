@@ -50,6 +50,7 @@ def merge(
     from hdr.cli._folder import merge_folder
     from hdr.cli._memory import keep_memory
     from hdr.cli._ranks import Ranks
+    from hdr.cli._results import fingerprint_of_files
 
     reading, merging = reading or BracketSettings(), merging or MergerSettings()
     output, grouping = output or OutputSettings(), grouping or FolderSettings()
@@ -67,6 +68,7 @@ def merge(
     merger = merging.merger()  # before the pictures: a name that is wrong is told at once
     with remembered_warnings() as notes:
         bracket = read_bracket(images, reading, output)
-        told = merge_bracket(bracket, out, merger, output, display, notes=notes)
+        photographs = fingerprint_of_files(images)
+        told = merge_bracket(bracket, out, merger, output, display, photographs=photographs, notes=notes)
     say(told)
     return 0

@@ -19,6 +19,7 @@ from PIL import ExifTags, Image, ImageCms, JpegImagePlugin
 
 from hdr._files import check_writable, written_whole
 from hdr._photographs import _colours
+from hdr._radiance import told_photographs
 from hdr._transfer import hdr_transfer
 from hdr.bracket import Bracket
 from hdr.exposure import read_camera_settings
@@ -390,6 +391,22 @@ def test_grey_exr_is_refused_with_the_channels_it_has(tmp_path):
     OpenEXR.File({}, {"Y": np.ones((20, 30), np.float32)}).write(str(tmp_path / "a.exr"))
     with pytest.raises(ValueError, match="R, G and B are needed; R, G, B missing, there are: Y"):
         read_radiance(tmp_path / "a.exr")
+
+
+@pytest.mark.parametrize("suffix", [".hdr", ".exr", ".tif"])
+def test_a_radiance_file_says_of_which_photographs_it_is(tmp_path, suffix):
+    exif = Image.Exif()
+    exif[ExifTags.Base.ImageDescription] = "OLYMPUS DIGITAL CAMERA"
+    told = {"photographs": "0123456789abcdef", "comments": "photographs 7"}
+    write_radiance(tmp_path / f"a{suffix}", radiance(), attributes=told, exif=exif.tobytes())
+    assert told_photographs(tmp_path / f"a{suffix}") == "0123456789abcdef"
+    assert read_radiance(tmp_path / f"a{suffix}").shape == radiance().shape
+    write_radiance(tmp_path / f"b{suffix}", radiance())
+    (tmp_path / f"c{suffix}").write_bytes((tmp_path / f"a{suffix}").read_bytes()[:20])
+    (tmp_path / f"d{suffix}").write_bytes(b"")
+    assert [told_photographs(tmp_path / f"{name}{suffix}") for name in "bcd"] == ["", "", ""]
+    with pytest.raises(FileNotFoundError):
+        told_photographs(tmp_path / f"none{suffix}")
 
 
 def test_a_radiance_file_says_how_bright_its_values_are(tmp_path):

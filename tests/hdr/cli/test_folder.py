@@ -33,11 +33,19 @@ def scene(number: int) -> torch.Tensor:
 
 
 def write_card(
-    folder: Path, brackets: int, raw: tuple[int, ...] = (), *, apart: float = 0.0, untold: tuple[int, ...] = ()
+    folder: Path,
+    brackets: int,
+    raw: tuple[int, ...] = (),
+    *,
+    apart: float = 0.0,
+    untold: tuple[int, ...] = (),
+    day: int | None = 6,
+    brightness: float = 1.0,
 ) -> None:
     """Brackets a minute apart, those of ``raw`` as raw files; pictures so many seconds, ``untold`` without a time."""
+    folder.mkdir(exist_ok=True)
     for number in range(brackets):
-        moment = datetime(2024, 5, 6, 7, 8, 9) + timedelta(minutes=number)
+        moment = datetime(2024, 5, day or 1, 7, 8, 9) + timedelta(minutes=number)
         for index, (seconds, exposure) in enumerate(zip(TIMES, (1.0, 4.0, 16.0), strict=True)):
             path = folder / f"IMG_{3 * number + index:04d}.jpg"
             if number in raw:
@@ -52,8 +60,9 @@ def write_card(
             if 3 * number + index not in untold:
                 details[ExifTags.Base.ExposureTime] = seconds
             begun = moment + timedelta(seconds=index * apart)
-            details[ExifTags.Base.DateTimeOriginal] = begun.strftime("%Y:%m:%d %H:%M:%S")
-            pixels = (ldr_of(scene(number), exposure) * 255).round().byte().permute(1, 2, 0).numpy()
+            if day is not None:
+                details[ExifTags.Base.DateTimeOriginal] = begun.strftime("%Y:%m:%d %H:%M:%S")
+            pixels = (ldr_of(brightness * scene(number), exposure) * 255).round().byte().permute(1, 2, 0).numpy()
             Image.fromarray(pixels).save(path, quality=98, subsampling=0, exif=exif)
 
 
@@ -175,6 +184,94 @@ def test_every_bracket_is_merged_and_delivered(command, tmp_path):
     again = command("merge", card, "--out", out, "--preview", "png", *OPTIONS)
     assert again.exit_code == 0, again.output
     assert "2 of 2 are in" in again.output
+
+
+@pytest.mark.parametrize("radiance", ["exr", "tif", "hdr"])
+@pytest.mark.parametrize("days", [(6, 7), (None, None)])
+def test_another_card_whose_files_have_the_same_names_is_merged_beside_the_first(command, tmp_path, radiance, days):
+    out, options = tmp_path / "out", ("--radiance", radiance, "--preview", "jpg", *OPTIONS)
+    for card, day, light in zip(("one", "two"), days, (1.0, 0.5), strict=True):
+        write_card(tmp_path / card, 2, day=day, brightness=light)
+        finished = command("merge", tmp_path / card, "--out", out, *options)
+        assert finished.exit_code == 0, finished.output
+        assert "Merged 2 brackets" in finished.output
+        assert ("Named otherwise" in finished.output) == (card == "two")
+    first, second = "IMG_0000-IMG_0002", "IMG_0003-IMG_0005"
+    stems = (first, second, f"{first}-2", f"{second}-2")
+    assert names(out) == sorted(f"{stem}.{suffix}" for stem in stems for suffix in (radiance, "jpg"))
+    for stem, light in ((first, 1.0), (f"{first}-2", 0.5)):
+        error = (read_radiance(out / f"{stem}.{radiance}") - light * scene(0)).abs() / (scene(0) + 0.01)
+        assert float(error.mean()) < 0.05
+    for card in ("two", "one"):
+        again = command("merge", tmp_path / card, "--out", out, *options)
+        assert "2 of 2 are in" in again.output
+        assert "Named otherwise" not in again.output
+    # With --force each replaces its own.
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert command("merge", tmp_path / "two", "--out", out, *options, "--force").exit_code == 0
+    after = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert {name for name in before if before[name] != after[name]} == {name for name in before if "-2." in name}
+
+
+def test_a_bracket_that_joins_those_of_its_name_takes_no_result_of_theirs(command, tmp_path):
+    out = tmp_path / "out"
+    write_card(tmp_path / "card", 0)
+    write_card(tmp_path / "card" / "100", 1, day=7)
+    assert command("merge", tmp_path / "card", "--out", out, *OPTIONS).exit_code == 0
+    write_card(tmp_path / "card" / "099", 1, day=6, brightness=0.5)  # which stands before it now
+    finished = command("merge", tmp_path / "card", "--out", out, *OPTIONS)
+    assert finished.exit_code == 0, finished.output
+    assert "1 of 2 are in" in finished.output
+    assert names(out) == ["IMG_0000-IMG_0002-2.exr", "IMG_0000-IMG_0002.exr"]
+    assert (
+        float((read_radiance(out / "IMG_0000-IMG_0002-2.exr") / read_radiance(out / "IMG_0000-IMG_0002.exr")).median())
+        < 0.6
+    )
+
+
+def test_what_is_no_result_of_these_photographs_is_replaced_by_force_alone(command, tmp_path):
+    card, out = tmp_path / "card", tmp_path / "out"
+    write_card(card, 1)
+    out.mkdir()
+    (out / "IMG_0000-IMG_0002.exr").write_bytes(b"of somebody else")
+    finished = command("merge", card, "--out", out, *OPTIONS)
+    assert finished.exit_code == 0, finished.output
+    assert (out / "IMG_0000-IMG_0002.exr").read_bytes() == b"of somebody else"
+    assert names(out) == ["IMG_0000-IMG_0002-2.exr", "IMG_0000-IMG_0002.exr"]
+    (out / "IMG_0000-IMG_0002-2.exr").unlink()
+    assert command("merge", card, "--out", out, "--force", *OPTIONS).exit_code == 0
+    assert names(out) == ["IMG_0000-IMG_0002.exr"]
+    assert read_radiance(out / "IMG_0000-IMG_0002.exr").shape == (3, 48, 64)
+
+
+def test_a_bracket_that_was_merged_by_itself_counts_as_merged(command, tmp_path):
+    card, out = tmp_path / "card", tmp_path / "out"
+    write_card(card, 1)
+    out.mkdir()
+    files = [card / f"IMG_000{number}.jpg" for number in (2, 0, 1)]
+    single = command("merge", *files, "--out", out / "IMG_0000-IMG_0002.exr", *OPTIONS)
+    assert single.exit_code == 0, single.output
+    assert "1 of 1 are in" in command("merge", card, "--out", out, *OPTIONS).output
+
+
+def test_another_kind_of_radiance_is_made_beside_under_one_name(command, tmp_path):
+    card, out = tmp_path / "card", tmp_path / "out"
+    write_card(card, 1)
+    for options in (("--preview", "tif"), ("--radiance", "hdr"), ("--radiance", "tif")):
+        finished = command("merge", card, "--out", out, *options, *OPTIONS)
+        assert "Merged 1 bracket" in finished.output, options
+    # The picture, a .tif, is no radiance, and stays.
+    assert names(out) == [f"IMG_0000-IMG_0002{end}" for end in ("-2.tif", ".exr", ".hdr", ".tif")]
+
+
+def test_previews_that_an_earlier_run_did_not_make_are_told(command, tmp_path):
+    card, out = tmp_path / "card", tmp_path / "out"
+    write_card(card, 2)
+    assert command("merge", card, "--out", out, *OPTIONS).exit_code == 0
+    finished = command("merge", card, "--out", out, "--preview", "jpg", *OPTIONS)
+    assert (
+        "Note: 2 brackets of these have no .jpg, IMG_0000-IMG_0002, IMG_0003-IMG_0005: hdr tonemap" in finished.stderr
+    )
 
 
 def test_what_failed_is_named_and_the_others_are_merged(command, tmp_path):

@@ -1,0 +1,135 @@
+"""Which result in a folder is of which photographs: names of files come again on every card."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from hdr._errors import RefusedError
+from hdr._radiance import told_photographs
+from hdr.folder import Shot, ShotGroup, read_shot
+from hdr.io import is_raw
+
+_RADIANCE = ("exr", "tif", "hdr")
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """Where a bracket's result lies, or is to lie.
+
+    Attributes
+    ----------
+    group
+        With the name of the result, which is another where that is of other photographs.
+    photographs
+        By which the result is known.
+    done
+        Whether it is there.
+    """
+
+    group: ShotGroup
+    photographs: str
+    done: bool
+
+
+def fingerprint(shots: Iterable[Shot]) -> str:
+    """What tells photographs from all others, 32 digits: names, cameras and moments, and where these miss, contents.
+
+    So it is the same when somebody adds words to a file, or develops it anew.
+    """
+    told = [json.dumps(_traits(shot)) for shot in shots]
+    return hashlib.sha256("\n".join(sorted(told)).encode()).hexdigest()[:32]
+
+
+def fingerprint_of_files(paths: Iterable[Path]) -> str:
+    """The same of files; empty where one of them tells nothing, as linear light does not."""
+    try:
+        return fingerprint([read_shot(path) for path in paths])
+    except (OSError, RefusedError):
+        return ""
+
+
+def find_results(groups: Sequence[ShotGroup], out: Path, radiance: str, *, force: bool) -> list[Result]:
+    """Where the results of brackets lie, or are to lie such that none of other photographs is replaced.
+
+    Processes that begin at different moments find the same, for what one of them has written meanwhile is known again.
+
+    Parameters
+    ----------
+    groups
+        The brackets of a folder, in their order.
+    out
+        The folder for the results, which need not be there.
+    radiance
+        As what they are to be written, such as ``exr``.
+    force
+        Whether what does not say of which photographs it is may be replaced.
+    """
+    there = _Results(out, radiance, force)
+    given: set[str] = set()
+    found = []
+    for group in groups:
+        photographs = fingerprint(group.shots)
+        name = there.name_of(group, photographs, given)
+        given.add(name.casefold())
+        done = there.photographs(f"{name}.{radiance}") == photographs
+        found.append(Result(dataclasses.replace(group, name=name), photographs, done))
+    return found
+
+
+class _Results:
+    """What lies in a folder, read as it is asked for."""
+
+    def __init__(self, out: Path, radiance: str, force: bool) -> None:
+        self._out, self._radiance, self._force = out, radiance, force
+        # There are disks to which A and a are one name.
+        self._files = {name.casefold(): name for name in (os.listdir(out) if out.is_dir() else ())}
+        self._told: dict[str, str | None] = {}
+
+    def photographs(self, name: str) -> str | None:
+        """Of which photographs a file says it is; empty if it does not say, None if there is none."""
+        key = name.casefold()
+        if key not in self._told:
+            path = self._out / self._files.get(key, name)
+            self._told[key] = told_photographs(path) if key in self._files and path.is_file() else None
+        return self._told[key]
+
+    def name_of(self, group: ShotGroup, photographs: str, given: set[str]) -> str:
+        plain = group.plain_name
+        numbered = re.compile(re.escape(plain.casefold()) + r"(-\d+)?\.(exr|tif|hdr)")
+        for file in sorted(self._files, key=lambda file: (not file.endswith(self._radiance), len(file), file)):
+            if numbered.fullmatch(file) and self.photographs(file) == photographs:
+                name = Path(self._files[file]).stem
+                if name.casefold() not in given and self._is_free(name, photographs):
+                    return name
+        name, number = group.name, 1
+        while name.casefold() in given or not self._is_free(name, photographs):
+            number += 1
+            name = f"{plain}-{number}"
+        return name
+
+    def _is_free(self, name: str, photographs: str) -> bool:
+        told = {suffix: self.photographs(f"{name}.{suffix}") for suffix in _RADIANCE}
+        if any(one and one != photographs for one in told.values()):
+            return False  # also where a file of another kind is to be written: previews have one name
+        return told[self._radiance] != "" or self._force
+
+
+def _traits(shot: Shot) -> list[object]:
+    stem, kind = shot.path.stem.casefold(), "raw" if is_raw(shot.path) else "developed"
+    if shot.taken is not None and shot.camera:
+        return [os.fsencode(stem).hex(), kind, shot.camera, shot.taken.isoformat()]
+    digest = hashlib.sha256()
+    with shot.path.open("rb") as file:
+        _fed(digest.update, file.read)
+    return [os.fsencode(stem).hex(), kind, digest.hexdigest()]
+
+
+def _fed(update: Callable[[bytes], object], read: Callable[[int], bytes]) -> None:
+    while part := read(2**20):
+        update(part)
