@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hdr._errors import RefusedError
 from hdr._extras import extras_named
+from hdr._tiff import unread_kind
 
 with extras_named():
     import cv2
@@ -36,6 +37,10 @@ def is_raw(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() in RAW_SUFFIXES
 
 
+class DamagedError(RefusedError):
+    """What Pillow raised about a file."""
+
+
 @contextmanager
 def damage_reported(path: str | os.PathLike[str]) -> Iterator[None]:
     """Context in which what Pillow raises about a file becomes a ValueError that names the file."""
@@ -49,7 +54,7 @@ def damage_reported(path: str | os.PathLike[str]) -> Iterator[None]:
         ) from error
     except Exception as error:  # OSError, SyntaxError, ValueError, TypeError, struct.error and more, by the damage
         reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
-        raise RefusedError(
+        raise DamagedError(
             f"{path}: damaged, or not a picture of 8 or 16 bits as TIFF, PNG, JPEG, HEIC or AVIF{reason}"
         ) from error
 
@@ -65,10 +70,17 @@ def opened_image(path: Path, data: bytes | None = None) -> Iterator[Image.Image]
             import pi_heif  # which only reads: pillow_heif brings an encoder under the GPL
         pi_heif.register_heif_opener()
     with path.open("rb") if data is None else BytesIO(data) as file:
-        with damage_reported(path):
-            image = Image.open(file)
-        with image:
-            yield image
+        try:
+            with damage_reported(path):
+                image = Image.open(file)
+            with image:
+                yield image
+        except DamagedError as error:
+            with path.open("rb") if data is None else BytesIO(data) as anew:
+                kind = unread_kind(anew)
+            if kind:  # whole as it may be, Pillow does not know it
+                raise RefusedError(f"{path}: {kind}") from error
+            raise
 
 
 def decode_with_opencv(path: Path, data: bytes) -> NDArray[Any]:

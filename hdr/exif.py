@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from hdr import _raw_exif
+from hdr._camera_tags import read_camera_tags
 from hdr._errors import RefusedError
 from hdr._exif_text import as_stored
 from hdr._extras import extras_named
 from hdr._raw_exif import Tags
 from hdr.exposure import read_camera_settings
-from hdr.io import MOST_EXIF_BYTES, damage_reported, is_raw, opened_image
+from hdr.io import MOST_EXIF_BYTES, damage_reported, is_raw
 
 with extras_named():
     from PIL import ExifTags, Image, TiffImagePlugin
@@ -106,9 +107,8 @@ def read_exif(path: str | os.PathLike[str]) -> tuple[Tags, Tags, Tags]:
         of_raw = _raw_exif.read_exif(Path(path)) if is_raw(path) else None
     if of_raw is not None:
         return of_raw
-    with opened_image(Path(path)) as image, damage_reported(path):
-        found = image.getexif()
-        return dict(found), dict(found.get_ifd(ExifTags.IFD.Exif)), dict(found.get_ifd(ExifTags.IFD.GPSInfo))
+    image, exposure, place, _ = read_camera_tags(Path(path))
+    return image, exposure, place
 
 
 def _is_blank(value: Any) -> bool:

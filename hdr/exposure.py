@@ -12,12 +12,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from hdr._camera_tags import read_camera_tags
 from hdr._errors import RefusedError
-from hdr._extras import extras_named
-from hdr.io import RADIANCE_SUFFIXES, damage_reported, is_raw, opened_image
-
-with extras_named():
-    from PIL import ExifTags
+from hdr.io import RADIANCE_SUFFIXES, is_raw
 
 _EXPOSURE_TIME = 0x829A
 _F_NUMBER = 0x829D
@@ -89,8 +86,7 @@ def read_camera_settings(path: str | os.PathLike[str]) -> CameraSettings:
     if Path(path).suffix.lower() in RADIANCE_SUFFIXES:
         Path(path).stat()  # the operating system's own words where there is no such file
         return CameraSettings(None, None, None)
-    with opened_image(Path(path)) as image, damage_reported(path):
-        return settings_of(image.getexif().get_ifd(ExifTags.IFD.Exif))
+    return settings_of(read_camera_tags(Path(path)).exposure)
 
 
 def settings_of(tags: Mapping[int, Any]) -> CameraSettings:

@@ -11,12 +11,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from hdr._camera_tags import read_camera_tags
 from hdr._errors import RefusedError
 from hdr._extras import extras_named
 from hdr._files import as_text
 from hdr.exif import read_exif
 from hdr.exposure import CameraSettings, read_camera_settings, settings_of
-from hdr.io import HEIF_SUFFIXES, RAW_SUFFIXES, damage_reported, is_raw, opened_image
+from hdr.io import HEIF_SUFFIXES, RAW_SUFFIXES, is_raw
 from hdr.radiometry import SAME_LIGHT
 from hdr.settings import LARGEST_GAP
 
@@ -205,9 +206,7 @@ def read_shot(path: str | os.PathLike[str]) -> Shot:
             # Raw formats of which nobody here knows anything tell LibRaw when they were taken, and no camera.
             return Shot(path, path.suffix.lower(), read_moment(path), settings, None)
     else:
-        with opened_image(path) as image, damage_reported(path):
-            found, size = image.getexif(), image.size
-            tags, details = dict(found), dict(found.get_ifd(ExifTags.IFD.Exif))
+        tags, details, _, size = read_camera_tags(path)
         settings = settings_of(details)
     words = [tags.get(_BASE.Make), tags.get(_BASE.Model), details.get(_BASE.BodySerialNumber)]
     camera = " ".join(str(word).strip("\0 ") for word in words if word)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -19,6 +21,9 @@ from torch import Tensor
 from hdr._exif_text import as_stored
 from hdr._icc import NAME
 from hdr._tiff import encode_tiff
+from hdr.exif import carried_exif, read_exif
+from hdr.exposure import CameraSettings, read_camera_settings
+from hdr.folder import read_shot
 from hdr.io import read_photograph, read_radiance, write_image, write_radiance
 
 
@@ -157,3 +162,96 @@ def test_what_is_no_radiance_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"only \.exr files hold 16-bit float"):
         write_radiance(tmp_path / "b.tif", radiance(), half=True)
     assert not (tmp_path / "b.tif").exists()
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "ZSTD": {"compression": "zstd"},
+    "LZMA": {"compression": "lzma"},
+    "JPEG XL": {"compression": "jpegxl"},
+    "JPEG 2000": {"compression": "jpeg2000"},
+    "LERC": {"compression": "lerc"},
+    "PNG": {"compression": "png"},
+    "16-bit float": {"dtype": np.float16},
+    "64-bit float": {"dtype": np.float64},
+    "32-bit integers": {"dtype": np.uint32},
+    "numbers with a sign": {"dtype": np.int16},
+    "Lab": {"photometric": "cielab"},
+    "5 channels": {"channels": 5},
+    "32-bit float with 4 channels": {"dtype": np.float32, "channels": 4},
+    "BigTIFF": {"bigtiff": True, "byteorder": ">"},
+}
+
+
+@pytest.mark.parametrize("said", KINDS)
+def test_a_tiff_of_a_kind_that_is_not_read_is_named_and_not_called_damaged(tmp_path: Path, capfd, said: str) -> None:
+    how: dict[str, Any] = {"dtype": np.uint16, "channels": 3, "photometric": "rgb", **KINDS[said]}
+    pixels = np.zeros((24, 32, how.pop("channels")), how.pop("dtype"))
+    if "compression" in how:
+        pytest.importorskip("imagecodecs")
+    tifffile.imwrite(tmp_path / "a.tif", pixels, **how)
+    for read in (read_photograph, read_shot):
+        if read is read_shot and said in ("ZSTD", "LZMA"):
+            continue  # which Pillow opens
+        with pytest.raises(
+            ValueError, match=rf"a\.tif: a TIFF .*{said}.*, which is not read: save it as TIFF of 16 bits,"
+        ):
+            read(tmp_path / "a.tif")
+    assert capfd.readouterr() == ("", "")  # of OpenCV
+
+
+@pytest.mark.parametrize(
+    "head", [b"II*\0", b"II*\0\x08\0\0\0", b"MM\0+\0\x08\0\0", b"II*\0\x08\0\0\0\xff\xff" + bytes(50)]
+)
+def test_a_damaged_tiff_is_called_damaged(tmp_path: Path, head: bytes) -> None:
+    (tmp_path / "a.tif").write_bytes(head)
+    for read in (read_photograph, read_shot, read_camera_settings):
+        with pytest.raises(ValueError, match=r"a\.tif: damaged"):
+            read(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_big_tiffs_are_read_in_the_order_that_is_usual(
+    tmp_path: Path, dtype: Any, byteorder: Literal["<", ">"]
+) -> None:
+    pixels = (np.random.default_rng(0).random((24, 32, 3)) * (1 if dtype is np.float32 else 255)).astype(dtype)
+    big = byteorder == "<"
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", bigtiff=big, byteorder=byteorder)
+    image, levels, *_ = read_photograph(tmp_path / "a.tif")
+    scale = 1 if dtype is np.float32 else levels
+    np.testing.assert_allclose(image.permute(1, 2, 0).numpy() * scale, pixels, rtol=1e-6)
+    assert read_shot(tmp_path / "a.tif").size == (32, 24)
+
+
+def test_exposures_in_floating_point_tell_what_the_camera_wrote_down(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[271], exif[272] = "Maker", "One"
+    exif.get_ifd(0x8769).update({33434: IFDRational(1, 50), 34855: 200, 36867: "2024:05:06 07:08:09"})
+    exif.get_ifd(0x8825)[1] = "N"
+    write_radiance(tmp_path / "a.tif", radiance() / 1e4, exif=exif.tobytes())
+    assert read_camera_settings(tmp_path / "a.tif") == CameraSettings(1 / 50, 200, None)
+    shot = read_shot(tmp_path / "a.tif")
+    assert (shot.camera, shot.taken, shot.size) == ("Maker One", datetime(2024, 5, 6, 7, 8, 9), (31, 23))
+    image, exposure, place = read_exif(tmp_path / "a.tif")
+    assert (image[271], exposure[34855], place[1]) == ("Maker", 200, "N")
+    write_radiance(tmp_path / "b.tif", radiance() / 1e4)
+    assert read_camera_settings(tmp_path / "b.tif") == CameraSettings(None, None, None)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_an_exposure_is_read_where_tiff_ep_has_it(tmp_path: Path, dtype: Any) -> None:
+    # ISO 12234-2 puts the tags of the exposure into the directory of the image.
+    tags = [
+        (271, 2, 0, "Maker", False),
+        (33434, 5, 1, (1, 50), False),
+        (33437, 5, 1, (8, 1), False),
+        (34855, 3, 1, 200, False),
+        (36867, 2, 0, "2024:05:06 07:08:09", False),
+    ]
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((24, 32, 3), dtype), photometric="rgb", extratags=tags)
+    assert read_camera_settings(tmp_path / "a.tif") == CameraSettings(1 / 50, 200, 8)
+    assert read_shot(tmp_path / "a.tif").taken == datetime(2024, 5, 6, 7, 8, 9)
+    carried = Image.Exif()
+    carried.load(carried_exif(tmp_path / "a.tif") or b"")
+    details = carried.get_ifd(0x8769)
+    assert (details[33434], details[34855], details[36867]) == (1 / 50, 200, "2024:05:06 07:08:09")
