@@ -33,6 +33,8 @@ _OF_THE_EXPOSURE = (
     *(_BASE.FocalLength, _BASE.FocalLengthIn35mmFilm, _BASE.MeteringMode),
     *(_BASE.BodySerialNumber, _BASE.LensMake, _BASE.LensModel, _BASE.LensSpecification, _BASE.CameraOwnerName),
 )
+SOFTWARE = "captum-ext"
+"""By which a file says that it is a result of this program."""
 _UPRIGHT = 1
 _PREFIX = b"Exif\0\0"
 
@@ -72,7 +74,7 @@ def carried_exif(path: str | os.PathLike[str]) -> bytes | None:
     if not len(exif) and not exposure and not place:
         return None
     exif[_BASE.Orientation] = _UPRIGHT
-    exif[_BASE.Software] = "captum-ext"
+    exif[_BASE.Software] = SOFTWARE
     written = _written(exif)
     if written is not None and len(written) > MOST_EXIF_BYTES and _BASE.ImageDescription in exif:
         del exif[_BASE.ImageDescription]  # programs keep whole records in it

@@ -15,7 +15,7 @@ from hdr._camera_tags import read_camera_tags
 from hdr._errors import RefusedError
 from hdr._extras import extras_named
 from hdr._files import as_text
-from hdr.exif import read_exif
+from hdr.exif import SOFTWARE, read_exif
 from hdr.exposure import CameraSettings, read_camera_settings, settings_of
 from hdr.io import HEIF_SUFFIXES, RAW_SUFFIXES, is_raw
 from hdr.radiometry import SAME_LIGHT
@@ -46,6 +46,8 @@ class Shot:
         Time, ISO and f-number.
     size
         Width and height as stored; None where the file does not tell before it is decoded.
+    is_result
+        Whether the file says that it is no photograph, but was merged of some by this program.
     """
 
     path: Path
@@ -53,6 +55,7 @@ class Shot:
     taken: datetime | None
     settings: CameraSettings
     size: tuple[int, int] | None
+    is_result: bool = False
 
     @property
     def exposure(self) -> float | None:
@@ -104,6 +107,8 @@ class Contents:
         Developed pictures of shots that lie there raw, too.
     copies
         Further files of shots, raw or developed, of which another file is taken.
+    results
+        What this program has merged of photographs, with what their camera wrote down.
     stand_ins
         Raw files that LibRaw does not know, and why, for which the developed pictures beside them are taken.
     """
@@ -113,6 +118,7 @@ class Contents:
     left_out: tuple[Path, ...] = ()
     copies: tuple[Path, ...] = ()
     stand_ins: dict[Path, str] = field(default_factory=dict)
+    results: tuple[Path, ...] = ()
 
 
 def find_brackets(
@@ -170,7 +176,8 @@ def find_brackets(
     stand_ins = {path for path, error in unknown.items() if _stood_for(path, error, shots, developed)}
     shots += [one for one in developed if any(one.path in beside[path] for path in stand_ins)]
     refused |= damaged
-    chosen, copies = _one_of_each(shots)
+    results = [shot.path for shot in shots if shot.is_result]
+    chosen, copies = _one_of_each([shot for shot in shots if not shot.is_result])
     left_out = [one for path, several in beside.items() if path not in stand_ins for one in several]
     left_out += [one for one, other in copies.items() if is_raw(other) and not is_raw(one)]
     runs = _runs(sorted(chosen, key=_in_order), group, timedelta(seconds=gap))
@@ -181,6 +188,7 @@ def find_brackets(
         tuple(sorted(left_out, key=_by_name)),
         tuple(sorted(copies.keys() - set(left_out), key=_by_name)),
         {path: str(unknown[path]) for path in beside if path in stand_ins},
+        tuple(results),
     )
 
 
@@ -211,7 +219,8 @@ def read_shot(path: str | os.PathLike[str]) -> Shot:
     words = [tags.get(_BASE.Make), tags.get(_BASE.Model), details.get(_BASE.BodySerialNumber)]
     camera = " ".join(str(word).strip("\0 ") for word in words if word)
     taken = _moment(details.get(_BASE.DateTimeOriginal), details.get(_BASE.SubsecTimeOriginal))
-    return Shot(path, camera, taken or _moment(tags.get(_BASE.DateTime), None), settings, size)
+    is_result = tags.get(_BASE.Software) == SOFTWARE
+    return Shot(path, camera, taken or _moment(tags.get(_BASE.DateTime), None), settings, size, is_result)
 
 
 def _photographs(folder: Path, exclude: Path | None) -> tuple[list[Path], dict[Path, list[Path]]]:

@@ -197,6 +197,9 @@ def _show(folder: Path, contents: Contents, merged: Mapping[ShotGroup, str]) -> 
     if contents.copies:
         copies = [_name(path, folder) for path in contents.copies]
         say(f"Left out for other files of the same shots: {_counted(len(copies), 'picture')}, {_some(copies)}")
+    if contents.results:
+        results = [_name(path, folder) for path in contents.results]
+        say(f"Left out for being results themselves: {_counted(len(results), 'picture')}, {_some(results)}")
     if contents.stand_ins:
         raw = [path.name for path in contents.stand_ins]
         reason = next(iter(contents.stand_ins.values()))

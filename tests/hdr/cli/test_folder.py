@@ -511,6 +511,17 @@ def test_results_inside_of_the_card_are_no_photographs(command, tmp_path):
     assert names(tmp_path / "merged") == ["IMG_0000-IMG_0002.exr", "IMG_0000-IMG_0002.jpg"]
 
 
+@pytest.mark.parametrize("kind", ["jpg", "png", "tif"])
+def test_results_of_another_run_inside_of_the_card_are_no_photographs(command, tmp_path, kind):
+    write_card(tmp_path, 2)
+    for out in ("one", "two"):
+        finished = command("merge", tmp_path, "--out", tmp_path / out, "--preview", kind, *OPTIONS)
+        assert finished.exit_code == 0, finished.output
+        assert "Merged 2 brackets" in finished.output
+    assert names(tmp_path / "one") == names(tmp_path / "two")
+    assert "Left out for being results themselves: 2 pictures, " in finished.output
+
+
 @pytest.mark.parametrize("kind", ["tif", "hdr"])
 def test_radiance_is_written_as_what_is_asked_for(command, tmp_path, kind):
     card, out = tmp_path / "card", tmp_path / "out"
