@@ -20,7 +20,7 @@ from hdr._profiles import primaries_matrix, profile_matrix, profile_of_tiff
 from hdr._radiance import as_radiance, read_linear
 from hdr._tiff import BITS_PER_SAMPLE, check_layout, decode_float_tiff, holds_signed
 from hdr._transfer import coded_primaries, hdr_transfer
-from hdr.radiometry import ADOBE_RGB
+from hdr.radiometry import ADOBE_RGB, REC709
 
 with extras_named():
     from PIL import ExifTags, Image, ImageOps, JpegImagePlugin
@@ -30,6 +30,7 @@ _DCF_OPTIONAL = "R03"  # by which EXIF data say Adobe RGB
 _JPEG_SAMPLINGS = {1: (False, True), 2: (True, True)}  # by Pillow's numbers: 4:2:2, 4:2:0
 # EXIF's orientations in which rows become columns, and in which rows and columns are then in reverse.
 _ON_ITS_SIDE, _UPSIDE_DOWN, _MIRRORED = (5, 6, 7, 8), (3, 4, 7, 8), (2, 3, 6, 7)
+_SAME_GAMMA = 0.02
 _PNG_BIT_DEPTH_OFFSET = 24  # the signature, the length and name of IHDR, width and height come first
 _GREY_MODES = ("L", "I", "I;16", "I;16B", "I;16L")  # "I" is what some releases of Pillow call 16 bits
 _REFUSED_MODES = {
@@ -89,7 +90,7 @@ class Photograph(NamedTuple):
     levels: int
     """Largest level of the file, 255 or 65535; of floating-point files that of float32's precision."""
     linear: bool
-    """Whether the values are linear light by the kind of the file."""
+    """Whether the values are linear light by the kind of the file, or by the gamma that a PNG says."""
     profile: str = ""
     """Name of a colour profile that is not sRGB's; empty if there is none."""
     to_rec709: Tensor | None = None
@@ -128,11 +129,12 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
             check_layout(path, image.tag_v2, by_opencv=bits == 16)  # type: ignore[attr-defined]
         pixels = np.array(_without_alpha(path, upright))
         (profile, to_rec709), chroma_halved = _colours(path, image, data), _chroma_halved(image)
+        linear = _is_linear_png(image, data)
     if bits == 16:
         pixels = _upright(decode_with_opencv(path, data), orientation)
     levels = int(np.iinfo(pixels.dtype).max)
     scaled = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).div_(levels).contiguous()
-    return Photograph(scaled, levels, False, profile, to_rec709, chroma_halved)
+    return Photograph(scaled, levels, linear, profile, to_rec709, chroma_halved)
 
 
 def shared_chroma(photographs: Sequence[Photograph]) -> tuple[bool, bool] | None:
@@ -173,12 +175,23 @@ def _check_transfer(path: Path, data: bytes) -> None:
 def _colours(path: Path, image: Image.Image, data: bytes) -> tuple[str, Tensor | None]:
     """Name of colours other than Rec. 709, and the matrix to that.
 
-    They are told by a profile, by number, which in PNG comes first, or by EXIF data.
+    They are told by a profile, by number, or by EXIF data. In PNG the number comes first, and behind the profile stand
+    the word that it is sRGB and primaries (third edition, 4.3).
     """
     coded, profile = coded_primaries(data), image.info.get("icc_profile")
     if profile and (coded is None or image.format != "PNG"):
         return profile_matrix(path, profile)
+    if image.format == "PNG" and coded is None:
+        white_first = image.info.get("chromaticity", ())
+        told = (*white_first[2:], *white_first[:2])
+        coded = REC709 if "srgb" in image.info else told if len(told) == len(REC709) else None
     return primaries_matrix(path, ADOBE_RGB if coded is None and _is_of_adobe_rgb(image) else coded)
+
+
+def _is_linear_png(image: Image.Image, data: bytes) -> bool:
+    """Whether a PNG says by its gamma alone that its values are linear light."""
+    said_otherwise = coded_primaries(data) is not None or image.info.get("icc_profile") or "srgb" in image.info
+    return image.format == "PNG" and not said_otherwise and abs(image.info.get("gamma", 0) - 1) < _SAME_GAMMA
 
 
 def _is_of_adobe_rgb(image: Image.Image) -> bool:

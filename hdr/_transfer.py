@@ -5,11 +5,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from hdr.radiometry import P3, REC2020
+from hdr.radiometry import P3, REC709, REC2020
 
 # Transfer characteristics and colour primaries of ITU-T H.273; all other primaries are taken as Rec. 709.
 _TRANSFERS = {16: "PQ", 18: "HLG"}
 _PRIMARIES = {9: REC2020, 12: P3}
+_NOT_SAID = (0, 2)  # the second in so many words
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _Box = tuple[bytes, int, int]
 
@@ -32,7 +33,9 @@ def hdr_transfer(data: bytes) -> str:
 
 
 def coded_primaries(data: bytes) -> tuple[float, ...] | None:
-    """Chromaticities of red, green, blue and white, if a PNG, AVIF or HEIC file says others than those of Rec. 709.
+    """Chromaticities of red, green, blue and white, if an AVIF or HEIC file says others than those of Rec. 709.
+
+    A PNG is believed before whatever else it says, also where it says Rec. 709.
 
     Parameters
     ----------
@@ -40,6 +43,8 @@ def coded_primaries(data: bytes) -> tuple[float, ...] | None:
         All of the file.
     """
     primaries, _ = _coded(data)
+    if data.startswith(_PNG_SIGNATURE) and primaries not in _NOT_SAID:
+        return _PRIMARIES.get(primaries, REC709)
     return _PRIMARIES.get(primaries)
 
 

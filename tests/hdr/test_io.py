@@ -730,6 +730,26 @@ def test_heic_is_read_with_its_orientation_and_settings(tmp_path):
     assert read_camera_settings(tmp_path / "a.heic").time == pytest.approx(1 / 50, rel=1e-4)
 
 
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("told", ["box and EXIF", "box", "EXIF"])
+def test_heic_is_turned_once_as_its_boxes_say(tmp_path, orientation, told):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    exif = Image.Exif()
+    boxes, marked = (1 if told == "EXIF" else orientation), (1 if told == "box" else orientation)
+    exif[ExifTags.Base.Orientation] = boxes  # of which the encoder makes irot and imir
+    heic = pillow_heif.from_pillow(Image.fromarray(smooth_pixels()))
+    heic.save(tmp_path / "a.heic", quality=95, exif=exif.tobytes())
+    data = (tmp_path / "a.heic").read_bytes()
+    assert (b"irot" in data, b"imir" in data) == (boxes in (3, 5, 6, 7, 8), boxes in (2, 4, 5, 7))
+    order = "<" if b"II*" in exif.tobytes() else ">"
+    tag, other = (struct.pack(f"{order}HHIH", ExifTags.Base.Orientation, 3, 1, one) for one in (boxes, marked))
+    assert data.count(tag) == 1
+    (tmp_path / "a.heic").write_bytes(data.replace(tag, other))
+    # What EXIF data say beside boxes is for those who cut a JPEG out of it (ISO/IEC 23008-12, A.2.1).
+    expected = torch.from_numpy(np.ascontiguousarray(UPRIGHT[boxes](smooth_pixels()))).permute(2, 0, 1) / 255
+    torch.testing.assert_close(read_ldr(tmp_path / "a.heic"), expected, atol=0.03, rtol=0)
+
+
 @pytest.mark.parametrize("transfer", ["pq", "hlg"])
 def test_avif_for_hdr_displays_is_refused(tmp_path, transfer):
     need_encoder("a.avif")
@@ -962,6 +982,76 @@ def test_primaries_that_are_told_by_number_have_a_matrix_to_rec_709(tmp_path, nu
         assert found is None
     else:
         torch.testing.assert_close(found, torch.tensor(expected), atol=1e-3, rtol=0)
+
+
+# As chunks have them, in 1/100,000 and the white first: of sRGB as the PNG specification gives them (11.3.3.5), and P3.
+CHRM_OF_SRGB = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+CHRM_OF_P3 = (31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
+
+
+def png_with_chunks(path: Path, *, pixels=None, profile: bytes | None = None, **chunks: bytes) -> Path:
+    write_16_bit(path, random_pixels(depth=np.uint16) if pixels is None else pixels)
+    data = path.read_bytes()
+    told = b"".join(png_chunk(name.encode(), content) for name, content in chunks.items())
+    if profile is not None:
+        told += png_chunk(b"iCCP", b"a profile\0\0" + zlib.compress(profile))
+    path.write_bytes(data[:33] + told + data[33:])
+    return path
+
+
+def chrm(numbers: tuple[int, ...]) -> bytes:
+    return struct.pack(">8I", *numbers)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),  # PNG, third edition, 4.3: cICP, iCCP, sRGB, cHRM and gAMA
+    [
+        ({"cHRM": chrm(CHRM_OF_P3)}, "p3"),
+        ({"cHRM": chrm(CHRM_OF_P3), "gAMA": struct.pack(">I", 45455)}, "p3"),
+        ({"cHRM": chrm(CHRM_OF_P3), "sRGB": b"\0"}, None),
+        ({"cHRM": chrm(CHRM_OF_P3), "cICP": bytes([1, 13, 0, 1])}, None),
+        ({"cHRM": chrm(CHRM_OF_P3), "cICP": bytes([2, 2, 0, 1])}, "p3"),
+        ({"sRGB": b"\0", "cICP": bytes([12, 13, 0, 1])}, "p3"),
+        ({"cHRM": chrm(CHRM_OF_SRGB)}, None),
+        ({"cHRM": chrm(CHRM_OF_SRGB), "gAMA": struct.pack(">I", 45455), "sRGB": b"\0"}, None),
+        ({"cHRM": bytes(32)}, None),
+    ],
+)
+def test_primaries_of_a_png_are_read_where_nothing_better_says_otherwise(tmp_path, chunks, expected, recwarn):
+    found = read_photograph(png_with_chunks(tmp_path / "a.png", **chunks))
+    if expected is None:
+        assert (found.profile, found.to_rec709) == ("", None)
+    else:
+        torch.testing.assert_close(found.to_rec709, torch.tensor(OTHER_PRIMARIES["p3"][1]), atol=1e-3, rtol=0)
+    assert not found.linear
+    assert not recwarn.list
+
+
+def test_of_a_png_the_profile_is_believed_before_primaries_and_the_number_before_the_profile(tmp_path):
+    profile = profile_that_calls("b", "g", "r")
+    told = {"cHRM": chrm(CHRM_OF_P3), "gAMA": struct.pack(">I", 100000)}
+    found = read_photograph(png_with_chunks(tmp_path / "a.png", profile=profile, **told))
+    assert found.profile.startswith("Swap")
+    assert not found.linear
+    assert (
+        read_photograph(png_with_chunks(tmp_path / "a.png", profile=profile, cICP=bytes([1, 13, 0, 1]))).profile == ""
+    )
+
+
+@pytest.mark.parametrize(
+    ("chunks", "linear"),
+    [
+        ({"gAMA": 100000}, True),
+        ({"gAMA": 45455}, False),
+        ({"gAMA": 0}, False),
+        ({"gAMA": 100000, "sRGB": b"\0"}, False),
+        ({"gAMA": 100000, "cICP": bytes([1, 13, 0, 1])}, False),
+        ({}, False),
+    ],
+)
+def test_a_gamma_of_one_says_that_a_png_is_linear_where_nothing_better_says_otherwise(tmp_path, chunks, linear):
+    told = {name: struct.pack(">I", one) if isinstance(one, int) else one for name, one in chunks.items()}
+    assert read_photograph(png_with_chunks(tmp_path / "a.png", **told)).linear == linear
 
 
 def interop(index: str) -> Image.Exif:
