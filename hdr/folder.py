@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, field
@@ -28,6 +30,7 @@ PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".avif", *HEIF_
 
 _BASE = ExifTags.Base
 _DAY = 86_400  # seconds
+_LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # as links do whose file is gone
 
 
 @dataclass(frozen=True)
@@ -102,11 +105,13 @@ class Contents:
     groups
         In the order in which they were taken.
     unreadable
-        File and reason.
+        File or folder, and the reason.
     left_out
         Developed pictures of shots that lie there raw, too.
     copies
         Further files of shots, raw or developed, of which another file is taken.
+    links
+        Symbolic links to folders, which are not searched.
     results
         What this program has merged of photographs, with what their camera wrote down.
     stand_ins
@@ -119,6 +124,7 @@ class Contents:
     copies: tuple[Path, ...] = ()
     stand_ins: dict[Path, str] = field(default_factory=dict)
     results: tuple[Path, ...] = ()
+    links: tuple[Path, ...] = ()
 
 
 def find_brackets(
@@ -167,15 +173,16 @@ def find_brackets(
     passed_over = None if exclude is None else Path(exclude).resolve()
     if passed_over is not None and folder.resolve() not in passed_over.parents:
         passed_over = None  # results beside or above the photographs: nothing of theirs is in the way
-    paths, beside = _photographs(folder, passed_over)
-    if not paths:
+    found, links, refused = _files(folder, passed_over)
+    paths, beside = _beside(found)
+    if not paths and not refused:
         raise RefusedError(f"{folder}: no photographs ({', '.join(PHOTOGRAPH_SUFFIXES)})")
-    shots, refused = _read(paths, progress)
-    unknown = {path: error for path, error in refused.items() if path in beside and _is_unknown(error)}
+    shots, failed = _read(paths, progress)
+    unknown = {path: error for path, error in failed.items() if path in beside and _is_unknown(error)}
     developed, damaged = _read([one for path in unknown for one in beside[path]], progress)
     stand_ins = {path for path, error in unknown.items() if _stood_for(path, error, shots, developed)}
     shots += [one for one in developed if any(one.path in beside[path] for path in stand_ins)]
-    refused |= damaged
+    refused |= failed | damaged
     results = [shot.path for shot in shots if shot.is_result]
     chosen, copies = _one_of_each([shot for shot in shots if not shot.is_result])
     left_out = [one for path, several in beside.items() if path not in stand_ins for one in several]
@@ -184,11 +191,12 @@ def find_brackets(
     runs.sort(key=lambda run: (run[0].taken is None, run[0].taken or datetime.min, _by_name(run[0].path)))
     return Contents(
         tuple(_named(runs, group)),
-        {path: str(error) for path, error in refused.items() if path not in stand_ins},
+        {path: _reason(path, error) for path, error in refused.items() if path not in stand_ins},
         tuple(sorted(left_out, key=_by_name)),
         tuple(sorted(copies.keys() - set(left_out), key=_by_name)),
-        {path: str(unknown[path]) for path in beside if path in stand_ins},
+        {path: _reason(path, unknown[path]) for path in beside if path in stand_ins},
         tuple(results),
+        tuple(links),
     )
 
 
@@ -223,19 +231,36 @@ def read_shot(path: str | os.PathLike[str]) -> Shot:
     return Shot(path, camera, taken or _moment(tags.get(_BASE.DateTime), None), settings, size, is_result)
 
 
-def _photographs(folder: Path, exclude: Path | None) -> tuple[list[Path], dict[Path, list[Path]]]:
-    """Files of a folder by name; and by raw file the developed ones beside it, for which it stands."""
-    found = sorted(
-        (
-            path
-            for path in folder.rglob("*")
-            if path.suffix.lower() in PHOTOGRAPH_SUFFIXES
-            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-            and path.is_file()
-            and (exclude is None or exclude not in path.resolve().parents)
-        ),
-        key=_by_name,
-    )
+def _files(folder: Path, exclude: Path | None) -> tuple[list[Path], list[Path], dict[Path, Exception]]:
+    """Photographs by their names, links to folders, which are not followed, and what cannot be looked at."""
+    found: list[Path] = []
+    links: list[Path] = []
+    refused: dict[Path, Exception] = {}
+
+    def refuse(error: OSError) -> None:
+        if Path(error.filename) == folder:
+            raise error
+        refused[Path(error.filename)] = error
+
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        links += [Path(place, name) for name in folders if Path(place, name).is_symlink()]
+        for path in (Path(place, name) for name in names if not name.startswith(".")):
+            if path.suffix.lower() not in PHOTOGRAPH_SUFFIXES:
+                continue
+            try:
+                is_file = stat.S_ISREG(path.stat().st_mode)
+            except OSError as error:
+                if error.errno not in _LEADS_NOWHERE:
+                    refused[path] = error
+                continue
+            if is_file and (exclude is None or exclude not in path.resolve().parents):
+                found.append(path)
+    return sorted(found, key=_by_name), links, refused
+
+
+def _beside(found: Sequence[Path]) -> tuple[list[Path], dict[Path, list[Path]]]:
+    """Files without the developed ones that lie beside a raw file, and these by that."""
     raw = {path.with_suffix(""): path for path in found if is_raw(path)}
     beside: dict[Path, list[Path]] = {}
     for path in found:
@@ -244,13 +269,13 @@ def _photographs(folder: Path, exclude: Path | None) -> tuple[list[Path], dict[P
     return [path for path in found if is_raw(path) or path.with_suffix("") not in raw], beside
 
 
-def _read(
-    paths: Iterable[Path], progress: Callable[[], object] | None
-) -> tuple[list[Shot], dict[Path, OSError | RefusedError]]:
+def _read(paths: Iterable[Path], progress: Callable[[], object] | None) -> tuple[list[Shot], dict[Path, Exception]]:
     shots: list[Shot] = []
-    refused: dict[Path, OSError | RefusedError] = {}
+    refused: dict[Path, Exception] = {}
     for path in paths:
         try:
+            if path.stat().st_size == 0:
+                raise RefusedError(f"{path}: empty, 0 bytes; copy it again")
             shots.append(read_shot(path))
         except (OSError, RefusedError) as error:
             refused[path] = error
@@ -259,13 +284,20 @@ def _read(
     return shots, refused
 
 
-def _is_unknown(error: OSError | RefusedError) -> bool:
+def _reason(path: Path, error: Exception) -> str:
+    """What is told of a file beside its name."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).removeprefix(f"{path}: ")
+
+
+def _is_unknown(error: Exception) -> bool:
     from hdr.raw import UnknownRawError
 
     return isinstance(error, UnknownRawError)
 
 
-def _stood_for(path: Path, error: OSError | RefusedError, shots: Sequence[Shot], developed: Sequence[Shot]) -> bool:
+def _stood_for(path: Path, error: Exception, shots: Sequence[Shot], developed: Sequence[Shot]) -> bool:
     """Whether a raw file that LibRaw does not know is rather of a kind that it does not know than damaged."""
     from hdr.raw import UnknownRawError
 

@@ -74,6 +74,8 @@ def merge_folder(
             say(f"Named otherwise, for {out} holds what is of other photographs by the first name: {_some(renamed)}")
     if grouping.dry_run:
         return 0
+    if not contents.groups:
+        raise RefusedError(f"{folder}: none of its pictures can be read; why is told above of each")
     if not brackets:
         raise RefusedError(f"{folder}: no brackets; state --group if the pictures belong together nevertheless")
     out.mkdir(parents=True, exist_ok=True)
@@ -200,6 +202,8 @@ def _show(folder: Path, contents: Contents, merged: Mapping[ShotGroup, str]) -> 
     if contents.results:
         results = [_name(path, folder) for path in contents.results]
         say(f"Left out for being results themselves: {_counted(len(results), 'picture')}, {_some(results)}")
+    for path in contents.links:
+        note(f"Note: {_name(path, folder)} is a link to a folder, which is not followed; give that folder by itself")
     if contents.stand_ins:
         raw = [path.name for path in contents.stand_ins]
         reason = next(iter(contents.stand_ins.values()))

@@ -14,7 +14,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from hdr.exposure import CameraSettings
-from hdr.folder import Contents, Shot, _moment, _photographs, _runs, find_brackets, read_shot
+from hdr.folder import Contents, Shot, _beside, _files, _moment, _runs, find_brackets, read_shot
 
 BEGIN = datetime(2024, 5, 6, 7, 8, 9)
 TIMES = (1 / 100, 1 / 400, 1 / 25)  # as cameras take them: middle, short, long
@@ -181,7 +181,31 @@ def test_damaged_files_are_named_and_the_others_are_grouped(tmp_path: Path) -> N
     contents = find_brackets(tmp_path)
     assert found(contents) == [["IMG_0.jpg", "IMG_1.jpg", "IMG_3.jpg"]]
     assert sorted(path.name for path in contents.unreadable) == ["IMG_2.jpg", "IMG_9.jpg"]
-    assert all("damaged" in reason for reason in contents.unreadable.values())
+    assert contents.unreadable[tmp_path / "IMG_2.jpg"].startswith("damaged, ")
+    assert contents.unreadable[tmp_path / "IMG_9.jpg"] == "empty, 0 bytes; copy it again"
+
+
+def test_folders_and_files_that_cannot_be_looked_at_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("a", "b"):
+        for number, time in enumerate(TIMES):
+            shoot(tmp_path / place / f"IMG_{number}.jpg", 60 * (place == "b"), time)
+    shoot(tmp_path / "a" / "IMG_9.jpg", 300)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    scandir, stat = os.scandir, Path.stat
+
+    def refuse(path: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    # As a network drive does it; the superuser, who may run this, is denied nothing.
+    monkeypatch.setattr(os, "scandir", lambda path: refuse(path) if Path(path).name == "b" else scandir(path))
+    monkeypatch.setattr(Path, "stat", lambda path, **how: refuse(path) if path.stem == "IMG_9" else stat(path, **how))
+    contents = find_brackets(tmp_path)
+    assert [len(group) for group in found(contents)] == [3]
+    denied = {tmp_path / "b": "Permission denied", tmp_path / "a" / "IMG_9.jpg": "Permission denied"}
+    assert contents.unreadable == denied
+    assert contents.links == (tmp_path / "link",)
+    with pytest.raises(PermissionError):
+        find_brackets(tmp_path / "b")
 
 
 def test_the_raw_file_stands_for_the_jpeg_beside_it(tmp_path: Path) -> None:
@@ -306,7 +330,7 @@ def test_a_raw_file_elsewhere_stands_for_no_other_picture_of_its_name(tmp_path: 
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "IMG_0.dng").write_bytes(b"")  # cameras count from 1 again
     assert find_brackets(tmp_path / "jpeg").left_out == ()
-    assert _photographs(tmp_path, None)[1] == {}
+    assert _beside(_files(tmp_path, None)[0])[1] == {}
 
 
 def test_what_is_named_as_a_picture_and_is_no_file_is_passed_over(tmp_path: Path) -> None:

@@ -129,6 +129,17 @@ def test_a_card_without_brackets_says_so(command, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_card_of_which_nothing_can_be_read_is_told_as_that(command, tmp_path):
+    for number in range(3):
+        (tmp_path / f"IMG_{number}.JPG").write_bytes(b"")
+    finished = command("merge", tmp_path, "--out", tmp_path / "out", *OPTIONS)
+    assert finished.exit_code == 1
+    assert finished.stderr.splitlines() == [
+        *(f"Not read: IMG_{number}.JPG: empty, 0 bytes; copy it again" for number in range(3)),
+        f"Error: {tmp_path}: none of its pictures can be read; why is told above of each",
+    ]
+
+
 def test_of_many_pictures_that_are_left_out_five_are_named(command, tmp_path):
     write_card(tmp_path, 2, apart=8)
     (tmp_path / "IMG_0005.jpg").unlink()
