@@ -120,6 +120,12 @@ def check_folder(path: str | os.PathLike[str]) -> None:
         raise NotADirectoryError(f"{path} is a file; give the name of a folder")
 
 
+def check_takes_files(folder: Path) -> None:
+    """Raise a PermissionError if a folder is there, and no file can be written in it."""
+    if folder.is_dir() and not os.access(folder, os.W_OK):
+        raise PermissionError(f"no permission to write in the folder {folder}; choose another")
+
+
 def _followed(path: Path) -> Path:
     """Where a path leads if it is a symbolic link, otherwise the path as it was given."""
     return Path(os.path.realpath(path)) if path.is_symlink() else path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -285,5 +286,8 @@ def _write_exr(path: Path, pixels: NDArray[Any], attributes: Mapping[str, str | 
     try:
         with OpenEXR.File(header, {"RGB": pixels}) as file:
             file.write(os.fspath(path))
-    except RuntimeError as error:  # what OpenEXR makes of the operating system's errors
+    except RuntimeError as error:  # what OpenEXR makes of the operating system's errors, with a name of its own
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            if os.strerror(number) in str(error):
+                raise OSError(number, os.strerror(number)) from error
         raise OSError(f"the .exr file could not be written: {error}") from error

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import multiprocessing
 import os
+import re
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from threading import Thread
 from tqdm import tqdm
 
 from hdr._errors import RefusedError
-from hdr._files import check_folder, identity
+from hdr._files import check_folder, check_takes_files, identity
 from hdr.bracket import Bracket
 from hdr.cli._bracket import check_output, merge_bracket, parsed, read_bracket
 from hdr.cli._console import about, note, noted_warnings, print_table, say
@@ -31,6 +33,7 @@ from hdr.folder import Contents, ShotGroup, find_brackets
 from hdr.merge import Merger
 from hdr.settings import DisplaySettings
 
+_NO_ROOM = re.compile("|".join(re.escape(os.strerror(number)) for number in (errno.ENOSPC, errno.EDQUOT)))
 _PREVIEWS = ("jpg", "png", "tif", "avif", "jxl")
 
 
@@ -105,10 +108,23 @@ def merge_folder(
     merging = dataclasses.replace(merging, device=ranks.device(merging.device))
     merged = _merged(waiting, merging, grouping.jobs)
     results = tqdm(merged, total=len(waiting), desc="Merging", unit=" brackets", disable=ranks.rank > 0)
-    failed = {name: reason for name, reason in results if reason}
-    say(f"{ranks.name}Merged {_counted(len(waiting) - len(failed), 'bracket')} into {out}")
+    done, failed = 0, {}
+    for name, reason in results:
+        done += 1
+        if reason:
+            failed[name] = reason
+        if _NO_ROOM.search(reason):
+            merged.close()  # hours of merging for nothing
+            break
+    results.close()
+    say(f"{ranks.name}Merged {_counted(done - len(failed), 'bracket')} into {out}")
     for name, reason in failed.items():
         note(f"{ranks.name}Failed: {name}: {reason}")
+    if done < len(waiting):
+        note(
+            f"{ranks.name}Failed: {_counted(len(waiting) - done, 'bracket')} more, left undone, for there is no room "
+            f"in {out}: make some, and run the same command again"
+        )
     if ranks.rank == 0:
         for path, reason in contents.unreadable.items():
             note(f"Failed: {_name(path, folder)}: {reason}")
@@ -146,6 +162,8 @@ def _check(
     check_display_options(preview, output.operator, display, gain_map=output.gain_map)
     parsed(reading)
     check_folder(out)
+    if not grouping.dry_run:
+        check_takes_files(out)
     if identity(out) == identity(folder):
         raise RefusedError(f"{out} holds the photographs; choose another folder for the results")
 
@@ -219,7 +237,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
-def _merged(jobs: list[_Job], merging: MergerSettings, processes: int) -> Iterator[tuple[str, str]]:
+def _merged(jobs: list[_Job], merging: MergerSettings, processes: int) -> Generator[tuple[str, str]]:
     """Name and reason of failure, empty if there is none, of every bracket as it is done."""
     if not jobs:
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -324,6 +326,44 @@ def test_a_result_that_cannot_be_written_is_named_and_the_others_are_merged(comm
     assert f"Failed: {'a' * 150}0-{'a' * 150}2: " in finished.stderr
     assert "IMG_0003-IMG_0005.exr is a folder" in finished.stderr
     assert names(out) == ["IMG_0003-IMG_0005.exr", "IMG_0006-IMG_0008.exr"]
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_full_disk_ends_the_run_and_is_told(command, tmp_path, monkeypatch, jobs):
+    card, out = tmp_path / "card", tmp_path / "out"
+    write_card(card, 4)
+    begun = []
+
+    def merge(bracket, target, *arguments, **options):
+        begun.append(target.name)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+
+    monkeypatch.setattr(_folder, "merge_bracket", merge)
+    if jobs == "2":  # processes of their own know no monkeypatch
+        monkeypatch.setattr(_folder, "ProcessPoolExecutor", lambda *arguments: ThreadPoolExecutor(1))
+        monkeypatch.setattr(_folder, "_merger", object())
+    finished = command("merge", card, "--out", out, "--jobs", jobs, *OPTIONS)
+    assert finished.exit_code == 1
+    assert "Merged 0 brackets into" in finished.stdout
+    told = [line for line in finished.stderr.splitlines() if line.startswith("Failed: ")]
+    first = out / "IMG_0000-IMG_0002.exr"
+    assert told[0] == f"Failed: IMG_0000-IMG_0002: {first}: No space left on device"
+    more = 4 - len(told[:-1])
+    assert told[-1].startswith(f"Failed: {more} brackets more, left undone, for there is no room in {out}: make some")
+    assert begun[0] == first.name
+    assert len(begun) < 4
+
+
+def test_a_folder_for_results_that_takes_none_is_told_once_before_the_work(command, tmp_path, monkeypatch):
+    card, out = tmp_path / "card", tmp_path / "out"
+    write_card(card, 2)
+    out.mkdir()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != out and access(path, mode))
+    finished = command("merge", card, "--out", out, *OPTIONS)
+    assert finished.exit_code == 1
+    assert finished.output.strip() == f"Error: no permission to write in the folder {out}; choose another"
+    assert command("merge", card, "--out", out, "--dry-run").exit_code == 0
 
 
 def test_a_mistake_of_ours_is_a_traceback_and_the_others_are_merged(command, tmp_path, monkeypatch):
