@@ -30,6 +30,8 @@ PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".avif", *HEIF_
 
 _BASE = ExifTags.Base
 _DAY = 86_400  # seconds
+# What disks and network drives keep for themselves: what was deleted, and thumbnails without a word of the camera.
+_NOT_OF_PEOPLE = ("$recycle.bin", "system volume information", "lost+found", "#recycle", "@recycle", "@eadir")
 _LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # as links do whose file is gone
 
 
@@ -145,7 +147,8 @@ def find_brackets(
     Parameters
     ----------
     folder
-        Holds JPEG, PNG, TIFF or raw files, at any depth; what begins with a dot is passed over.
+        Holds JPEG, PNG, TIFF or raw files, at any depth; what begins with a dot is passed over,
+        and so is what a disk keeps for itself, such as its recycle bin.
     group
         How many pictures a bracket has, if that is known: then they are counted off, and only another camera or size
         begins a new count.
@@ -243,7 +246,7 @@ def _files(folder: Path, exclude: Path | None) -> tuple[list[Path], list[Path], 
         refused[Path(error.filename)] = error
 
     for place, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name.lower() not in _NOT_OF_PEOPLE)
         links += [Path(place, name) for name in folders if Path(place, name).is_symlink()]
         for path in (Path(place, name) for name in names if not name.startswith(".")):
             if path.suffix.lower() not in PHOTOGRAPH_SUFFIXES:

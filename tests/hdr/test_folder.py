@@ -141,7 +141,7 @@ def test_a_bracket_without_times_says_so(tmp_path: Path) -> None:
 
 
 def test_folders_in_the_folder_are_searched_and_hidden_and_excluded_ones_are_not(tmp_path: Path) -> None:
-    for place in ("DCIM/100", ".Trashes", "out"):
+    for place in ("DCIM/100", ".Trashes", "out", "$RECYCLE.BIN/S-1-5", "DCIM/@eaDir/IMG_0.jpg", "#recycle"):
         for number, time in enumerate(TIMES):
             shoot(tmp_path / place / f"IMG_{number}.jpg", 0, time)
     shoot(tmp_path / "DCIM" / "100" / "._IMG_0.jpg")
