@@ -181,23 +181,28 @@ def find_brackets(
     if not paths and not refused:
         raise RefusedError(f"{folder}: no photographs ({', '.join(PHOTOGRAPH_SUFFIXES)})")
     shots, failed = _read(paths, progress)
-    unknown = {path: error for path, error in failed.items() if path in beside and _is_unknown(error)}
-    developed, damaged = _read([one for path in unknown for one in beside[path]], progress)
-    stand_ins = {path for path, error in unknown.items() if _stood_for(path, error, shots, developed)}
-    shots += [one for one in developed if any(one.path in beside[path] for path in stand_ins)]
-    refused |= failed | damaged
+    # A raw file that cannot be read takes the developed pictures beside it with it only where its like can be read.
+    readable = {shot.path.with_suffix("") for shot in shots if is_raw(shot.path)}
+    converted = {path for path, error in failed.items() if path.with_suffix("") in readable and _is_unknown(error)}
+    raw = {path: error for path, error in failed.items() if path in beside and path.with_suffix("") not in readable}
+    developed, damaged = _read(dict.fromkeys(one for path in raw for one in beside[path]), progress)
+    stood_for = {path for path, error in raw.items() if _is_stood_for(path, error, shots, developed)}
+    instead = {one for path in stood_for for one in beside[path]}
+    shots += [one for one in developed if one.path in instead]
+    refused |= failed | {path: error for path, error in damaged.items() if path in instead}
+    stand_ins = {path: error for path, error in raw.items() if path in stood_for and _is_unknown(error)}
     results = [shot.path for shot in shots if shot.is_result]
     chosen, copies = _one_of_each([shot for shot in shots if not shot.is_result])
-    left_out = [one for path, several in beside.items() if path not in stand_ins for one in several]
-    left_out += [one for one, other in copies.items() if is_raw(other) and not is_raw(one)]
+    left_out = {one for several in beside.values() for one in several} - instead
+    left_out |= {one for one, other in copies.items() if is_raw(other) and not is_raw(one)}
     runs = _runs(sorted(chosen, key=_in_order), group, timedelta(seconds=gap))
     runs.sort(key=lambda run: (run[0].taken is None, run[0].taken or datetime.min, _by_name(run[0].path)))
     return Contents(
         tuple(_named(runs, group)),
-        {path: _reason(path, error) for path, error in refused.items() if path not in stand_ins},
+        {path: _reason(path, error) for path, error in refused.items() if path not in converted | stand_ins.keys()},
         tuple(sorted(left_out, key=_by_name)),
-        tuple(sorted(copies.keys() - set(left_out), key=_by_name)),
-        {path: _reason(path, unknown[path]) for path in beside if path in stand_ins},
+        tuple(sorted((copies.keys() | converted) - left_out, key=_by_name)),
+        {path: _reason(path, error) for path, error in stand_ins.items()},
         tuple(results),
         tuple(links),
     )
@@ -264,11 +269,14 @@ def _files(folder: Path, exclude: Path | None) -> tuple[list[Path], list[Path], 
 
 def _beside(found: Sequence[Path]) -> tuple[list[Path], dict[Path, list[Path]]]:
     """Files without the developed ones that lie beside a raw file, and these by that."""
-    raw = {path.with_suffix(""): path for path in found if is_raw(path)}
-    beside: dict[Path, list[Path]] = {}
+    raw = {path.with_suffix("") for path in found if is_raw(path)}
+    developed: dict[Path, list[Path]] = {}
     for path in found:
         if not is_raw(path) and path.with_suffix("") in raw:
-            beside.setdefault(raw[path.with_suffix("")], []).append(path)
+            developed.setdefault(path.with_suffix(""), []).append(path)
+    beside = {
+        path: developed[path.with_suffix("")] for path in found if is_raw(path) and path.with_suffix("") in developed
+    }
     return [path for path in found if is_raw(path) or path.with_suffix("") not in raw], beside
 
 
@@ -300,8 +308,8 @@ def _is_unknown(error: Exception) -> bool:
     return isinstance(error, UnknownRawError)
 
 
-def _stood_for(path: Path, error: Exception, shots: Sequence[Shot], developed: Sequence[Shot]) -> bool:
-    """Whether a raw file that LibRaw does not know is rather of a kind that it does not know than damaged."""
+def _is_stood_for(path: Path, error: Exception, shots: Sequence[Shot], developed: Sequence[Shot]) -> bool:
+    """Whether developed pictures stand for a raw file that cannot be read, for it is not the only one of its kind."""
     from hdr.raw import UnknownRawError
 
     beside = [one for one in developed if one.path.with_suffix("") == path.with_suffix("")]

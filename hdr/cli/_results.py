@@ -96,7 +96,10 @@ class _Results:
         key = name.casefold()
         if key not in self._told:
             path = self._out / self._files.get(key, name)
-            self._told[key] = told_photographs(path) if key in self._files and path.is_file() else None
+            try:
+                self._told[key] = told_photographs(path) if key in self._files and path.is_file() else None
+            except OSError:  # of somebody else, who lets nobody read it
+                self._told[key] = ""
         return self._told[key]
 
     def name_of(self, group: ShotGroup, photographs: str, given: set[str]) -> str:

@@ -266,6 +266,41 @@ def test_a_damaged_raw_file_among_others_is_told(tmp_path: Path, content: bytes)
     assert contents.stand_ins == {}
 
 
+@pytest.mark.parametrize("suffix", [".ARW", ".NEF"])
+def test_a_raw_file_that_was_converted_beside_is_no_failure(tmp_path: Path, suffix: str) -> None:
+    pytest.importorskip("rawpy")
+    from tests.hdr.raw_files import write_dng
+
+    for number, time in enumerate(TIMES):
+        shoot(tmp_path / f"IMG_{number}.JPG", 0, time, camera="Test Camera", make="Test")
+        (tmp_path / f"IMG_{number}{suffix}").write_bytes(b"of a camera of next year " * 1000)
+        write_dng(tmp_path / f"IMG_{number}.DNG", np.full((32, 48, 3), 0.2), time=time)
+    contents = find_brackets(tmp_path)
+    assert found(contents) == [["IMG_0.DNG", "IMG_1.DNG", "IMG_2.DNG"]]
+    assert contents.unreadable == contents.stand_ins == {}
+    assert [path.name for path in contents.copies] == [f"IMG_{number}{suffix}" for number in range(3)]
+    assert [path.name for path in contents.left_out] == [f"IMG_{number}.JPG" for number in range(3)]
+
+
+@pytest.mark.parametrize("content", [b"", b"half"])
+def test_where_all_raw_files_are_damaged_the_developed_pictures_are_taken_and_it_is_told(
+    tmp_path: Path, content: bytes
+) -> None:
+    pytest.importorskip("rawpy")
+    from tests.hdr.raw_files import write_dng
+
+    for number, time in enumerate(TIMES):
+        shoot(tmp_path / f"IMG_{number}.JPG", 0, time, camera="Test Camera", make="Test")
+        write_dng(tmp_path / f"IMG_{number}.DNG", np.full((32, 48, 3), 0.2), time=time)
+        data = (tmp_path / f"IMG_{number}.DNG").read_bytes()
+        (tmp_path / f"IMG_{number}.DNG").write_bytes(data[: len(data) // 2] if content else b"")
+    contents = find_brackets(tmp_path)
+    assert found(contents) == [["IMG_0.JPG", "IMG_1.JPG", "IMG_2.JPG"]]
+    assert sorted(path.name for path in contents.unreadable) == ["IMG_0.DNG", "IMG_1.DNG", "IMG_2.DNG"]
+    assert contents.stand_ins == {}
+    assert contents.left_out == ()
+
+
 def test_raw_and_developed_pictures_in_folders_of_their_own_are_of_the_same_shots(tmp_path: Path) -> None:
     pytest.importorskip("rawpy")
     from tests.hdr.raw_files import write_dng
