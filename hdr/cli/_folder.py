@@ -7,14 +7,17 @@ import errno
 import multiprocessing
 import os
 import re
+import signal
+import threading
 import traceback
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
-from threading import Thread
 
 from tqdm import tqdm
 
@@ -257,8 +260,10 @@ def _merged(jobs: list[_Job], merging: MergerSettings, processes: int) -> Genera
         return
     # A fresh process each: a forked one would share the threads of PyTorch, and hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(jobs)), context, _begin_work, (merging, processes)) as pool:
-        waiting = {pool.submit(_work, job): job.group.name for job in jobs}
+    is_over = context.Event()
+    with ProcessPoolExecutor(min(processes, len(jobs)), context, _begin_work, (merging, processes, is_over)) as pool:
+        with _interrupts_left_to_the_command():
+            waiting = {pool.submit(_work, job): job.group.name for job in jobs}
         try:
             for future in as_completed(waiting):
                 error = future.exception()
@@ -267,22 +272,41 @@ def _merged(jobs: list[_Job], merging: MergerSettings, processes: int) -> Genera
                 lost = "its process ended, perhaps for lack of memory; run again with fewer --jobs"
                 yield waiting[future], lost if error is not None else future.result()
         finally:
+            is_over.set()
             pool.shutdown(cancel_futures=True)  # what is interrupted begins no further bracket
 
 
 _merger: Merger | None = None
+_is_over: Event | None = None
 
 
-def _begin_work(merging: MergerSettings, processes: int) -> None:
-    global _merger
+@contextmanager
+def _interrupts_left_to_the_command() -> Iterator[None]:
+    """Context in which processes are begun that hear Ctrl-C only when they ask, for importing would tell it at length.
+
+    Outside of the main thread, which alone can say that, nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _begin_work(merging: MergerSettings, processes: int, is_over: Event) -> None:
+    global _merger, _is_over
     import torch
 
     command = multiprocessing.parent_process()
     assert command is not None
-    Thread(target=_end_with, args=(command,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(command,), daemon=True).start()
     keep_memory()
     torch.set_num_threads(max(1, torch.get_num_threads() // processes))
-    _merger = merging.merger()
+    _merger, _is_over = merging.merger(), is_over
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _end_with(command: BaseProcess) -> None:
@@ -293,6 +317,8 @@ def _end_with(command: BaseProcess) -> None:
 
 def _work(job: _Job) -> str:
     assert _merger is not None
+    if _is_over is not None and _is_over.is_set():
+        return "interrupted"
     with noted_warnings():
         return _attempt(job, _merger)
 

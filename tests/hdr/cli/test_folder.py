@@ -521,6 +521,29 @@ def test_the_processes_of_a_command_end_with_it_and_begin_no_further_bracket(tmp
     assert 1 <= len(list(out.glob("*.exr"))) < 40
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="groups of processes")
+def test_an_interrupt_while_processes_begin_is_no_traceback(tmp_path):
+    card, out = tmp_path / "card", tmp_path / "out"
+    write_card(card, 4)
+    running = subprocess.Popen(
+        [sys.executable, "-m", "hdr.cli", "merge", str(card), "--out", str(out), "--jobs", "2", *OPTIONS],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not out.is_dir():
+        time.sleep(0.02)
+    time.sleep(1)  # in which they import
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does it
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "Traceback" not in said
+    assert names(out) == []
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 def test_a_card_of_raw_and_jpeg_brackets_goes_on_after_it_was_killed(command, tmp_path):
     pytest.importorskip("rawpy")
