@@ -56,6 +56,10 @@ def merge(
     output, grouping = output or OutputSettings(), grouping or FolderSettings()
     if len(images) == 1 and images[0].is_dir():
         return merge_folder(images[0], out, grouping, reading, merging, output, display)
+    for image in images:
+        if image.is_dir():
+            raise RefusedError(f"{image} is a folder, one of {len(images)} names; give one folder alone, or files")
+        image.stat()  # the operating system's own words where there is no such file, before those about the result
     if grouping != FolderSettings():
         raise RefusedError(
             "--group, --gap, --radiance, --dry-run and --jobs are for a folder; give one instead of files"

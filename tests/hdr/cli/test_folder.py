@@ -142,6 +142,17 @@ def test_a_card_of_which_nothing_can_be_read_is_told_as_that(command, tmp_path):
     ]
 
 
+def test_several_folders_and_names_of_nothing_are_told_as_that(command, tmp_path):
+    for card in ("one", "two"):
+        write_card(tmp_path / card, 1)
+    one, two = tmp_path / "one", tmp_path / "two"
+    several = command("merge", one, two, "--out", tmp_path / "out")
+    assert several.output.strip() == f"Error: {one} is a folder, one of 2 names; give one folder alone, or files"
+    nothing = command("merge", tmp_path / "three", "--out", tmp_path / "out")
+    assert nothing.output.strip() == f"Error: {tmp_path / 'three'}: No such file or directory"
+    assert several.exit_code == nothing.exit_code == 1
+
+
 def test_of_many_pictures_that_are_left_out_five_are_named(command, tmp_path):
     write_card(tmp_path, 2, apart=8)
     (tmp_path / "IMG_0005.jpg").unlink()
