@@ -79,6 +79,9 @@ def merge_folder(
         if renamed:
             say(f"Named otherwise, for {out} holds what is of other photographs by the first name: {_some(renamed)}")
     if grouping.dry_run:
+        there = sum(result.done for result in found)
+        if there and ranks.rank == 0:
+            say(f"{there} of {len(found)} are in {out} already.")
         return 0
     if not contents.groups:
         raise RefusedError(f"{folder}: none of its pictures can be read; why is told above of each")

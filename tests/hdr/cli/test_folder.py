@@ -208,6 +208,8 @@ def test_every_bracket_is_merged_and_delivered(command, tmp_path):
     again = command("merge", card, "--out", out, "--preview", "png", *OPTIONS)
     assert again.exit_code == 0, again.output
     assert "2 of 2 are in" in again.output
+    (out / "IMG_0000-IMG_0002.exr").unlink()
+    assert "1 of 2 are in" in command("merge", card, "--out", out, "--dry-run").output
 
 
 @pytest.mark.parametrize("radiance", ["exr", "tif", "hdr"])
