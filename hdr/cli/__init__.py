@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments
         Words after the program's name; None takes those of the process.
     """
+    # Before it is imported: of tags that it does not know it would tell a line each, and what fails is told here.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     try:
         from cyclopts import CycloptsError
 

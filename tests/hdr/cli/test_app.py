@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from hdr._errors import RefusedError
@@ -174,3 +176,19 @@ def test_command_without_its_extra_names_it(tmp_path, module, extra, arguments):
     assert finished.returncode == 1
     assert finished.stderr == f'Error: {module} is missing; install the extra: pip install "captum-ext[{extra}]"\n'
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_opencv_has_to_say_of_a_file_is_not_told(tmp_path):
+    for number in range(2):
+        pixels = np.random.default_rng(0).integers(0, 30000, (24, 32, 3), np.uint16) * (number + 1)
+        tag = (33434, 5, 1, (1 + number, 60), False)  # as TIFF/EP has it, which libtiff does not know there
+        tifffile.imwrite(tmp_path / f"{number}.tif", pixels, photometric="rgb", extratags=[tag])
+    command = [sys.executable, "-m", "hdr.cli", "merge", "0.tif", "1.tif", "--out", "a.exr", "--weights", "none"]
+    options = ["--align", "off", "--response", "linear"]
+    environment = {name: value for name, value in os.environ.items() if name != "OPENCV_LOG_LEVEL"}
+    environment["PYTHONPATH"] = str(ROOT)
+    finished = subprocess.run(
+        command + options, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "TIFF" not in finished.stderr
