@@ -90,6 +90,13 @@ class _Results:
         # There are disks to which A and a are one name.
         self._files = {name.casefold(): name for name in (os.listdir(out) if out.is_dir() else ())}
         self._told: dict[str, str | None] = {}
+        # By the plain names of brackets, with a number behind or without.
+        self._radiance_files: dict[str, list[str]] = {}
+        for file in sorted(self._files, key=lambda file: (not file.endswith(radiance), len(file), file)):
+            stem, _, suffix = file.rpartition(".")
+            if suffix in _RADIANCE:
+                for plain in {stem, re.sub(r"-\d+$", "", stem)}:
+                    self._radiance_files.setdefault(plain, []).append(file)
 
     def photographs(self, name: str) -> str | None:
         """Of which photographs a file says it is; empty if it does not say, None if there is none."""
@@ -104,9 +111,8 @@ class _Results:
 
     def name_of(self, group: ShotGroup, photographs: str, given: set[str]) -> str:
         plain = group.plain_name
-        numbered = re.compile(re.escape(plain.casefold()) + r"(-\d+)?\.(exr|tif|hdr)")
-        for file in sorted(self._files, key=lambda file: (not file.endswith(self._radiance), len(file), file)):
-            if numbered.fullmatch(file) and self.photographs(file) == photographs:
+        for file in self._radiance_files.get(plain.casefold(), ()):
+            if self.photographs(file) == photographs:
                 name = Path(self._files[file]).stem
                 if name.casefold() not in given and self._is_free(name, photographs):
                     return name
