@@ -104,7 +104,8 @@ class _Results:
         if key not in self._told:
             path = self._out / self._files.get(key, name)
             try:
-                self._told[key] = told_photographs(path) if key in self._files and path.is_file() else None
+                # Asked of the disk, which may write names in another way than it lists them, by what never raises.
+                self._told[key] = told_photographs(path) if os.path.isfile(path) else None
             except OSError:  # of somebody else, who lets nobody read it
                 self._told[key] = ""
         return self._told[key]

@@ -239,6 +239,17 @@ def test_another_card_whose_files_have_the_same_names_is_merged_beside_the_first
     assert {name for name in before if before[name] != after[name]} == {name for name in before if "-2." in name}
 
 
+def test_a_disk_that_lists_names_in_another_way_than_it_takes_them_loses_no_result(command, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    for card, day in (("one", 6), ("two", 7)):
+        write_card(tmp_path / card, 1, day=day)
+        assert command("merge", tmp_path / card, "--out", out, *OPTIONS).exit_code == 0
+        # As HFS+ lists letters with marks; here it lists what nobody asked for.
+        monkeypatch.setattr(os, "listdir", lambda folder: ["something else.exr"])
+    monkeypatch.undo()
+    assert names(out) == ["IMG_0000-IMG_0002-2.exr", "IMG_0000-IMG_0002.exr"]
+
+
 def test_a_bracket_that_joins_those_of_its_name_takes_no_result_of_theirs(command, tmp_path):
     out = tmp_path / "out"
     write_card(tmp_path / "card", 0)
