@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import filecmp
 import math
 import os
 import stat
@@ -141,8 +142,9 @@ def find_brackets(
 
     Pictures are ordered by camera and time. A bracket ends where the camera or the size of the pictures changes, where
     more than ``gap`` seconds pass from the end of one exposure to the beginning of the next, and where an exposure
-    comes again that the bracket already has. Of a shot that lies there in several files, of one name and moment, one is
-    taken: the raw file where LibRaw knows it, otherwise that of the commonest kind, of these the one with most pixels.
+    comes again that the bracket already has. Of a shot that lies there in several files, of one name and moment or
+    alike byte by byte, one is taken: the raw file where LibRaw knows it, otherwise that of the commonest kind, of these
+    the one with most pixels.
 
     Parameters
     ----------
@@ -352,7 +354,16 @@ def _one_of_each(shots: Sequence[Shot]) -> tuple[list[Shot], dict[Path, Path]]:
             )
             chosen.append(best)
             copies |= {shot.path: best.path for shot in several if shot is not best}
-    return chosen, copies
+    # Copies under other names, such as "IMG_1 (1).JPG", are alike byte by byte.
+    originals: dict[object, list[Shot]] = {}
+    for shot in sorted(chosen, key=lambda shot: (len(shot.path.stem), os.fspath(shot.path))):
+        same_size = originals.setdefault((shot.camera, shot.taken, shot.path.stat().st_size), [])
+        twin = next((one for one in same_size if shot.taken and filecmp.cmp(one.path, shot.path, shallow=False)), None)
+        if twin is None:
+            same_size.append(shot)
+        else:
+            copies[shot.path] = twin.path
+    return [shot for shot in chosen if shot.path not in copies], copies
 
 
 def _are_one_shot(one: Shot, other: Shot) -> bool:

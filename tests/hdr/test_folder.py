@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import sys
+import zlib
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -49,7 +51,7 @@ def shoot(
     if serial is not None:
         details[ExifTags.Base.BodySerialNumber] = serial
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(len(str(path))).integers(0, 255, (size[1], size[0], 3), np.uint8)
+    pixels = np.random.default_rng(zlib.crc32(os.fsencode(path))).integers(0, 255, (size[1], size[0], 3), np.uint8)
     Image.fromarray(pixels).save(path, exif=exif)
     return path
 
@@ -332,6 +334,21 @@ def test_of_one_shot_in_several_files_one_is_taken(tmp_path: Path, place: str, s
     assert found(contents) == [[f"IMG_{n}.jpg" for n in numbers] for numbers in ((0, 1, 2), (3, 4, 5))]
     assert {path.parent for path in (shot.path for group in contents.groups for shot in group.shots)} == {tmp_path}
     assert [path.name for path in contents.copies] == [f"IMG_{n}{suffix}" for n in range(5)]
+
+
+@pytest.mark.parametrize("name", ["IMG_{} (1).jpg", "Copy of IMG_{}.jpg", "x/{}.jpg"])
+def test_copies_under_other_names_are_no_further_exposures(tmp_path: Path, name: str) -> None:
+    for number, time in enumerate(TIMES):
+        original = shoot(tmp_path / f"IMG_{number}.jpg", 0, time)
+        copy = tmp_path / name.format(number)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy(original, copy)
+    contents = find_brackets(tmp_path)
+    assert len(contents.copies) == 3
+    (group,) = contents.groups
+    if "x" not in name:
+        assert [shot.path.name for shot in group.shots] == ["IMG_0.jpg", "IMG_1.jpg", "IMG_2.jpg"]
+    assert [shot.exposure for shot in group.shots] == pytest.approx(TIMES, rel=1e-3)
 
 
 def test_of_copies_of_two_sizes_the_larger_is_taken(tmp_path: Path) -> None:
