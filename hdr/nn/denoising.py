@@ -108,10 +108,10 @@ class Denoiser(nn.Module):
         even = (0, width % 2, 0, height % 2)
         of_pixel, deviation = deviation, blurred(deviation, _SURROUNDINGS)
         inputs = _network_input(radiance, noise + _LEAST_NOISE, deviation + _LEAST_NOISE, reference_share, saturation)
-        inputs = unshuffled(F.pad(inputs, even, mode="replicate"))
+        inputs = unshuffled(_padded(inputs, even))
         # In planes, because each tap of the kernels is read as an image of its own.
         features = self.features(inputs).contiguous()
-        moved = self._moved(features, F.pad(radiance, even, mode="replicate"))[..., :height, :width]
+        moved = self._moved(features, _padded(radiance, even))[..., :height, :width]
         largest = _LARGEST_MOVE * torch.minimum(noise, deviation) + _TINY
         of_noise = (deviation / (noise + _TINY)).clamp_max(1)  # where less than the noise is expected, so in light
         darkened = mu_law(light_of(radiance) + _LARGEST_MOVE * of_noise * light_noise) - radiance
@@ -126,6 +126,11 @@ class Denoiser(nn.Module):
         outputs = self.colour_kernels(features).to(radiance), self.colour_strengths(features).to(radiance)
         colours = _towards_neighbours(radiance + moved, *outputs, COLOUR_STEP)
         return moved + colours - colours.mean(dim=1, keepdim=True)
+
+
+def _padded(maps: Tensor, missing: tuple[int, ...]) -> Tensor:
+    # Even a pad by nothing copies, and an export of sizes that are even cannot see that it is one.
+    return F.pad(maps, missing, mode="replicate") if any(missing) else maps
 
 
 def _network_input(radiance: Tensor, expected: Tensor, differing: Tensor, share: Tensor, saturation: Tensor) -> Tensor:
@@ -170,13 +175,19 @@ def _towards_neighbours(radiance: Tensor, kernels: Tensor, strengths: Tensor, st
     reach = KERNEL_SIZE // 2 * step
     padded = F.pad(radiance, (reach,) * 4, mode="replicate")
     # Every second pixel, from the first, the second, ... on: the neighbours of such are such again, in one piece.
-    every_second = F.pixel_unshuffle(padded, 2).unflatten(1, (-1, 2, 2))
+    # Shape (B, 3, 2, 2, h + reach, w + reach). With sizes that are stated: pixel_unshuffle works them out from those of
+    # the image, and an export carries such formulas through all that follows.
+    split = padded.reshape(*radiance.shape[:2], height + reach, 2, width + reach, 2)
+    every_second = split.permute(0, 1, 3, 5, 2, 4).contiguous()
     of_neighbours = kernels.unflatten(1, (-1, 2, 2))
     of_itself = torch.exp(-strengths.clamp(-_LARGEST_STRENGTH, _LARGEST_STRENGTH)).unflatten(1, (-1, 2, 2))
+    # Stops counted from the end are constants for an image of any size.
+    windows = [slice(first, first - reach or None) for first in range(reach + 1)]
     planes = []
     for row in range(2 * reach + 2):
-        rows = every_second[:, :, row % 2, :, row // 2 : row // 2 + height].unbind(2)
-        planes.append([rows[column % 2][..., column // 2 : column // 2 + width] for column in range(2 * reach + 2)])
+        rows = every_second[:, :, row % 2, :, windows[row // 2]]
+        halves = rows[:, :, 0], rows[:, :, 1]
+        planes.append([halves[column % 2][..., windows[column // 2]] for column in range(2 * reach + 2)])
     places = list(itertools.product(range(0, 2 * reach + 1, step), repeat=2))
     places.remove((reach, reach))
     moved = []
