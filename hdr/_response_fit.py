@@ -2,13 +2,12 @@
 
 Where exposures a and b, log2 t_b / t_a = ev apart, show the same light, the logarithm g = log2 f of the response f
 obeys g(high) - g(low) = ev for the values low in a and high in b: Debevec and Malik (1997) with the radiances
-eliminated, the comparagram of Mann and Picard (1995). One ratio leaves g free up to a period of ev, so g is kept
-smooth beside sRGB; where no equation speaks it goes on as it does beside.
+eliminated, the comparagram of Mann and Picard (1995). One ratio leaves g free up to a period of ev, so g is kept to
+what cameras have (:mod:`hdr._response_prior`).
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -18,26 +17,22 @@ import torch
 from numpy.typing import NDArray
 
 from hdr._cells import ENTRIES, STEP, Array, Cells, read_off
+from hdr._response_prior import KNOTS, curve_prior, knots
 from hdr.response import Response, interpolated
 
 _FARTHEST_EV = 3.2  # between exposures that are compared although others lie between
 _BINS, _CELLS_IN_BIN = 32, 64
 _QUANTILES = 100
+_HARDLY_WHITE = 0.6 * STEP  # below white: what rounds to less than that
+_OF_MEDIAN = 1.25  # standard deviation of a median, over that of a mean
+_BELOW_BY_DEVIATION = 0.16  # quantile, a standard deviation below the median
 
-# The curve is a broken line over a coordinate that is fine where a response is steep in EV: at black and at white.
-_KNOTS = 48
-_DARK_SHARE, _BRIGHT_SHARE = 0.4, 0.2  # the rest is even
-# The prior: by how many EV the slope may differ from sRGB's over a knot's length, how fast that may change, and a share
-# of a shoulder, beyond which white is 1 + 6 times as bright as sRGB would have it. What is smooth is so over the values
-# themselves: over the knots, which crowd at white, a curve would turn as far in the last levels as before them, and it
-# is there that no two exposures tell.
-_SLOPE, _BEND = 0.25, 0.015
-_SHOULDER, _SHOULDER_HEIGHT = 0.3, 6.0
 _EXPOSURE_ERROR = 0.015  # EV: shutters, apertures and clouds
 # Neighbouring cells are not independent, so that each equation counts as an eighth of one.
 _INDEPENDENT_SHARE = 0.125
-_ITERATIONS = 8
-_OUTLYING = 2.0  # standard deviations, where an equation starts to lose its weight
+# Standard deviations, where an equation starts to lose its weight, step by step: what is far from the curve at first
+# may be right about it.
+_OUTLYING = (2.0, 2.0, 2.0, 1.5, 1.0, 1.0, 1.0, 1.0)
 _LEVEL_NOISE = 0.3 * STEP  # of a cell's mean, after rounding and JPEG
 _MODEL_ERROR = 0.03  # EV
 
@@ -53,6 +48,18 @@ class Equations(NamedTuple):
     low_spread: Array
     high_spread: Array
     ev: Array
+
+    @classmethod
+    def of_pair(
+        cls, pair: tuple[int, int], low: Array, high: Array, low_spread: Array, high_spread: Array, ev: float
+    ) -> Equations:
+        """Those of two exposures that are so many EV apart."""
+        shorter, longer = (np.full(len(low), index) for index in pair)
+        return cls(shorter, longer, low, high, low_spread, high_spread, np.full(len(low), ev))
+
+    def taken(self, which: NDArray[np.generic]) -> Equations:
+        """Some of the equations, by their numbers or a mask."""
+        return Equations(*(column[which] for column in self))
 
     @classmethod
     def concatenated(cls, parts: list[Equations]) -> Equations:
@@ -74,8 +81,7 @@ class Solution(NamedTuple):
 def equations_of_cells(cells: Cells, ev: Array, curve: Array, black: float, white: float) -> Equations:
     """Equations from the flattest cells of every brightness that both exposures show well.
 
-    A cell with one clipped channel is left out as a whole: cameras mix channels after clipping. Cells are ranked within
-    bins of the mean of both exposures, since a choice by one of them favours errors that point one way.
+    A cell with one clipped channel is left out as a whole: cameras mix channels after clipping.
     """
     values = _values_of_mean_light(cells.pixels, curve)
     parts = []
@@ -84,14 +90,46 @@ def equations_of_cells(cells: Cells, ev: Array, curve: Array, black: float, whit
         usable = (cells.brightest[b] < white - 1.5 * STEP) & (cells.mean[a].min(0) > black + 1.5 * STEP)
         low, high = values[a][:, usable].ravel(), values[b][:, usable].ravel()
         low_spread, high_spread = cells.spread[a][:, usable].ravel(), cells.spread[b][:, usable].ravel()
-        shared = (read_off(curve, low) + distance + read_off(curve, high)) / 2
-        bins = (np.interp(shared, curve, np.arange(ENTRIES)) * (_BINS / ENTRIES)).astype(np.intp)
-        order = np.lexsort((_variance(curve, low, low_spread) + _variance(curve, high, high_spread), bins))
-        rank = np.arange(len(order)) - np.searchsorted(bins[order], np.arange(_BINS))[bins[order]]
-        kept = order[(rank < _CELLS_IN_BIN) & (shared[order] < read_off(curve, np.array(white - 1.5 * STEP)))]
-        columns = (low[kept], high[kept], low_spread[kept], high_spread[kept])
-        parts.append(Equations(np.full(len(kept), a), np.full(len(kept), b), *columns, np.full(len(kept), distance)))
+        of_pair = Equations.of_pair((a, b), low, high, low_spread, high_spread, distance)
+        parts.append(_flattest(of_pair, curve, white))
     return Equations.concatenated(parts)
+
+
+def equations_of_partly_clipped(cells: Cells, ev: Array, curve: Array, black: float, white: float) -> Equations:
+    """Equations from cells of which some pixels are clipped in the longer exposure, by the medians of their pixels.
+
+    Few cells that are nearly white have no clipped pixel, and without any the response between them and white would be
+    a guess. A median is right whatever the brighter pixels are. Of the channels that is taken which the shorter
+    exposure shows brightest: where it is not clipped no other one is, and none has spoilt it.
+    """
+    parts = []
+    for a, b in _pairs(ev):
+        partly = (cells.brightest[b] >= white - 1.5 * STEP) & (cells.brightest[a] < white - 1.5 * STEP)
+        brightest = cells.mean[a][:, partly].argmax(0)
+        ours, theirs = (cells.pixels[index][:, partly][brightest, np.arange(len(brightest))] for index in (a, b))
+        low, high = np.median(ours, axis=-1), np.median(theirs, axis=-1)
+        # Of the brighter half nothing is known.
+        spreads = _OF_MEDIAN * ours.std(-1), _OF_MEDIAN * (high - np.quantile(theirs, _BELOW_BY_DEVIATION, axis=-1))
+        of_pair = Equations.of_pair((a, b), low, high, *spreads, ev[b] - ev[a])
+        told = (high < white - _HARDLY_WHITE) & (low > black + 1.5 * STEP)
+        parts.append(_flattest(of_pair.taken(told), curve, white, _HARDLY_WHITE))
+    return Equations.concatenated(parts)
+
+
+def _flattest(equations: Equations, curve: Array, white: float, below_white: float = 1.5 * STEP) -> Equations:
+    """Those of the flattest cells of every brightness, up to white.
+
+    Cells are ranked within bins of the mean of both exposures, since a choice by one of them favours errors that point
+    one way.
+    """
+    low, high = equations.low, equations.high
+    shared = (read_off(curve, low) + equations.ev + read_off(curve, high)) / 2
+    bins = (np.interp(shared, curve, np.arange(ENTRIES)) * (_BINS / ENTRIES)).astype(np.intp)
+    variance = _variance(curve, low, equations.low_spread) + _variance(curve, high, equations.high_spread)
+    order = np.lexsort((variance, bins))
+    rank = np.arange(len(order)) - np.searchsorted(bins[order], np.arange(_BINS))[bins[order]]
+    below = shared[order] < read_off(curve, np.array(white - below_white))
+    return equations.taken(order[(rank < _CELLS_IN_BIN) & below])
 
 
 def _values_of_mean_light(pixels: Array, curve: Array) -> Array:
@@ -131,19 +169,19 @@ def solve(equations: Equations, ev: Array, base: Array, start: Array) -> Solutio
     curve to the shape of ``base`` and the errors to 0. What the errors have of a constant or of a multiple of ``ev`` is
     not theirs: the one is the scale of light, the other a gamma of the response.
     """
-    low_at, low_share = _knots(equations.low)
-    high_at, high_share = _knots(equations.high)
-    at = np.stack([low_at, low_at + 1, high_at, high_at + 1, _KNOTS + equations.shorter, _KNOTS + equations.longer])
+    low_at, low_share = knots(equations.low)
+    high_at, high_share = knots(equations.high)
+    at = np.stack([low_at, low_at + 1, high_at, high_at + 1, KNOTS + equations.shorter, KNOTS + equations.longer])
     one = np.ones_like(low_share)
     share = np.stack([low_share - 1, -low_share, 1 - high_share, high_share, one, -one])
     target = equations.ev - (read_off(base, equations.high) - read_off(base, equations.low))
-    unknowns = _KNOTS + len(ev)
+    unknowns = KNOTS + len(ev)
     products = share[:, None] * share[None]
     entries = (at[:, None] * unknowns + at[None]).ravel()
     prior = _prior(ev)
-    levels_at, levels_share = _knots(np.arange(ENTRIES) * STEP)
+    levels_at, levels_share = knots(np.arange(ENTRIES) * STEP)
     curve, errors = start, np.zeros(len(ev))
-    for _ in range(_ITERATIONS):
+    for outlying in _OUTLYING:
         residual = _residual(curve, errors, equations)
         variance = (
             _variance(curve, equations.low, equations.low_spread)
@@ -152,10 +190,10 @@ def solve(equations: Equations, ev: Array, base: Array, start: Array) -> Solutio
         )
         excess = np.square(residual) / variance
         scale = max(1.0, 2.2 * float(np.median(excess))) if len(excess) else 1.0  # 1.48^2: median to deviation
-        weight = _INDEPENDENT_SHARE / (variance * scale) / np.square(1 + excess / (scale * _OUTLYING**2))
+        weight = _INDEPENDENT_SHARE / (variance * scale) / np.square(1 + excess / (scale * outlying**2))
         normal = np.bincount(entries, (products * weight).ravel(), unknowns**2).reshape(unknowns, unknowns)
         right = np.bincount(at.ravel(), (share * (weight * target)).ravel(), unknowns)
-        offset, errors = np.split(np.linalg.solve(normal + prior, right), [_KNOTS])
+        offset, errors = np.split(np.linalg.solve(normal + prior, right), [KNOTS])
         curve = base + (1 - levels_share) * offset[levels_at] + levels_share * offset[levels_at + 1]
         rise = 1e-4 * np.arange(ENTRIES)
         curve = np.maximum.accumulate(curve - rise) + rise
@@ -165,32 +203,12 @@ def solve(equations: Equations, ev: Array, base: Array, start: Array) -> Solutio
 
 def _prior(ev: Array) -> Array:
     """Matrix of the quadratic form that curve and errors pay before any equation is heard."""
-    matrix = np.zeros((_KNOTS + len(ev), _KNOTS + len(ev)))
-    matrix[:_KNOTS, :_KNOTS] = _curve_prior()
+    matrix = np.zeros((KNOTS + len(ev), KNOTS + len(ev)))
+    matrix[:KNOTS, :KNOTS] = curve_prior()
     # Of many exposures, errors that change slowly from one to the next are too much like the curve's own shape.
     forbidden = np.linalg.qr(np.vander(ev / max(np.abs(ev).max(), 1.0), 2 if len(ev) < 5 else 5))[0]
-    matrix[_KNOTS:, _KNOTS:] = np.eye(len(ev)) / _EXPOSURE_ERROR**2 + 1e8 * forbidden @ forbidden.T
+    matrix[KNOTS:, KNOTS:] = np.eye(len(ev)) / _EXPOSURE_ERROR**2 + 1e8 * forbidden @ forbidden.T
     return matrix
-
-
-@functools.lru_cache(maxsize=1)
-def _curve_prior() -> Array:
-    """The part of the curve, shape (48, 48): the inverse of the covariance of smooth curves plus some of a shoulder."""
-    fine = np.linspace(0, 1, 16 * ENTRIES)
-    below, share = _knots(fine)
-    values = np.interp(np.arange(_KNOTS), below + share, fine)
-    lengths = np.diff((_KNOTS - 1) * _from_black(values))
-    slope = np.diff(np.eye(_KNOTS), axis=0) / lengths[:, None]
-    between = (lengths[1:] + lengths[:-1]) / 2
-    bend = np.diff(slope, axis=0) / between[:, None]
-    smooth = slope.T @ (slope * lengths[:, None]) / _SLOPE**2 + bend.T @ (bend * between[:, None]) / _BEND**2
-    smooth += 1e-6 * np.eye(_KNOTS)  # light has no scale
-    # sRGB after the curve of Reinhard et al. (2002) that compresses the light above white into it.
-    light = Response.srgb().to_linear(torch.from_numpy(values)).numpy()
-    shoulder = _SHOULDER * np.log2(1 + _SHOULDER_HEIGHT * (1 - light))
-    pays = smooth @ shoulder
-    prior: Array = smooth - np.outer(pays, pays) / (1 + shoulder @ pays)  # Sherman and Morrison
-    return prior
 
 
 def response_of(curve: Array) -> Response:
@@ -216,17 +234,3 @@ def _residual(curve: Array, errors: Array, equations: Equations) -> Array:
 def _variance(curve: Array, ldr: Array, spread: Array) -> Array:
     """Of g at a cell's mean: texture that moved by part of a cell, noise and rounding."""
     return np.square(read_off(np.gradient(curve) / STEP, ldr)) * (np.square(spread) / 4 + _LEVEL_NOISE**2)
-
-
-def _knots(ldr: Array) -> tuple[NDArray[np.intp], Array]:
-    """The knot below each value, and the share of the one above."""
-    bright = -np.log1p(-63 / 64 * ldr) / math.log(64)
-    position = (_from_black(ldr) + _BRIGHT_SHARE * (bright - ldr)) * (_KNOTS - 1)
-    below = np.minimum(position.astype(np.intp), _KNOTS - 2)
-    return below, position - below
-
-
-def _from_black(ldr: Array) -> Array:
-    """A coordinate from 0 to 1 over which responses are smooth: even but for black, where they are steep."""
-    dark: Array = np.log1p(64 * ldr) / math.log(65)
-    return _DARK_SHARE * dark + (1 - _DARK_SHARE) * ldr

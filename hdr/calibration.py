@@ -28,7 +28,14 @@ from hdr._cells import (
 )
 from hdr._images import hold_eight_bits
 from hdr._mixing_fit import colour_mixing
-from hdr._response_fit import equations_of_cells, equations_of_ranks, response_of, solve
+from hdr._response_fit import (
+    Equations,
+    equations_of_cells,
+    equations_of_partly_clipped,
+    equations_of_ranks,
+    response_of,
+    solve,
+)
 from hdr._traits import (
     READ,
     SHOT,
@@ -367,6 +374,10 @@ def _estimated(
     if unaligned:
         equations = equations_of_ranks(cells, ev, black, white)
         found = solve(equations, ev, base, base)
+    else:
+        nearly_white = equations_of_partly_clipped(cells, ev, found.curve, black, white)
+        equations = Equations.concatenated([equations, nearly_white])
+        found = solve(equations, ev, base, found.curve)
     telling = int((equations.ev <= _LARGEST_TELLING_STEP).sum())
     too_far = telling < FEWEST_EQUATIONS <= len(equations.ev)
     if unaligned and not too_far:

@@ -203,7 +203,7 @@ def test_the_response_between_exposures_far_apart_is_a_guess() -> None:
         ldr = exposures_of(drawn_light(stops=10.0), (-0.6 * step, 0.4 * step), CURVES["S"])
         errors.append(error_in_ev(calibrate(ldr, ratios((0.0, step))).response, "S", ldr))
     assert max(errors[:2]) < 0.08
-    assert min(errors[2:]) > 0.15
+    assert min(errors[2:]) > 0.12
 
 
 def test_of_exposures_far_apart_nothing_else_is_guessed() -> None:
@@ -254,6 +254,22 @@ def test_white_is_as_bright_as_the_camera_has_it(curve: Curve, bound: float, evs
         found = calibrate(ldr, ratios(evs)).response.to_linear(torch.from_numpy(levels)).numpy()
         errors.append(np.abs(np.log2(found / curve(levels))).max())
     assert np.mean(errors) < (bound if evs == EVS else 1.25 * bound)
+
+
+@pytest.mark.parametrize(("evs", "bound"), [((0.0, 1.0), 0.15), ((0.0, 1.5), 0.1)])
+@pytest.mark.parametrize("curve", CURVES)
+def test_white_is_found_where_what_is_nearly_white_is_rough(curve: str, evs: tuple[float, ...], bound: float) -> None:
+    """Leaves before a sky, foam: hardly a cell near white is without a clipped pixel."""
+    levels = np.linspace(0.4, 0.9, 10)
+    errors = []
+    for seed in range(3):
+        light = drawn_light(seed=seed)
+        rough = np.exp2(np.random.default_rng(1).normal(scale=0.35, size=(192, 256, 1)))
+        light = np.where(light.mean(axis=2, keepdims=True) > 1.2, light * rough, light)
+        ldr = exposures_of(light, evs, CURVES[curve], shot=1e-3, seed=seed)
+        found = calibrate(ldr, ratios(evs)).response.to_linear(torch.from_numpy(levels)).numpy()
+        errors.append(np.abs(np.log2(found / CURVES[curve](levels))).max())
+    assert np.mean(errors) < bound
 
 
 def test_neither_texture_nor_noise_moves_the_curve() -> None:
@@ -881,8 +897,9 @@ def test_pictures_that_do_not_lie_on_each_other_are_compared_by_ranks(curve: str
 
 @pytest.mark.parametrize(("off", "noted"), [(0.2, False), (0.45, True)])
 def test_exposures_do_not_lie_on_each_other_where_cells_are_off_by_a_third_of_an_ev(off: float, noted: bool) -> None:
-    # Each cell of the second is as much brighter or darker, as it happens, so that no response explains it.
-    brighter = np.random.default_rng(0).choice([-off, off], (48, 64, 1)).repeat(4, axis=0).repeat(4, axis=1)
+    # Each cell of the second is brighter or darker, as it happens, by so much in the median, and no response explains
+    # it. Not by one of two amounts: where half the cells agree with a response, that is the response.
+    brighter = np.random.default_rng(0).uniform(-2 * off, 2 * off, (48, 64, 1)).repeat(4, axis=0).repeat(4, axis=1)
     light = drawn_light()
     ldr = torch.cat([exposures_of(light, (-1.0,)), exposures_of(light * 2**brighter, (1.0,))])
     assert any("do not lie on each other" in note for note in calibrate(ldr, ratios((-1.0, 1.0))).notes) == noted

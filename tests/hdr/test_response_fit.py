@@ -13,14 +13,15 @@ from torch import Tensor
 from hdr._cells import Cells, log_curve, read_off
 from hdr._response_fit import (
     Equations,
-    _knots,
     _prior,
     _variance,
     equations_of_cells,
+    equations_of_partly_clipped,
     equations_of_ranks,
     response_of,
     solve,
 )
+from hdr._response_prior import curve_prior
 from hdr.response import Response
 from tests.hdr.cameras import drawn_light
 
@@ -195,6 +196,60 @@ def test_a_cell_is_as_flat_as_the_exposure_in_which_it_is_rougher(rough_in: int)
     assert max(np.median(found.low_spread), np.median(found.high_spread)) < 1e-3
 
 
+def partly_clipped(seed: int = 0) -> Tensor:
+    """Two exposures one EV apart of rough light around the white of the second, by a camera of gamma 2.2."""
+    rng = np.random.default_rng(seed)
+    light = np.exp2(np.linspace(-2.0, -0.8, 256) + rng.uniform(-0.25, 0.25, (128, 256)))
+    tints = np.array([0.7, 1.0, 0.5])[:, None, None]  # red and blue are darker, and do not clip before green
+    return torch.from_numpy(np.stack([(tints * light * 2.0**ev).clip(0, 1) ** (1 / 2.2) for ev in (0.0, 1.0)])).float()
+
+
+def test_cells_that_are_partly_clipped_tell_by_their_medians() -> None:
+    ldr = partly_clipped()
+    cells, ev = Cells.of(ldr), np.array([0.0, 1.0])
+    found = equations_of_partly_clipped(cells, ev, GAMMA, 0.0, 1.0)
+    assert len(found.ev) > 100
+    np.testing.assert_allclose(read_off(GAMMA, found.high) - read_off(GAMMA, found.low), 1.0, atol=0.01)
+    # By a loop over the cells: of green, the brightest, wherever some pixel is (nearly) white and the median is not.
+    expected = []
+    for row, column in itertools.product(range(0, 128, 4), range(0, 256, 4)):
+        cell = ldr[:, :, row : row + 4, column : column + 4].flatten(2).double().numpy()
+        if cell[0].max() < 1 - 1.5 / 255 <= cell[1].max() and np.median(cell[1, 1]) < 1 - 0.6 / 255:
+            expected.append((np.median(cell[0, 1]), np.median(cell[1, 1])))
+    pairs = np.stack([found.low, found.high], axis=1)
+    assert max(np.abs(np.array(expected) - pair).max(axis=1).min() for pair in pairs) < 1e-6
+    assert found.high.max() > 250 / 255
+    # 64 of each 32nd of the values, but for the last, in which the mean of both exposures is white.
+    assert len(found.ev) > 0.7 * min(len(expected), 64 * 4)
+
+
+def test_what_a_cell_that_is_partly_clipped_is_known_by_is_the_darker_half_of_its_pixels() -> None:
+    ldr = partly_clipped()
+    cells, ev = Cells.of(ldr), np.array([0.0, 1.0])
+    found = equations_of_partly_clipped(cells, ev, GAMMA, 0.0, 1.0)
+    pixels = cells.pixels[:, 1]
+    for low, high, low_spread, high_spread in zip(
+        found.low, found.high, found.low_spread, found.high_spread, strict=True
+    ):
+        own = int(np.abs(np.median(pixels[1], axis=-1) - high).argmin())
+        assert low == pytest.approx(np.median(pixels[0, own]))
+        assert low_spread == pytest.approx(1.25 * pixels[0, own].std(), rel=1e-4)  # a median is less sure than a mean
+        darker = np.sort(pixels[1, own])
+        assert high_spread == pytest.approx(1.25 * (high - np.interp(0.16 * 15, np.arange(16), darker)), rel=1e-4)
+
+
+def test_cells_without_a_clipped_pixel_or_mostly_clipped_ones_have_no_medians_to_tell() -> None:
+    ldr = torch.full((2, 3, 64, 64), 0.5)
+    ldr[1] *= 2 ** (1 / 2.2)
+    ldr[1, :, :, 32:] = 1.0  # wholly clipped
+    assert len(equations_of_partly_clipped(Cells.of(ldr), np.array([0.0, 1.0]), GAMMA, 0.0, 1.0).ev) == 0
+    ldr[1, :, ::4, :32] = 1.0  # a quarter of the pixels
+    found = equations_of_partly_clipped(Cells.of(ldr), np.array([0.0, 1.0]), GAMMA, 0.0, 1.0)
+    np.testing.assert_allclose(found.high, 0.5 * 2 ** (1 / 2.2), rtol=1e-5)
+    ldr[0, :, ::4, :32] = 1.0  # in the shorter exposure as well
+    assert len(equations_of_partly_clipped(Cells.of(ldr), np.array([0.0, 1.0]), GAMMA, 0.0, 1.0).ev) == 0
+
+
 def test_how_well_a_value_is_known_is_its_noise_times_the_slope_of_the_curve() -> None:
     # Of gamma 2.2, d log2 v^2.2 / dv; half the texture of a cell, and 0.3 levels of rounding.
     for value, spread in itertools.product((0.2, 0.5, 0.9), (0.0, 0.004, 0.1)):
@@ -202,45 +257,10 @@ def test_how_well_a_value_is_known_is_its_noise_times_the_slope_of_the_curve() -
         assert _variance(GAMMA, np.array(value), np.array(spread)) == pytest.approx(expected, rel=0.01)
 
 
-def test_knots_lie_from_black_to_white_and_closer_at_both_ends() -> None:
-    below, share = _knots(np.linspace(0, 1, 1001))
-    place = below + share
-    assert (below[0], share[0], below[-1], share[-1]) == (0, 0.0, 46, pytest.approx(1.0))
-    assert (share >= 0).all()
-    assert (share <= 1 + 1e-9).all()
-    assert (np.diff(place) > 0).all()
-    density = np.gradient(place, 0.001)
-    assert density[0] > 2 * density[500] < density[-1]
-
-
 @pytest.mark.parametrize("evs", [(-2.0, 0.0, 2.0), (0.0, 1.0, 2.0, 4.0), (0.0, 1.0, 2.0, 3.0, 4.0)])
-def test_the_prior_pays_for_slopes_bends_and_errors_and_a_shoulder_costs_little(evs: tuple[float, ...]) -> None:
-    """Its inverse is a covariance: that of smooth curves, and some of a shoulder; both by a loop over the knots."""
+def test_the_prior_pays_for_errors_of_exposures_beside_those_of_the_curve(evs: tuple[float, ...]) -> None:
     prior = _prior(np.array(evs))
-    fine = np.linspace(0, 1, 40_001)
-    below, share = _knots(fine)
-    at = np.interp(np.arange(48), below + share, fine)  # the value of each knot
-    place = 47 * (0.4 * np.log(1 + 64 * at) / math.log(65) + 0.6 * at)  # where a curve is even, in knots
-    smooth = 1e-6 * np.eye(48)
-    slopes = []
-    for low in range(47):
-        slope = np.zeros(48)
-        slope[low : low + 2] = np.array([-1, 1]) / (place[low + 1] - place[low])
-        smooth += (place[low + 1] - place[low]) * np.outer(slope, slope) / 0.25**2
-        slopes.append(slope)
-    for low in range(46):
-        between = (place[low + 2] - place[low]) / 2
-        bend = (slopes[low + 1] - slopes[low]) / between
-        smooth += between * np.outer(bend, bend) / 0.015**2
-    light = np.where(at > 0.04045, ((at + 0.055) / 1.055) ** 2.4, at / 12.92)
-    shoulder = 0.3 * np.log2(1 + 6 * (1 - light))
-    # All but the scale of light, which costs nothing.
-    shapes = np.random.default_rng(0).normal(size=(5, 48)).cumsum(axis=1).cumsum(axis=1) / 100
-    for shape in (*shapes, shoulder, np.log2(1 + at)):
-        # The cheapest way to make it of so many shoulders and of what is left.
-        paid = shoulder @ smooth @ shape / (1 + shoulder @ smooth @ shoulder)
-        rest = shape - paid * shoulder
-        assert shape @ prior[:48, :48] @ shape == pytest.approx(rest @ smooth @ rest + paid**2, rel=0.02)
+    np.testing.assert_array_equal(prior[:48, :48], curve_prior())
     assert not prior[:48, 48:].any()
     errors = np.random.default_rng(1).normal(size=len(evs))
     slow = np.vander(np.array(evs), 2 if len(evs) < 5 else 5)
