@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+PROGRAM = "captum-ext"
+"""By which a file says that it is a result of this program."""
+
 
 class _Stored(str):
     """Text that Pillow read, and will write as the bytes that it read."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hdr._errors import RefusedError
+from hdr._exif_text import PROGRAM
 from hdr._extras import extras_named
 from hdr._files import as_text, check_name_is_text, known_suffix, written_whole
 from hdr._icc import linear_rec709_profile
@@ -27,7 +28,7 @@ from hdr._tiff import (
     SOFTWARE,
     decode_float_tiff,
     encode_tiff,
-    words_of,
+    float_tiff_tags,
 )
 from hdr.geometry import transformed
 from hdr.radiometry import REC709
@@ -37,7 +38,9 @@ with extras_named():
     import OpenEXR
 
 _PHOTOGRAPHS = "photographs"
+_BEFORE_PHOTOGRAPHS = f"{_PHOTOGRAPHS} "  # in TIFF's name of a document, which may be anything
 _HEAD_OF_HDR = 4096
+_PRIMARIES_OF_HDR = f"PRIMARIES={' '.join(map(str, REC709))}\n"
 _LARGEST_RGBE = 255 / 256 * 2.0**127  # mantissa and exponent have 8 bits each; what is more becomes black
 _RADIANCE_EFFICACY = 179.0  # lm/W of equal-energy white, by which Radiance converts; values over EXPOSURE are W/sr/m^2
 
@@ -163,10 +166,10 @@ def write_radiance(
             temporary.write_bytes(encode_tiff(pixels, linear_rec709_profile(), exif, _tags(told)))
 
 
-def told_photographs(path: Path) -> str:
-    """By which photographs a file of radiance says that it was made; empty if it does not, or is damaged.
+def told_photographs(path: Path) -> str | None:
+    """Of which photographs a file says that it is the radiance; empty if it is of this program and does not say.
 
-    Only its head is read.
+    None if it is another file, or damaged. Only its head is read.
 
     Raises
     ------
@@ -176,14 +179,22 @@ def told_photographs(path: Path) -> str:
     with path.open("rb") as file:
         try:
             if path.suffix.lower() == ".exr":
-                with OpenEXR.File(os.fspath(path), header_only=True) as header:
-                    return str(header.header().get(_PHOTOGRAPHS, ""))
-            if path.suffix.lower() == ".hdr":
-                said = [line.partition("=") for line in file.read(_HEAD_OF_HDR).decode("latin-1").split("\n")]
-                return next((value for name, _, value in said if name == _PHOTOGRAPHS.upper()), "")
-            return words_of(file, DOCUMENT_NAME).removeprefix(f"{_PHOTOGRAPHS} ")
+                with OpenEXR.File(os.fspath(path), header_only=True) as exr:
+                    header = exr.header()
+                    photographs, is_ours = header.get(_PHOTOGRAPHS, ""), header.get("software") == PROGRAM
+            elif path.suffix.lower() == ".hdr":
+                _, *lines = file.read(_HEAD_OF_HDR).decode("latin-1").partition("\n\n")[0].splitlines(keepends=True)
+                told = [line.partition("=")[2].strip() for line in lines if line.startswith(f"{_PHOTOGRAPHS.upper()}=")]
+                # Versions that did not say it named no program either, and began with the primaries, as this one does.
+                photographs, is_ours = "".join(told[:1]), lines[:1] == [_PRIMARIES_OF_HDR]
+            else:
+                tags, _, _ = float_tiff_tags(file) or ({}, {}, {})
+                name = tags.get(DOCUMENT_NAME, "")
+                photographs = name.removeprefix(_BEFORE_PHOTOGRAPHS) if name.startswith(_BEFORE_PHOTOGRAPHS) else ""
+                is_ours = tags.get(SOFTWARE) == PROGRAM
         except Exception:  # whatever is made of damage, it says nothing of photographs
-            return ""
+            return None
+    return str(photographs) if photographs or is_ours else None
 
 
 def check_radiance(radiance: Tensor, name: str) -> None:
@@ -234,7 +245,7 @@ def _tags(attributes: Mapping[str, str | float]) -> dict[int, str | float]:
     names = {"comments": IMAGE_DESCRIPTION, "software": SOFTWARE, "whiteLuminance": NITS_OF_ONE}
     tags = {tag: attributes[name] for name, tag in names.items() if name in attributes}
     if _PHOTOGRAPHS in attributes:  # which nothing else in the file may push aside
-        tags[DOCUMENT_NAME] = f"{_PHOTOGRAPHS} {attributes[_PHOTOGRAPHS]}"
+        tags[DOCUMENT_NAME] = f"{_BEFORE_PHOTOGRAPHS}{attributes[_PHOTOGRAPHS]}"
     return tags
 
 
@@ -266,7 +277,7 @@ def _write_hdr(path: Path, pixels: NDArray[Any], attributes: Mapping[str, str | 
         encoded, reason = False, error
     if not encoded:
         raise OSError("the .hdr file could not be written; is the disk full?") from reason
-    told = f"\nPRIMARIES={' '.join(map(str, REC709))}\n"
+    told = f"\n{_PRIMARIES_OF_HDR}"
     white = attributes.get("whiteLuminance")
     if white is not None:
         told += f"EXPOSURE={_RADIANCE_EFFICACY / float(white):.6g}\n"

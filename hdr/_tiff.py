@@ -208,12 +208,6 @@ def _whole_numbers(file: IO[bytes]) -> tuple[dict[int, tuple[int, ...]], bool]:
     return tags, version == 43 and order == ">"
 
 
-def words_of(file: IO[bytes], tag: int) -> str:
-    """What a TIFF says in a tag of words, of which no more than the directory is read; empty without it."""
-    words = _directory(file, file.read(_HEADER_BYTES)).get(tag)
-    return words if isinstance(words, str) else ""
-
-
 def holds_signed(data: bytes) -> bool:
     """Whether a TIFF holds numbers with a sign."""
     return _sample_format(data) == _SIGNED

@@ -11,7 +11,7 @@ from typing import Any
 from hdr import _raw_exif
 from hdr._camera_tags import read_camera_tags
 from hdr._errors import RefusedError
-from hdr._exif_text import as_stored
+from hdr._exif_text import PROGRAM, as_stored
 from hdr._extras import extras_named
 from hdr._raw_exif import Tags
 from hdr.exposure import read_camera_settings
@@ -33,8 +33,6 @@ _OF_THE_EXPOSURE = (
     *(_BASE.FocalLength, _BASE.FocalLengthIn35mmFilm, _BASE.MeteringMode),
     *(_BASE.BodySerialNumber, _BASE.LensMake, _BASE.LensModel, _BASE.LensSpecification, _BASE.CameraOwnerName),
 )
-SOFTWARE = "captum-ext"
-"""By which a file says that it is a result of this program."""
 _UPRIGHT = 1
 _PREFIX = b"Exif\0\0"
 
@@ -74,7 +72,7 @@ def carried_exif(path: str | os.PathLike[str]) -> bytes | None:
     if not len(exif) and not exposure and not place:
         return None
     exif[_BASE.Orientation] = _UPRIGHT
-    exif[_BASE.Software] = SOFTWARE
+    exif[_BASE.Software] = PROGRAM
     written = _written(exif)
     if written is not None and len(written) > MOST_EXIF_BYTES and _BASE.ImageDescription in exif:
         del exif[_BASE.ImageDescription]  # programs keep whole records in it

@@ -16,9 +16,10 @@ from typing import Any
 
 from hdr._camera_tags import read_camera_tags
 from hdr._errors import RefusedError
+from hdr._exif_text import PROGRAM
 from hdr._extras import extras_named
 from hdr._files import as_text
-from hdr.exif import SOFTWARE, read_exif
+from hdr.exif import read_exif
 from hdr.exposure import CameraSettings, read_camera_settings, settings_of
 from hdr.io import HEIF_SUFFIXES, RAW_SUFFIXES, is_raw
 from hdr.radiometry import SAME_LIGHT
@@ -237,7 +238,7 @@ def read_shot(path: str | os.PathLike[str]) -> Shot:
     words = [tags.get(_BASE.Make), tags.get(_BASE.Model), details.get(_BASE.BodySerialNumber)]
     camera = " ".join(str(word).strip("\0 ") for word in words if word)
     taken = _moment(details.get(_BASE.DateTimeOriginal), details.get(_BASE.SubsecTimeOriginal))
-    is_result = tags.get(_BASE.Software) == SOFTWARE
+    is_result = tags.get(_BASE.Software) == PROGRAM
     return Shot(path, camera, taken or _moment(tags.get(_BASE.DateTime), None), settings, size, is_result)
 
 

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 
 from hdr._errors import RefusedError
+from hdr._exif_text import PROGRAM
 from hdr._files import check_writable, identity
 from hdr.bracket import Bracket
 from hdr.cli._memory import return_memory
 from hdr.cli._settings import BracketSettings, OutputSettings, check_display_options
 from hdr.delivery import check_picture, write_picture
-from hdr.exif import SOFTWARE, carried_exif
+from hdr.exif import carried_exif
 from hdr.exposure import parse_numbers, read_camera_settings, white_luminance
 from hdr.exposure_map import draw_exposure_map
 from hdr.io import PREVIEW_SUFFIXES, RADIANCE_SUFFIXES, TIFF_SUFFIXES, is_raw, write_image, write_radiance
@@ -146,7 +147,7 @@ def _told_in_the_file(bracket: Bracket) -> dict[str, str | float]:
     """Attributes for the radiance, by OpenEXR's standard names where there are such."""
     reference = bracket.names[bracket.reference_index]
     told: dict[str, str | float] = {
-        "software": SOFTWARE,
+        "software": PROGRAM,
         "comments": f"merged from {', '.join(bracket.names)} at the instant of {reference}; "
         f"exposures {' : '.join(f'{float(t):.4g}' for t in bracket.exposures)}; 1 is where the shortest saturates",
     }

@@ -10,7 +10,7 @@ import re
 import signal
 import threading
 import traceback
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ from hdr.cli._console import about, note, noted_warnings, print_table, say
 from hdr.cli._memory import keep_memory
 from hdr.cli._ranks import Ranks
 from hdr.cli._refusals import refusal
-from hdr.cli._results import find_results
+from hdr.cli._results import Result, find_results
 from hdr.cli._settings import BracketSettings, FolderSettings, MergerSettings, OutputSettings, check_display_options
 from hdr.delivery import check_encoder
 from hdr.folder import Contents, ShotGroup, find_brackets
@@ -69,19 +69,16 @@ def merge_folder(
         contents = find_brackets(folder, group=grouping.group, gap=grouping.gap, exclude=out, progress=bar.update)
     stated = reading.times is not None or reading.ev is not None
     brackets = [group for group in contents.groups if len(group.shots) > 1 and (stated or not group.problem)]
-    preview = output.preview.name if output.preview is not None else ""
     found = find_results(brackets, out, grouping.radiance, force=output.force)
     if ranks.rank == 0:
-        names = {group: result.group.name for group, result in zip(brackets, found, strict=True)}
-        _show(folder, contents, names)
+        _show(folder, contents, {group: one.group.name for group, one in zip(brackets, found, strict=True)})
         others = zip(brackets, found, strict=True)
         renamed = [one.group.name for group, one in others if not one.done and one.group.name != group.name]
         if renamed:
             say(f"Named otherwise, for {out} holds what is of other photographs by the first name: {_some(renamed)}")
     if grouping.dry_run:
-        there = sum(result.done for result in found)
-        if there and ranks.rank == 0:
-            say(f"{there} of {len(found)} are in {out} already.")
+        if ranks.rank == 0:
+            _say_what_is_there(found, out, output.preview, "")
         return 0
     if not contents.groups:
         raise RefusedError(f"{folder}: none of its pictures can be read; why is told above of each")
@@ -89,6 +86,8 @@ def merge_folder(
         raise RefusedError(f"{folder}: no brackets; state --group if the pictures belong together nevertheless")
     out.mkdir(parents=True, exist_ok=True)
     share = ranks.share(found)
+    if not output.force:
+        _say_what_is_there(share, out, output.preview, ranks.name)
     waiting = [
         _Job(
             result.group,
@@ -101,18 +100,38 @@ def merge_folder(
         for result in share
         if output.force or not result.done
     ]
-    if len(waiting) < len(share):
-        say(f"{ranks.name}{len(share) - len(waiting)} of {len(share)} are in {out} already.")
-    lacking = [
-        result.group.name for result in share if result.done and not _has_preview(out, result.group.name, preview)
-    ]
-    if lacking and not output.force:
+    merging = dataclasses.replace(merging, device=ranks.device(merging.device))
+    failed = _merge_all(waiting, merging, grouping.jobs, out, ranks)
+    if ranks.rank == 0:
+        for path, reason in contents.unreadable.items():
+            note(f"Failed: {_name(path, folder)}: {reason}")
+    return int(any(ranks.gathered(bool(failed or contents.unreadable))))
+
+
+def _say_what_is_there(found: Sequence[Result], out: Path, preview: Path | None, rank: str) -> None:
+    """Say how many results are there already, how they are known, and which have no preview."""
+    done = [result for result in found if result.done]
+    if not done:
+        return
+    say(f"{rank}{len(done)} of {len(found)} are in {out} already.")
+    by_name = [result.group.name for result in done if result.by_name]
+    if by_name:
         note(
-            f"{ranks.name}Note: {_counted(len(lacking), 'bracket')} of these have no .{preview}, {_some(lacking)}: "
+            f"{rank}Note: {_counted(len(by_name), 'bracket')} of these are known by their names alone, "
+            f"{_some(by_name)}: earlier versions did not write down of which photographs a result is; where it is of "
+            "others, give another --out, and --force merges anew"
+        )
+    lacking = [name for name in (result.group.name for result in done) if not _has_preview(out, name, preview)]
+    if lacking:
+        note(
+            f"{rank}Note: {_counted(len(lacking), 'bracket')} of these have no .{preview}, {_some(lacking)}: "
             "hdr tonemap makes one of the radiance, and --force merges anew"
         )
-    merging = dataclasses.replace(merging, device=ranks.device(merging.device))
-    merged = _merged(waiting, merging, grouping.jobs)
+
+
+def _merge_all(waiting: list[_Job], merging: MergerSettings, processes: int, out: Path, ranks: Ranks) -> bool:
+    """Merge what is left to do, and say what became of it; whether something failed."""
+    merged = _merged(waiting, merging, processes)
     results = tqdm(merged, total=len(waiting), desc="Merging", unit=" brackets", disable=ranks.rank > 0)
     done, failed = 0, {}
     for name, reason in results:
@@ -131,10 +150,7 @@ def merge_folder(
             f"{ranks.name}Failed: {_counted(len(waiting) - done, 'bracket')} more, left undone, for there is no room "
             f"in {out}: make some, and run the same command again"
         )
-    if ranks.rank == 0:
-        for path, reason in contents.unreadable.items():
-            note(f"Failed: {_name(path, folder)}: {reason}")
-    return int(any(ranks.gathered(bool(failed or contents.unreadable))))
+    return bool(failed)
 
 
 def _check(
@@ -182,8 +198,8 @@ def _outputs(output: OutputSettings, stem: Path) -> OutputSettings:
     return dataclasses.replace(output, preview=stem.with_name(f"{stem.name}.{output.preview.name}"))
 
 
-def _has_preview(out: Path, name: str, preview: str) -> bool:
-    return not preview or (out / f"{name}.{preview}").is_file()
+def _has_preview(out: Path, name: str, preview: Path | None) -> bool:
+    return preview is None or (out / f"{name}.{preview.name}").is_file()
 
 
 def _name(path: Path, folder: Path) -> str:

@@ -16,6 +16,7 @@ from hdr.folder import Shot, ShotGroup, read_shot
 from hdr.io import is_raw
 
 _RADIANCE = ("exr", "tif", "hdr")
+_UNKNOWN = "unknown"  # of which photographs; no fingerprint is that
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,11 +31,14 @@ class Result:
         By which the result is known.
     done
         Whether it is there.
+    by_name
+        Whether it is only its name that says so, for an earlier version wrote it.
     """
 
     group: ShotGroup
     photographs: str
     done: bool
+    by_name: bool
 
 
 def fingerprint(shots: Iterable[Shot]) -> str:
@@ -77,8 +81,8 @@ def find_results(groups: Sequence[ShotGroup], out: Path, radiance: str, *, force
         photographs = fingerprint(group.shots)
         name = there.name_of(group, photographs, given)
         given.add(name.casefold())
-        done = there.photographs(f"{name}.{radiance}") == photographs
-        found.append(Result(dataclasses.replace(group, name=name), photographs, done))
+        told = there.photographs(f"{name}.{radiance}")
+        found.append(Result(dataclasses.replace(group, name=name), photographs, told in (photographs, ""), told == ""))
     return found
 
 
@@ -99,15 +103,12 @@ class _Results:
                     self._radiance_files.setdefault(plain, []).append(file)
 
     def photographs(self, name: str) -> str | None:
-        """Of which photographs a file says it is; empty if it does not say, None if there is none."""
+        """Of which photographs a file says it is; empty if an earlier version wrote it, None if there is none."""
         key = name.casefold()
         if key not in self._told:
             path = self._out / self._files.get(key, name)
-            try:
-                # Asked of the disk, which may write names in another way than it lists them, by what never raises.
-                self._told[key] = told_photographs(path) if os.path.isfile(path) else None
-            except OSError:  # of somebody else, who lets nobody read it
-                self._told[key] = ""
+            # Asked of the disk, which may write names in another way than it lists them, by what never raises.
+            self._told[key] = _told(path) if os.path.isfile(path) else None
         return self._told[key]
 
     def name_of(self, group: ShotGroup, photographs: str, given: set[str]) -> str:
@@ -115,19 +116,30 @@ class _Results:
         for file in self._radiance_files.get(plain.casefold(), ()):
             if self.photographs(file) == photographs:
                 name = Path(self._files[file]).stem
-                if name.casefold() not in given and self._is_free(name, photographs):
+                if name.casefold() not in given and self._is_free(name, group, photographs):
                     return name
         name, number = group.name, 1
-        while name.casefold() in given or not self._is_free(name, photographs):
+        while name.casefold() in given or not self._is_free(name, group, photographs):
             number += 1
             name = f"{plain}-{number}"
         return name
 
-    def _is_free(self, name: str, photographs: str) -> bool:
+    def _is_free(self, name: str, group: ShotGroup, photographs: str) -> bool:
         told = {suffix: self.photographs(f"{name}.{suffix}") for suffix in _RADIANCE}
-        if any(one and one != photographs for one in told.values()):
+        if any(one not in (None, "", _UNKNOWN, photographs) for one in told.values()):
             return False  # also where a file of another kind is to be written: previews have one name
-        return told[self._radiance] != "" or self._force
+        there = told[self._radiance]
+        if there == "":
+            return name == group.name  # which earlier versions gave to this bracket
+        return there != _UNKNOWN or self._force
+
+
+def _told(path: Path) -> str:
+    try:
+        told = told_photographs(path)
+    except OSError:  # of somebody else, who lets nobody read it
+        told = None
+    return _UNKNOWN if told is None else told
 
 
 def _traits(shot: Shot) -> list[object]:

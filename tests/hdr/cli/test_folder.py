@@ -281,6 +281,37 @@ def test_what_is_no_result_of_these_photographs_is_replaced_by_force_alone(comma
     assert read_radiance(out / "IMG_0000-IMG_0002.exr").shape == (3, 48, 64)
 
 
+@pytest.mark.parametrize("radiance", ["exr", "tif", "hdr"])
+def test_results_of_earlier_versions_count_by_their_names_and_it_is_told(command, tmp_path, monkeypatch, radiance):
+    card, out = tmp_path / "card", tmp_path / "out"
+    options = ("--radiance", radiance, "--preview", "jpg", *OPTIONS)
+    for place, day in (("100", 6), ("101", 7)):
+        (card / place).mkdir(parents=True)
+        write_card(card / place, 1, day=day)
+    # They wrote what this one writes, but for the photographs.
+    monkeypatch.setattr(_folder, "merge_bracket", lambda *a, **b: merge_bracket(*a, **{**b, "photographs": ""}))
+    assert command("merge", card, "--out", out, *options).exit_code == 0
+    monkeypatch.undo()
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    assert len(before) == 4
+    for more in ((), ("--dry-run",)):
+        again = command("merge", card, "--out", out, *options, *more)
+        assert again.exit_code == 0, again.output
+        assert "2 of 2 are in" in again.stdout
+        assert (
+            "Note: 2 brackets of these are known by their names alone, IMG_0000-IMG_0002, IMG_0000-IMG_0002-2: "
+            in again.stderr
+        )
+        assert {path: path.read_bytes() for path in out.iterdir()} == before
+    forced = command("merge", card, "--out", out, *options, "--force")
+    assert forced.exit_code == 0, forced.output
+    assert "Merged 2 brackets" in forced.stdout
+    assert {path.name for path in before} == set(names(out))
+    last = command("merge", card, "--out", out, *options)
+    assert "2 of 2 are in" in last.stdout
+    assert "by their names" not in forced.stderr + last.stderr
+
+
 def test_a_bracket_that_was_merged_by_itself_counts_as_merged(command, tmp_path):
     card, out = tmp_path / "card", tmp_path / "out"
     write_card(card, 1)
