@@ -303,11 +303,11 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[rawpy.RawPy]:
             opened = True
             yield raw
     except (rawpy.LibRawFileUnsupportedError, rawpy.NotSupportedError) as error:
-        known = f"LibRaw {_version(rawpy)}"
+        version = _version(rawpy)
         if not opened:
-            told = f"{path}: not a raw file of a camera that {known} knows"
+            told = f"{path}: not a raw file of a camera that LibRaw {version} knows"
         else:  # as of Apple's DNG files with JPEG XL inside: all is known but how the pixels are stored
-            told = f"{path}: {known} cannot develop this kind of raw file ({_reason(error)})"
+            told = f"{path}: LibRaw {version} cannot develop this kind of raw file ({_reason(error)})"
         raise UnknownRawError(told, known_camera=opened) from error
     except rawpy.LibRawError as error:
         raise RefusedError(f"{path}: damaged, or not a camera's raw file ({_reason(error)})") from error
