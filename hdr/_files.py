@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shutil
@@ -153,6 +154,15 @@ def identity(path: Path) -> object:
     except OSError:
         return str(path.resolve()).casefold()  # which may be one file when it is written
     return found.st_dev, found.st_ino
+
+
+def digest_of(path: Path) -> str:
+    """What tells the contents of a file from all others, 64 digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(2**20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def as_text(name: str, errors: Literal["backslashreplace", "replace"] = "backslashreplace") -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import errno
-import filecmp
 import math
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,7 +17,7 @@ from hdr._camera_tags import read_camera_tags
 from hdr._errors import RefusedError
 from hdr._exif_text import PROGRAM
 from hdr._extras import extras_named
-from hdr._files import as_text
+from hdr._files import as_text, digest_of
 from hdr.exif import read_exif
 from hdr.exposure import CameraSettings, read_camera_settings, settings_of
 from hdr.io import HEIF_SUFFIXES, RAW_SUFFIXES, is_raw
@@ -32,6 +31,7 @@ PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".avif", *HEIF_
 
 _BASE = ExifTags.Base
 _DAY = 86_400  # seconds
+_SAMPLE = 4096  # bytes from the middle of a picture, which hardly two pictures share
 # What disks and network drives keep for themselves: what was deleted, and thumbnails without a word of the camera.
 _NOT_OF_PEOPLE = ("$recycle.bin", "system volume information", "lost+found", "#recycle", "@recycle", "@eadir")
 _LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # as links do whose file is gone
@@ -184,19 +184,16 @@ def find_brackets(
     if not paths and not refused:
         raise RefusedError(f"{folder}: no photographs ({', '.join(PHOTOGRAPH_SUFFIXES)})")
     shots, failed = _read(paths, progress)
-    # A raw file that cannot be read takes the developed pictures beside it with it only where its like can be read.
     readable = {shot.path.with_suffix("") for shot in shots if is_raw(shot.path)}
     converted = {path for path, error in failed.items() if path.with_suffix("") in readable and _is_unknown(error)}
-    raw = {path: error for path, error in failed.items() if path in beside and path.with_suffix("") not in readable}
-    developed, damaged = _read(dict.fromkeys(one for path in raw for one in beside[path]), progress)
-    stood_for = {path for path, error in raw.items() if _is_stood_for(path, error, shots, developed)}
-    instead = {one for path in stood_for for one in beside[path]}
-    shots += [one for one in developed if one.path in instead]
-    refused |= failed | {path: error for path, error in damaged.items() if path in instead}
-    stand_ins = {path: error for path, error in raw.items() if path in stood_for and _is_unknown(error)}
+    instead, developed, damaged = _stood_for(failed, beside, shots, progress)
+    refused |= failed | damaged
+    stand_ins = {path: failed[path] for path in instead if _is_unknown(failed[path])}
+    taken = {one for path in instead for one in beside[path]}
+    shots += developed
     results = [shot.path for shot in shots if shot.is_result]
     chosen, copies = _one_of_each([shot for shot in shots if not shot.is_result])
-    left_out = {one for several in beside.values() for one in several} - instead
+    left_out = {one for several in beside.values() for one in several} - taken
     left_out |= {one for one, other in copies.items() if is_raw(other) and not is_raw(one)}
     runs = _runs(sorted(chosen, key=_in_order), group, timedelta(seconds=gap))
     runs.sort(key=lambda run: (run[0].taken is None, run[0].taken or datetime.min, _by_name(run[0].path)))
@@ -311,20 +308,49 @@ def _is_unknown(error: Exception) -> bool:
     return isinstance(error, UnknownRawError)
 
 
-def _is_stood_for(path: Path, error: Exception, shots: Sequence[Shot], developed: Sequence[Shot]) -> bool:
+def _stood_for(
+    failed: Mapping[Path, Exception],
+    beside: Mapping[Path, list[Path]],
+    shots: Iterable[Shot],
+    progress: Callable[[], object] | None,
+) -> tuple[list[Path], list[Shot], dict[Path, Exception]]:
+    """Raw files that cannot be read, and the developed pictures that stand for them, read and damaged ones.
+
+    A raw file takes the pictures beside it with it where its like can be read: then it is damaged, and a bracket
+    is not of two kinds.
+    """
+    readable = {shot.path.with_suffix("") for shot in shots if is_raw(shot.path)}
+    unread = [path for path in failed if path in beside and path.with_suffix("") not in readable]
+    developed, damaged = _read(dict.fromkeys(one for path in unread for one in beside[path]), progress)
+    of_name: dict[Path, list[Shot]] = {}
+    for one in developed:
+        of_name.setdefault(one.path.with_suffix(""), []).append(one)
+    # One for each camera: there may be thousands of either.
+    known = {(shot.path.suffix.lower(), shot.camera): shot for shot in shots}.values()
+    instead = [
+        path for path in unread if _is_stood_for(path, failed[path], known, of_name.get(path.with_suffix(""), []))
+    ]
+    taken = {one for path in instead for one in beside[path]}
+    return (
+        instead,
+        [one for one in developed if one.path in taken],
+        {path: error for path, error in damaged.items() if path in taken},
+    )
+
+
+def _is_stood_for(path: Path, error: Exception, known: Iterable[Shot], developed: Sequence[Shot]) -> bool:
     """Whether developed pictures stand for a raw file that cannot be read, for it is not the only one of its kind."""
     from hdr.raw import UnknownRawError
 
-    beside = [one for one in developed if one.path.with_suffix("") == path.with_suffix("")]
-    if not beside:
+    if not developed:
         return False  # nothing else can be read either
     if isinstance(error, UnknownRawError) and error.known_camera:
         return True
     # A file that begins with nothing is as unknown as one of a new camera, but others of that camera are known.
     return not any(
         one.path.suffix.lower() == path.suffix.lower() and _may_be_one_camera(one, other)
-        for one in shots
-        for other in beside
+        for one in known
+        for other in developed
     )
 
 
@@ -355,16 +381,33 @@ def _one_of_each(shots: Sequence[Shot]) -> tuple[list[Shot], dict[Path, Path]]:
             )
             chosen.append(best)
             copies |= {shot.path: best.path for shot in several if shot is not best}
-    # Copies under other names, such as "IMG_1 (1).JPG", are alike byte by byte.
-    originals: dict[object, list[Shot]] = {}
-    for shot in sorted(chosen, key=lambda shot: (len(shot.path.stem), os.fspath(shot.path))):
-        same_size = originals.setdefault((shot.camera, shot.taken, shot.path.stat().st_size), [])
-        twin = next((one for one in same_size if shot.taken and filecmp.cmp(one.path, shot.path, shallow=False)), None)
-        if twin is None:
-            same_size.append(shot)
-        else:
-            copies[shot.path] = twin.path
-    return [shot for shot in chosen if shot.path not in copies], copies
+    twins = _copies(chosen)
+    return [shot for shot in chosen if shot.path not in twins], copies | twins
+
+
+def _copies(shots: Iterable[Shot]) -> dict[Path, Path]:
+    """By each file that is alike another byte by byte, such as "IMG_1 (1).JPG", that with the shortest name."""
+    alike = [sorted(shots, key=lambda shot: (len(shot.path.stem), os.fspath(shot.path)))]
+    # The cheap ones first, so that hardly any file is read whole.
+    for trait in (_size_and_settings, _middle, lambda shot: digest_of(shot.path)):
+        finer = []
+        for several in alike:
+            by_trait: dict[object, list[Shot]] = {}
+            for shot in several:
+                by_trait.setdefault(trait(shot), []).append(shot)
+            finer += [same for same in by_trait.values() if len(same) > 1]
+        alike = finer
+    return {copy.path: first.path for first, *others in alike for copy in others}
+
+
+def _size_and_settings(shot: Shot) -> object:
+    return shot.path.stat().st_size, shot.camera, shot.taken, shot.settings
+
+
+def _middle(shot: Shot) -> object:
+    with shot.path.open("rb") as file:
+        file.seek(shot.path.stat().st_size // 2)
+        return file.read(_SAMPLE)
 
 
 def _are_one_shot(one: Shot, other: Shot) -> bool:
@@ -422,11 +465,10 @@ def _begins_anew(run: list[Shot], shot: Shot, gap: timedelta) -> bool:
         between = (shot.taken - last.taken).total_seconds() - (last.settings.time or 0.0)
         if between > gap.total_seconds() + 1:
             return True
-    exposures = [one.exposure for one in run]
-    if shot.exposure is None or None in exposures:
+    if shot.exposure is None or any(one.exposure is None for one in run):
         return False  # without exposures only time tells
     # An exposure that the run has already begins the next one.
-    return any(_have_same_light(shot.exposure, exposure) for exposure in exposures if exposure is not None)
+    return any(one.exposure is not None and _have_same_light(shot.exposure, one.exposure) for one in run)
 
 
 def _is_of_another_kind(one: Shot, other: Shot) -> bool:

@@ -7,10 +7,11 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hdr._errors import RefusedError
+from hdr._files import digest_of
 from hdr._radiance import told_photographs
 from hdr.folder import Shot, ShotGroup, read_shot
 from hdr.io import is_raw
@@ -146,12 +147,4 @@ def _traits(shot: Shot) -> list[object]:
     stem, kind = shot.path.stem.casefold(), "raw" if is_raw(shot.path) else "developed"
     if shot.taken is not None and shot.camera:
         return [os.fsencode(stem).hex(), kind, shot.camera, shot.taken.isoformat()]
-    digest = hashlib.sha256()
-    with shot.path.open("rb") as file:
-        _fed(digest.update, file.read)
-    return [os.fsencode(stem).hex(), kind, digest.hexdigest()]
-
-
-def _fed(update: Callable[[bytes], object], read: Callable[[int], bytes]) -> None:
-    while part := read(2**20):
-        update(part)
+    return [os.fsencode(stem).hex(), kind, digest_of(shot.path)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import io
 import math
 import os
 import shutil
@@ -15,8 +17,9 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+import hdr.folder
 from hdr.exposure import CameraSettings
-from hdr.folder import Contents, Shot, _beside, _files, _moment, _runs, find_brackets, read_shot
+from hdr.folder import Contents, Shot, _beside, _files, _moment, _runs, _stood_for, find_brackets, read_shot
 
 BEGIN = datetime(2024, 5, 6, 7, 8, 9)
 TIMES = (1 / 100, 1 / 400, 1 / 25)  # as cameras take them: middle, short, long
@@ -337,9 +340,10 @@ def test_of_one_shot_in_several_files_one_is_taken(tmp_path: Path, place: str, s
 
 
 @pytest.mark.parametrize("name", ["IMG_{} (1).jpg", "Copy of IMG_{}.jpg", "x/{}.jpg"])
-def test_copies_under_other_names_are_no_further_exposures(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("seconds", [0, None])
+def test_copies_under_other_names_are_no_further_exposures(tmp_path: Path, name: str, seconds: float | None) -> None:
     for number, time in enumerate(TIMES):
-        original = shoot(tmp_path / f"IMG_{number}.jpg", 0, time)
+        original = shoot(tmp_path / f"IMG_{number}.jpg", seconds, time)
         copy = tmp_path / name.format(number)
         copy.parent.mkdir(exist_ok=True)
         shutil.copy(original, copy)
@@ -349,6 +353,46 @@ def test_copies_under_other_names_are_no_further_exposures(tmp_path: Path, name:
     if "x" not in name:
         assert [shot.path.name for shot in group.shots] == ["IMG_0.jpg", "IMG_1.jpg", "IMG_2.jpg"]
     assert [shot.exposure for shot in group.shots] == pytest.approx(TIMES, rel=1e-3)
+
+
+def test_pictures_of_one_size_and_moment_are_not_each_compared_with_all_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 40
+    for number in range(count):  # as scanned ones that somebody gave one date
+        shoot(tmp_path / f"IMG_{number}.tif", 0, 1 / 100)
+    opened, original = [], open
+
+    def counted(file: Any, *how: Any, **more: Any) -> Any:
+        opened.append(file)
+        return original(file, *how, **more)
+
+    for module in (builtins, io):
+        monkeypatch.setattr(module, "open", counted)
+    assert sum(len(group.shots) for group in find_brackets(tmp_path).groups) == count
+    assert len(opened) < 4 * count  # what the camera wrote down, and whether two of them are alike
+
+
+def test_raw_files_that_cannot_be_read_are_not_each_compared_with_all_that_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("rawpy")
+    count = 20
+    shots = [
+        Shot(Path(f"DSC_{n}.DNG"), "Maker One", BEGIN, CameraSettings(None, None, None), None) for n in range(count)
+    ]
+    beside = {tmp_path / f"{n}.DNG": [shoot(tmp_path / f"{n}.JPG", camera="Another")] for n in range(count)}
+    compared: list[object] = []
+    compare = hdr.folder._may_be_one_camera
+
+    def counted(*two: Shot) -> bool:
+        compared.append(two)
+        return compare(*two)
+
+    monkeypatch.setattr(hdr.folder, "_may_be_one_camera", counted)
+    instead, developed, damaged = _stood_for(dict.fromkeys(beside, ValueError("damaged")), beside, shots, None)
+    assert (instead, len(developed), damaged) == (list(beside), count, {})
+    assert len(compared) == count
 
 
 def test_of_copies_of_two_sizes_the_larger_is_taken(tmp_path: Path) -> None:
