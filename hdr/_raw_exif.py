@@ -1,16 +1,16 @@
-"""EXIF data in camera raw files that are no TIFF by name: where the blocks lie that are one."""
+"""EXIF data in camera raw files: where the blocks lie that are a TIFF, if not all of the file is."""
 
 from __future__ import annotations
 
 import struct
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from hdr._extras import extras_named
 
 with extras_named():
-    from PIL import ExifTags, Image
+    from PIL import ExifTags, Image, TiffImagePlugin
 
 Tags = dict[int, Any]
 
@@ -19,12 +19,15 @@ _HEAD = 2**20  # what cameras write down stands in front of the picture
 _TIFF_OF_MAKERS = {b"IIRO": b"II*\0", b"IIRS": b"II*\0", b"MMOR": b"MM\0*", b"IIU\0": b"II*\0"}
 _FUJI, _FUJI_JPEG = b"FUJIFILMCCD-RAW", 84  # where the preview lies, a JPEG with all EXIF data
 _CANON = b"ftypcrx "
+_TIFF, _TIFF_HEAD = (b"II*\0", b"MM\0*"), 8
+_COMPRESSION, _DIRECTORIES_BELOW = 259, 330
 
 
 def read_exif(path: Path) -> tuple[Tags, Tags, Tags] | None:
-    """Tags of the image, of the exposure and of the place, from a file of Canon (CR3), Fujifilm, Olympus or Panasonic.
+    """Tags of the image, of the exposure and of the place.
 
-    None if it is another.
+    None if it is neither a TIFF by another name (DNG, NEF, ...) nor a file of Canon (CR3), Fujifilm, Olympus or
+    Panasonic.
     """
     with path.open("rb") as file:
         head = file.read(_HEAD)
@@ -32,6 +35,11 @@ def read_exif(path: Path) -> tuple[Tags, Tags, Tags] | None:
             file.seek(*struct.unpack_from(">I", head, _FUJI_JPEG))
             with Image.open(BytesIO(file.read(_HEAD))) as preview:
                 return _parts(preview.getexif())
+        if head.startswith(_TIFF):
+            file.seek(0)
+            exif = Image.Exif()
+            exif.load_from_fp(file)
+            return _parts(exif)
     if head[:4] in _TIFF_OF_MAKERS:
         return _parts(_loaded(_TIFF_OF_MAKERS[head[:4]] + head[4:]))
     if head[4:12] == _CANON:
@@ -39,6 +47,28 @@ def read_exif(path: Path) -> tuple[Tags, Tags, Tags] | None:
         image, exposure, place = (dict(_loaded(_canon_box(head, name))) for name in (b"CMT1", b"CMT2", b"CMT4"))
         return image, exposure, place
     return None
+
+
+def compressions(path: Path) -> tuple[object, ...]:
+    """How the pictures in a raw file are stored, by the numbers of TIFF; empty if it does not say it so."""
+    with path.open("rb") as file:
+        head = file.read(_TIFF_HEAD)
+        if not head.startswith(_TIFF):
+            return ()
+        try:
+            first = _directory(file, head, None)
+            below = first.get(_DIRECTORIES_BELOW, ())
+            others = [_directory(file, head, place) for place in (below if isinstance(below, tuple) else (below,))]
+        except Exception:  # whatever Pillow makes of damage; LibRaw tells it
+            return ()
+    return tuple(one.get(_COMPRESSION) for one in (first, *others))
+
+
+def _directory(file: IO[bytes], head: bytes, place: int | None) -> TiffImagePlugin.ImageFileDirectory_v2:
+    directory = TiffImagePlugin.ImageFileDirectory_v2(head)
+    file.seek(directory.next if place is None else place)
+    directory.load(file)
+    return directory
 
 
 def _parts(exif: Image.Exif) -> tuple[Tags, Tags, Tags]:

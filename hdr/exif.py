@@ -106,7 +106,8 @@ def read_exif(path: str | os.PathLike[str]) -> tuple[Tags, Tags, Tags]:
     with damage_reported(path):
         of_raw = _raw_exif.read_exif(Path(path)) if is_raw(path) else None
     if of_raw is not None:
-        return of_raw
+        image, exposure, place = of_raw
+        return image, image | exposure, place  # as TIFF/EP has them, by the same numbers
     image, exposure, place, _ = read_camera_tags(Path(path))
     return image, exposure, place
 

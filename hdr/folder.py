@@ -209,7 +209,9 @@ def find_brackets(
 
 
 def read_shot(path: str | os.PathLike[str]) -> Shot:
-    """Read what a camera wrote down about a photograph, without decoding it.
+    """Read what a camera wrote down about a photograph.
+
+    It is not decoded, but for a raw file whose EXIF data, of a kind that is known here, do not tell time and ISO.
 
     Raises
     ------
@@ -221,14 +223,16 @@ def read_shot(path: str | os.PathLike[str]) -> Shot:
     path = Path(path)
     size = None
     if is_raw(path):
-        settings = read_camera_settings(path)
         try:
             tags, details, _ = read_exif(path)
         except RefusedError:
             from hdr.raw import read_moment  # needs rawpy
 
             # Raw formats of which nobody here knows anything tell LibRaw when they were taken, and no camera.
-            return Shot(path, path.suffix.lower(), read_moment(path), settings, None)
+            return Shot(path, path.suffix.lower(), read_moment(path), read_camera_settings(path), None)
+        settings = settings_of(details)
+        if settings.time is None or settings.iso is None:  # LibRaw knows makers' own words, but decodes for them
+            settings = read_camera_settings(path)
     else:
         tags, details, _, size = read_camera_tags(path)
         settings = settings_of(details)
@@ -283,16 +287,35 @@ def _beside(found: Sequence[Path]) -> tuple[list[Path], dict[Path, list[Path]]]:
 def _read(paths: Iterable[Path], progress: Callable[[], object] | None) -> tuple[list[Shot], dict[Path, Exception]]:
     shots: list[Shot] = []
     refused: dict[Path, Exception] = {}
+    developed: set[object] = set()
     for path in paths:
         try:
             if path.stat().st_size == 0:
                 raise RefusedError(f"{path}: empty, 0 bytes; copy it again")
-            shots.append(read_shot(path))
+            shot = read_shot(path)
+            if is_raw(path):
+                _check_kind(shot, developed)
+            shots.append(shot)
         except (OSError, RefusedError) as error:
             refused[path] = error
         if progress is not None:
             progress()
     return shots, refused
+
+
+def _check_kind(shot: Shot, developed: set[object]) -> None:
+    """Raise a ValueError where LibRaw cannot decode a raw file, of whose kind it has not decoded another.
+
+    Decoding takes long, and whether it can be done is a matter of the camera and of how it stores its pictures.
+    A file that is cut short is told as one when it is merged, as a developed picture is.
+    """
+    from hdr._raw_exif import compressions
+    from hdr.raw import check_develops
+
+    kind = shot.path.suffix.lower(), shot.camera, compressions(shot.path)
+    if kind not in developed:
+        check_develops(shot.path)
+        developed.add(kind)
 
 
 def _reason(path: Path, error: Exception) -> str:

@@ -221,6 +221,12 @@ def read_raw_settings(path: str | os.PathLike[str]) -> CameraSettings:
     return CameraSettings(*stated)
 
 
+def check_develops(path: str | os.PathLike[str]) -> None:
+    """Raise what :func:`read_raw` raises where LibRaw cannot decode a raw file, which this does and nothing else."""
+    with _opened(path) as raw:
+        raw.unpack()
+
+
 def read_moment(path: str | os.PathLike[str]) -> datetime | None:
     """When a raw file was taken, by the camera's clock; raises what :func:`read_raw` raises."""
     with _opened(path) as raw:

@@ -88,3 +88,12 @@ def store_as_jpeg_xl(path: Path) -> None:
     data, compression = path.read_bytes(), struct.pack("<HHIHH", 259, 3, 1, 1, 0)
     assert data.count(compression) == 1
     path.write_bytes(data.replace(compression, struct.pack("<HHIHH", 259, 3, 1, 52546, 0)))
+
+
+def cut_short(path: Path) -> None:
+    """Take the end of the pixels away from a DNG file: here what the camera wrote down stands behind them."""
+    with tifffile.TiffFile(path) as file:
+        (offset,) = file.pages[0].tags["StripOffsets"].value
+    data, place = path.read_bytes(), struct.pack("<HHI", 273, 4, 1)
+    assert data.count(place + struct.pack("<I", offset)) == 1
+    path.write_bytes(data.replace(place + struct.pack("<I", offset), place + struct.pack("<I", len(data) - 1000)))

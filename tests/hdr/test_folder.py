@@ -241,6 +241,32 @@ def test_where_libraw_knows_no_raw_file_of_a_camera_the_developed_pictures_are_t
     assert [path.name for path in contents.unreadable] == ["IMG_7.CR3"]
 
 
+def test_of_raw_files_of_one_kind_one_is_decoded_to_know_whether_they_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rawpy = pytest.importorskip("rawpy")
+    from tests.hdr.raw_files import store_as_jpeg_xl, write_dng
+
+    light = np.full((32, 48, 3), 0.2)
+    for number in range(9):
+        moment = f"2024:05:06 07:{number // 3:02d}:09"
+        write_dng(tmp_path / f"IMG_{number}.DNG", light, time=TIMES[number % 3], moment=moment)
+        write_dng(tmp_path / f"JXL_{number}.DNG", light, time=TIMES[number % 3], moment=moment)
+        store_as_jpeg_xl(tmp_path / f"JXL_{number}.DNG")
+    opened, imread = [], rawpy.imread
+
+    def counted(path: str) -> Any:
+        opened.append(Path(path).name)
+        return imread(path)
+
+    monkeypatch.setattr(rawpy, "imread", counted)
+    contents = find_brackets(tmp_path)
+    assert found(contents) == [[f"IMG_{n}.DNG" for n in numbers] for numbers in ((0, 1, 2), (3, 4, 5), (6, 7, 8))]
+    assert [shot.exposure for shot in contents.groups[0].shots] == pytest.approx([t / 16 for t in TIMES], rel=1e-4)
+    # What cannot be decoded is asked of each file: another may be damaged, and this one not.
+    assert sorted(opened) == ["IMG_0.DNG", *(f"JXL_{number}.DNG" for number in range(9))]
+
+
 def test_a_raw_file_whose_pixels_libraw_does_not_know_is_one_by_itself(tmp_path: Path) -> None:
     pytest.importorskip("rawpy")
     from tests.hdr.raw_files import store_as_jpeg_xl, write_dng

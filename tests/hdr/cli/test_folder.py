@@ -361,6 +361,21 @@ def test_what_failed_is_named_and_the_others_are_merged(command, tmp_path):
     assert len(names(out)) == 3
 
 
+def test_a_raw_file_that_was_cut_short_is_named_when_it_is_merged(command, tmp_path):
+    pytest.importorskip("rawpy")
+    card, out = tmp_path / "card", tmp_path / "out"
+    write_card(card, 3, raw=(0, 1, 2))
+    from tests.hdr.raw_files import cut_short
+
+    cut_short(card / "IMG_0004.dng")
+    finished = command("merge", card, "--out", out, "--weights", "none", "--align", "off")
+    assert finished.exit_code == 1
+    (failed,) = [line for line in finished.stderr.splitlines() if line.startswith("Failed: ")]
+    assert failed.startswith("Failed: IMG_0003-IMG_0005: ")
+    assert "IMG_0004.dng: damaged" in failed
+    assert names(out) == ["IMG_0000-IMG_0002.exr", "IMG_0006-IMG_0008.exr"]
+
+
 def test_a_result_that_cannot_be_written_is_named_and_the_others_are_merged(command, tmp_path, monkeypatch):
     card, out = tmp_path / "card", tmp_path / "out"
     card.mkdir()
