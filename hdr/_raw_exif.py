@@ -5,12 +5,13 @@ from __future__ import annotations
 import struct
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from hdr._extras import extras_named
+from hdr._tiff import read_directory
 
 with extras_named():
-    from PIL import ExifTags, Image, TiffImagePlugin
+    from PIL import ExifTags, Image
 
 Tags = dict[int, Any]
 
@@ -30,16 +31,17 @@ def read_exif(path: Path) -> tuple[Tags, Tags, Tags] | None:
     Panasonic.
     """
     with path.open("rb") as file:
+        if file.read(_TIFF_HEAD).startswith(_TIFF):
+            file.seek(0)
+            exif = Image.Exif()
+            exif.load_from_fp(file)
+            return _parts(exif)
+        file.seek(0)
         head = file.read(_HEAD)
         if head.startswith(_FUJI):
             file.seek(*struct.unpack_from(">I", head, _FUJI_JPEG))
             with Image.open(BytesIO(file.read(_HEAD))) as preview:
                 return _parts(preview.getexif())
-        if head.startswith(_TIFF):
-            file.seek(0)
-            exif = Image.Exif()
-            exif.load_from_fp(file)
-            return _parts(exif)
     if head[:4] in _TIFF_OF_MAKERS:
         return _parts(_loaded(_TIFF_OF_MAKERS[head[:4]] + head[4:]))
     if head[4:12] == _CANON:
@@ -56,19 +58,12 @@ def compressions(path: Path) -> tuple[object, ...]:
         if not head.startswith(_TIFF):
             return ()
         try:
-            first = _directory(file, head, None)
+            first = read_directory(file, head)
             below = first.get(_DIRECTORIES_BELOW, ())
-            others = [_directory(file, head, place) for place in (below if isinstance(below, tuple) else (below,))]
+            others = [read_directory(file, head, place) for place in (below if isinstance(below, tuple) else (below,))]
         except Exception:  # whatever Pillow makes of damage; LibRaw tells it
             return ()
     return tuple(one.get(_COMPRESSION) for one in (first, *others))
-
-
-def _directory(file: IO[bytes], head: bytes, place: int | None) -> TiffImagePlugin.ImageFileDirectory_v2:
-    directory = TiffImagePlugin.ImageFileDirectory_v2(head)
-    file.seek(directory.next if place is None else place)
-    directory.load(file)
-    return directory
 
 
 def _parts(exif: Image.Exif) -> tuple[Tags, Tags, Tags]:

@@ -21,7 +21,7 @@ with extras_named():
     from PIL import ExifTags, Image, TiffImagePlugin, TiffTags
 
 BITS_PER_SAMPLE, DOCUMENT_NAME, IMAGE_DESCRIPTION, SOFTWARE, NITS_OF_ONE = 258, 269, 270, 305, 37439
-_PREDICTOR, _STRIP_OFFSETS, _SAMPLE_FORMAT, _PROFILE = 317, 273, 339, 34675
+_STRIP_OFFSETS, _SAMPLE_FORMAT, _PROFILE = 273, 339, 34675
 _SUBFILE_TYPE, _PHOTOMETRIC, _PLANAR_CONFIGURATION = 254, 262, 284
 _REDUCED = (1, 3, 5, 7)  # bit 0 of the subfile's type
 _WHITE_IS_ZERO, _PLANES = 0, 2
@@ -31,8 +31,6 @@ _ORDERS = (b"II*\0", b"MM\0*", b"II+\0")  # the last is BigTIFF, of which Pillow
 _HEADER_BYTES, _HEADER_BYTES_BIG = 8, 16
 _SIGNED, _FLOAT = 2, 3
 _DEFLATE, _PREDICTED_FLOATS = 8, 3
-
-
 _COMPRESSION, _SAMPLES_PER_PIXEL = 259, 277
 _COMPRESSIONS = {
     34712: "JPEG 2000",
@@ -71,7 +69,7 @@ def encode_tiff(
         raise RefusedError(f"OpenCV cannot encode a picture of shape {pixels.shape} as .tif")
     tiff = data.data
     header = bytes(tiff[:_HEADER_BYTES])
-    written = _directory(BytesIO(tiff), header)
+    written = read_directory(BytesIO(tiff), header)
     directory = TiffImagePlugin.ImageFileDirectory_v2(header)
     for tag, value in written.items():
         directory.tagtype[tag] = written.tagtype[tag]
@@ -118,7 +116,7 @@ def decode_float_tiff(path: Path, data: bytes) -> NDArray[Any] | None:
     """
     if not data.startswith(_ORDERS) or _sample_format(data) != _FLOAT:
         return None
-    tags = _directory(BytesIO(data), _head(data))
+    tags = read_directory(BytesIO(data), _head(data))
     if not _are_three_floats(tags):
         return None
     check_layout(path, tags, by_opencv=True)
@@ -136,20 +134,27 @@ def float_tiff_tags(file: IO[bytes]) -> tuple[dict[int, Any], dict[int, Any], di
     head = _head(file.read(_HEADER_BYTES_BIG))
     if not head.startswith(_ORDERS):
         return None
-    image = _directory(file, head)
+    image = read_directory(file, head)
     if not _are_three_floats(image):
         return None
-    exposure, place = (TiffImagePlugin.ImageFileDirectory_v2(head) for _ in range(2))
-    for part, directory in ((ExifTags.IFD.Exif, exposure), (ExifTags.IFD.GPSInfo, place)):
-        if isinstance(image.get(part), int):
-            file.seek(image[part])
-            directory.load(file)
-    return dict(image), dict(exposure), dict(place)
+    exposure, place = (
+        dict(read_directory(file, head, image[part])) if isinstance(image.get(part), int) else {}
+        for part in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+    )
+    return dict(image), exposure, place
+
+
+def read_directory(file: IO[bytes], head: bytes, place: int | None = None) -> TiffImagePlugin.ImageFileDirectory_v2:
+    """The tags of a directory at a place, or of the first, in a file that begins with ``head``."""
+    found = TiffImagePlugin.ImageFileDirectory_v2(head)
+    file.seek(found.next if place is None else place)
+    found.load(file)
+    return found
 
 
 def profile_of(data: bytes) -> bytes | None:
     """The colour profile of a TIFF."""
-    return _directory(BytesIO(data), _head(data)).get(_PROFILE)
+    return read_directory(BytesIO(data), _head(data)).get(_PROFILE)
 
 
 def unread_kind(file: IO[bytes]) -> str:
@@ -225,7 +230,7 @@ def _add_exif(directory: TiffImagePlugin.ImageFileDirectory_v2, exif: bytes) -> 
 
 def _sample_format(data: bytes) -> int:
     try:
-        return int(max(_directory(BytesIO(data), _head(data)).get(_SAMPLE_FORMAT, (1,))))
+        return int(max(read_directory(BytesIO(data), _head(data)).get(_SAMPLE_FORMAT, (1,))))
     except Exception:  # whatever Pillow makes of damage; it is told where the picture is opened
         return 1
 
@@ -240,10 +245,3 @@ def _are_three_floats(tags: Mapping[int, Any]) -> bool:
 
 def _head(data: bytes) -> bytes:
     return data[: _HEADER_BYTES_BIG if data.startswith(b"II+\0") else _HEADER_BYTES]
-
-
-def _directory(file: IO[bytes], header: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
-    directory = TiffImagePlugin.ImageFileDirectory_v2(header)
-    file.seek(directory.next)
-    directory.load(file)
-    return directory

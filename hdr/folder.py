@@ -150,7 +150,7 @@ def find_brackets(
     Parameters
     ----------
     folder
-        Holds JPEG, PNG, TIFF or raw files, at any depth; what begins with a dot is passed over,
+        Holds JPEG, PNG, TIFF, AVIF, HEIC or raw files, at any depth; what begins with a dot is passed over,
         and so is what a disk keeps for itself, such as its recycle bin.
     group
         How many pictures a bracket has, if that is known: then they are counted off, and only another camera or size
@@ -186,9 +186,11 @@ def find_brackets(
     shots, failed = _read(paths, progress)
     readable = {shot.path.with_suffix("") for shot in shots if is_raw(shot.path)}
     converted = {path for path, error in failed.items() if path.with_suffix("") in readable and _is_unknown(error)}
-    instead, developed, damaged = _stood_for(failed, beside, shots, progress)
-    refused |= failed | damaged
+    unread = {path: error for path, error in failed.items() if path in beside and path.with_suffix("") not in readable}
+    instead, developed, damaged = _stood_for(unread, beside, shots, progress)
     stand_ins = {path: failed[path] for path in instead if _is_unknown(failed[path])}
+    refused |= {path: error for path, error in failed.items() if path not in converted and path not in stand_ins}
+    refused |= damaged
     taken = {one for path in instead for one in beside[path]}
     shots += developed
     results = [shot.path for shot in shots if shot.is_result]
@@ -199,7 +201,7 @@ def find_brackets(
     runs.sort(key=lambda run: (run[0].taken is None, run[0].taken or datetime.min, _by_name(run[0].path)))
     return Contents(
         tuple(_named(runs, group)),
-        {path: _reason(path, error) for path, error in refused.items() if path not in converted | stand_ins.keys()},
+        {path: _reason(path, error) for path, error in refused.items()},
         tuple(sorted(left_out, key=_by_name)),
         tuple(sorted((copies.keys() | converted) - left_out, key=_by_name)),
         {path: _reason(path, error) for path, error in stand_ins.items()},
@@ -255,7 +257,13 @@ def _files(folder: Path, exclude: Path | None) -> tuple[list[Path], list[Path], 
         refused[Path(error.filename)] = error
 
     for place, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name.lower() not in _NOT_OF_PEOPLE)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".")
+            and name.lower() not in _NOT_OF_PEOPLE
+            and (exclude is None or Path(place, name).resolve() != exclude)
+        )
         links += [Path(place, name) for name in folders if Path(place, name).is_symlink()]
         for path in (Path(place, name) for name in names if not name.startswith(".")):
             if path.suffix.lower() not in PHOTOGRAPH_SUFFIXES:
@@ -266,7 +274,7 @@ def _files(folder: Path, exclude: Path | None) -> tuple[list[Path], list[Path], 
                 if error.errno not in _LEADS_NOWHERE:
                     refused[path] = error
                 continue
-            if is_file and (exclude is None or exclude not in path.resolve().parents):
+            if is_file:
                 found.append(path)
     return sorted(found, key=_by_name), links, refused
 
@@ -332,7 +340,7 @@ def _is_unknown(error: Exception) -> bool:
 
 
 def _stood_for(
-    failed: Mapping[Path, Exception],
+    unread: Mapping[Path, Exception],
     beside: Mapping[Path, list[Path]],
     shots: Iterable[Shot],
     progress: Callable[[], object] | None,
@@ -342,8 +350,6 @@ def _stood_for(
     A raw file takes the pictures beside it with it where its like can be read: then it is damaged, and a bracket
     is not of two kinds.
     """
-    readable = {shot.path.with_suffix("") for shot in shots if is_raw(shot.path)}
-    unread = [path for path in failed if path in beside and path.with_suffix("") not in readable]
     developed, damaged = _read(dict.fromkeys(one for path in unread for one in beside[path]), progress)
     of_name: dict[Path, list[Shot]] = {}
     for one in developed:
@@ -351,7 +357,9 @@ def _stood_for(
     # One for each camera: there may be thousands of either.
     known = {(shot.path.suffix.lower(), shot.camera): shot for shot in shots}.values()
     instead = [
-        path for path in unread if _is_stood_for(path, failed[path], known, of_name.get(path.with_suffix(""), []))
+        path
+        for path, error in unread.items()
+        if _is_stood_for(path, error, known, of_name.get(path.with_suffix(""), []))
     ]
     taken = {one for path in instead for one in beside[path]}
     return (

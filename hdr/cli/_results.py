@@ -95,7 +95,7 @@ class _Results:
         # There are disks to which A and a are one name.
         self._files = {name.casefold(): name for name in (os.listdir(out) if out.is_dir() else ())}
         self._told: dict[str, str | None] = {}
-        # By the plain names of brackets, with a number behind or without.
+        # By the plain names of brackets, with a number behind or without: what is asked for first, and the first ones.
         self._radiance_files: dict[str, list[str]] = {}
         for file in sorted(self._files, key=lambda file: (not file.endswith(radiance), len(file), file)):
             stem, _, suffix = file.rpartition(".")
