@@ -30,7 +30,7 @@ _DCF_OPTIONAL = "R03"  # by which EXIF data say Adobe RGB
 _JPEG_SAMPLINGS = {1: (False, True), 2: (True, True)}  # by Pillow's numbers: 4:2:2, 4:2:0
 # EXIF's orientations in which rows become columns, and in which rows and columns are then in reverse.
 _ON_ITS_SIDE, _UPSIDE_DOWN, _MIRRORED = (5, 6, 7, 8), (3, 4, 7, 8), (2, 3, 6, 7)
-_SAME_GAMMA = 0.02
+_SAME_GAMMA = 0.02  # programs write 1 with an error of rounding, and no curve is as near to it
 _PNG_BIT_DEPTH_OFFSET = 24  # the signature, the length and name of IHDR, width and height come first
 _GREY_MODES = ("L", "I", "I;16", "I;16B", "I;16L")  # "I" is what some releases of Pillow call 16 bits
 _REFUSED_MODES = {

@@ -238,8 +238,8 @@ class Bracket:
             Text file with one EV a line, in the order of ``paths`` (the layout of Kalantari and Ramamoorthi).
         response
             The camera's. ``"auto"`` estimates it from 8-bit files; takes 16-bit ones as gamma 2.2, sRGB or linear,
-            whichever makes their exposures agree, and estimates it where none does; camera raw and floating-point files
-            are linear.
+            whichever makes their exposures agree, and estimates it where none does; camera raw, floating-point files
+            and PNG that say gamma 1 are linear.
         reference, check
             As in :meth:`from_images`.
         raw

@@ -119,7 +119,7 @@ def _say_what_is_there(found: Sequence[Result], out: Path, preview: Path | None,
         note(
             f"{rank}Note: {_counted(len(by_name), 'bracket')} of these are known by their names alone, "
             f"{_some(by_name)}: earlier versions did not write down of which photographs a result is; where it is of "
-            "others, give another --out, and --force merges anew"
+            "others, give another --out; --force merges anew, in its place"
         )
     lacking = [name for name in (result.group.name for result in done) if not _has_preview(out, name, preview)]
     if lacking:
