@@ -228,10 +228,11 @@ def read_shot(path: str | os.PathLike[str]) -> Shot:
         try:
             tags, details, _ = read_exif(path)
         except RefusedError:
-            from hdr.raw import read_moment  # needs rawpy
+            from hdr.raw import read_settings_and_moment  # needs rawpy
 
             # Raw formats of which nobody here knows anything tell LibRaw when they were taken, and no camera.
-            return Shot(path, path.suffix.lower(), read_moment(path), read_camera_settings(path), None)
+            settings, taken = read_settings_and_moment(path)
+            return Shot(path, path.suffix.lower(), taken, settings, None)
         settings = settings_of(details)
         if settings.time is None or settings.iso is None:  # LibRaw knows makers' own words, but decodes for them
             settings = read_camera_settings(path)

@@ -213,26 +213,29 @@ def sensor_to_rec709(path: str | os.PathLike[str], white_balance: WhiteBalance =
 
 def read_raw_settings(path: str | os.PathLike[str]) -> CameraSettings:
     """Exposure time, ISO and f-number of a raw file; raises what :func:`read_raw` raises."""
+    settings, _ = read_settings_and_moment(path)
+    return settings
+
+
+def read_settings_and_moment(path: str | os.PathLike[str]) -> tuple[CameraSettings, datetime | None]:
+    """Exposure time, ISO and f-number of a raw file, and when it was taken, by the camera's clock.
+
+    LibRaw decodes the picture for it. Raises what :func:`read_raw` raises.
+    """
     with _opened(path) as raw:
         other = _other(path, raw)
     stated = [
         value if value and value > 0 else None for value in (other.shutter_speed, other.iso_speed, other.aperture)
     ]
-    return CameraSettings(*stated)
+    taken = other.timestamp
+    # 1970 is what LibRaw makes of no time at all.
+    return CameraSettings(*stated), None if taken is None or taken.year <= 1970 else taken.replace(tzinfo=None)
 
 
 def check_develops(path: str | os.PathLike[str]) -> None:
     """Raise what :func:`read_raw` raises where LibRaw cannot decode a raw file, which this does and nothing else."""
     with _opened(path) as raw:
         raw.unpack()
-
-
-def read_moment(path: str | os.PathLike[str]) -> datetime | None:
-    """When a raw file was taken, by the camera's clock; raises what :func:`read_raw` raises."""
-    with _opened(path) as raw:
-        taken = _other(path, raw).timestamp
-    # 1970 is what LibRaw makes of no time at all.
-    return None if taken is None or taken.year <= 1970 else taken.replace(tzinfo=None)
 
 
 _STEP_COMPARED = 4  # of half-size pixels, the fourth in both directions takes part where a matrix is recognised

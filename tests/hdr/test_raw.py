@@ -19,9 +19,9 @@ from hdr.merge import Merger
 from hdr.raw import (
     RawSettings,
     _inverse_of,
-    read_moment,
     read_raw,
     read_raw_settings,
+    read_settings_and_moment,
     sensor_to_rec709,
     white_balance_factors,
 )
@@ -290,7 +290,7 @@ class _WithoutMoment:
         raise ValueError("year 31337 is out of range")
 
 
-@pytest.mark.parametrize("read", [read_raw_settings, read_moment])
+@pytest.mark.parametrize("read", [read_raw_settings, read_settings_and_moment])
 def test_a_moment_that_the_calendar_does_not_have_is_refused_by_name(monkeypatch, read):
     monkeypatch.setattr("hdr.raw._opened", lambda _: nullcontext(_WithoutMoment()))
     with pytest.raises(RefusedError, match=r"a\.dng: damaged, .*year 31337"):

@@ -12,6 +12,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from hdr import folder
+from hdr._errors import RefusedError
 from hdr.exif import carried_exif, read_exif
 from hdr.exposure import CameraSettings
 from tests.hdr.raw_files import write_dng
@@ -98,6 +99,28 @@ def test_what_a_raw_file_tells_of_its_exposure_is_read_without_libraw(
     assert shot.settings.f_number == pytest.approx(5.6)
     assert folder.read_shot(tmp_path / "b.dng").settings.iso == 200  # makers' own words, which LibRaw reads
     assert asked == ["b.dng"]
+
+
+def test_a_raw_file_of_which_only_libraw_tells_is_decoded_once_for_all_that_it_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rawpy = pytest.importorskip("rawpy")
+    write_dng(tmp_path / "a.dng", np.full((32, 48, 3), 0.2), time=1 / 60, iso=400, moment=MOMENT)
+    opened, imread = [], rawpy.imread
+
+    def counted(path: str) -> object:
+        opened.append(path)
+        return imread(path)
+
+    def refuse(path: Path) -> None:
+        raise RefusedError(f"{path}: of a kind of its own, as those of Sigma")
+
+    monkeypatch.setattr(rawpy, "imread", counted)
+    monkeypatch.setattr(folder, "read_exif", refuse)
+    shot = folder.read_shot(tmp_path / "a.dng")
+    assert shot.settings.time == pytest.approx(1 / 60, rel=1e-4)
+    assert shot.taken == datetime(2024, 5, 6, 7, 8, 9)
+    assert len(opened) == 1
 
 
 @pytest.mark.parametrize("owner", [" " * 64, "   \0   "])
