@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-import hdr.folder
+from hdr import _card
+from hdr._card import _beside, _files, _stood_for
+from hdr._shots import _moment, may_be_one_camera
 from hdr.exposure import CameraSettings
-from hdr.folder import Contents, Shot, _beside, _files, _moment, _runs, _stood_for, find_brackets, read_shot
+from hdr.folder import Contents, Shot, _runs, find_brackets, read_shot
 
 BEGIN = datetime(2024, 5, 6, 7, 8, 9)
 TIMES = (1 / 100, 1 / 400, 1 / 25)  # as cameras take them: middle, short, long
@@ -409,13 +411,12 @@ def test_raw_files_that_cannot_be_read_are_not_each_compared_with_all_that_can(
     ]
     beside = {tmp_path / f"{n}.DNG": [shoot(tmp_path / f"{n}.JPG", camera="Another")] for n in range(count)}
     compared: list[object] = []
-    compare = hdr.folder._may_be_one_camera
 
     def counted(*two: Shot) -> bool:
         compared.append(two)
-        return compare(*two)
+        return may_be_one_camera(*two)
 
-    monkeypatch.setattr(hdr.folder, "_may_be_one_camera", counted)
+    monkeypatch.setattr(_card, "may_be_one_camera", counted)
     instead, developed, damaged = _stood_for(dict.fromkeys(beside, ValueError("damaged")), beside, shots, None)
     assert (instead, len(developed), damaged) == (list(beside), count, {})
     assert len(compared) == count

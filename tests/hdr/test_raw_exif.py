@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from hdr import folder
+from hdr import _shots
 from hdr._errors import RefusedError
 from hdr.exif import carried_exif, read_exif
 from hdr.exposure import CameraSettings
@@ -73,8 +73,8 @@ def test_camera_time_place_and_owner_are_found_and_carried(tmp_path: Path, name:
 @pytest.mark.parametrize("name", KINDS)
 def test_two_cameras_on_a_card_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     # LibRaw reads exposures, of pictures that these files do not have.
-    monkeypatch.setattr(folder, "read_camera_settings", lambda path: CameraSettings(0.01, 200, 4.0))
-    cameras = [folder.read_shot(write_raw(tmp_path / name, model)).camera for model in ("One", "Two")]
+    monkeypatch.setattr(_shots, "read_camera_settings", lambda path: CameraSettings(0.01, 200, 4.0))
+    cameras = [_shots.read_shot(write_raw(tmp_path / name, model)).camera for model in ("One", "Two")]
     assert cameras == ["Maker One 12", "Maker Two 12"]
 
 
@@ -90,14 +90,14 @@ def test_what_a_raw_file_tells_of_its_exposure_is_read_without_libraw(
         asked.append(path.name)
         return CameraSettings(0.01, 200, 4.0)
 
-    monkeypatch.setattr(folder, "read_camera_settings", read)
-    shot = folder.read_shot(tmp_path / "a.dng")
+    monkeypatch.setattr(_shots, "read_camera_settings", read)
+    shot = _shots.read_shot(tmp_path / "a.dng")
     assert shot.camera == "Test Test Camera"
     assert shot.taken == datetime(2024, 5, 6, 7, 8, 9)
     assert shot.settings.time == pytest.approx(1 / 60, rel=1e-4)
     assert shot.settings.iso == 400
     assert shot.settings.f_number == pytest.approx(5.6)
-    assert folder.read_shot(tmp_path / "b.dng").settings.iso == 200  # makers' own words, which LibRaw reads
+    assert _shots.read_shot(tmp_path / "b.dng").settings.iso == 200  # makers' own words, which LibRaw reads
     assert asked == ["b.dng"]
 
 
@@ -116,8 +116,8 @@ def test_a_raw_file_of_which_only_libraw_tells_is_decoded_once_for_all_that_it_t
         raise RefusedError(f"{path}: of a kind of its own, as those of Sigma")
 
     monkeypatch.setattr(rawpy, "imread", counted)
-    monkeypatch.setattr(folder, "read_exif", refuse)
-    shot = folder.read_shot(tmp_path / "a.dng")
+    monkeypatch.setattr(_shots, "read_exif", refuse)
+    shot = _shots.read_shot(tmp_path / "a.dng")
     assert shot.settings.time == pytest.approx(1 / 60, rel=1e-4)
     assert shot.taken == datetime(2024, 5, 6, 7, 8, 9)
     assert len(opened) == 1
