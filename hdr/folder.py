@@ -65,12 +65,12 @@ class Contents:
         Developed pictures of shots that lie there raw, too.
     copies
         Further files of shots, raw or developed, of which another file is taken.
-    links
-        Symbolic links to folders, which are not searched.
-    results
-        What this program has merged of photographs, with what their camera wrote down.
     stand_ins
         Raw files that LibRaw does not know, and why, for which the developed pictures beside them are taken.
+    results
+        What this program has merged of photographs, with what their camera wrote down.
+    links
+        Symbolic links to folders, which are not searched.
     """
 
     groups: tuple[ShotGroup, ...]
