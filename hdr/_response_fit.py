@@ -155,10 +155,8 @@ def equations_of_ranks(cells: Cells, ev: Array, black: float, white: float) -> E
     for a, b in _pairs(ev):
         low, high = levels[a][:, ranks].ravel(), levels[b][:, ranks].ravel()
         usable = (high < white - 1.5 * STEP) & (low > black + 1.5 * STEP)
-        count = int(usable.sum())
-        spread = np.full(count, 2 * STEP)
-        columns = (low[usable], high[usable], spread, spread)
-        parts.append(Equations(np.full(count, a), np.full(count, b), *columns, np.full(count, ev[b] - ev[a])))
+        spread = np.full(int(usable.sum()), 2 * STEP)
+        parts.append(Equations.of_pair((a, b), low[usable], high[usable], spread, spread, ev[b] - ev[a]))
     return Equations.concatenated(parts)
 
 
