@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hdr._errors import RefusedError
-from hdr._extras import extras_named
 from hdr._picture_files import damage_reported, opened_image
+from hdr._raw_exif import Tags, parts_of
 from hdr._tiff import float_tiff_tags
 
-with extras_named():
-    from PIL import ExifTags
-
-Tags = dict[int, Any]
 _WIDTH, _HEIGHT = 256, 257
 
 
@@ -40,9 +36,8 @@ def read_camera_tags(path: Path) -> CameraTags:
     """
     try:
         with opened_image(path) as picture, damage_reported(path):
-            found = picture.getexif()
-            exposure, place = (dict(found.get_ifd(part)) for part in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo))
-            image, size = dict(found), picture.size
+            image, exposure, place = parts_of(picture.getexif())
+            size = picture.size
     except RefusedError:
         with path.open("rb") as file, damage_reported(path):
             of_floats = float_tiff_tags(file)

@@ -35,15 +35,15 @@ def read_exif(path: Path) -> tuple[Tags, Tags, Tags] | None:
             file.seek(0)
             exif = Image.Exif()
             exif.load_from_fp(file)
-            return _parts(exif)
+            return parts_of(exif)
         file.seek(0)
         head = file.read(_HEAD)
         if head.startswith(_FUJI):
             file.seek(*struct.unpack_from(">I", head, _FUJI_JPEG))
             with Image.open(BytesIO(file.read(_HEAD))) as preview:
-                return _parts(preview.getexif())
+                return parts_of(preview.getexif())
     if head[:4] in _TIFF_OF_MAKERS:
-        return _parts(_loaded(_TIFF_OF_MAKERS[head[:4]] + head[4:]))
+        return parts_of(_loaded(_TIFF_OF_MAKERS[head[:4]] + head[4:]))
     if head[4:12] == _CANON:
         # Three blocks, each a TIFF of one directory.
         image, exposure, place = (dict(_loaded(_canon_box(head, name))) for name in (b"CMT1", b"CMT2", b"CMT4"))
@@ -66,7 +66,8 @@ def compressions(path: Path) -> tuple[object, ...]:
     return tuple(one.get(_COMPRESSION) for one in (first, *others))
 
 
-def _parts(exif: Image.Exif) -> tuple[Tags, Tags, Tags]:
+def parts_of(exif: Image.Exif) -> tuple[Tags, Tags, Tags]:
+    """Tags of the image, of the exposure and of the place."""
     return dict(exif), dict(exif.get_ifd(ExifTags.IFD.Exif)), dict(exif.get_ifd(ExifTags.IFD.GPSInfo))
 
 
