@@ -101,6 +101,12 @@ def _channels_lie_last(features: Tensor) -> bool:
     return features.is_contiguous(memory_format=torch.channels_last) and not features.is_contiguous()
 
 
+def extended(maps: Tensor, missing: tuple[int, ...]) -> Tensor:
+    """Maps with more columns and rows, counted as by :func:`torch.nn.functional.pad`, which repeat the edge."""
+    # Even a pad by nothing copies, and an export of sizes that need none cannot see that it is one.
+    return F.pad(maps, missing, mode="replicate") if any(missing) else maps
+
+
 def unshuffled(maps: Tensor) -> Tensor:
     """Four channels for one at half the resolution, as :func:`torch.nn.functional.pixel_unshuffle` has them.
 

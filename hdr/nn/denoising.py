@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hdr.nn.blocks import NEGATIVE_SLOPE, ConvBlock, unshuffled, zero_initialise
+from hdr.nn.blocks import NEGATIVE_SLOPE, ConvBlock, extended, unshuffled, zero_initialise
 from hdr.radiometry import light_of, mu_law, odd_sign
 from hdr.smoothing import blurred
 
@@ -108,10 +108,10 @@ class Denoiser(nn.Module):
         even = (0, width % 2, 0, height % 2)
         of_pixel, deviation = deviation, blurred(deviation, _SURROUNDINGS)
         inputs = _network_input(radiance, noise + _LEAST_NOISE, deviation + _LEAST_NOISE, reference_share, saturation)
-        inputs = unshuffled(_padded(inputs, even))
+        inputs = unshuffled(extended(inputs, even))
         # In planes, because each tap of the kernels is read as an image of its own.
         features = self.features(inputs).contiguous()
-        moved = self._moved(features, _padded(radiance, even))[..., :height, :width]
+        moved = self._moved(features, extended(radiance, even))[..., :height, :width]
         largest = _LARGEST_MOVE * torch.minimum(noise, deviation) + _TINY
         of_noise = (deviation / (noise + _TINY)).clamp_max(1)  # where less than the noise is expected, so in light
         darkened = mu_law(light_of(radiance) + _LARGEST_MOVE * of_noise * light_noise) - radiance
@@ -126,11 +126,6 @@ class Denoiser(nn.Module):
         outputs = self.colour_kernels(features).to(radiance), self.colour_strengths(features).to(radiance)
         colours = _towards_neighbours(radiance + moved, *outputs, COLOUR_STEP)
         return moved + colours - colours.mean(dim=1, keepdim=True)
-
-
-def _padded(maps: Tensor, missing: tuple[int, ...]) -> Tensor:
-    # Even a pad by nothing copies, and an export of sizes that are even cannot see that it is one.
-    return F.pad(maps, missing, mode="replicate") if any(missing) else maps
 
 
 def _network_input(radiance: Tensor, expected: Tensor, differing: Tensor, share: Tensor, saturation: Tensor) -> Tensor:

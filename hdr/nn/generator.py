@@ -14,7 +14,16 @@ from hdr.difference import difference_to_reference
 from hdr.fusion import BlendNoise, ReferenceLight, merged, prior, without_tolerance
 from hdr.nn.alignment import CORRECTION_BOUND, DeformableAlignment, upsample_displacement
 from hdr.nn.attention import SpatialAttentionGate
-from hdr.nn.blocks import ConvBlock, ResidualBlock, SharedConvBlock, in_format_of, unshuffled, upsample, zero_initialise
+from hdr.nn.blocks import (
+    ConvBlock,
+    ResidualBlock,
+    SharedConvBlock,
+    extended,
+    in_format_of,
+    unshuffled,
+    upsample,
+    zero_initialise,
+)
 from hdr.nn.denoising import Denoiser
 from hdr.observation import OBSERVATION_CHANNELS, Aligned, bring_to_reference, continuity
 from hdr.radiometry import inverse_mu_law, middle, mu_law
@@ -296,8 +305,7 @@ class Generator(nn.Module):
         missing = (0, -inputs.shape[-1] % self.stride, 0, -inputs.shape[-2] % self.stride)
         current = inputs.transpose(0, 1).flatten(0, 1)
         del inputs
-        current = F.pad(current, missing, mode="replicate") if any(missing) else current
-        current, features = unshuffled(current), []
+        current, features = unshuffled(extended(current, missing)), []
         for level in self.encoder:
             current = level(current)
             features.append(current)
