@@ -61,8 +61,8 @@ _AGREEING = 0.05
 _LEAST_AGREEING, _CLEARLY_AGREEING = 0.4, 0.6
 _ALL_BLACK = 8.5 * STEP
 _WELL_KNOWN = 0.8  # of the range of values
-# EV, between neighbours that tell the response. On real and drawn brackets it was off by 0.1 EV with steps of 4, by
-# 0.15 with 5, and by 0.2 and more with 6 to 8, however many cells both show well.
+# EV, between neighbours that tell the response. On real brackets it is off by 0.2 EV with steps of 4, by 0.3 with 5, by
+# 0.4 and more with 6 to 8, however many cells both show well.
 _LARGEST_TELLING_STEP = 5.5
 _LARGE_DISAGREEMENT = 0.35  # EV
 _LARGEST_RESPONSE_ERROR = 0.2  # EV, in the median of what two exposures share; real brackets had 0.16 at most
